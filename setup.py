@@ -1,0 +1,51 @@
+"""Metadata of the package; see pyproject.toml for the tools' settings."""
+
+from pathlib import Path
+
+import setuptools
+
+_ROOT = Path(__file__).parent
+
+# Tried together: the lower bounds are the oldest versions that the suite ran on.
+BASE = [
+    "absl-py>=1.4",
+    "ai-edge-litert>=2.3,<3",
+    "litert-quantizer>=0.11,<0.12",
+    "ml_collections>=1.1",
+    "numpy>=2.0",
+    "pillow>=11",
+    "rich>=13",
+    "scikit-learn>=1.5",
+]
+TENSORFLOW = [
+    "absl-py>=1.4,<2",  # TF-MOT 0.8.1 refuses 2.
+    "importlib_resources",  # tensorflow-datasets imports it and does not declare it.
+    "keras>=3.13,<4",
+    "tensorflow>=2.21,<2.22",
+    "tensorflow-datasets>=4.9.9",
+    "tensorflow-model-optimization==0.8.1",
+    "tf_keras>=2.21,<2.22",
+]
+DEV = [
+    "codespell>=2.4",
+    "hypothesis>=6.100",
+    "mypy>=2.0",
+    "pytest>=8.3",
+    "pytest-timeout>=2.3",
+    "ruff>=0.14",
+]
+
+setuptools.setup(
+    name="tfslim",
+    version="0.1.0",
+    description="Keras models to small, fast, verified .tflite files",
+    long_description=(_ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=setuptools.find_packages(include=["tfslim", "tfslim.*"]),
+    package_data={"tfslim": ["py.typed", "**/*.json", "**/*.html", "**/*.md"]},
+    install_requires=BASE,
+    extras_require={"tensorflow": TENSORFLOW, "dev": DEV},
+)

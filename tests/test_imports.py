@@ -1,0 +1,132 @@
+"""The arrows between the rooms point down, and light things stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "tfslim"
+
+_BASE = {"errors", "registry", "files"}
+_GROUND = _BASE | {"preprocessing", "tasks"}
+_STEPS = _GROUND | {
+    "tflite",
+    "graph",
+    "models",
+    "data",
+    "training",
+    "convert",
+    "quantization",
+    "verify",
+    "benchmark",
+    "pruning",
+    "factorize",
+    "detection",
+}
+# Room -> the rooms it may import. A room may always import itself.
+ALLOWED = {
+    "__init__": set(),
+    "errors": set(),
+    "registry": {"errors"},
+    "files": {"errors"},
+    "preprocessing": _BASE,
+    "tasks": _BASE,
+    "tflite": _BASE,
+    "graph": _BASE,
+    "models": _GROUND,
+    "data": _GROUND,
+    "training": _GROUND,
+    "pruning": _BASE | {"graph"},
+    "factorize": _BASE | {"graph"},
+    "methods": _GROUND | {"graph", "pruning", "factorize", "training"},
+    "convert": _GROUND | {"tflite"},
+    "quantization": _BASE | {"graph", "tflite"},
+    "verify": _GROUND | {"tflite"},
+    "benchmark": _BASE | {"tflite"},
+    "detection": _GROUND,
+    "analysis": _STEPS,
+    "search": _STEPS,
+    "report": _BASE,
+    "config": _BASE,
+    "cli": _BASE,
+}
+TOP = {"pipeline", "export"}
+
+KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
+# Room (or file) prefix -> heavy packages it may import.
+HEAVY = {
+    "graph/keras": KERAS - {"tensorflow_model_optimization"},
+    "models": {"tf_keras"},
+    "data": {"tensorflow", "tensorflow_datasets"},
+    "training": KERAS,
+    "methods": KERAS,
+    "pruning/sparsity": KERAS,
+    "convert": KERAS,
+    "detection/loss": KERAS,
+    "pipeline": KERAS,
+}
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_import_points_up(path):
+    room = _room(path)
+    if room in TOP:
+        return
+    inner = {
+        name.split(".")[1] for name in _imports(path) if name.startswith("tfslim.")
+    }
+    # The version is a fact about the package, not a room.
+    rest = inner - ALLOWED[room] - {room, "__version__"}
+    assert not rest, f"{path.relative_to(ROOT)} must not import {sorted(rest)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_tensorflow_only_at_the_edges(path):
+    relative = path.relative_to(ROOT).as_posix()
+    allowed = set().union(*(v for k, v in HEAVY.items() if relative.startswith(k)))
+    heavy = {name.split(".")[0] for name in _imports(path)} & (
+        KERAS | {"tensorflow_datasets"}
+    )
+    assert heavy <= allowed, f"{relative} must not import {sorted(heavy - allowed)}"
+
+
+def _modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys; print('\\n'.join(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize("name", ["tfslim"])
+def test_import_brings_no_tensorflow(name):
+    assert not _modules_after(f"import {name}") & KERAS
+
+
+def test_every_public_name_exists_and_is_not_a_module():
+    import types
+
+    import tfslim
+
+    for name in tfslim.__all__:
+        assert not isinstance(getattr(tfslim, name), types.ModuleType), name

@@ -1,0 +1,33 @@
+"""tfslim: any Keras model in, the smallest and fastest `.tflite` out, with proof.
+
+Everything public is named here and imported on first use, so that `import tfslim`
+does not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public name -> the place where it stands.
+_PUBLIC: dict[str, str] = {
+    "TfslimError": "tfslim.errors:TfslimError",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    place = _PUBLIC.get(name)
+    if place is None:
+        raise AttributeError(f"module 'tfslim' has no attribute {name!r}")
+    module, attribute = place.split(":")
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

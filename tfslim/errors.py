@@ -1,0 +1,54 @@
+"""Errors that tfslim raises on purpose: one line each, with the way to mend it."""
+
+from __future__ import annotations
+
+
+class TfslimError(Exception):
+    """A job failed for a reason the user can read and act on.
+
+    The message says what was passed, what was expected and how to mend it.
+    `exit_code` is what a command line ends with: 1 for a failed job.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(TfslimError, ValueError):
+    """The user asked for something that does not exist or cannot be: exit code 2."""
+
+    exit_code = 2
+
+
+class MissingExtraError(ConfigError):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, package: str, *, extra: str, needed_for: str):
+        """Names the missing package and the one command that installs it."""
+        super().__init__(
+            f"{needed_for} needs the package '{package}', which is not installed. "
+            f"Install it with: pip install 'tfslim[{extra}]'"
+        )
+
+
+class DataError(TfslimError):
+    """A dataset or one of its files cannot be had or read."""
+
+
+class GraphError(TfslimError):
+    """A model cannot be read into, or written from, the layer graph."""
+
+
+class ConversionError(TfslimError):
+    """A model cannot be converted to `.tflite` as asked."""
+
+
+class QuantizationError(TfslimError):
+    """A `.tflite` cannot be quantized as asked."""
+
+
+class VerificationError(TfslimError):
+    """A produced file does not do what the model it came from does."""
+
+
+class BenchmarkError(TfslimError):
+    """A file cannot be timed on the chosen device."""
