@@ -1,0 +1,227 @@
+"""From an image with pixels in 0..255 to the array that a model takes.
+
+A `Preprocessing` is plain data: it is written into the result and into the `.tflite`
+so that an app can repeat it exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tfslim import errors, registry
+
+# Names in the field -> Pillow's filters. All but "nearest" widen when they shrink an
+# image (antialiasing).
+RESIZE_METHODS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "area": Image.Resampling.BOX,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+CHANNEL_ORDERS = ("rgb", "bgr")
+
+# ITU-R BT.601 luma, https://www.itu.int/rec/R-REC-BT.601.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How an example becomes the input of one model: y = (x * scale - mean) / std.
+
+    Steps, in this order: channels (grey to RGB by repetition, RGB to grey by ITU-R
+    BT.601 luma), resize (stretches to the shape, in float, as Pillow's
+    `Image.resize` with mode "F"), channel order, then the formula.
+
+    Attributes:
+        input_shape: (height, width, channels) of the model without the batch. Any
+            other rank means that the data is not an image: only the formula applies.
+        resize: a key of `RESIZE_METHODS`.
+        scale: factor on x, whose pixels are in 0..255.
+        mean: one value, or one per channel in the model's channel order.
+        std: as `mean`; not zero.
+        channel_order: "rgb" or "bgr", of the model's input.
+    """
+
+    input_shape: tuple[int, ...]
+    resize: str = "bilinear"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    channel_order: str = "rgb"
+
+    def __post_init__(self) -> None:
+        """Checks the fields, so that a wrong one fails where it is written."""
+        for field in ("input_shape", "mean", "std"):
+            # JSON and configs have lists; the fields must be hashable and equal.
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if not self.input_shape or not all(
+            isinstance(size, int | np.integer) and size > 0 for size in self.input_shape
+        ):
+            raise errors.ConfigError(
+                f"input_shape must be positive whole numbers, got {self.input_shape}. "
+                "An example for images: (32, 32, 3), without the batch."
+            )
+        if self.resize not in RESIZE_METHODS:
+            raise registry.unknown_name("resize method", self.resize, RESIZE_METHODS)
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise registry.unknown_name(
+                "channel order", self.channel_order, CHANNEL_ORDERS
+            )
+        if self.channel_order == "bgr" and not (
+            self.is_image and self.input_shape[-1] == 3
+        ):
+            raise errors.ConfigError(
+                f"channel_order 'bgr' needs 3 channels, got {self.input_shape}."
+            )
+        for field in ("mean", "std"):
+            values = getattr(self, field)
+            if len(values) not in (1, self.input_shape[-1]):
+                raise errors.ConfigError(
+                    f"{field} has {len(values)} values; expected 1 or "
+                    f"{self.input_shape[-1]}, one per channel of {self.input_shape}."
+                )
+        if 0.0 in self.std:
+            raise errors.ConfigError(f"std must not be zero, got {self.std}.")
+
+    @property
+    def is_image(self) -> bool:
+        """Tells whether the input is (height, width, channels)."""
+        return len(self.input_shape) == 3
+
+    def apply(self, examples: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        """Turns examples into a batch for the model.
+
+        Args:
+            examples: uint8 or float array [n, height, width, channels] with pixels in
+                0..255, or a sequence of [height, width, channels] arrays of any
+                sizes. For an `input_shape` that is no image: [n, *input_shape].
+
+        Returns:
+            float32 array [n, *input_shape].
+
+        Raises:
+            DataError: the examples cannot take the model's shape.
+        """
+        if self.is_image:
+            examples = self._fit_images(examples)
+        batch = np.asarray(examples, np.float32)
+        if batch.shape[1:] != self.input_shape:
+            raise errors.DataError(
+                f"The examples have shape {batch.shape[1:]}, the model takes "
+                f"{self.input_shape}: only images (height, width, channels) are "
+                "resized."
+            )
+        if self.channel_order == "bgr":
+            batch = batch[..., ::-1]
+        mean = np.asarray(self.mean, np.float32)
+        std = np.asarray(self.std, np.float32)
+        return (batch * np.float32(self.scale) - mean) / std
+
+    def _fit_images(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        height, width, channels = self.input_shape
+        if isinstance(images, np.ndarray) and images.ndim == 4:
+            images = _fit_channels(images, channels)
+            if images.shape[1:3] == (height, width):
+                return images
+        batch = np.empty((len(images), *self.input_shape), np.float32)
+        for index, image in enumerate(images):
+            image = _fit_channels(np.asarray(image), channels)
+            batch[index] = _resize(image, (height, width), self.resize)
+        return batch
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields as a dict that `json.dumps` writes."""
+        return {
+            field.name: list(value) if isinstance(value, tuple) else value
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
+        """Builds the `Preprocessing` that `to_json` wrote.
+
+        Raises:
+            ConfigError: a field is unknown or missing.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in value:
+            if name not in known:
+                raise registry.unknown_name("preprocessing field", name, known)
+        if "input_shape" not in value:
+            raise errors.ConfigError("The preprocessing has no input_shape.")
+        return cls(**value)
+
+
+# Name -> the fields besides input_shape; as in keras.applications' `mode`.
+PRESETS: dict[str, dict[str, Any]] = {
+    "symmetric": {"scale": 1 / 127.5, "mean": (1.0,)},
+    "unit": {"scale": 1 / 255},
+    "torch": {
+        "scale": 1 / 255,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+    },
+    "caffe": {"mean": (103.939, 116.779, 123.68), "channel_order": "bgr"},
+    "raw": {},
+}
+
+
+def preset(
+    name: str, input_shape: Sequence[int], *, resize: str = "bilinear"
+) -> Preprocessing:
+    """Returns the preprocessing called `name` for a model's input shape.
+
+    Args:
+        name: "symmetric" (x / 127.5 - 1), "unit" (x / 255), "torch" (x / 255, then
+            ImageNet's mean and standard deviation), "caffe" (BGR minus ImageNet's
+            mean) or "raw" (x as it is).
+        input_shape: (height, width, channels) without the batch.
+        resize: a key of `RESIZE_METHODS`.
+
+    Raises:
+        ConfigError: no such preset, or it does not fit the channels.
+    """
+    if name not in PRESETS:
+        raise registry.unknown_name("preprocessing preset", name, PRESETS)
+    return Preprocessing(input_shape=tuple(input_shape), resize=resize, **PRESETS[name])
+
+
+def _fit_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    if images.ndim == 2:
+        images = images[..., None]
+    if images.ndim not in (3, 4):
+        raise errors.DataError(
+            f"An image has shape {images.shape}; expected (height, width, channels)."
+        )
+    found = images.shape[-1]
+    if found == channels:
+        return images
+    if found == 1:
+        return np.repeat(images, channels, axis=-1)
+    if (found, channels) == (3, 1):
+        luma: np.ndarray = images.astype(np.float32) @ _LUMA[:, None]
+        return luma
+    raise errors.DataError(
+        f"The images have {found} channels, the model takes {channels}. "
+        "Only grey to any number and RGB to grey are converted."
+    )
+
+
+def _resize(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray:
+    if image.shape[:2] == size:
+        return image
+    height, width = size
+    channels = [
+        Image.fromarray(np.ascontiguousarray(image[..., channel], np.float32)).resize(
+            (width, height), RESIZE_METHODS[method]
+        )
+        for channel in range(image.shape[-1])
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
