@@ -50,9 +50,9 @@ ALLOWED = {
     "search": _STEPS,
     "report": _BASE,
     "config": _BASE,
-    "cli": _BASE,
+    "cli": _BASE | {"config"},
 }
-TOP = {"pipeline", "export"}
+TOP = {"pipeline", "feed", "export"}
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.

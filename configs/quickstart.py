@@ -1,0 +1,16 @@
+"""ResNet-18 on scikit-learn's 1,797 handwritten digits: float and INT8.
+
+What `python -m tfslim.export` runs when told nothing else.
+
+  python -m tfslim.export --out_dir=out/quickstart
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.model = {"name": "resnet18", "input_shape": (32, 32, 3)}
+    config.data = {"spec": "digits"}
+    config.training = {"epochs": 8, "batch_size": 32}
+    return config

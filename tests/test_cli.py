@@ -1,0 +1,49 @@
+"""What a user types wrong is one line and exit code 2."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tfslim import export
+
+
+def _one_line(capsys):
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.sede=3", "Did you mean 'seed'?"),
+        ("--config.training=3", "is a section"),
+        ("--nosuch", "Unknown flag '--nosuch'"),
+        ("--modle=resnet18", "Did you mean '--model'?"),
+        ("--config=missing.py", "no config file 'missing.py'"),
+        ("--epochs=ten", "epochs"),
+        ("--config.seed", "needs a value"),
+        ("stray", "Unexpected argument 'stray'"),
+        ("--model=resnet18:alpha", "'alpha' in 'resnet18:alpha'"),
+    ],
+)
+def test_wrong_usage(capsys, tmp_path, argument, message):
+    out_dir = tmp_path / "out"
+    assert export.main(["export", f"--out_dir={out_dir}", argument]) == 2
+    assert message in _one_line(capsys)
+    assert not out_dir.exists()
+
+
+def test_help_needs_no_tensorflow():
+    code = (
+        "import sys; from tfslim import export; code = export.main(['x', '--help']);"
+        "sys.exit(3 if 'tensorflow' in sys.modules else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for flag in ("--model", "--data", "--quantize", "--out_dir", "--config"):
+        assert flag in done.stdout

@@ -1,0 +1,130 @@
+"""The one wrapper that runs every command line of tfslim.
+
+Exit codes: 0 done, 1 the job failed, 2 the user typed something wrong. Errors that
+tfslim raises on purpose are one line on stderr, without a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import ml_collections
+from absl import flags
+
+from tfslim import config as config_lib
+from tfslim import errors, registry
+
+
+def run(
+    name: str,
+    doc: str,
+    define: Callable[[flags.FlagValues], None],
+    body: Callable[[flags.FlagValues, ml_collections.ConfigDict | None], None],
+    argv: Sequence[str],
+    *,
+    default_config: str | None = None,
+) -> int:
+    """Runs one command and returns its exit code.
+
+    Args:
+        name: the command's module, e.g. "tfslim.export".
+        doc: what `--help` shows before the flags.
+        define: defines the command's flags on the values it is given.
+        body: does the work; gets the parsed flags and the config, if it has one.
+        argv: as `sys.argv`, program name first.
+        default_config: name of the config that `--config` defaults to; None for a
+            command without configs.
+    """
+    try:
+        values = flags.FlagValues()
+        flags.DEFINE_bool(
+            "help", False, "Show this help.", short_name="h", flag_values=values
+        )
+        define(values)
+        rest, config = list(argv), None
+        if default_config is not None:
+            flags.DEFINE_string(
+                "config",
+                default_config,
+                "A config file, or the name of a shipped one. Any field can be set: "
+                "--config.training.epochs=3.",
+                flag_values=values,
+            )
+            rest, path, overrides = _split_config(rest, default_config)
+        _parse(values, rest)
+        if values.help:
+            print(_help(name, doc, values))  # noqa: T201
+            return 0
+        if default_config is not None:
+            config = config_lib.load(path)
+            for field, text in overrides:
+                config_lib.override(config, field, text)
+        body(values, config)
+    except errors.TfslimError as error:
+        line = " ".join(str(error).split())
+        print(f"{name}: error: {line}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
+    return 0
+
+
+def _split_config(
+    argv: list[str], default: str
+) -> tuple[list[str], str, list[tuple[str, str]]]:
+    """Takes `--config=FILE` and `--config.field=value` out of the arguments."""
+    rest, path, overrides = [], default, []
+    arguments = iter(argv)
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        flag = flag.removeprefix("-").removeprefix("-")
+        if not argument.startswith("-") or flag.split(".")[0] != "config":
+            rest.append(argument)
+            continue
+        if not equals:
+            value = next(arguments, "")
+            if not value:
+                raise errors.ConfigError(f"--{flag} needs a value: --{flag}=VALUE.")
+        if flag == "config":
+            path = value
+        else:
+            overrides.append((flag.removeprefix("config."), value))
+    return rest, path, overrides
+
+
+def _parse(values: flags.FlagValues, argv: list[str]) -> None:
+    try:
+        rest = values(argv)
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname
+        raise registry.unknown_name(
+            "flag", f"--{name}", [f"--{known}" for known in _visible(values)]
+        ) from error
+    except flags.Error as error:
+        raise errors.ConfigError(str(error)) from error
+    if rest[1:]:
+        raise errors.ConfigError(
+            f"Unexpected argument '{rest[1]}'. Options are written --name=value; "
+            "see --help."
+        )
+
+
+def _visible(values: flags.FlagValues) -> list[str]:
+    return [name for name in values if len(name) > 1]
+
+
+def _help(name: str, doc: str, values: flags.FlagValues) -> str:
+    lines = [
+        f"Usage: python -m {name} [--flag=value ...]",
+        "",
+        doc.strip(),
+        "",
+        "Flags:",
+    ]
+    for flag in sorted(_visible(values)):
+        entry = values[flag]
+        default = "" if entry.default in (None, "", False) else f" [{entry.default}]"
+        lines.append(f"  --{flag}: {' '.join((entry.help or '').split())}{default}")
+    return "\n".join(lines)

@@ -1,0 +1,231 @@
+"""Configs: Python files with `get_config()`, merged onto the defaults, overridable.
+
+A file names only what differs from the defaults. A field that the defaults do not
+have is an error with the nearest known name, whether it stands in a file or in an
+override of the command line (`--config.training.epochs=3`).
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.resources
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from tfslim import errors, registry
+
+# Sections whose fields depend on a name in them: passed on as they are.
+_FREE = {"model.options"}
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Returns a new config with every field there is, at its default."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.task = "auto"  # By the model and the data, or a name in tasks.TASKS.
+    config.model = ml_collections.ConfigDict(
+        {
+            "name": "resnet18",
+            "input_shape": (),  # Empty: the model's own default.
+            "options": {},
+        }
+    )
+    config.data = ml_collections.ConfigDict({"spec": "digits", "skip_corrupt": False})
+    config.training = ml_collections.ConfigDict(
+        {
+            "epochs": 10,
+            "batch_size": 32,
+            "optimizer": "adam",
+            "learning_rate": 1e-3,
+            "patience": 0,  # Epochs without progress before stopping; 0: never.
+            "augment": False,
+            "strategy": "none",
+            "mixed_precision": False,
+            "log_dir": "",
+            "backup_dir": "",
+        }
+    )
+    config.convert = ml_collections.ConfigDict({"allow_flex": False})
+    config.quantization = ml_collections.ConfigDict(
+        {
+            "recipes": ("float32", "float16", "dynamic_int8", "int8"),
+            "calibration": "minmax",
+            "calibration_samples": 300,
+            "io": "float",
+        }
+    )
+    config.verify = ml_collections.ConfigDict({"num_samples": 64})
+    config.benchmark = ml_collections.ConfigDict(
+        {"num_threads": 1, "warmup_runs": 5, "num_runs": 50, "rounds": 10}
+    )
+    return config.lock()
+
+
+def find(path: str) -> Path:
+    """Returns the config file called `path`: a path, or the name of a shipped one.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    shipped = {file.stem: file for file in _shipped()}
+    if given.stem in shipped and given.name in (given.stem, f"{given.stem}.py"):
+        return shipped[given.stem]
+    raise errors.ConfigError(
+        f"There is no config file '{path}'. Give the path of a Python file with "
+        f"get_config(), or one of the shipped ones: {', '.join(sorted(shipped))}."
+    )
+
+
+def _shipped() -> list[Path]:
+    # In a wheel the files stand inside the package, in a checkout beside it.
+    inside = Path(str(importlib.resources.files("tfslim"))) / "configs"
+    folder = inside if inside.is_dir() else inside.parents[1] / "configs"
+    return [file for file in folder.glob("*.py") if not file.name.startswith("_")]
+
+
+def load(path: str) -> ml_collections.ConfigDict:
+    """Reads the config at `path` and merges it onto the defaults.
+
+    It is a Python file with `get_config()`, or the `config.json` of an earlier result.
+
+    Raises:
+        ConfigError: no such file, no `get_config`, an error inside it, or a field
+            that the defaults do not have.
+    """
+    file = find(path)
+    config = default_config()
+    merge(config, _values(file))
+    return config
+
+
+def _values(file: Path) -> Mapping[str, Any]:
+    """Returns what a Python config, or the JSON beside a result, sets."""
+    if file.suffix == ".json":
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise errors.ConfigError(f"'{file}' is not JSON: {error}") from error
+        return values
+    spec = importlib.util.spec_from_file_location(f"tfslim_config_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise errors.ConfigError(f"'{file}' is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        user = module.get_config()
+    except Exception as error:
+        raise errors.ConfigError(
+            f"Config file '{file}' failed: {type(error).__name__}: {error}. It must "
+            "define get_config() that returns a ConfigDict or a dict."
+        ) from error
+    if isinstance(user, ml_collections.ConfigDict):
+        user = user.to_dict()
+    return user
+
+
+def merge(
+    config: ml_collections.ConfigDict, values: Mapping[str, Any], *, prefix: str = ""
+) -> None:
+    """Sets the fields of `values` in `config`, section by section.
+
+    Raises:
+        ConfigError: an unknown field, or a value of another type than the default.
+    """
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in config:
+            raise registry.unknown_name(
+                "config field", name, [f"{prefix}{known}" for known in config]
+            )
+        if isinstance(config[key], ml_collections.ConfigDict):
+            if not isinstance(value, Mapping):
+                raise errors.ConfigError(
+                    f"config.{name} is a section, got {value!r}. Set one of its "
+                    f"fields: {', '.join(sorted(config[key]))}."
+                )
+            if name in _FREE:
+                with config[key].unlocked():
+                    config[key].update(dict(value))
+            else:
+                merge(config[key], value, prefix=f"{name}.")
+        else:
+            config[key] = _typed(name, value, config[key])
+
+
+def override(config: ml_collections.ConfigDict, field: str, text: str) -> None:
+    """Sets one field from the command line, `field` as in "training.epochs".
+
+    Numbers, booleans, None and tuples are read as Python literals, the rest is text;
+    a tuple may also be written as "a,b,c".
+
+    Raises:
+        ConfigError: an unknown field, or text that is not of the field's type.
+    """
+    value: Any = _literal(text)
+    for key in reversed(field.split(".")):
+        value = {key: value}
+    merge(config, value)
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """Returns `value` as the type of `default`, where nothing is lost by it."""
+    if isinstance(default, tuple):
+        if isinstance(value, str):
+            return tuple(_literal(part.strip()) for part in value.split(",") if part)
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+    if isinstance(default, bool) or isinstance(value, bool):
+        if type(value) is type(default):
+            return value
+    elif isinstance(default, float) and isinstance(value, int | float):
+        return float(value)
+    elif isinstance(default, str) and isinstance(value, int | float):
+        return str(value)
+    elif isinstance(value, type(default)):
+        return value
+    raise errors.ConfigError(
+        f"config.{name} must be of type {type(default).__name__} "
+        f"(default {default!r}), got {value!r}."
+    )
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]]:
+    """Splits "name:option=value,option=value" into the name and its options.
+
+    Values are Python literals where they can be, else text; a comma inside brackets
+    does not separate.
+
+    Raises:
+        ConfigError: a part has no "=".
+
+    Example:
+        >>> parse_call("mobilenet_v2:alpha=0.35,classifier_activation=None")
+        ('mobilenet_v2', {'alpha': 0.35, 'classifier_activation': None})
+    """
+    name, _, rest = text.partition(":")
+    options = {}
+    for part in filter(None, re.split(r",(?![^(\[]*[)\]])", rest)):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise errors.ConfigError(
+                f"'{part}' in '{text}' is not an option. Write {name}:option=value,..."
+            )
+        options[key.strip()] = _literal(value.strip())
+    return name, options

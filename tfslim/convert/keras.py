@@ -1,0 +1,214 @@
+"""Keras → float `.tflite`: one frozen function, static shapes, builtin ops only.
+
+The model is traced with fixed shapes and its variables are frozen into the graph
+before the converter sees it. The converter's own paths, by way of a SavedModel or of
+the Keras model, give the same operations at three to nine times the time; see
+docs/adr/0002-conversion-by-freezing.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from absl import logging as absl_logging
+from tensorflow.python.framework import convert_to_constants
+
+from tfslim import errors
+from tfslim.tflite import metadata as metadata_lib
+from tfslim.tflite import model as tflite_model
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertResult:
+    """A float `.tflite` and what its conversion met.
+
+    Attributes:
+        tflite: the file's bytes.
+        flex_ops: TensorFlow operations that stayed, empty for a plain file; they
+            need the Flex delegate in the app.
+    """
+
+    tflite: bytes
+    flex_ops: tuple[str, ...] = ()
+
+
+def convert_model(
+    model: Any,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch_size: int = 1,
+    allow_flex: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+) -> ConvertResult:
+    """Converts a tf_keras or Keras 3 model to a float `.tflite`.
+
+    Batch norm is folded and activations are fused by the converter. Inputs and
+    outputs carry the names they have in Keras, in the file's tensors and in its
+    signature "serving_default".
+
+    Args:
+        model: a built model with fixed inputs (functional or Sequential).
+        input_shapes: per input name, [height, width, channels], for inputs whose
+            shape the model leaves open.
+        batch_size: the fixed batch of the file.
+        allow_flex: keep operations that have no TFLite builtin as TensorFlow
+            operations; the app then needs the Flex delegate (several MB).
+        metadata: JSON-able values to write into the file, under "tfslim".
+
+    Raises:
+        ConfigError: an input's shape is open and not given, or a name is unknown.
+        ConversionError: an operation has no builtin; names its layer.
+    """
+    inputs, outputs = _ends(model)
+    _refuse_low_precision(model)
+    specs = _specs(inputs, input_shapes or {}, batch_size)
+    frozen = _freeze(model, specs)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    if allow_flex:
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.TFLITE_BUILTINS,
+            tf.lite.OpsSet.SELECT_TF_OPS,
+        ]
+    with _quiet() as said:
+        try:
+            data = converter.convert()
+        except Exception as error:
+            raise _explain(error, said) from error
+    data = metadata_lib.annotate(
+        data,
+        input_names=[spec.name for spec in specs],
+        output_names=outputs,
+        metadata=metadata or {},
+    )
+    view = tflite_model.read(data)
+    _refuse_dynamic(view)
+    flex = tuple(sorted({op.name for op in view.ops if op.name.startswith("Flex")}))
+    return ConvertResult(data, flex)
+
+
+def _ends(model: Any) -> tuple[list[Any], list[str]]:
+    """Returns the model's input tensors and the names of its outputs."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise errors.ConversionError(
+            f"Model '{getattr(model, 'name', model)}' has no fixed inputs. Build it "
+            "as a functional or Sequential model with an Input, or call it once and "
+            "wrap it in one."
+        )
+    names: list[str] = []
+    for name in model.output_names:
+        number = sum(known.split(":")[0] == name for known in names)
+        names.append(f"{name}:{number}" if number else name)
+    return list(inputs), names
+
+
+def _refuse_low_precision(model: Any) -> None:
+    for layer in model.layers:
+        dtype = getattr(layer, "compute_dtype", "float32")
+        if dtype in ("float16", "bfloat16"):
+            raise errors.ConversionError(
+                f"Layer '{layer.name}' computes in {dtype}. Rebuild the model with "
+                "the float32 policy and set_weights() from this one, then convert."
+            )
+
+
+def _specs(
+    inputs: Sequence[Any], shapes: Mapping[str, Sequence[int]], batch_size: int
+) -> list[tf.TensorSpec]:
+    names = [re.sub(r"[^A-Za-z0-9_.\-]", "_", i.name.split(":")[0]) for i in inputs]
+    unknown = sorted(set(shapes) - set(names))
+    if unknown:
+        raise errors.ConfigError(
+            f"input_shapes names '{unknown[0]}', which is no input of the model. "
+            f"Its inputs: {', '.join(names)}."
+        )
+    specs = []
+    for name, tensor in zip(names, inputs, strict=True):
+        shape = list(shapes.get(name, tensor.shape[1:]))
+        if any(size is None for size in shape):
+            raise errors.ConfigError(
+                f"Input '{name}' has the open shape {tuple(tensor.shape)}; a mobile "
+                "file needs a fixed one. Give it, e.g. "
+                f"input_shapes={{'{name}': (224, 224, 3)}}."
+            )
+        dtype = tf.as_dtype(tensor.dtype)
+        specs.append(tf.TensorSpec((batch_size, *shape), dtype, name=name))
+    return specs
+
+
+def _freeze(model: Any, specs: Sequence[tf.TensorSpec]) -> Any:
+    def serve(*tensors: Any) -> Any:
+        arguments = tensors[0] if len(tensors) == 1 else list(tensors)
+        return tf.nest.flatten(model(arguments, training=False))
+
+    traced = tf.function(serve, autograph=False).get_concrete_function(*specs)
+    # Kept as they are: control flow is the converter's to lower.
+    return convert_to_constants.convert_variables_to_constants_v2(
+        traced, lower_control_flow=False
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[list[str]]:
+    """Keeps the converter's C++ and Python chatter off the user's terminal.
+
+    Yields a list that holds, after the block, what was said.
+    """
+    said: list[str] = []
+    level = absl_logging.get_verbosity()
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        absl_logging.set_verbosity(absl_logging.ERROR)
+        try:
+            yield said
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            absl_logging.set_verbosity(level)
+            sink.seek(0)
+            said.append(sink.read().decode("utf-8", "replace"))
+
+
+def _explain(error: Exception, said: list[str]) -> errors.ConversionError:
+    """Turns the converter's pages into one line that names operation and layer."""
+    failed = []
+    for detail in getattr(error, "errors", None) or ():
+        names = [call.name for call in detail.location.call if call.name]
+        place = f" (layer '{_layer_of(names[0])}')" if names else ""
+        failed.append(f"{detail.operator.name.removeprefix('tf.')}{place}")
+    if failed:
+        return errors.ConversionError(
+            f"No TFLite builtin for: {', '.join(dict.fromkeys(failed))}. Rewrite it "
+            "with supported operations, or pass allow_flex (--config.convert."
+            "allow_flex=true): the app then needs the Flex delegate, several MB."
+        )
+    lines = [*str(error).splitlines(), *"".join(said).splitlines()]
+    first = next((line for line in lines if "error" in line), lines[0] if lines else "")
+    return errors.ConversionError(f"TensorFlow's converter failed: {first.strip()}")
+
+
+def _layer_of(node: str) -> str:
+    """Returns the layer's part of a graph node's name, "model/layer/Op"."""
+    parts = node.split("/")
+    return "/".join(parts[1:-1]) if len(parts) > 2 else node
+
+
+def _refuse_dynamic(view: tflite_model.TfliteModel) -> None:
+    for tensor in view.tensors:
+        if any(size < 0 for size in tensor.shape_signature):
+            raise errors.ConversionError(
+                f"Tensor '{tensor.name}' has a size known only at run time, "
+                f"{tuple(tensor.shape_signature)}; delegates refuse such files. Make "
+                "the layer's output shape static."
+            )

@@ -1,0 +1,107 @@
+"""Builds or loads a Keras model, trains it, and exports verified, timed .tflite files.
+
+With no flags it runs configs/quickstart.py: a ResNet-18 on scikit-learn's digits.
+Into --out_dir go model.keras, one .tflite a variant, the resolved config,
+result.json and report.md.
+
+  python -m tfslim.export --model=mobilenet_v2:alpha=0.35 --data=digits --epochs=5
+  python -m tfslim.export --config=my_config.py --config.training.epochs=3
+
+Exit codes: 0 done, 1 the job failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import ml_collections
+from absl import flags
+
+from tfslim import cli
+from tfslim import config as config_lib
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the command's flags on `values`."""
+    text, number, switch = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
+    text(
+        "model",
+        None,
+        "A model of the zoo with its options: mobilenet_v2:alpha=0.35,dropout_rate=0.",
+        flag_values=values,
+    )
+    text(
+        "data",
+        None,
+        "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic.",
+        flag_values=values,
+    )
+    text(
+        "quantize",
+        None,
+        "Recipes by comma: float32, float16, dynamic_int8, int8.",
+        flag_values=values,
+    )
+    number("epochs", None, "Epochs of training; 0: none.", flag_values=values)
+    text("out_dir", "out/quickstart", "Folder of the results.", flag_values=values)
+    switch("overwrite", False, "Replace existing results.", flag_values=values)
+
+
+# Short form -> the field it sets.
+_SHORT = {
+    "data": "data.spec",
+    "quantize": "quantization.recipes",
+    "epochs": "training.epochs",
+}
+
+
+def apply_short_forms(
+    values: flags.FlagValues, config: ml_collections.ConfigDict
+) -> None:
+    """Writes the short forms that were given into the config."""
+    for flag, field in _SHORT.items():
+        if values[flag].value is not None:
+            config_lib.override(config, field, str(values[flag].value))
+    if values.model is not None:
+        name, options = config_lib.parse_call(values.model)
+        # Options and size of the config's model mean nothing to another one.
+        if name != config.model.name:
+            config.model = ml_collections.ConfigDict(
+                {"name": name, "input_shape": (), "options": {}}
+            )
+        config_lib.merge(config, {"model": {"options": options}})
+
+
+def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> None:
+    # Late: --help and wrong flags must not wait for TensorFlow.
+    from tfslim import pipeline, report
+    from tfslim.report import progress
+
+    assert config is not None  # noqa: S101 - run() is given a default config.
+    apply_short_forms(values, config)
+    with progress.steps() as on_step:
+        result = pipeline.export_model(
+            config=config,
+            out_dir=values.out_dir,
+            overwrite=values.overwrite,
+            on_step=on_step,
+        )
+    report.to_terminal(result)
+    sys.stdout.write(f"{result['model']['file_note']}\nResults: {values.out_dir}\n")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line and returns its exit code."""
+    return cli.run(
+        "tfslim.export",
+        __doc__ or "",
+        define_flags,
+        _run,
+        argv,
+        default_config="quickstart",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,101 @@
+"""Runs the Keras model and every file on the same inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from tfslim import verify
+from tfslim.pipeline.job import Job
+
+Predict = Callable[[Any], list[np.ndarray]]
+EvalFn = Callable[[Predict], float]
+
+
+class Checker:
+    """Holds the outputs of the Keras model and of the float file to compare with."""
+
+    def __init__(
+        self, job: Job, eval_fn: EvalFn | None, config: ml_collections.ConfigDict
+    ):
+        """Runs the Keras model over the test batches, or over random inputs."""
+        self._job = job
+        self._eval_fn = eval_fn
+        self._batches = job.feed.test or _random_batches(
+            job.model, config.verify.num_samples
+        )
+        self._keras_outputs = self._run(self._run_keras)
+        self._float_outputs: list[np.ndarray] = []
+        self.keras_metric = self._metric(self._keras_outputs, self._run_keras)
+
+    def _run_keras(self, x: Any) -> list[np.ndarray]:
+        outputs = self._job.model.predict_on_batch(x)
+        if isinstance(outputs, dict):
+            outputs = [outputs[name] for name in self._job.model.output_names]
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        return [np.asarray(output) for output in outputs]
+
+    def _run(self, predict: Predict) -> list[np.ndarray]:
+        parts = [predict(x) for x, _ in self._batches()]
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
+
+    def _metric(self, outputs: list[np.ndarray], predict: Predict) -> float | None:
+        if self._eval_fn is not None:
+            return float(self._eval_fn(predict))
+        if self._job.feed.test is None:
+            return None
+        target = [self._job.task.target(x, y) for x, y in self._batches()]
+        return float(self._job.task.metric(outputs[0], np.concatenate(target)))
+
+    def check_float(self, content: bytes) -> dict[str, Any]:
+        """Returns metric and parity of the float file, or raises if they differ."""
+        row, outputs = self._compare(content, self._keras_outputs)
+        verify.require_parity(verify.Parity(**row["parity"]), name="float32")
+        self._float_outputs = outputs
+        return {"against": "Keras", **row}
+
+    def check(self, name: str, content: bytes) -> dict[str, Any]:
+        """Returns metric and parity of a quantized file, or raises if it is sick.
+
+        Raises:
+            VerificationError: its output has collapsed; says the likely cause.
+        """
+        row, outputs = self._compare(content, self._float_outputs)
+        verify.require_healthy(
+            self._float_outputs[0],
+            outputs[0],
+            name=name,
+            classes=self._job.task.name == "classification",
+        )
+        return {"against": "float32", **row}
+
+    def _compare(
+        self, content: bytes, reference: list[np.ndarray]
+    ) -> tuple[dict[str, Any], list[np.ndarray]]:
+        predict = verify.Predictor(content)
+        outputs = self._run(predict)
+        parity = verify.compare(reference, outputs, self._job.task)
+        row = {
+            "metric": self._metric(outputs, predict),
+            "parity": dataclasses.asdict(parity),
+        }
+        return row, outputs
+
+
+def _random_batches(model: Any, num_samples: int) -> Callable[[], Any]:
+    """Without data, parity is still checked: on uniform values in [-1, 1]."""
+
+    def batches() -> Any:
+        random = np.random.default_rng(0)
+        for _ in range(num_samples):
+            x = [
+                random.uniform(-1, 1, (1, *tensor.shape[1:])).astype(np.float32)
+                for tensor in model.inputs
+            ]
+            yield (x[0] if len(x) == 1 else x), None
+
+    return batches

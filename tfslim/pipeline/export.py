@@ -1,0 +1,234 @@
+"""The sequence of steps from a model and data to verified, timed files."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+import tfslim
+from tfslim import (
+    benchmark,
+    convert,
+    errors,
+    files,
+    quantization,
+    report,
+    tasks,
+    training,
+)
+from tfslim import config as config_lib
+from tfslim.pipeline import check, result
+from tfslim.pipeline import job as job_lib
+
+_RESULT = "result.json"
+
+OnStep = Callable[[str], None]
+
+
+def export_model(
+    model: Any = None,
+    *,
+    out_dir: Path | str,
+    config: ml_collections.ConfigDict | None = None,
+    train_data: Any = None,
+    validation_data: Any = None,
+    eval_data: Any = None,
+    task: str | tasks.Task | None = None,
+    train_fn: Callable[[Any], Any] | None = None,
+    eval_fn: Callable[[Callable[[Any], list[np.ndarray]]], float] | None = None,
+    overwrite: bool = False,
+    on_step: OnStep = lambda text: None,
+) -> dict[str, Any]:
+    """Turns a Keras model into verified, timed `.tflite` files; the CLI calls this.
+
+    Args:
+        model: a built tf_keras or Keras 3 model, or a name of the zoo; None: the
+            config's. A model given as an object is trained only if `train_data` is
+            given and the config's epochs are not 0.
+        out_dir: folder of the results; made when absent.
+        config: see `tfslim.config.default_config`; None: the defaults.
+        train_data: batches (x, y) as a `tf.data.Dataset`, or arrays (x, y), already
+            preprocessed; None: the config's data, for a model by name.
+        validation_data: the same; the best epoch is chosen by it.
+        eval_data: the same; every file is measured on it.
+        task: name in `tasks.TASKS` or a `Task` with your own loss and metric.
+        train_fn: trains the model your way; returns it, or None if in place.
+        eval_fn: measures a model your way: it gets `predict(x) -> [outputs]`, the
+            same for Keras and for every file, and returns the metric.
+        overwrite: replace results that stand in `out_dir`.
+        on_step: called with a line of text before each step.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        ConfigError: something asked for does not exist or cannot be.
+        TfslimError: a step failed; files written before it stay, each whole.
+    """
+    config = config_lib.default_config() if config is None else config
+    folder = _claim(Path(out_dir), overwrite)
+    recipes = [quantization.recipe(name) for name in config.quantization.recipes]
+    options = benchmark.Options(**config.benchmark.to_dict())
+    job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
+    trained = _train(job, config, train_fn, on_step)
+    stale = _start_writing(folder)
+    _save_keras(job.model, folder / "model.keras")
+    on_step("converting to a float .tflite, checked against the Keras model")
+    float_file = _convert(job, config)
+    checker = check.Checker(job, eval_fn, config)
+    checked = checker.check_float(float_file)
+    variants, contents = [], {}
+    for recipe in recipes:
+        on_step(f"quantizing and verifying {recipe.name}")
+        done = _quantize(job, recipe, float_file, config)
+        row = _row(recipe, done)
+        row |= (
+            checked
+            if recipe.name == "float32"
+            else checker.check(recipe.name, done.tflite)
+        )
+        files.write_bytes(folder / row["file"], done.tflite)
+        variants.append(row)
+        contents[recipe.name] = done.tflite
+    on_step(f"timing {len(contents)} files on this machine")
+    timings = benchmark.run_host(contents, options)
+    for row, timing in zip(variants, timings, strict=True):
+        row["benchmark"] = timing.to_json()
+    content = result.build_result(
+        job, config, trained=trained, metric=checker.keras_metric, variants=variants
+    )
+    files.write_text(folder / "config.json", result.config_text(config))
+    files.write_text(folder / "report.md", report.to_markdown(content))
+    files.write_json(folder / _RESULT, content)
+    for name in stale - {row["file"] for row in variants}:
+        (folder / name).unlink(missing_ok=True)
+    return content
+
+
+def _claim(folder: Path, overwrite: bool) -> Path:
+    """Makes the folder, or refuses one that holds results."""
+    if folder.exists() and not folder.is_dir():
+        raise errors.ConfigError(f"out_dir '{folder}' is a file, not a folder.")
+    ours = ["model.keras", "config.json", "report.md", _RESULT]
+    standing = [name for name in ours if (folder / name).exists()]
+    standing += sorted(path.name for path in folder.glob("*.tflite"))
+    if standing and not overwrite:
+        raise errors.ConfigError(
+            f"{folder} already holds {standing[0]}. Pass --overwrite (overwrite=True) "
+            "to replace it, or choose another --out_dir."
+        )
+    return folder
+
+
+def _start_writing(folder: Path) -> set[str]:
+    """Makes the folder ready; returns the variants that an earlier export left.
+
+    Its result goes first: from here on it would describe files that are no longer
+    those. Only files that it names are ours to remove.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    old = folder / _RESULT
+    if not old.exists():
+        return set()
+    try:
+        variants = json.loads(old.read_text(encoding="utf-8"))["variants"]
+        stale = {Path(variant["file"]).name for variant in variants}
+    except (ValueError, KeyError, TypeError):
+        stale = set()
+    old.unlink()
+    return stale
+
+
+def _train(
+    job: job_lib.Job,
+    config: ml_collections.ConfigDict,
+    train_fn: Callable[[Any], Any] | None,
+    on_step: OnStep,
+) -> dict[str, Any] | None:
+    """Trains `job.model`; returns what the report says of it, None if it was not."""
+    start = time.monotonic()
+    if train_fn is not None:
+        on_step("training by the caller's train_fn")
+        job.model = train_fn(job.model) or job.model
+        return {"by": "train_fn", "seconds": time.monotonic() - start}
+    if not config.training.epochs or job.feed.train is None:
+        return None
+    on_step(f"training {job.name} for {config.training.epochs} epochs")
+    fields = config.training.to_dict()
+    fields.pop("augment")
+    fields = {key: value for key, value in fields.items() if value != ""}
+    done = training.fit(
+        job.model,
+        job.feed.train,
+        job.feed.validation,
+        task=job.task,
+        options=training.FitOptions(seed=config.seed, **fields),
+    )
+    job.model = done.model
+    return {
+        "by": "tfslim.fit",
+        "epochs": len(done.history["loss"]),
+        "best_epoch": done.best_epoch,
+        "seconds": time.monotonic() - start,
+        "history": done.history,
+    }
+
+
+def _save_keras(model: Any, path: Path) -> None:
+    building = path.with_name(f".{path.stem}.building.keras")
+    try:
+        model.save(building)
+        building.replace(path)
+    finally:
+        building.unlink(missing_ok=True)
+
+
+def _convert(job: job_lib.Job, config: ml_collections.ConfigDict) -> bytes:
+    done = convert.convert_model(
+        job.model,
+        allow_flex=config.convert.allow_flex,
+        metadata={
+            "name": job.name,
+            "tfslim": tfslim.__version__,
+            "task": job.task.name,
+            "labels": job.feed.facts["class_names"],
+            "preprocessing": job.preprocessing and job.preprocessing.to_json(),
+        },
+    )
+    return done.tflite
+
+
+def _quantize(
+    job: job_lib.Job,
+    recipe: quantization.Recipe,
+    float_file: bytes,
+    config: ml_collections.ConfigDict,
+) -> quantization.QuantizeResult:
+    return quantization.quantize_tflite(
+        float_file,
+        recipe,
+        samples=job.feed.calibration,
+        calibration=config.quantization.calibration,
+        io=config.quantization.io,
+    )
+
+
+def _row(
+    recipe: quantization.Recipe, done: quantization.QuantizeResult
+) -> dict[str, Any]:
+    return {
+        "name": recipe.name,
+        "file": f"{recipe.name}.tflite",
+        "recipe": recipe.upstream,
+        "size_bytes": len(done.tflite),
+        "gzip_bytes": len(gzip.compress(done.tflite, 6, mtime=0)),
+        "kept_float": [dataclasses.asdict(kept) for kept in done.kept_float],
+    }

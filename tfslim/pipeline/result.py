@@ -1,0 +1,67 @@
+"""The content of `result.json`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import ml_collections
+
+import tfslim
+from tfslim import graph
+from tfslim.benchmark import environment
+from tfslim.pipeline.job import Job
+
+SCHEMA_VERSION = 1
+
+
+def _keras_of(model: Any) -> str:
+    package = type(model).__module__.split(".")[0]
+    return "tf_keras" if package == "tf_keras" else "keras"
+
+
+def config_text(config: ml_collections.ConfigDict) -> str:
+    """Returns the resolved config as JSON that `--config` reads again."""
+    return config.to_json(indent=2) + "\n"
+
+
+def build_result(
+    job: Job,
+    config: ml_collections.ConfigDict,
+    *,
+    trained: dict[str, Any] | None,
+    metric: float | None,
+    variants: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Gathers what every step found into plain JSON data."""
+    counts = graph.count(graph.read(job.model))
+    package = _keras_of(job.model)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tfslim": tfslim.__version__,
+        "config": json.loads(config_text(config)),
+        "model": {
+            "name": job.name,
+            "input_shape": [list(tensor.shape[1:]) for tensor in job.model.inputs],
+            "params": counts.params,
+            "trainable_params": counts.trainable_params,
+            "macs": counts.macs,
+            "preprocessing": job.preprocessing and job.preprocessing.to_json(),
+            "keras": f"{package} {environment.versions(package).get(package, '')}",
+            "file_note": f"model.keras opens with {package}.",
+        },
+        "task": {
+            "name": job.task.name,
+            "metric": job.task.metric_name,
+            "agreement": job.task.agreement_name,
+            "higher_is_better": job.task.higher_is_better,
+        },
+        "data": job.feed.facts,
+        "training": trained,
+        "keras_metric": metric,
+        "variants": variants,
+        "skipped": list(job.feed.skipped),
+        "versions": environment.versions(
+            "tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer"
+        ),
+    }

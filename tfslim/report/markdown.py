@@ -1,0 +1,116 @@
+"""`report.md`: the result of an export for people, with the conditions beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tfslim.report import table
+
+Result = Mapping[str, Any]
+
+
+def to_markdown(result: Result) -> str:
+    """Returns the whole report as Markdown."""
+    model = result["model"]
+    parts = [
+        f"# {model['name']}",
+        _facts(result),
+        "## Variants",
+        table.markdown_table(table.header(result), table.rows(result)),
+        _conditions(result),
+        "## Parity",
+        _parity(result),
+        "## Left alone, and why",
+        _left_alone(result),
+        "## Preprocessing an app must repeat",
+        f"```json\n{json.dumps(model['preprocessing'], indent=2)}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(result: Result) -> str:
+    model, data, training = result["model"], result["data"], result["training"]
+    lines = [
+        f"- Model: `{model['name']}`, input {model['input_shape']}, "
+        f"{table.count(model['params'])} params ({model['params']:,}), "
+        f"{table.count(model['macs'])} MACs (1 MAC = 2 FLOPs) for one input.",
+        f"- `model.keras`: opens with {model['keras']}.",
+        f"- Data: `{data['spec']}`, {data['train']} training, {data['validation']} "
+        f"validation, {data['test']} test samples, seed {result['config']['seed']}.",
+    ]
+    if training:
+        lines.append(
+            f"- Training: {training['epochs']} epochs in {training['seconds']:.0f} s, "
+            f"weights of epoch {training['best_epoch']} kept (best validation)."
+        )
+    else:
+        lines.append("- Training: none.")
+    lines.append(
+        f"- Keras model on the test split: {result['task']['metric']} "
+        f"{table.figure(result['keras_metric'])}."
+    )
+    return "\n".join(lines)
+
+
+def _conditions(result: Result) -> str:
+    timed = [v["benchmark"] for v in result["variants"] if v.get("benchmark")]
+    if not timed:
+        return "Nothing was timed."
+    first = timed[0]
+    machine, options = first["environment"], first["options"]
+    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+    return (
+        f"Latency: host ({machine['cpu']}, {machine['os']}), not a phone; "
+        f"{options['num_threads']} thread(s), {options['num_runs']} runs in "
+        f"{options['rounds']} interleaved rounds after {options['warmup_runs']} "
+        f"warm-up runs, XNNPACK; {versions}; load average at start "
+        f"{machine['load_average']:.2f}."
+    )
+
+
+def _parity(result: Result) -> str:
+    lines = []
+    for variant in result["variants"]:
+        parity, timing = variant["parity"], variant.get("benchmark") or {}
+        peak = timing.get("peak_memory_bytes")
+        lines.append(
+            [
+                variant["name"],
+                variant["against"],
+                f"{parity['num_samples']}",
+                f"{parity['max_abs_error']:.3g}",
+                f"{parity['relative_error']:.2e}",
+                f"{parity['sqnr_db']:.1f}",
+                f"{timing.get('partitions', '-')}",
+                f"{timing.get('other_ops', '-')}",
+                table.megabytes(peak) if peak is not None else "-",
+            ]
+        )
+    titles = [
+        "variant",
+        "against",
+        "samples",
+        "max abs error",
+        "error / range",
+        "SQNR dB",
+        "delegate partitions",
+        "ops outside",
+        "peak memory",
+    ]
+    return table.markdown_table(titles, lines)
+
+
+def _left_alone(result: Result) -> str:
+    lines = [f"- {line}" for line in result["skipped"]]
+    for variant in result["variants"]:
+        kept: dict[tuple[str, str], int] = {}
+        for row in variant["kept_float"]:
+            key = row["op"], row["reason"]
+            kept[key] = kept.get(key, 0) + 1
+        lines += [
+            f"- `{variant['name']}`: {number} × {op} left in float: {reason}"
+            for (op, reason), number in kept.items()
+        ]
+    return "\n".join(lines) or "Nothing."

@@ -1,0 +1,83 @@
+"""Batches of real numbers through a `.tflite` of batch 1, quantized or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfslim import errors
+from tfslim.tflite import interpreter
+
+
+class Predictor:
+    """Calls a `.tflite` as its Keras model is called: float batch in, floats out.
+
+    Integer inputs are quantized and integer outputs are dequantized by the file's own
+    scale and zero point.
+    """
+
+    def __init__(self, tflite: bytes, *, num_threads: int = 1):
+        """Loads the file, which must take batches of 1.
+
+        Raises:
+            ConversionError: the runtime refuses the file.
+        """
+        self._runner = interpreter.Runner(tflite, num_threads=num_threads)
+        model = self._runner.model
+        self._inputs = {
+            name: model.tensors[index] for name, index in model.input_names.items()
+        }
+        self._outputs = {
+            name: model.tensors[index] for name, index in model.output_names.items()
+        }
+
+    def __call__(self, x: Any) -> list[np.ndarray]:
+        """Returns one array [n, ...] an output, in the file's order.
+
+        Args:
+            x: array [n, ...] for a file with one input, else a list in the order of
+                the inputs, or a dict by their names.
+        """
+        named = self._named(x)
+        number = len(next(iter(named.values())))
+        rows = []
+        for index in range(number):
+            sample = {
+                name: _quantize(array[index : index + 1], self._inputs[name])
+                for name, array in named.items()
+            }
+            rows.append(self._runner(sample))
+        return [
+            _dequantize(np.concatenate([row[name] for row in rows]), tensor)
+            for name, tensor in self._outputs.items()
+        ]
+
+    def _named(self, x: Any) -> dict[str, np.ndarray]:
+        if isinstance(x, Mapping):
+            return {name: np.asarray(x[name]) for name in self._inputs}
+        arrays = x if isinstance(x, list | tuple) else [x]
+        if len(arrays) != len(self._inputs):
+            raise errors.ConfigError(
+                f"The file takes {len(self._inputs)} inputs "
+                f"({', '.join(self._inputs)}), got {len(arrays)}."
+            )
+        return dict(zip(self._inputs, map(np.asarray, arrays), strict=True))
+
+
+def _quantize(values: np.ndarray, tensor: Any) -> np.ndarray:
+    dtype = np.dtype(tensor.dtype)
+    if tensor.quantization is None or dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    scaled = np.round(values / tensor.quantization.scale[0])
+    shifted = scaled + tensor.quantization.zero_point[0]
+    return np.clip(shifted, limits.min, limits.max).astype(dtype)
+
+
+def _dequantize(values: np.ndarray, tensor: Any) -> np.ndarray:
+    if tensor.quantization is None or values.dtype.kind == "f":
+        return values
+    scale, zero_point = tensor.quantization.scale[0], tensor.quantization.zero_point[0]
+    return (scale * (values.astype(np.int32) - zero_point)).astype(np.float32)
