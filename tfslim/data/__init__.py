@@ -1,0 +1,24 @@
+"""Images and vectors by one string: `load("digits")`, `load("folder:photos")`.
+
+Nothing here imports TensorFlow but `tf_data` and the `tfds:` source.
+"""
+
+from __future__ import annotations
+
+from tfslim.data.examples import ArrayExamples, Examples, FileExamples, Subset
+from tfslim.data.feed import CalibrationSamples, batches, calibration_samples
+from tfslim.data.sources import SOURCES, Dataset, LoadOptions, load
+
+__all__ = [
+    "SOURCES",
+    "ArrayExamples",
+    "CalibrationSamples",
+    "Dataset",
+    "Examples",
+    "FileExamples",
+    "LoadOptions",
+    "Subset",
+    "batches",
+    "calibration_samples",
+    "load",
+]

@@ -1,0 +1,77 @@
+"""Preprocessed arrays for whoever runs a model without tf.data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tfslim import errors
+from tfslim.data.examples import Examples
+from tfslim.preprocessing import Preprocessing
+
+
+def batches(
+    examples: Examples, preprocessing: Preprocessing, batch_size: int = 32
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields (x, y) over all examples in order; the last batch may be smaller.
+
+    Args:
+        examples: read batch by batch.
+        preprocessing: of the model.
+        batch_size: examples per batch, 1 or more.
+
+    Yields:
+        x: float32 array [batch, *input_shape]; y: the targets [batch, ...].
+    """
+    if batch_size < 1:
+        raise errors.ConfigError(f"batch_size must be 1 or more, got {batch_size}.")
+    targets = examples.targets
+    for start in range(0, len(examples), batch_size):
+        indices = np.arange(start, min(start + batch_size, len(examples)))
+        yield preprocessing.apply(examples.inputs(indices)), targets[indices]
+
+
+class CalibrationSamples:
+    """Model inputs one by one; each pass gives the same ones and reads them anew."""
+
+    def __init__(
+        self, examples: Examples, preprocessing: Preprocessing, indices: np.ndarray
+    ):
+        """Takes the positions of the samples in `examples`."""
+        self._examples = examples
+        self._preprocessing = preprocessing
+        self.indices = indices
+
+    def __len__(self) -> int:
+        """Returns the number of samples."""
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yields float32 arrays [1, *input_shape]."""
+        for index in self.indices:
+            yield self._preprocessing.apply(self._examples.inputs([index]))
+
+
+def calibration_samples(
+    examples: Examples,
+    preprocessing: Preprocessing,
+    num_samples: int = 300,
+    seed: int = 0,
+) -> CalibrationSamples:
+    """Chooses samples to calibrate a quantized model with.
+
+    Args:
+        examples: the training split: calibrating on test images flatters the result.
+        preprocessing: of the model.
+        num_samples: 1 or more; all examples if there are fewer.
+        seed: the same seed chooses the same samples.
+
+    Returns:
+        An iterable of float32 arrays [1, *input_shape] that can be passed over any
+        number of times and holds one sample at a time.
+    """
+    if num_samples < 1:
+        raise errors.ConfigError(f"num_samples must be 1 or more, got {num_samples}.")
+    order = np.random.default_rng(seed).permutation(len(examples))
+    return CalibrationSamples(examples, preprocessing, order[:num_samples])

@@ -1,0 +1,188 @@
+"""What a source of data returns, and how it is found by one string."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from tfslim import errors, registry
+from tfslim.data import splits
+from tfslim.data.examples import Examples, Subset
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """What applies to every source.
+
+    Attributes:
+        seed: of the splits, and of data that is made up.
+        validation_fraction: share of the examples to watch while training, taken
+            from the training examples where the source has no such split.
+        test_fraction: share of the examples never seen before the end; only where the
+            source has no test split.
+        data_dir: where a source that downloads keeps its files.
+        skip_corrupt: decode every image once and leave out what fails, instead of
+            failing; `Dataset.skipped` names them.
+    """
+
+    seed: int = 0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    data_dir: Path | str | None = None
+    skip_corrupt: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Three disjoint splits of one dataset.
+
+    Attributes:
+        name: the string it was loaded by.
+        train: what the weights are fitted to; calibration samples come from here.
+        validation: what the best epoch is chosen by.
+        test: what the result is measured on, once.
+        class_names: one per class; empty if the targets are no classes.
+        task: name of the task that the targets suggest.
+        skipped: one line per example that was left out, with the reason.
+        notes: what the user should know about the data, one line each.
+    """
+
+    name: str
+    train: Examples
+    validation: Examples
+    test: Examples
+    class_names: tuple[str, ...] = ()
+    task: str = "classification"
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Splits(TypedDict):
+    """The three splits of a `Dataset`."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+Source = Callable[[str, LoadOptions], Dataset]
+SOURCES: registry.Registry[Source] = registry.Registry("data source")
+
+
+def load(
+    spec: str,
+    *,
+    seed: int = 0,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    data_dir: Path | str | None = None,
+    skip_corrupt: bool = False,
+) -> Dataset:
+    """Loads a dataset by one string.
+
+    Args:
+        spec: "digits", "tfds:NAME", "folder:PATH", "npz:PATH", "synthetic" or
+            "synthetic:OPTIONS"; `SOURCES` holds them.
+        seed: see `LoadOptions`, as for the others.
+        validation_fraction: share of all examples, 0..1.
+        test_fraction: share of all examples, 0..1.
+        data_dir: where a source that downloads keeps its files.
+        skip_corrupt: leave out images that cannot be decoded.
+
+    Raises:
+        ConfigError: there is no such source, or its argument makes no sense.
+        DataError: the data cannot be had or read.
+
+    Example:
+        >>> len(load("digits").test)
+        359
+    """
+    source, _, argument = spec.partition(":")
+    options = LoadOptions(
+        seed=seed,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        data_dir=data_dir,
+        skip_corrupt=skip_corrupt,
+    )
+    return dataclasses.replace(SOURCES.get(source)(argument, options), name=spec)
+
+
+def split_three_ways(
+    examples: Examples, options: LoadOptions, *, stratify: bool
+) -> Splits:
+    """Splits one collection into train, validation and test."""
+    fractions = (options.validation_fraction, options.test_fraction)
+    validation, test, train = splits.split_indices(
+        examples.targets, fractions, seed=options.seed, stratify=stratify
+    )
+    return {
+        "train": Subset(examples, train),
+        "validation": Subset(examples, validation),
+        "test": Subset(examples, test),
+    }
+
+
+def fill_splits(
+    found: dict[str, Examples], options: LoadOptions, *, stratify: bool
+) -> Splits:
+    """Makes up for the splits that a source does not have.
+
+    A source with train and one held-out split, whatever its name, keeps that one as
+    the test split, because choosing the best epoch by it would flatter the result.
+
+    Args:
+        found: "train" and perhaps "validation" and "test".
+        options: the fractions and the seed.
+        stratify: whether the targets are classes.
+    """
+    held_out = [name for name in ("validation", "test") if name in found]
+    if len(held_out) == 2:
+        return {
+            "train": found["train"],
+            "validation": found["validation"],
+            "test": found["test"],
+        }
+    if not held_out:
+        return split_three_ways(found["train"], options, stratify=stratify)
+    validation, train = splits.split_indices(
+        found["train"].targets,
+        (options.validation_fraction,),
+        seed=options.seed,
+        stratify=stratify,
+    )
+    return {
+        "train": Subset(found["train"], train),
+        "validation": Subset(found["train"], validation),
+        "test": found[held_out[0]],
+    }
+
+
+def locate(argument: str, *, source: str) -> Path:
+    """Returns the path named in a spec, with `~` and `$VARIABLES` replaced."""
+    if not argument:
+        raise errors.ConfigError(
+            f"The source '{source}' needs a path: '{source}:PATH'."
+        )
+    path = Path(os.path.expandvars(argument)).expanduser()
+    if not path.exists():
+        raise errors.DataError(f"{path} does not exist (asked for by '{source}:').")
+    return path
+
+
+def no_argument(argument: str, *, source: str) -> None:
+    """Refuses an argument for a source that takes none."""
+    if argument:
+        raise errors.ConfigError(
+            f"The source '{source}' takes no argument, got '{source}:{argument}'."
+        )
+
+
+def numbered_classes(targets: np.ndarray) -> tuple[str, ...]:
+    """Names the classes 0..max by their number."""
+    return tuple(str(label) for label in range(int(targets.max()) + 1))

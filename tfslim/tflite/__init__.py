@@ -1,0 +1,24 @@
+"""The ground under everything that reads, runs or edits a `.tflite` file.
+
+Needs numpy and ai-edge-litert, never TensorFlow.
+"""
+
+from tfslim.tflite.delegate import Coverage, coverage
+from tfslim.tflite.extract import single_op
+from tfslim.tflite.interpreter import Inputs, Runner, run
+from tfslim.tflite.model import Graph, Op, Quantization, Tensor, TfliteModel, read
+
+__all__ = [
+    "Coverage",
+    "Graph",
+    "Inputs",
+    "Op",
+    "Quantization",
+    "Runner",
+    "Tensor",
+    "TfliteModel",
+    "coverage",
+    "read",
+    "run",
+    "single_op",
+]

@@ -1,0 +1,197 @@
+"""Bytes of a `.tflite` file <-> the schema's objects, the only place that packs them.
+
+The objects are those that ai-edge-litert generates from LiteRT's schema (`ModelT`
+and its parts). Weights stay views on the bytes that were read, so that reading a
+file of 500 MB costs no second 500 MB.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfslim import errors
+
+_IDENTIFIER = b"TFL3"
+# 32-bit offsets count from the root; larger files need buffers outside of it.
+_MAX_BYTES = 2**31 - 1
+# What the generated reader raises when an offset points to nonsense.
+_DAMAGE = (
+    struct.error,
+    ValueError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def read_file(path: Path | str) -> bytes:
+    """Reads the file at `path`.
+
+    Raises:
+        ConversionError: there is no file to read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise errors.ConversionError(
+            f"Cannot read '{path}': {error.strerror}. Expected a .tflite file."
+        ) from error
+
+
+def unpack(data: bytes) -> Any:
+    """Reads a `.tflite` into a new `schema.ModelT`, whose buffers view `data`.
+
+    Buffers kept outside of the flatbuffer by offset, as litert-quantizer writes
+    them, are resolved; the object is the caller's to change.
+
+    Raises:
+        ConversionError: `data` is no `.tflite` or was cut off.
+    """
+    if bytes(data[4:8]) != _IDENTIFIER:
+        raise errors.ConversionError(
+            f"Not a .tflite file: bytes 4 to 8 of {len(data)} are "
+            f"{bytes(data[4:8])!r}, expected {_IDENTIFIER!r}."
+        )
+    try:
+        flat = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        _resolve_offsets(flat, data)
+        _check_indices(flat)
+    except _DAMAGE as error:
+        raise errors.ConversionError(
+            f"Damaged .tflite file of {len(data)} bytes, perhaps cut off while it was "
+            f"copied: {error}."
+        ) from error
+    return flat
+
+
+def attached_files(data: bytes) -> dict[str, bytes]:
+    """Reads the files that TensorFlow Lite Metadata hangs to a `.tflite` as a zip.
+
+    They are mostly label lists. They lie behind the flatbuffer, so that whoever
+    packs a changed model must pass them on.
+    """
+    stream = io.BytesIO(data)
+    if not zipfile.is_zipfile(stream):
+        return {}
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return {}  # Weights that happen to hold a zip's signature.
+
+
+def pack(flat: Any, *, attached: Mapping[str, bytes] | None = None) -> bytes:
+    """Writes a `schema.ModelT` as the bytes of a `.tflite`, all buffers inside.
+
+    Args:
+        flat: the model.
+        attached: files to hang behind it, as `attached_files` gives them.
+
+    Raises:
+        ConversionError: the file would have 2 GB or more.
+    """
+    weights = sum(len(b.data) for b in flat.buffers if b.data is not None)
+    if weights >= _MAX_BYTES:
+        raise errors.ConversionError(
+            f"The model has {weights} bytes of constants; a .tflite holds less than "
+            "2 GB."
+        )
+    for buffer in flat.buffers:
+        if buffer.data is not None:
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    # A builder that is too small doubles, and copies everything each time.
+    builder = _Builder(weights + 32 * len(flat.buffers) + 2**16)
+    builder.Finish(flat.Pack(builder), file_identifier=_IDENTIFIER)
+    packed = memoryview(builder.Bytes)[builder.Head() :]
+    return _attach(packed, attached) if attached else bytes(packed)
+
+
+def _attach(packed: memoryview, files: Mapping[str, bytes]) -> bytes:
+    stream = io.BytesIO(packed)
+    with zipfile.ZipFile(stream, "a") as archive:
+        for name, content in files.items():
+            # A fixed date: the same input gives the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return stream.getvalue()
+
+
+class _Builder(flatbuffers.Builder):  # type: ignore[misc]
+    """Aligns constants to 16 bytes, which the schema demands and Python forgets."""
+
+    def CreateNumpyVector(self, x: np.ndarray) -> Any:
+        if x.dtype != np.uint8:
+            return super().CreateNumpyVector(x)
+        self.StartVector(1, x.size, 16)
+        start = self.Head() - x.size
+        self.Bytes[start : self.Head()] = x.data
+        self.head = start
+        self.vectorNumElems = x.size
+        return self.EndVector()
+
+
+def numbers(vector: Any) -> tuple[int, ...]:
+    """Gives a vector of the schema as plain integers; an absent one is empty."""
+    # An absent vector is None, an empty one the number 0 (the generated reader).
+    if vector is None or isinstance(vector, int):
+        return ()
+    return tuple(int(number) for number in vector)
+
+
+def _resolve_offsets(flat: Any, data: bytes) -> None:
+    view = np.frombuffer(data, np.uint8)
+    for buffer in flat.buffers or []:
+        if buffer.offset > 1:
+            buffer.data = _slice(view, buffer.offset, buffer.size)
+        buffer.offset = buffer.size = 0
+        # The generated reader gives an empty vector as the number 0.
+        if not isinstance(buffer.data, np.ndarray) or not len(buffer.data):
+            buffer.data = None
+    for graph in flat.subgraphs or []:
+        for operator in graph.operators or []:
+            if operator.largeCustomOptionsOffset > 1:
+                operator.customOptions = _slice(
+                    view,
+                    operator.largeCustomOptionsOffset,
+                    operator.largeCustomOptionsSize,
+                )
+            operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
+
+
+def _slice(view: np.ndarray, offset: int, size: int) -> np.ndarray:
+    if offset + size > len(view):
+        raise ValueError(
+            f"a buffer ends at byte {offset + size}, the file at {len(view)}"
+        )
+    return view[offset : offset + size]
+
+
+def _check_indices(flat: Any) -> None:
+    if not flat.subgraphs:
+        raise ValueError("it holds no graph")
+    for graph in flat.subgraphs:
+        num_tensors = len(graph.tensors or [])
+        for tensor in graph.tensors or []:
+            _check_index("buffer", [tensor.buffer], len(flat.buffers))
+        _check_index("tensor", graph.inputs, num_tensors)
+        _check_index("tensor", graph.outputs, num_tensors)
+        for operator in graph.operators or []:
+            _check_index("op code", [operator.opcodeIndex], len(flat.operatorCodes))
+            _check_index("tensor", operator.inputs, num_tensors, first=-1)
+            _check_index("tensor", operator.outputs, num_tensors, first=-1)
+
+
+def _check_index(kind: str, indices: Any, count: int, *, first: int = 0) -> None:
+    for index in numbers(indices):
+        if not first <= index < count:
+            raise ValueError(f"{kind} {index} is named, but there are {count}")

@@ -1,0 +1,163 @@
+"""The one place that runs `.tflite` files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import interpreter as litert
+
+from tfslim import errors
+from tfslim.tflite import model
+
+# One array for a model with one input, else input name -> array.
+Inputs = np.ndarray | Mapping[str, np.ndarray]
+
+
+class Runner:
+    """A `.tflite` file, loaded by the LiteRT runtime and ready to run.
+
+    Attributes:
+        model: what the file holds.
+        interpreter: LiteRT's own interpreter, its tensors allocated.
+    """
+
+    def __init__(
+        self,
+        tflite: bytes,
+        *,
+        num_threads: int = 1,
+        xnnpack: bool = True,
+        preserve_all_tensors: bool = False,
+    ):
+        """Loads `tflite`, which is kept alive, not copied.
+
+        Args:
+            tflite: the file.
+            num_threads: threads of the CPU kernels, >= 1.
+            xnnpack: whether the XNNPACK delegate may take ops over; without it the
+                builtin kernels run everything.
+            preserve_all_tensors: keeps every intermediate tensor for reading. XNNPACK
+                then runs one op at a time, and memory is that of all tensors.
+
+        Raises:
+            ConversionError: it is no `.tflite`, or the runtime refuses it.
+        """
+        self.model = model.read(tflite)
+        resolver = litert.OpResolverType
+        with warnings.catch_warnings():
+            # Preserving is what was asked for: no warning that it needs memory.
+            warnings.filterwarnings("ignore", message=".*preserve_all_tensors")
+            try:
+                self.interpreter = litert.Interpreter(
+                    model_content=tflite,
+                    num_threads=num_threads,
+                    experimental_op_resolver_type=(
+                        resolver.AUTO
+                        if xnnpack
+                        else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                    ),
+                    experimental_preserve_all_tensors=preserve_all_tensors,
+                )
+                self.interpreter.allocate_tensors()
+            except (RuntimeError, ValueError) as error:
+                raise _refusal("load", error) from error
+        self._inputs = {t["index"]: t for t in self.interpreter.get_input_details()}
+
+    def set_inputs(self, inputs: Inputs) -> None:
+        """Copies `inputs` into the input tensors.
+
+        Args:
+            inputs: an array for a model with one input, else input name -> array, in
+                the input's own dtype; quantized inputs take integers. Where the file
+                leaves a dimension open, the array's size is taken.
+
+        Raises:
+            ConfigError: a name, shape or dtype is not what the file takes.
+        """
+        names = self.model.input_names
+        for name, array in named_inputs(inputs, names).items():
+            details = self._inputs[names[name]]
+            shape, dtype = details["shape"], details["dtype"]
+            if array.dtype != dtype:
+                raise errors.ConfigError(
+                    f"Input '{name}' is {array.dtype}; the model takes "
+                    f"{np.dtype(dtype)}. Cast or quantize it first."
+                )
+            if tuple(shape) != array.shape:
+                self._resize(name, details, array.shape)
+            self.interpreter.set_tensor(details["index"], array)
+
+    def _resize(
+        self, name: str, details: dict[str, Any], shape: tuple[int, ...]
+    ) -> None:
+        open_shape = details["shape_signature"]
+        fits = len(open_shape) == len(shape) and all(
+            size in (-1, wanted) for size, wanted in zip(open_shape, shape, strict=True)
+        )
+        if not fits:
+            expected = ", ".join("?" if n < 0 else str(n) for n in open_shape)
+            raise errors.ConfigError(
+                f"Input '{name}' has shape {list(shape)}; the model takes [{expected}]."
+            )
+        self.interpreter.resize_tensor_input(details["index"], shape, strict=True)
+        self.interpreter.allocate_tensors()
+        self._inputs = {t["index"]: t for t in self.interpreter.get_input_details()}
+
+    def invoke(self) -> None:
+        """Runs the graph on what lies in its inputs.
+
+        Raises:
+            ConversionError: a kernel failed; names its reason.
+        """
+        try:
+            self.interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise _refusal("run", error) from error
+
+    def __call__(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Runs one inference: output name -> a new array, in the file's order."""
+        self.set_inputs(inputs)
+        self.invoke()
+        return {
+            name: self.interpreter.get_tensor(index)
+            for name, index in self.model.output_names.items()
+        }
+
+
+def run(tflite: bytes, inputs: Inputs, **options: Any) -> dict[str, np.ndarray]:
+    """Loads `tflite` and runs one inference; `options` as `Runner` takes them.
+
+    Returns:
+        Output name -> array. A name is the signature's where the file has one, the
+        tensor's otherwise.
+    """
+    return Runner(tflite, **options)(inputs)
+
+
+def named_inputs(inputs: Inputs, names: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Gives `inputs` as input name -> array, in the order of `names`.
+
+    Raises:
+        ConfigError: they are not exactly the inputs called `names`.
+    """
+    if not isinstance(inputs, Mapping):
+        if len(names) != 1:
+            raise errors.ConfigError(
+                f"The model has {len(names)} inputs ({', '.join(names)}), and one "
+                "array was passed. Pass a dict of input name -> array."
+            )
+        return {next(iter(names)): np.asarray(inputs)}
+    if set(inputs) != set(names):
+        raise errors.ConfigError(
+            f"The inputs passed are named {', '.join(map(str, inputs)) or '(none)'}; "
+            f"the model's are {', '.join(names)}."
+        )
+    return {name: np.asarray(inputs[name]) for name in names}
+
+
+def _refusal(verb: str, error: Exception) -> errors.ConversionError:
+    reason = " ".join(str(error).split())
+    return errors.ConversionError(f"The runtime cannot {verb} the .tflite: {reason}")

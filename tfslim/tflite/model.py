@@ -1,0 +1,320 @@
+"""What a `.tflite` file holds, as plain values: ops, tensors, signatures, metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfslim.tflite import flatbuffer
+
+
+def _names(enum: type) -> dict[int, str]:
+    return {v: k for k, v in vars(enum).items() if isinstance(v, int)}
+
+
+_OP_NAMES = _names(schema.BuiltinOperator)
+_DTYPES = {value: name.lower() for value, name in _names(schema.TensorType).items()}
+# What numpy has no type for, and what is stored packed.
+_OPAQUE = {"string", "resource", "variant", "int4", "uint4", "int2", "bfloat16"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Quantization:
+    """real_value = scale * (q - zero_point), per tensor or along `axis`.
+
+    Attributes:
+        scale: float32 array [1] or [channels].
+        zero_point: int64 array, as long as `scale`.
+        axis: the tensor's axis that counts the channels; 0 if per tensor.
+    """
+
+    scale: np.ndarray
+    zero_point: np.ndarray
+    axis: int
+
+    @property
+    def is_per_channel(self) -> bool:
+        """Whether each channel has a scale of its own."""
+        return len(self.scale) > 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor of a graph.
+
+    Attributes:
+        index: its number in the graph, the same that the interpreter uses.
+        name: as written in the file; not always unique.
+        shape: sizes; a dimension that may change has the size it was written with.
+        shape_signature: like `shape`, -1 where a dimension may change.
+        dtype: "float32", "int8", … (numpy's names, and "int4", "string", …).
+        quantization: None for a tensor of real numbers.
+        raw: uint8 view on the constant's bytes, None where there is none.
+        is_variable: whether it keeps its value between two runs.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    shape_signature: tuple[int, ...]
+    dtype: str
+    quantization: Quantization | None
+    raw: np.ndarray | None
+    is_variable: bool
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the file holds its value."""
+        return self.raw is not None
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether one of its dimensions may change."""
+        return any(size < 0 for size in self.shape_signature)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def data(self) -> np.ndarray | None:
+        """The constant's value [shape], None where there is none or no numpy type."""
+        if self.raw is None or self.dtype in _OPAQUE or self.dtype[:6] == "float8":
+            return None
+        return self.raw.view(np.dtype(self.dtype)).reshape(self.shape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Op:
+    """One operator of a graph.
+
+    Attributes:
+        index: its place in the order of execution.
+        name: builtin name, such as "CONV_2D", or a custom op's own name.
+        inputs: tensor numbers, -1 for an input left out.
+        outputs: tensor numbers.
+        is_custom: whether it needs a kernel that the runtime does not bring.
+        options: the schema's options object, None where there are none.
+    """
+
+    index: int
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    is_custom: bool
+    options: Any
+
+    @property
+    def is_flex(self) -> bool:
+        """Whether it is a TensorFlow op that needs the Flex delegate."""
+        return self.is_custom and self.name.startswith("Flex")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """A subgraph: tensors, ops in order of execution, its inputs and outputs."""
+
+    tensors: tuple[Tensor, ...]
+    ops: tuple[Op, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    @functools.cached_property
+    def producers(self) -> dict[int, Op]:
+        """Tensor number -> the op that writes it."""
+        return {tensor: op for op in self.ops for tensor in op.outputs if tensor >= 0}
+
+    @functools.cached_property
+    def consumers(self) -> dict[int, list[Op]]:
+        """Tensor number -> the ops that read it, in order of execution."""
+        readers: dict[int, list[Op]] = {}
+        for op in self.ops:
+            for tensor in dict.fromkeys(op.inputs):
+                readers.setdefault(tensor, []).append(op)
+        return readers
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Signature:
+    """A named way to call a graph: argument name -> tensor number."""
+
+    key: str
+    graph: int
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TfliteModel:
+    """The content of one `.tflite` file; made by `read`.
+
+    `tensors`, `ops`, `inputs` and `outputs` are those of the main graph, the first;
+    further graphs are the bodies of control flow or of other signatures.
+
+    Attributes:
+        graphs: all graphs.
+        signatures: named ways to call them; often one, "serving_default", or none.
+        metadata: name -> bytes.
+        num_bytes: the file's size.
+    """
+
+    graphs: tuple[Graph, ...]
+    signatures: tuple[Signature, ...]
+    metadata: dict[str, bytes]
+    num_bytes: int
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The main graph's tensors."""
+        return self.graphs[0].tensors
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The main graph's ops, in order of execution."""
+        return self.graphs[0].ops
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The main graph's inputs."""
+        return self.graphs[0].inputs
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The main graph's outputs."""
+        return self.graphs[0].outputs
+
+    @property
+    def input_names(self) -> dict[str, int]:
+        """Argument name -> tensor number of each input, in the graph's order.
+
+        The name is the signature's where there is one, the tensor's otherwise.
+        """
+        names = {i: name for s in self._main for name, i in s.inputs.items()}
+        return {names.get(t.index, t.name): t.index for t in self.inputs}
+
+    @property
+    def output_names(self) -> dict[str, int]:
+        """Result name -> tensor number of each output, as `input_names`."""
+        names = {i: name for s in self._main for name, i in s.outputs.items()}
+        return {names.get(t.index, t.name): t.index for t in self.outputs}
+
+    @property
+    def _main(self) -> list[Signature]:
+        return [s for s in self.signatures if s.graph == 0][:1]
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether an input of the main graph has a dimension that may change."""
+        return any(tensor.is_dynamic for tensor in self.inputs)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether any tensor of any graph holds integers that stand for reals."""
+        return any(t.quantization is not None for g in self.graphs for t in g.tensors)
+
+
+def read(data: bytes | Path | str) -> TfliteModel:
+    """Reads a `.tflite`; constants stay views on its bytes.
+
+    Args:
+        data: the file's bytes, or its path.
+
+    Raises:
+        ConversionError: it cannot be read, is no `.tflite` or was cut off.
+    """
+    if isinstance(data, Path | str):
+        data = flatbuffer.read_file(data)
+    flat = flatbuffer.unpack(data)
+    op_names = [_op_name(code) for code in flat.operatorCodes or []]
+    return TfliteModel(
+        graphs=tuple(_graph(graph, flat.buffers, op_names) for graph in flat.subgraphs),
+        signatures=tuple(_signature(s) for s in flat.signatureDefs or []),
+        metadata={
+            _text(entry.name): _bytes(flat.buffers[entry.buffer].data)
+            for entry in flat.metadata or []
+        },
+        num_bytes=len(data),
+    )
+
+
+def _graph(graph: Any, buffers: list[Any], op_names: list[tuple[str, bool]]) -> Graph:
+    tensors = tuple(_tensor(i, t, buffers) for i, t in enumerate(graph.tensors or []))
+    ops = []
+    for index, op in enumerate(graph.operators or []):
+        name, is_custom = op_names[op.opcodeIndex]
+        options = op.builtinOptions or op.builtinOptions2
+        ops.append(
+            Op(
+                index=index,
+                name=name,
+                inputs=flatbuffer.numbers(op.inputs),
+                outputs=flatbuffer.numbers(op.outputs),
+                is_custom=is_custom,
+                options=options,
+            )
+        )
+    return Graph(
+        tensors=tensors,
+        ops=tuple(ops),
+        inputs=tuple(tensors[i] for i in flatbuffer.numbers(graph.inputs)),
+        outputs=tuple(tensors[i] for i in flatbuffer.numbers(graph.outputs)),
+    )
+
+
+def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
+    shape = flatbuffer.numbers(tensor.shape)
+    dtype = _DTYPES.get(tensor.type, f"type{tensor.type}")
+    return Tensor(
+        index=index,
+        name=_text(tensor.name),
+        shape=shape,
+        shape_signature=flatbuffer.numbers(tensor.shapeSignature) or shape,
+        dtype=dtype,
+        # A float tensor keeps a scale as a trace of training: it means nothing here.
+        quantization=None if "float" in dtype else _quantization(tensor.quantization),
+        raw=buffers[tensor.buffer].data,
+        is_variable=bool(tensor.isVariable),
+    )
+
+
+def _quantization(params: Any) -> Quantization | None:
+    # Old converters write recorded ranges, without a scale, into float files.
+    if params is None or params.scale is None or not np.size(params.scale):
+        return None
+    scale = np.asarray(params.scale, np.float32).reshape(-1)
+    zero_point = np.zeros(len(scale), np.int64)
+    if params.zeroPoint is not None and np.size(params.zeroPoint):
+        zero_point[:] = params.zeroPoint
+    return Quantization(scale, zero_point, int(params.quantizedDimension))
+
+
+def _signature(signature: Any) -> Signature:
+    return Signature(
+        key=_text(signature.signatureKey),
+        graph=signature.subgraphIndex,
+        inputs={_text(m.name): m.tensorIndex for m in signature.inputs or []},
+        outputs={_text(m.name): m.tensorIndex for m in signature.outputs or []},
+    )
+
+
+def _op_name(code: Any) -> tuple[str, bool]:
+    # Files older than builtin code 127 have the number in the deprecated field.
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    if number == schema.BuiltinOperator.CUSTOM:
+        return _text(code.customCode), True
+    return _OP_NAMES.get(number, f"BUILTIN_{number}"), False
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+def _bytes(data: np.ndarray | None) -> bytes:
+    return b"" if data is None else data.tobytes()
