@@ -13,29 +13,46 @@ from pathlib import Path
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import errors, tflite
 from tfslim.benchmark import environment
 from tfslim.benchmark.result import BenchmarkResult, LatencyStats, Options
-from tfslim.tflite import interpreter
+from tfslim.tflite import delegate
 
 # Runs alone in a new process: memory freed by one file would hide the next one's.
 _PEAK_MEMORY = """
-import resource, sys
-import numpy as np
-from tfslim.tflite import interpreter
+import sys
+from pathlib import Path
+from tfslim.benchmark import host
 def peak():
-    for line in open("/proc/self/status"):
+    for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-path, threads = sys.argv[1], int(sys.argv[2])
 before = peak()
-runner = interpreter.create(path, num_threads=threads)
-interpreter.fill_random(runner, seed=0)
+data = Path(sys.argv[1]).read_bytes()
+runner = host.load(data, num_threads=int(sys.argv[2]))
 for _ in range(3):
     runner.invoke()
 print(peak() - before)
 """
+
+
+def load(data: bytes, *, num_threads: int) -> tflite.Runner:
+    """Loads a file and fills its inputs with seeded random numbers.
+
+    Latency does not depend on them, as long as they are no denormals or NaNs.
+    """
+    runner = tflite.Runner(data, num_threads=num_threads)
+    random = np.random.default_rng(0)
+    inputs = {}
+    for name, index in runner.model.input_names.items():
+        tensor = runner.model.tensors[index]
+        shape = [abs(size) for size in tensor.shape]
+        # 0 and 1 are legal for every integer type and table of embeddings.
+        is_float = np.dtype(tensor.dtype).kind == "f"
+        values = random.uniform(-1, 1, shape) if is_float else random.random(shape) > 0.5
+        inputs[name] = values.astype(tensor.dtype)
+    runner.set_inputs(inputs)
+    return runner
 
 
 def run_host(
@@ -52,13 +69,10 @@ def run_host(
     runners = {}
     for name, data in models.items():
         try:
-            runners[name] = interpreter.create(data, num_threads=options.num_threads)
-            interpreter.fill_random(runners[name], seed=0)
+            runners[name] = load(data, num_threads=options.num_threads)
             runners[name].invoke()
-        except (RuntimeError, ValueError) as error:
-            raise errors.BenchmarkError(
-                f"'{name}' does not run: {' '.join(str(error).split())}"
-            ) from error
+        except errors.ConversionError as error:
+            raise errors.BenchmarkError(f"'{name}': {error}") from error
     machine = environment.host()
     samples: dict[str, list[list[float]]] = {name: [] for name in models}
     per_round = -(-options.num_runs // options.rounds)
@@ -77,11 +91,11 @@ def run_host(
     ]
 
 
-def _time_us(runner: interpreter.Interpreter, warmup: int, runs: int) -> list[float]:
+def _time_us(runner: tflite.Runner, warmup: int, runs: int) -> list[float]:
     for _ in range(warmup):
         runner.invoke()
     stamps = np.empty(runs + 1, np.int64)
-    invoke, clock = runner.invoke, time.perf_counter_ns
+    invoke, clock = runner.interpreter.invoke, time.perf_counter_ns
     stamps[0] = clock()
     for index in range(1, runs + 1):
         invoke()
@@ -96,7 +110,7 @@ def _result(
     samples: list[list[float]],
     machine: Mapping[str, object],
 ) -> BenchmarkResult:
-    coverage = interpreter.delegate_coverage(data)
+    coverage = tflite.coverage(data)
     return BenchmarkResult(
         name=name,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -108,10 +122,10 @@ def _result(
         options=options,
         latency=LatencyStats.from_samples([s for part in samples for s in part]),
         peak_memory_bytes=_peak_memory(data, options.num_threads),
-        partitions=coverage.partitions,
-        delegated_ops=coverage.delegated_ops,
-        other_ops=coverage.other_ops,
-        outside=coverage.outside,
+        partitions=coverage.num_partitions,
+        delegated_ops=coverage.num_delegated,
+        other_ops=len(coverage.outside),
+        outside=delegate.count_names(coverage.outside),
         samples_us=samples,
     )
 

@@ -21,9 +21,9 @@ import tensorflow as tf
 from absl import logging as absl_logging
 from tensorflow.python.framework import convert_to_constants
 
-from tfslim import errors
+from tfslim import errors, tflite
+from tfslim.tflite import flatbuffer, signature
 from tfslim.tflite import metadata as metadata_lib
-from tfslim.tflite import model as tflite_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,16 +82,23 @@ def convert_model(
             data = converter.convert()
         except Exception as error:
             raise _explain(error, said) from error
-    data = metadata_lib.annotate(
-        data,
-        input_names=[spec.name for spec in specs],
-        output_names=outputs,
-        metadata=metadata or {},
-    )
-    view = tflite_model.read(data)
-    _refuse_dynamic(view)
-    flex = tuple(sorted({op.name for op in view.ops if op.name.startswith("Flex")}))
+    data = _annotate(data, [spec.name for spec in specs], outputs, metadata or {})
+    content = tflite.read(data)
+    _refuse_dynamic(content)
+    flex = tuple(sorted({op.name for op in content.ops if op.is_flex}))
     return ConvertResult(data, flex)
+
+
+def _annotate(
+    data: bytes,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    metadata: Mapping[str, Any],
+) -> bytes:
+    flat = flatbuffer.unpack(data)
+    signature.set_signature(flat, inputs, outputs)
+    metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})
+    return flatbuffer.pack(flat)
 
 
 def _ends(model: Any) -> tuple[list[Any], list[str]]:
@@ -204,9 +211,9 @@ def _layer_of(node: str) -> str:
     return "/".join(parts[1:-1]) if len(parts) > 2 else node
 
 
-def _refuse_dynamic(view: tflite_model.TfliteModel) -> None:
-    for tensor in view.tensors:
-        if any(size < 0 for size in tensor.shape_signature):
+def _refuse_dynamic(content: tflite.TfliteModel) -> None:
+    for tensor in content.tensors:
+        if tensor.is_dynamic:
             raise errors.ConversionError(
                 f"Tensor '{tensor.name}' has a size known only at run time, "
                 f"{tuple(tensor.shape_signature)}; delegates refuse such files. Make "

@@ -126,7 +126,7 @@ def _attach(packed: memoryview, files: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-class _Builder(flatbuffers.Builder):  # type: ignore[misc]
+class _Builder(flatbuffers.Builder):
     """Aligns constants to 16 bytes, which the schema demands and Python forgets."""
 
     def CreateNumpyVector(self, x: np.ndarray) -> Any:

@@ -23,6 +23,12 @@ def put(tflite: bytes, entries: dict[str, bytes]) -> bytes:
         entries: name -> value; replaces an entry of the same name.
     """
     flat = flatbuffer.unpack(tflite)
+    insert(flat, entries)
+    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(tflite))
+
+
+def insert(flat: Any, entries: dict[str, bytes]) -> None:
+    """Writes `entries` into a `schema.ModelT` in place, as `put` does into a copy."""
     flat.metadata = list(flat.metadata or [])
     for name, value in entries.items():
         buffer = schema.BufferT(data=np.frombuffer(value, np.uint8))
@@ -35,7 +41,6 @@ def put(tflite: bytes, entries: dict[str, bytes]) -> bytes:
             flat.buffers.append(buffer)
         else:
             flat.buffers[entry.buffer] = buffer
-    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(tflite))
 
 
 def put_json(tflite: bytes, value: dict[str, Any]) -> bytes:
@@ -45,8 +50,12 @@ def put_json(tflite: bytes, value: dict[str, Any]) -> bytes:
         tflite: the file.
         value: what JSON can hold: name, version, labels, preprocessing, ….
     """
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return put(tflite, {NAME: text.encode()})
+    return put(tflite, {NAME: encode(value)})
+
+
+def encode(value: dict[str, Any]) -> bytes:
+    """Returns the bytes of tfslim's entry for `value`."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
 
 
 def get_json(tflite: bytes | model.TfliteModel) -> dict[str, Any] | None:
