@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 # Public name -> the place where it stands.
 _PUBLIC: dict[str, str] = {
     "TfslimError": "tfslim.errors:TfslimError",
+    "build_model": "tfslim.models.build:build_model",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

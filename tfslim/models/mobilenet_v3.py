@@ -1,0 +1,174 @@
+"""MobileNetV3, both sizes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tf_keras import layers
+
+from tfslim.models import blocks
+from tfslim.models.blocks import Tensor
+
+
+class _Block(NamedTuple):
+    """One row of the paper's tables; `kernel_size` 5 falls to 3 in minimalistic."""
+
+    kernel_size: int
+    expansion: float
+    channels: int
+    has_squeeze: bool
+    activation: str
+    strides: int
+
+
+# Source, tables 1 and 2; the expansion is relative to the block's input channels.
+_LARGE = (
+    _Block(3, 1, 16, False, "relu", 1),
+    _Block(3, 4, 24, False, "relu", 2),
+    _Block(3, 3, 24, False, "relu", 1),
+    _Block(5, 3, 40, True, "relu", 2),
+    _Block(5, 3, 40, True, "relu", 1),
+    _Block(5, 3, 40, True, "relu", 1),
+    _Block(3, 6, 80, False, "hard_swish", 2),
+    _Block(3, 2.5, 80, False, "hard_swish", 1),
+    _Block(3, 2.3, 80, False, "hard_swish", 1),
+    _Block(3, 2.3, 80, False, "hard_swish", 1),
+    _Block(3, 6, 112, True, "hard_swish", 1),
+    _Block(3, 6, 112, True, "hard_swish", 1),
+    _Block(5, 6, 160, True, "hard_swish", 2),
+    _Block(5, 6, 160, True, "hard_swish", 1),
+    _Block(5, 6, 160, True, "hard_swish", 1),
+)
+_SMALL = (
+    _Block(3, 1, 16, True, "relu", 2),
+    _Block(3, 72 / 16, 24, False, "relu", 2),
+    _Block(3, 88 / 24, 24, False, "relu", 1),
+    _Block(5, 4, 40, True, "hard_swish", 2),
+    _Block(5, 6, 40, True, "hard_swish", 1),
+    _Block(5, 6, 40, True, "hard_swish", 1),
+    _Block(5, 3, 48, True, "hard_swish", 1),
+    _Block(5, 3, 48, True, "hard_swish", 1),
+    _Block(5, 6, 96, True, "hard_swish", 2),
+    _Block(5, 6, 96, True, "hard_swish", 1),
+    _Block(5, 6, 96, True, "hard_swish", 1),
+)
+
+
+def mobilenet_v3_small(
+    inputs: Tensor,
+    *,
+    num_classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    alpha: float = 1.0,
+    minimalistic: bool = False,
+    include_preprocessing: bool = True,
+    dropout_rate: float = 0.2,
+) -> Tensor:
+    """Builds MobileNetV3-Small; takes the weights of `MobileNetV3Small`.
+
+    Source: Howard et al., "Searching for MobileNetV3", ICCV 2019,
+    https://arxiv.org/abs/1905.02244. Outputs equal those of
+    `tf_keras.applications`; layers have the names of Keras 3, which allows no "/".
+
+    Args:
+        inputs: [batch, height, width, channels], at least 32x32.
+        num_classes: width of the output.
+        classifier_activation: activation of the output; None gives logits.
+        alpha: width multiplier; channels are rounded to multiples of 8.
+        minimalistic: no squeeze-excite, no hard swish, no 5x5 kernels; less accurate
+            and faster where those are slow.
+        include_preprocessing: the model itself scales an input of 0..255 to -1..1;
+            else it expects -1..1.
+        dropout_rate: share of channels dropped before the classifier.
+
+    Returns:
+        [batch, num_classes].
+    """
+    x = _features(inputs, _SMALL, alpha, minimalistic, include_preprocessing)
+    x = _embedding(x, 1024, alpha, minimalistic)
+    x = blocks.dropout(x, dropout_rate, name="dropout")
+    return blocks.conv_classifier(
+        x, num_classes, classifier_activation, conv_name="logits"
+    )
+
+
+def mobilenet_v3_large(
+    inputs: Tensor,
+    *,
+    num_classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    alpha: float = 1.0,
+    minimalistic: bool = False,
+    include_preprocessing: bool = True,
+    dropout_rate: float = 0.2,
+) -> Tensor:
+    """Builds MobileNetV3-Large; see `mobilenet_v3_small` for source and arguments."""
+    x = _features(inputs, _LARGE, alpha, minimalistic, include_preprocessing)
+    x = _embedding(x, 1280, alpha, minimalistic)
+    x = blocks.dropout(x, dropout_rate, name="dropout")
+    return blocks.conv_classifier(
+        x, num_classes, classifier_activation, conv_name="logits"
+    )
+
+
+def _activate(x: Tensor, activation: str, minimalistic: bool, *, name: str) -> Tensor:
+    if activation == "relu" or minimalistic:
+        return layers.ReLU(name=f"{name}_relu")(x)
+    return blocks.hard_swish(x, name=f"{name}_hard_swish")
+
+
+def _features(
+    inputs: Tensor,
+    rows: tuple[_Block, ...],
+    alpha: float,
+    minimalistic: bool,
+    include_preprocessing: bool,
+) -> Tensor:
+    x = inputs
+    if include_preprocessing:
+        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(x)
+    # The first 16 channels do not scale with alpha.
+    x = blocks.conv_bn(x, 16, 3, strides=2, name="conv", bn_name="conv_bn")
+    x = _activate(x, "hard_swish", minimalistic, name="conv")
+    for index, row in enumerate(rows):
+        name = f"expanded_conv_{index}" if index else "expanded_conv"
+        filters = blocks.make_divisible(row.channels * alpha)
+        x = _inverted_residual(x, row, filters, minimalistic, name=name)
+    last = blocks.make_divisible(x.shape[-1] * 6)
+    x = blocks.conv_bn(x, last, 1, name="conv_1", bn_name="conv_1_bn")
+    return _activate(x, "hard_swish", minimalistic, name="conv_1")
+
+
+def _embedding(x: Tensor, channels: int, alpha: float, minimalistic: bool) -> Tensor:
+    """Averages over the map, then one layer that grows with alpha but never shrinks."""
+    x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
+    channels = blocks.make_divisible(channels * max(1.0, alpha))
+    x = layers.Conv2D(channels, 1, name="conv_2")(x)
+    return _activate(x, "hard_swish", minimalistic, name="conv_2")
+
+
+def _inverted_residual(
+    x: Tensor, row: _Block, filters: int, minimalistic: bool, *, name: str
+) -> Tensor:
+    shortcut = x
+    if row.expansion != 1:
+        part = f"{name}_expand"
+        expanded = blocks.make_divisible(x.shape[-1] * row.expansion)
+        x = blocks.conv_bn(x, expanded, 1, name=part, bn_name=f"{part}_bn")
+        x = _activate(x, row.activation, minimalistic, name=part)
+    part = f"{name}_depthwise"
+    x = blocks.depthwise_bn(
+        x,
+        3 if minimalistic else row.kernel_size,
+        strides=row.strides,
+        name=part,
+        bn_name=f"{part}_bn",
+    )
+    x = _activate(x, row.activation, minimalistic, name=part)
+    if row.has_squeeze and not minimalistic:
+        x = blocks.squeeze_excite(x, ratio=0.25, name=f"{name}_squeeze_excite")
+    part = f"{name}_project"
+    x = blocks.conv_bn(x, filters, 1, name=part, bn_name=f"{part}_bn")
+    if row.strides == 1 and shortcut.shape[-1] == filters:
+        x = layers.Add(name=f"{name}_add")([shortcut, x])
+    return x
