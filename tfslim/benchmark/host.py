@@ -49,7 +49,9 @@ def load(data: bytes, *, num_threads: int) -> tflite.Runner:
         shape = [abs(size) for size in tensor.shape]
         # 0 and 1 are legal for every integer type and table of embeddings.
         is_float = np.dtype(tensor.dtype).kind == "f"
-        values = random.uniform(-1, 1, shape) if is_float else random.random(shape) > 0.5
+        values = (
+            random.uniform(-1, 1, shape) if is_float else random.random(shape) > 0.5
+        )
         inputs[name] = values.astype(tensor.dtype)
     runner.set_inputs(inputs)
     return runner

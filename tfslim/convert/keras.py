@@ -71,22 +71,27 @@ def convert_model(
     _refuse_low_precision(model)
     specs = _specs(inputs, input_shapes or {}, batch_size)
     frozen = _freeze(model, specs)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    if allow_flex:
-        converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.TFLITE_BUILTINS,
-            tf.lite.OpsSet.SELECT_TF_OPS,
-        ]
-    with _quiet() as said:
-        try:
-            data = converter.convert()
-        except Exception as error:
-            raise _explain(error, said) from error
+    data = _run_converter(frozen, allow_flex)
     data = _annotate(data, [spec.name for spec in specs], outputs, metadata or {})
     content = tflite.read(data)
     _refuse_dynamic(content)
     flex = tuple(sorted({op.name for op in content.ops if op.is_flex}))
     return ConvertResult(data, flex)
+
+
+def _run_converter(frozen: Any, allow_flex: bool) -> bytes:
+    with _quiet() as said:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+        if allow_flex:
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.TFLITE_BUILTINS,
+                tf.lite.OpsSet.SELECT_TF_OPS,
+            ]
+        try:
+            return converter.convert()
+        except Exception as error:
+            failure = error
+    raise _explain(failure, said[0]) from failure
 
 
 def _annotate(
@@ -187,7 +192,7 @@ def _quiet() -> Iterator[list[str]]:
             said.append(sink.read().decode("utf-8", "replace"))
 
 
-def _explain(error: Exception, said: list[str]) -> errors.ConversionError:
+def _explain(error: Exception, said: str) -> errors.ConversionError:
     """Turns the converter's pages into one line that names operation and layer."""
     failed = []
     for detail in getattr(error, "errors", None) or ():
@@ -200,7 +205,7 @@ def _explain(error: Exception, said: list[str]) -> errors.ConversionError:
             "with supported operations, or pass allow_flex (--config.convert."
             "allow_flex=true): the app then needs the Flex delegate, several MB."
         )
-    lines = [*str(error).splitlines(), *"".join(said).splitlines()]
+    lines = [*str(error).splitlines(), *said.splitlines()]
     first = next((line for line in lines if "error" in line), lines[0] if lines else "")
     return errors.ConversionError(f"TensorFlow's converter failed: {first.strip()}")
 

@@ -1,0 +1,62 @@
+"""The host runner on a real file, and the statistics by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import tf_keras
+
+from tfslim import benchmark, convert, errors
+
+
+@pytest.fixture(scope="module")
+def small():
+    inputs = tf_keras.Input((16, 16, 3))
+    outputs = tf_keras.layers.Conv2D(8, 3, activation="relu")(inputs)
+    return convert.convert_model(tf_keras.Model(inputs, outputs)).tflite
+
+
+def test_stats_by_hand():
+    stats = benchmark.LatencyStats.from_samples([4.0, 1.0, 3.0, 2.0, 5.0])
+    assert (stats.num_runs, stats.mean, stats.min, stats.p50) == (5, 3.0, 1.0, 3.0)
+    assert stats.std == pytest.approx(np.sqrt(2.5))
+    assert stats.p90 == pytest.approx(4.6)
+    assert benchmark.LatencyStats.from_samples([7.0]).std is None
+    with pytest.raises(errors.BenchmarkError):
+        benchmark.LatencyStats.from_samples([])
+
+
+def test_run_host_times_every_file_in_rounds(small):
+    options = benchmark.Options(num_runs=23, rounds=4, warmup_runs=1)
+    results = benchmark.run_host({"a": small, "b": small}, options)
+    assert [result.name for result in results] == ["a", "b"]
+    for result in results:
+        assert [len(part) for part in result.samples_us] == [6, 6, 6, 5]
+        assert result.latency.num_runs == 23
+        assert 0 < result.latency.min <= result.latency.p50 <= result.latency.p90
+        assert result.size_bytes == len(small)
+        assert 0 < result.gzip_bytes < len(small)
+        assert (result.partitions, result.other_ops) == (1, 0)
+        assert result.peak_memory_bytes > 0
+        assert result.environment["versions"]["ai-edge-litert"]
+
+
+def test_json_round_trip(small):
+    options = benchmark.Options(num_runs=2, rounds=1)
+    [result] = benchmark.run_host({"a": small}, options)
+    data = json.loads(json.dumps(result.to_json()))
+    again = benchmark.BenchmarkResult.from_json(data)
+    assert again.to_json() == result.to_json()
+    with pytest.raises(errors.ConfigError, match="schema 99"):
+        benchmark.BenchmarkResult.from_json({**data, "schema_version": 99})
+
+
+def test_what_does_not_run_is_named():
+    with pytest.raises(errors.BenchmarkError, match="'broken'"):
+        benchmark.run_host({"broken": b"TFL3 nonsense"})
+
+
+@pytest.mark.parametrize("field", ["num_threads", "num_runs", "rounds"])
+def test_wrong_options(field):
+    with pytest.raises(errors.ConfigError, match=field):
+        benchmark.Options(**{field: 0})

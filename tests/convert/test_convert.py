@@ -1,0 +1,130 @@
+"""Conversion against Keras itself, on tiny models of both Keras."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from tfslim import convert, errors, tflite
+from tfslim.tflite import metadata
+
+BOTH = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
+
+
+def _randomize(model, seed=0):
+    random = np.random.default_rng(seed)
+    model.set_weights(
+        [random.uniform(0.1, 1, w.shape).astype(w.dtype) for w in model.get_weights()]
+    )
+    return model
+
+
+def _conv_model(k, **options):
+    inputs = k.Input((8, 8, 3), name="image")
+    x = k.layers.Conv2D(4, 3, padding="same", use_bias=False, name="c")(inputs)
+    x = k.layers.BatchNormalization(name="bn")(x)
+    x = k.layers.ReLU(6.0, name="act")(x)
+    x = k.layers.Dropout(0.5)(x)
+    x = k.layers.GlobalAveragePooling2D()(x)
+    x = k.layers.Dense(5, name="scores", **options)(x)
+    return _randomize(k.Model(inputs, x, name="small"))
+
+
+def _check(model, result, inputs):
+    expected = model(inputs, training=False)
+    expected = expected if isinstance(expected, list | tuple) else [expected]
+    named = inputs
+    if isinstance(inputs, list):
+        names = [t.name for t in model.inputs]
+        named = dict(zip(names, inputs, strict=True))
+    got = tflite.run(result.tflite, named)
+    for want, have in zip(expected, got.values(), strict=True):
+        np.testing.assert_allclose(have, np.asarray(want), rtol=1e-4, atol=1e-5)
+    return got
+
+
+@BOTH
+def test_equals_keras_with_batch_norm_folded_and_activation_fused(k, capfd):
+    model = _conv_model(k)
+    result = convert.convert_model(model)
+    x = np.random.default_rng(1).normal(size=(1, 8, 8, 3)).astype(np.float32)
+    assert list(_check(model, result, x)) == ["scores"]
+    content = tflite.read(result.tflite)
+    assert [op.name for op in content.ops] == ["CONV_2D", "MEAN", "FULLY_CONNECTED"]
+    assert list(content.input_names) == ["image"]
+    assert content.inputs[0].shape == (1, 8, 8, 3)
+    assert content.signatures[0].key == "serving_default"
+    assert result.flex_ops == ()
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "converter" not in captured.err.lower()
+
+
+@BOTH
+def test_two_inputs_and_two_outputs_keep_their_order(k):
+    a, b = k.Input((4,), name="first"), k.Input((6,), name="second")
+    total = k.layers.Add(name="total")([k.layers.Dense(3)(a), k.layers.Dense(3)(b)])
+    wide = k.layers.Dense(7, name="wide")(b)
+    model = _randomize(k.Model([a, b], [wide, total]))
+    random = np.random.default_rng(0)
+    x = [random.normal(size=(1, n)).astype(np.float32) for n in (4, 6)]
+    result = convert.convert_model(model)
+    assert list(_check(model, result, x)) == ["wide", "total"]
+
+
+def test_metadata_and_batch_size():
+    result = convert.convert_model(
+        _conv_model(tf_keras), batch_size=3, metadata={"labels": ["a", "ö"]}
+    )
+    assert metadata.get_json(result.tflite) == {"labels": ["a", "ö"]}
+    assert tflite.read(result.tflite).inputs[0].shape == (3, 8, 8, 3)
+
+
+def test_open_shape_must_be_given():
+    inputs = tf_keras.Input((None, None, 3), name="image")
+    model = tf_keras.Model(inputs, tf_keras.layers.Conv2D(2, 3)(inputs))
+    with pytest.raises(errors.ConfigError, match=r"'image' has the open shape.*e\.g\."):
+        convert.convert_model(model)
+    result = convert.convert_model(model, input_shapes={"image": (10, 12, 3)})
+    assert tflite.read(result.tflite).outputs[0].shape == (1, 8, 10, 2)
+    with pytest.raises(errors.ConfigError, match=r"'photo'.*no input.*image"):
+        convert.convert_model(model, input_shapes={"photo": (10, 12, 3)})
+
+
+class _NoBuiltin(tf_keras.layers.Layer):
+    def call(self, x):
+        return tf.linalg.det(tf.reshape(x, (1, 2, 2)))
+
+
+def test_op_without_builtin_names_its_layer(capfd):
+    inputs = tf_keras.Input((4,))
+    x = _NoBuiltin(name="odd_one")(tf_keras.layers.Dense(4)(inputs))
+    model = tf_keras.Model(inputs, x)
+    with pytest.raises(errors.ConversionError, match=r"MatrixDeterminant.*'odd_one'") as caught:
+        convert.convert_model(model)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert convert.convert_model(model, allow_flex=True).flex_ops == ("FlexMatrixDeterminant",)
+
+
+class _Dynamic(tf_keras.layers.Layer):
+    def call(self, x):
+        return tf.boolean_mask(x, x > 0)
+
+
+def test_size_known_only_at_run_time_is_refused():
+    inputs = tf_keras.Input((4,))
+    model = tf_keras.Model(inputs, _Dynamic()(inputs))
+    with pytest.raises(errors.ConversionError, match="only at run time"):
+        convert.convert_model(model)
+
+
+def test_low_precision_and_open_models_are_refused():
+    inputs = tf_keras.Input((4,))
+    half = tf_keras.layers.Dense(3, name="half", dtype="mixed_bfloat16")(inputs)
+    with pytest.raises(errors.ConversionError, match=r"'half' computes in bfloat16"):
+        convert.convert_model(tf_keras.Model(inputs, half))
+    unbuilt = tf_keras.Sequential([tf_keras.layers.Dense(3)])
+    with pytest.raises(errors.ConversionError, match="no fixed inputs"):
+        convert.convert_model(unbuilt)
