@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 # Public name -> the place where it stands.
 _PUBLIC: dict[str, str] = {
     "TfslimError": "tfslim.errors:TfslimError",
+    "quantize_tflite": "tfslim.quantization:quantize_tflite",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
