@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _PUBLIC: dict[str, str] = {
     "TfslimError": "tfslim.errors:TfslimError",
     "build_model": "tfslim.models.build:build_model",
+    "quantize_tflite": "tfslim.quantization:quantize_tflite",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -101,11 +101,15 @@ def test_op_without_builtin_names_its_layer(capfd):
     inputs = tf_keras.Input((4,))
     x = _NoBuiltin(name="odd_one")(tf_keras.layers.Dense(4)(inputs))
     model = tf_keras.Model(inputs, x)
-    with pytest.raises(errors.ConversionError, match=r"MatrixDeterminant.*'odd_one'") as caught:
+    with pytest.raises(
+        errors.ConversionError, match=r"MatrixDeterminant.*'odd_one'"
+    ) as caught:
         convert.convert_model(model)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
-    assert convert.convert_model(model, allow_flex=True).flex_ops == ("FlexMatrixDeterminant",)
+    assert convert.convert_model(model, allow_flex=True).flex_ops == (
+        "FlexMatrixDeterminant",
+    )
 
 
 class _Dynamic(tf_keras.layers.Layer):

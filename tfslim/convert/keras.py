@@ -19,9 +19,9 @@ from typing import Any
 
 import tensorflow as tf
 from absl import logging as absl_logging
-from tensorflow.python.framework import convert_to_constants
 
 from tfslim import errors, tflite
+from tfslim.convert import freeze
 from tfslim.tflite import flatbuffer, signature
 from tfslim.tflite import metadata as metadata_lib
 
@@ -70,13 +70,33 @@ def convert_model(
     inputs, outputs = _ends(model)
     _refuse_low_precision(model)
     specs = _specs(inputs, input_shapes or {}, batch_size)
-    frozen = _freeze(model, specs)
-    data = _run_converter(frozen, allow_flex)
-    data = _annotate(data, [spec.name for spec in specs], outputs, metadata or {})
+    ends = [spec.name for spec in specs], outputs
+    traced = _trace(model, specs)
+    data = _convert(traced, ends, allow_flex, metadata or {}, detach=True)
+    if data is None:
+        data = _convert(traced, ends, allow_flex, metadata or {}, detach=False)
     content = tflite.read(data)
     _refuse_dynamic(content)
     flex = tuple(sorted({op.name for op in content.ops if op.is_flex}))
     return ConvertResult(data, flex)
+
+
+def _convert(
+    traced: Any,
+    ends: tuple[Sequence[str], Sequence[str]],
+    allow_flex: bool,
+    metadata: Mapping[str, Any],
+    *,
+    detach: bool,
+) -> bytes | None:
+    """Returns the finished file, None if what was detached did not come through."""
+    frozen, detached = freeze.freeze(traced, detach=detach)
+    flat = flatbuffer.unpack(_run_converter(frozen, allow_flex))
+    if not freeze.attach(flat, detached):
+        return None
+    signature.set_signature(flat, *ends)
+    metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})
+    return flatbuffer.pack(flat)
 
 
 def _run_converter(frozen: Any, allow_flex: bool) -> bytes:
@@ -92,18 +112,6 @@ def _run_converter(frozen: Any, allow_flex: bool) -> bytes:
         except Exception as error:
             failure = error
     raise _explain(failure, said[0]) from failure
-
-
-def _annotate(
-    data: bytes,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    metadata: Mapping[str, Any],
-) -> bytes:
-    flat = flatbuffer.unpack(data)
-    signature.set_signature(flat, inputs, outputs)
-    metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})
-    return flatbuffer.pack(flat)
 
 
 def _ends(model: Any) -> tuple[list[Any], list[str]]:
@@ -156,16 +164,12 @@ def _specs(
     return specs
 
 
-def _freeze(model: Any, specs: Sequence[tf.TensorSpec]) -> Any:
+def _trace(model: Any, specs: Sequence[tf.TensorSpec]) -> Any:
     def serve(*tensors: Any) -> Any:
         arguments = tensors[0] if len(tensors) == 1 else list(tensors)
         return tf.nest.flatten(model(arguments, training=False))
 
-    traced = tf.function(serve, autograph=False).get_concrete_function(*specs)
-    # Kept as they are: control flow is the converter's to lower.
-    return convert_to_constants.convert_variables_to_constants_v2(
-        traced, lower_control_flow=False
-    )
+    return tf.function(serve, autograph=False).get_concrete_function(*specs)
 
 
 @contextlib.contextmanager

@@ -232,7 +232,7 @@ def read(data: bytes | Path | str) -> TfliteModel:
     if isinstance(data, Path | str):
         data = flatbuffer.read_file(data)
     flat = flatbuffer.unpack(data)
-    op_names = [_op_name(code) for code in flat.operatorCodes or []]
+    op_names = [op_name(code) for code in flat.operatorCodes or []]
     return TfliteModel(
         graphs=tuple(_graph(graph, flat.buffers, op_names) for graph in flat.subgraphs),
         signatures=tuple(_signature(s) for s in flat.signatureDefs or []),
@@ -304,7 +304,8 @@ def _signature(signature: Any) -> Signature:
     )
 
 
-def _op_name(code: Any) -> tuple[str, bool]:
+def op_name(code: Any) -> tuple[str, bool]:
+    """Returns the name of a `schema.OperatorCodeT`, and whether it is a custom op."""
     # Files older than builtin code 127 have the number in the deprecated field.
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     if number == schema.BuiltinOperator.CUSTOM:

@@ -1,0 +1,86 @@
+"""The only file that knows litert-quantizer: rules and ranges in, a `.tflite` out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from litert_quantizer import model_modifier, params_generator, recipe_manager
+from litert_quantizer.utils import tfl_flatbuffer_utils
+
+from tfslim import errors
+from tfslim.tflite import flatbuffer
+
+
+def quantize(
+    model: bytes,
+    rules: Sequence[Mapping[str, Any]],
+    ranges: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> bytes:
+    """Quantizes `model` by `rules`.
+
+    Its `Quantizer` class does the same steps but prints a progress bar that cannot be
+    turned off, and loads the model once more.
+
+    Args:
+        model: a float `.tflite`, its tensor names unique.
+        rules: as in a `Recipe`.
+        ranges: tensor name -> (min, max), of the tensor's rank; needed for every
+            activation by static rules, and used for weights where given.
+
+    Raises:
+        ConfigError: a rule is not understood.
+        QuantizationError: litert-quantizer fails; with its reason.
+    """
+    recipes = recipe_manager.RecipeManager()
+    with _quiet():
+        try:
+            recipes.load_quantization_recipe(
+                [{"op_config": {}, **rule} for rule in rules]
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise errors.ConfigError(
+                f"litert-quantizer does not understand the recipe: {_line(error)}"
+            ) from error
+        statistics = {
+            name: {"min": low, "max": high}
+            for name, (low, high) in (ranges or {}).items()
+        }
+        try:
+            flat = tfl_flatbuffer_utils.read_model(memoryview(model))
+            generator = params_generator.ParamsGenerator(flat)
+            params = generator.generate_quantization_parameters(
+                recipes, statistics or None, enable_progress_bar=False
+            )
+            modifier = model_modifier.ModelModifier(flat)
+            quantized = modifier.modify_model(params, enable_progress_bar=False)
+        except (ValueError, KeyError, RuntimeError, IndexError, TypeError) as error:
+            raise errors.QuantizationError(
+                f"litert-quantizer cannot quantize the model: {_line(error)}"
+            ) from error
+    # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
+    return flatbuffer.pack(
+        flatbuffer.unpack(bytes(quantized)), attached=flatbuffer.attached_files(model)
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # It logs by the module-level functions, which hang a handler to the root logger
+    # for good where there is none.
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(handler)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

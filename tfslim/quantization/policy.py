@@ -1,0 +1,104 @@
+"""Which ops stay float although they could be quantized: a table with reasons.
+
+`policy.json` has a row for each op that runs faster, or is right only, in float with
+the XNNPACK of the ai-edge-litert in use; tests/quantization/test_policy.py asks the
+runtime whether each row still holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tfslim import registry, tflite
+
+_TABLE = Path(__file__).parent / "policy.json"
+
+# "xnnpack" keeps the table's ops float; "none" quantizes all that can be, for
+# accelerators that have no float at all.
+POLICIES = ("xnnpack", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Exemption:
+    """A rule that keeps ops float, and why.
+
+    Attributes:
+        operation: op name.
+        regex: searched in an op's scope, its output tensor names each with ";".
+        reason: one sentence for the report.
+    """
+
+    operation: str
+    regex: str
+    reason: str
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The rule for litert-quantizer."""
+        return {
+            "regex": self.regex,
+            "operation": self.operation,
+            "algorithm_key": "no_quantize",
+        }
+
+    def fits(self, op: tflite.Op, scope: str) -> bool:
+        """Whether it speaks of `op`."""
+        return op.name == self.operation and bool(re.search(self.regex, scope))
+
+
+@functools.cache
+def _table() -> dict[str, list[dict[str, str]]]:
+    table: dict[str, list[dict[str, str]]] = json.loads(_TABLE.read_text("utf-8"))
+    return table
+
+
+def exemptions(
+    scheme: str, graph: tflite.Graph, *, policy: str = "xnnpack"
+) -> list[Exemption]:
+    """Lists what stays float.
+
+    Args:
+        scheme: `Recipe.scheme`.
+        graph: the float model's graph.
+        policy: one of `POLICIES`.
+
+    Raises:
+        ConfigError: there is no such policy.
+    """
+    if policy not in POLICIES:
+        raise registry.unknown_name("policy", policy, POLICIES)
+    found = []
+    if policy == "xnnpack":
+        rows = _table().get(scheme, [])
+        found = [Exemption(row["operation"], ".*", row["reason"]) for row in rows]
+    if scheme.startswith("static"):
+        found += _unread_outputs(graph)
+    return found
+
+
+def scope(op: tflite.Op, graph: tflite.Graph) -> str:
+    """The text that a rule's regex is searched in, as litert-quantizer makes it."""
+    return "".join(f"{graph.tensors[i].name};" for i in op.outputs if i >= 0)
+
+
+def _unread_outputs(graph: tflite.Graph) -> list[Exemption]:
+    """Finds ops of which some output is read by nobody.
+
+    litert-quantizer leaves such an output float beside quantized ones, and the
+    runtime refuses the file (measured with UNPACK, 0.11).
+    """
+    read = set(graph.consumers) | {tensor.index for tensor in graph.outputs}
+    return [
+        Exemption(
+            op.name,
+            f"^{re.escape(scope(op, graph))}$",
+            "It has an output that nobody reads, which cannot be quantized.",
+        )
+        for op in graph.ops
+        if len(op.outputs) > 1 and not read.issuperset(op.outputs)
+    ]

@@ -1,0 +1,40 @@
+"""What a calibration method is: a statistic to gather, and a range to choose."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfslim import registry, tflite
+
+
+class Statistic(Protocol):
+    """What is gathered of one tensor over all samples, in bounded memory."""
+
+    def update(self, values: np.ndarray) -> None:
+        """Takes in one sample's values.
+
+        Args:
+            values: float32 array of the tensor's shape, a view on the runtime's
+                memory: read it now, do not keep it.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """A calibration method.
+
+    Attributes:
+        statistic: makes an empty statistic for a tensor.
+        choose: that statistic, filled -> (min, max) in the tensor's unit. Values
+            outside saturate.
+    """
+
+    statistic: Callable[[tflite.Tensor], Any]
+    choose: Callable[[Any], tuple[float, float]]
+
+
+THRESHOLDS: registry.Registry[Threshold] = registry.Registry("calibration")
