@@ -9,7 +9,7 @@ import pytest
 import tf_keras
 
 import tfslim
-from tfslim import errors
+from tfslim import errors, models
 from tfslim.models.registry import MODELS, model_spec
 
 # Small enough to run in a second.
@@ -175,6 +175,16 @@ def test_minimalistic_has_neither_squeeze_excite_nor_hard_swish():
         if "depthwise" in layer.name and hasattr(layer, "kernel_size")
     }
     assert kernels == {(3, 3)}
+
+
+def test_options_can_be_asked_for():
+    assert models.takes_option("resnet18", "stem")
+    assert models.takes_option("mlp", "num_classes")
+    assert models.takes_option("mlp", "weights")
+    assert not models.takes_option("autoencoder", "num_classes")
+    assert not models.takes_option("mlp", "inputs")
+    with pytest.raises(errors.ConfigError, match="Did you mean 'mlp'"):
+        models.takes_option("mpl", "hidden")
 
 
 @pytest.mark.parametrize(

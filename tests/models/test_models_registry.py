@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tfslim import errors
-from tfslim.models.registry import MODELS, ModelSpec, model_spec
+from tfslim.models import MODELS, ModelSpec, model_spec
 
 NAMES = [
     "alexnet",
@@ -27,7 +27,7 @@ def test_the_zoo_is_complete():
 
 def test_reading_the_table_brings_no_tensorflow():
     code = (
-        "import sys; from tfslim.models.registry import MODELS, model_spec\n"
+        "import sys; from tfslim.models import MODELS, model_spec\n"
         "[model_spec(name) for name in MODELS.names()]\n"
         "print({'tensorflow', 'tf_keras', 'keras', 'numpy'} & set(sys.modules))"
     )
