@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 from tfslim import errors
 from tfslim.models import registry
@@ -67,8 +67,7 @@ def build_model(
     spec = registry.model_spec(
         name, input_shape=input_shape, weights=weights, **options
     )
-    module, function = spec.builder.split(":")
-    builder = getattr(importlib.import_module(module), function)
+    builder = _builder(spec)
     _check_options(name, builder, options)
     if batch_size is not None and not _is_count(batch_size):
         raise errors.ConfigError(
@@ -80,6 +79,25 @@ def build_model(
     if weights is not None:
         weights_lib.load(model, weights, spec=spec, options=options)
     return model
+
+
+def takes_option(name: str, option: str) -> bool:
+    """Tells whether `build_model` takes `option` for model `name`.
+
+    Raises:
+        ConfigError: no such model.
+    """
+    return option in _known_options(_builder(registry.model_spec(name)))
+
+
+def _builder(spec: registry.ModelSpec) -> Callable[..., Any]:
+    module, function = spec.builder.split(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), function))
+
+
+def _known_options(builder: Callable[..., Any]) -> list[str]:
+    _inputs, *own = inspect.signature(builder).parameters
+    return [*own, *_COMMON]
 
 
 def _is_flag(value: Any) -> bool:
@@ -127,7 +145,7 @@ def _check_options(
     name: str, builder: Callable[..., Any], options: dict[str, Any]
 ) -> None:
     own = inspect.signature(builder).parameters
-    known = [*list(own)[1:], *_COMMON]
+    known = _known_options(builder)
     for option, value in options.items():
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)

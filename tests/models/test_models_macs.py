@@ -1,0 +1,44 @@
+"""Multiply-accumulates (1 MAC = 2 FLOPs) that are known from elsewhere."""
+
+import pytest
+
+import tfslim
+
+pytest.importorskip("tfslim.graph.keras", reason="Keras models cannot be read yet")
+from tfslim import graph
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "macs"),
+    [
+        # torch's FlopCounter has twice this for torchvision's network.
+        ("alexnet", {}, 714_188_480),
+        # By hand: the stem 86,704,128; four convolutions of stage 1 7,398,752,256;
+        # stages 2 to 4 6,576,668,672 each; the classifier 5,120.
+        ("resnet18", {"stem": "cifar", "num_classes": 10}, 27_215_467_520),
+        # Convolutions 1,813,561,344 as torchvision's, the classifier 512,000.
+        ("resnet18", {}, 1_814_073_344),
+        # Convolutions 15,346,630,656, the classifier 512,000.
+        ("vgg16", {"classifier": "gap"}, 15_347_142_656),
+        # By hand: 14*14*36 + 7*7*36*16, and the same backwards.
+        ("autoencoder", {}, 70_560),
+        ("mlp", {}, 3_000),
+    ],
+)
+def test_macs(name, options, macs):
+    assert graph.count(graph.read(tfslim.build_model(name, **options))).macs == macs
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("mobilenet_v1", 569),
+        ("mobilenet_v2", 300),
+        ("mobilenet_v3_large", 219),
+        ("mobilenet_v3_small", 56),
+    ],
+)
+def test_macs_of_the_papers(name, millions):
+    # Papers round, and do not say what they count beside convolutions.
+    macs = graph.count(graph.read(tfslim.build_model(name))).macs
+    assert macs / 1e6 == pytest.approx(millions, rel=0.015)
