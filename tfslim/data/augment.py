@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
 _SHIFT = 0.125
 
 
@@ -31,7 +33,7 @@ def shift(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return padded[top : top + height, left : left + width]
 
 
-AUGMENTATIONS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+AUGMENTATIONS: dict[str, Augmentation] = {
     "flip": flip,
     "shift": shift,
 }

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import errors, registry, tasks
-from tfslim.data.augment import AUGMENTATIONS
+from tfslim.data.augment import AUGMENTATIONS, Augmentation
 from tfslim.data.examples import Examples
 from tfslim.preprocessing import Preprocessing
 
@@ -85,7 +85,9 @@ def to_tf_data(
     return dataset.prefetch(_PARALLEL_BATCHES).with_options(_options())
 
 
-def _augmentations(names: Sequence[str], preprocessing: Preprocessing) -> list:
+def _augmentations(
+    names: Sequence[str], preprocessing: Preprocessing
+) -> list[Augmentation]:
     if isinstance(names, str):
         raise errors.ConfigError(
             f"augment must be a list of names, got the string '{names}'."
