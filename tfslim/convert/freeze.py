@@ -26,7 +26,7 @@ _MIN_DETACHED = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Detached:
-    """A matrix [in, out] that `value` stands for."""
+    """A matrix [out, in], as FULLY_CONNECTED takes it, that `value` stands for."""
 
     value: np.float32
     matrix: np.ndarray
@@ -49,30 +49,78 @@ def freeze(traced: Any, *, detach: bool = True) -> tuple[Any, list[Detached]]:
             traced, lower_control_flow=False
         )
         return frozen, []
-    detached: list[Detached] = []
-    frozen_graph = graph_pb2.GraphDef(versions=traced.graph.as_graph_def().versions)
-    for node in traced.graph.as_graph_def().node:
-        if node.op == "ReadVariableOp":
-            value = captured[node.input[0]]
-            frozen_graph.node.append(_constant(node.name, value, detach, detached))
-        elif node.name not in captured:
-            frozen_graph.node.append(node)
-        elif not _is_resource(node):
-            value = captured[node.name]
-            frozen_graph.node.append(_constant(node.name, value, False, detached))
-    arguments = [tensor.name for tensor in traced.inputs if _argument(tensor, captured)]
-    frozen = wrap_function.function_from_graph_def(
-        frozen_graph, arguments, [tensor.name for tensor in traced.outputs]
+    builder = _Builder(traced.graph.as_graph_def(), captured, detach)
+    arguments = [t.name for t in traced.inputs if t.op.name not in captured]
+    outputs = [tensor.name for tensor in traced.outputs]
+    frozen = wrap_function.function_from_graph_def(builder.build(), arguments, outputs)
+    return frozen, builder.detached
+
+
+class _Builder:
+    """Writes the frozen graph, node by node."""
+
+    def __init__(
+        self, graph: graph_pb2.GraphDef, captured: dict[str, Any], detach: bool
+    ):
+        self._graph = graph
+        self._captured = captured
+        self._detach = detach
+        self.detached: list[Detached] = []
+        readers: dict[str, list[node_def_pb2.NodeDef]] = {}
+        for node in graph.node:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+        # Kernels that only matrix products read, which then may take them transposed,
+        # as the file will have them: the converter transposes element by element.
+        self._kernels = {
+            node.name
+            for node in graph.node
+            if node.op == "ReadVariableOp"
+            and readers.get(node.name)
+            and all(_takes_kernel(user, node.name) for user in readers[node.name])
+        }
+
+    def build(self) -> graph_pb2.GraphDef:
+        frozen = graph_pb2.GraphDef(versions=self._graph.versions)
+        for node in self._graph.node:
+            if node.op == "ReadVariableOp":
+                frozen.node.append(self._weight(node))
+            elif node.name not in self._captured:
+                frozen.node.append(node)
+                if node.op == "MatMul" and node.input[1] in self._kernels:
+                    frozen.node[-1].attr["transpose_b"].b = True
+            elif node.attr["dtype"].type != tf.resource.as_datatype_enum:
+                value = self._captured[node.name].numpy()
+                frozen.node.append(_constant(node.name, tf.make_tensor_proto(value)))
+        return frozen
+
+    def _weight(self, node: node_def_pb2.NodeDef) -> node_def_pb2.NodeDef:
+        value = self._captured[node.input[0]].numpy()
+        if node.name not in self._kernels:
+            return _constant(node.name, tf.make_tensor_proto(value))
+        value = np.ascontiguousarray(value.T)
+        if not self._detach or value.size < _MIN_DETACHED or value.dtype != np.float32:
+            return _constant(node.name, tf.make_tensor_proto(value))
+        # Exact in binary, no neutral element that a rewrite could drop, all different.
+        stand_in = np.float32(0.5 + (len(self.detached) + 1) / 1024)
+        self.detached.append(Detached(stand_in, value))
+        return _constant(node.name, tf.make_tensor_proto(stand_in, shape=value.shape))
+
+
+def _takes_kernel(user: node_def_pb2.NodeDef, kernel: str) -> bool:
+    return (
+        user.op == "MatMul"
+        and user.input[1] == kernel
+        and user.input[0] != kernel
+        and not user.attr["transpose_b"].b
     )
-    return frozen, detached
 
 
-def _argument(tensor: Any, captured: dict[str, Any]) -> bool:
-    return tensor.op.name not in captured
-
-
-def _is_resource(node: node_def_pb2.NodeDef) -> bool:
-    return node.attr["dtype"].type == tf.resource.as_datatype_enum
+def _constant(name: str, proto: Any) -> node_def_pb2.NodeDef:
+    node = node_def_pb2.NodeDef(name=name, op="Const")
+    node.attr["dtype"].type = proto.dtype
+    node.attr["value"].CopyFrom(attr_value_pb2.AttrValue(tensor=proto))
+    return node
 
 
 def _captured(traced: Any) -> dict[str, Any] | None:
@@ -94,28 +142,6 @@ def _captured(traced: Any) -> dict[str, Any] | None:
     return captured
 
 
-def _constant(
-    name: str, value: Any, detach: bool, detached: list[Detached]
-) -> node_def_pb2.NodeDef:
-    array = value.numpy()
-    if (
-        detach
-        and array.ndim == 2
-        and array.dtype == np.float32
-        and array.size >= _MIN_DETACHED
-    ):
-        # Exact in binary, no neutral element that a rewrite could drop, all different.
-        stand_in = np.float32(0.5 + (len(detached) + 1) / 1024)
-        detached.append(Detached(stand_in, array))
-        proto = tf.make_tensor_proto(stand_in, shape=array.shape)
-    else:
-        proto = tf.make_tensor_proto(array)
-    node = node_def_pb2.NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = proto.dtype
-    node.attr["value"].CopyFrom(attr_value_pb2.AttrValue(tensor=proto))
-    return node
-
-
 def attach(flat: Any, detached: list[Detached]) -> bool:
     """Puts the detached matrices into the converted file, in place.
 
@@ -131,19 +157,18 @@ def attach(flat: Any, detached: list[Detached]) -> bool:
         places = _places(flat, item)
         if not places:
             return False
-        weights = np.ascontiguousarray(item.matrix.T).view(np.uint8).reshape(-1)
         for buffer in places:
-            buffer.data = weights
+            buffer.data = item.matrix.view(np.uint8).reshape(-1)
     return True
 
 
 def _places(flat: Any, item: Detached) -> list[Any]:
     graph = flat.subgraphs[0]
-    wanted = list(item.matrix.shape[::-1])
+    wanted = item.matrix.shape
     found = []
     for index, tensor in enumerate(graph.tensors):
         buffer = flat.buffers[tensor.buffer]
-        if list(flatbuffer.numbers(tensor.shape)) != wanted or buffer.data is None:
+        if flatbuffer.numbers(tensor.shape) != wanted or buffer.data is None:
             continue
         values = np.frombuffer(buffer.data, np.float32)
         if (values[::4097] == item.value).all() and (values == item.value).all():

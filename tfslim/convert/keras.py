@@ -75,6 +75,7 @@ def convert_model(
     data = _convert(traced, ends, allow_flex, metadata or {}, detach=True)
     if data is None:
         data = _convert(traced, ends, allow_flex, metadata or {}, detach=False)
+    assert data is not None  # noqa: S101 - nothing was detached.
     content = tflite.read(data)
     _refuse_dynamic(content)
     flex = tuple(sorted({op.name for op in content.ops if op.is_flex}))
@@ -96,12 +97,15 @@ def _convert(
         return None
     signature.set_signature(flat, *ends)
     metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})
+    flatbuffer.share_buffers(flat)
     return flatbuffer.pack(flat)
 
 
 def _run_converter(frozen: Any, allow_flex: bool) -> bytes:
     with _quiet() as said:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+        # Else it packs the file twice more, in Python, to add what we write ourselves.
+        converter._experimental_use_buffer_offset = True
         if allow_flex:
             converter.target_spec.supported_ops = [
                 tf.lite.OpsSet.TFLITE_BUILTINS,

@@ -7,6 +7,7 @@ file of 500 MB costs no second 500 MB.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zipfile
@@ -115,6 +116,23 @@ def pack(flat: Any, *, attached: Mapping[str, bytes] | None = None) -> bytes:
     builder.Finish(flat.Pack(builder), file_identifier=_IDENTIFIER)
     packed = memoryview(builder.Bytes)[builder.Head() :]
     return _attach(packed, attached) if attached else bytes(packed)
+
+
+def share_buffers(flat: Any) -> None:
+    """Lets tensors with equal constants share one buffer; changes `flat` in place."""
+    # Buffer 0 is the empty one by the schema's rule.
+    first: dict[bytes, int] = {}
+    for graph in flat.subgraphs:
+        for tensor in graph.tensors:
+            data = flat.buffers[tensor.buffer].data
+            if data is not None and not tensor.isVariable:
+                digest = hashlib.sha256(data).digest()
+                tensor.buffer = first.setdefault(digest, tensor.buffer)
+    used = {entry.buffer for entry in flat.metadata or []}
+    used |= {tensor.buffer for graph in flat.subgraphs for tensor in graph.tensors}
+    for index, buffer in enumerate(flat.buffers):
+        if index not in used:
+            buffer.data = None
 
 
 def _attach(packed: memoryview, files: Mapping[str, bytes]) -> bytes:
