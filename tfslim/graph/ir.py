@@ -50,7 +50,17 @@ BINARY = frozenset(
 ELEMENTWISE = frozenset(
     """abs cast clip elu erf exp gelu hard_sigmoid hard_silu leaky_relu log
     negative relu relu6 rsqrt selu sigmoid silu softplus softsign sqrt square
-    tanh""".split()
+    tanh hard_sigmoid_legacy""".split()
+)
+REDUCTIONS = frozenset(["mean", "sum", "max", "min"])
+FUNCTIONS = (
+    BINARY
+    | ELEMENTWISE
+    | REDUCTIONS
+    | frozenset(
+        """concatenate expand_dims getitem matmul pad reshape resize softmax split
+        squeeze transpose""".split()
+    )
 )
 
 
