@@ -1,0 +1,1 @@
+"""The layer graph: reading and writing Keras models, counting, passes over values."""

@@ -1,0 +1,150 @@
+"""Reads and writes tf_keras (Keras 2) models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from tf_keras.src.engine import functional, keras_tensor
+from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
+
+from tfslim import errors
+from tfslim.graph import (
+    ir,
+    keras2_functions,
+    keras_config,
+    keras_reader,
+    keras_writer,
+)
+
+# Activations by other names than Keras 3's; hard_sigmoid is another function there.
+_ACTIVATIONS = {"swish": "silu", "hard_sigmoid": "hard_sigmoid_legacy"}
+_NATIVE_ACTIVATIONS = {
+    **{name: name for name in (
+        "elu exponential gelu linear mish relu relu6 selu sigmoid softmax softplus "
+        "softsign tanh"
+    ).split()},
+    "silu": "swish",
+    "hard_sigmoid_legacy": "hard_sigmoid",
+}
+# (class, option here): option in Keras 3.
+_OPTIONS = {("LeakyReLU", "alpha"): "negative_slope"}
+
+
+class _Keras2(keras_reader.Dialect):
+    def calls(self, model: Any) -> Iterator[keras_reader.Call]:
+        for depth in sorted(model._nodes_by_depth, reverse=True):
+            for node in model._nodes_by_depth[depth]:
+                yield keras_reader.Call(
+                    node.layer,
+                    tuple(node.call_args or ()) if not node.is_input else (),
+                    dict(node.call_kwargs or {}),
+                    tuple(tf.nest.flatten(node.outputs)),
+                )
+
+    def ends(self, model: Any) -> tuple[Any, Any]:
+        return model._nested_inputs, model._nested_outputs
+
+    def is_tensor(self, value: Any) -> bool:
+        return isinstance(value, keras_tensor.KerasTensor)
+
+    def is_array(self, value: Any) -> bool:
+        return isinstance(value, np.ndarray | np.generic | tf.Tensor | tf.Variable)
+
+    def is_functional(self, layer: Any) -> bool:
+        return isinstance(layer, functional.Functional) and hasattr(
+            layer, "_nodes_by_depth"
+        )
+
+    def function(self, call: keras_reader.Call) -> keras_reader.Function | None:
+        return keras2_functions.read(call)
+
+    def layer(self, native: Any, name: str, ndim: int) -> ir.Layer:
+        op = type(native).__name__
+        if isinstance(native, tf_keras.layers.InputLayer):
+            shape = [None if s is None else int(s) for s in native._batch_input_shape]
+            return ir.Layer(name, "Input", {"batch_shape": shape, "dtype": native.dtype})
+        if isinstance(native, TFOpLambda):
+            if native.weights:
+                raise errors.GraphError(
+                    f"'{name}' applies {native.symbol} to a variable that belongs to "
+                    "no layer. Put the variable into a layer's add_weight."
+                )
+            return ir.Layer(
+                name,
+                f"tf.{native.symbol}",
+                {"function": native.symbol},
+                keras_class=type(native),
+            )
+        known = getattr(
+            tf_keras.layers, op, None
+        ) is type(native) and not keras_config.is_wrapper(native)
+        weights = keras_config.named_weights(native.name, native.weights, known=known)
+        return ir.Layer(
+            name,
+            op,
+            _canonical(native, ndim) if known else keras_config.native(native),
+            {key: np.array(weight) for key, weight in weights.items()},
+            frozenset(key for key, w in weights.items() if not w.trainable),
+            native.trainable,
+            None if known else type(native),
+        )
+
+
+def _canonical(native: Any, ndim: int) -> dict[str, Any]:
+    """Returns the config of a layer of tf_keras in the words of Keras 3."""
+    op = type(native).__name__
+    config = {}
+    for key, value in keras_config.plain(native.get_config()).items():
+        key = _OPTIONS.get((op, key), key)
+        if keras_config.is_function(value):
+            value = getattr(native, key)
+        elif key in ("activation", "recurrent_activation"):
+            value = _ACTIVATIONS.get(value, value) if isinstance(value, str) else value
+        elif key == "axis" and op.endswith("Normalization"):
+            value = keras_config.normalized_axis(value, ndim)
+        elif key == "dtype":
+            value = keras_config.dtype_name(value)
+        config[key] = value
+    return keras_config.without_fields(config)
+
+
+def read(model: tf_keras.Model) -> ir.Graph:
+    """Reads a functional or sequential tf_keras model."""
+    return keras_reader.read(model, _Keras2())
+
+
+class _Writer(keras_writer.Builder):
+    name = "tf_keras"
+    activations = _NATIVE_ACTIVATIONS
+    options = {(op, new): old for (op, old), new in _OPTIONS.items()}
+    weights: Mapping[tuple[str, str], str] = {}
+
+    def layer_class(self, layer: ir.Layer) -> type | None:
+        if layer.keras_class is None:
+            return getattr(tf_keras.layers, layer.op, None)
+        if issubclass(layer.keras_class, tf_keras.layers.Layer):
+            return layer.keras_class
+        return None
+
+    def input(self, layer: ir.Layer) -> Any:
+        batch, *shape = layer.config["batch_shape"]
+        return tf_keras.Input(
+            shape, batch, name=layer.name, dtype=layer.config["dtype"]
+        )
+
+    def function(
+        self, op: str, name: str, operands: Sequence[Any], config: Mapping[str, Any]
+    ) -> Any:
+        return keras2_functions.write(op, name, operands, config)
+
+    def model(self, inputs: Any, outputs: Any, name: str) -> Any:
+        return tf_keras.Model(inputs, outputs, name=name)
+
+
+def write(graph: ir.Graph) -> tf_keras.Model:
+    """Builds a functional tf_keras model."""
+    return keras_writer.write(graph, _Writer())

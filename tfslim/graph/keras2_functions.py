@@ -1,0 +1,240 @@
+"""TensorFlow functions in tf_keras models (`TFOpLambda`) and the graph's words."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from tf_keras.src.layers.core.tf_op_layer import SlicingOpLambda, TFOpLambda
+
+from tfslim.graph import keras_reader
+
+
+@dataclasses.dataclass(frozen=True)
+class _Symbol:
+    """How a TensorFlow function says an op of the graph.
+
+    `operands` are the parameters that take tensors; `config` maps an option of the
+    graph to the parameter. A call with any other parameter set is not understood.
+    """
+
+    op: str
+    operands: tuple[str, ...]
+    config: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+_XY = ("x", "y")
+_REDUCE = {"axis": "axis", "keepdims": "keepdims"}
+_SYMBOLS: dict[str, _Symbol] = {
+    "__operators__.add": _Symbol("add", _XY),
+    "__operators__.truediv": _Symbol("divide", _XY),
+    "math.add": _Symbol("add", _XY),
+    "math.subtract": _Symbol("subtract", _XY),
+    "math.multiply": _Symbol("multiply", _XY),
+    "math.divide": _Symbol("divide", _XY),
+    "math.truediv": _Symbol("divide", _XY),
+    "math.maximum": _Symbol("maximum", _XY),
+    "math.minimum": _Symbol("minimum", _XY),
+    "math.pow": _Symbol("power", _XY),
+    "linalg.matmul": _Symbol("matmul", ("a", "b")),
+    "math.reduce_mean": _Symbol("mean", ("input_tensor",), _REDUCE),
+    "math.reduce_sum": _Symbol("sum", ("input_tensor",), _REDUCE),
+    "math.reduce_max": _Symbol("max", ("input_tensor",), _REDUCE),
+    "math.reduce_min": _Symbol("min", ("input_tensor",), _REDUCE),
+    "reshape": _Symbol("reshape", ("tensor",), {"shape": "shape"}),
+    "transpose": _Symbol("transpose", ("a",), {"axes": "perm"}),
+    "compat.v1.transpose": _Symbol("transpose", ("a",), {"axes": "perm"}),
+    "concat": _Symbol("concatenate", ("values",), {"axis": "axis"}),
+    "split": _Symbol(
+        "split", ("value",), {"sizes": "num_or_size_splits", "axis": "axis"}
+    ),
+    "pad": _Symbol(
+        "pad",
+        ("tensor",),
+        {"paddings": "paddings", "mode": "mode", "value": "constant_values"},
+    ),
+    "clip_by_value": _Symbol(
+        "clip", ("t",), {"minimum": "clip_value_min", "maximum": "clip_value_max"}
+    ),
+    "image.resize": _Symbol(
+        "resize", ("images",), {"size": "size", "interpolation": "method"}
+    ),
+    "expand_dims": _Symbol("expand_dims", ("input",), {"axis": "axis"}),
+    "squeeze": _Symbol("squeeze", ("input",), {"axis": "axis"}),
+    "cast": _Symbol("cast", ("x",), {"dtype": "dtype"}),
+    "nn.softmax": _Symbol("softmax", ("logits",), {"axis": "axis"}),
+    "nn.leaky_relu": _Symbol(
+        "leaky_relu", ("features",), {"negative_slope": "alpha"}
+    ),
+    "nn.gelu": _Symbol("gelu", ("features",), {"approximate": "approximate"}),
+}
+_SYMBOLS |= {
+    f"nn.{name}": _Symbol(name, ("features",))
+    for name in ("elu", "relu", "relu6", "selu", "silu", "softplus", "softsign")
+}
+_SYMBOLS["math.softplus"] = _SYMBOLS["nn.softplus"]
+_SYMBOLS |= {
+    f"math.{name}": _Symbol(name, ("x",))
+    for name in (
+        "abs exp erf log negative rsqrt sigmoid sqrt square tanh".split()
+    )
+}
+_SYMBOLS |= {f"nn.{name}": _SYMBOLS[f"math.{name}"] for name in ("sigmoid", "tanh")}
+
+
+def read(call: keras_reader.Call) -> keras_reader.Function | None:
+    """Returns a call of a `TFOpLambda` in the graph's words, None if it has none."""
+    if isinstance(call.layer, SlicingOpLambda):
+        return _read_getitem(call)
+    if not isinstance(call.layer, TFOpLambda):
+        return None
+    symbol = _SYMBOLS.get(call.layer.symbol)
+    if symbol is None:
+        return None
+    bound = inspect.signature(call.layer.function).bind(*call.args, **call.kwargs)
+    defaults = inspect.signature(call.layer.function).parameters
+    known = {*symbol.operands, *symbol.config.values(), "name"}
+    for name, value in bound.arguments.items():
+        if name not in known and value != defaults[name].default:
+            return None
+    bound.apply_defaults()
+    config = {key: _plain(bound.arguments[p]) for key, p in symbol.config.items()}
+    if any(value is _UNKNOWN for value in config.values()):
+        return None
+    operands = tuple(bound.arguments[name] for name in symbol.operands)
+    return keras_reader.Function(symbol.op, operands, config)
+
+
+_UNKNOWN = object()
+
+
+def _plain(value: Any) -> Any:
+    """Returns an option as plain data; `_UNKNOWN` for one that is computed."""
+    if isinstance(value, list | tuple):
+        items = [_plain(item) for item in value]
+        return _UNKNOWN if _UNKNOWN in items else items
+    if isinstance(value, tf.DType):
+        return value.name
+    if isinstance(value, tf.Tensor | tf.Variable | np.ndarray | np.generic):
+        return np.asarray(value).tolist()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return _UNKNOWN
+
+
+def _read_getitem(call: keras_reader.Call) -> keras_reader.Function | None:
+    if call.layer.symbol != "__operators__.getitem":
+        return None
+    tensor, key = call.args
+    entries = []
+    for entry in key if isinstance(key, tuple | list) else (key,):
+        if isinstance(entry, Mapping):
+            entry = [entry.get(name) for name in ("start", "stop", "step")]
+        elif isinstance(entry, slice):
+            entry = [entry.start, entry.stop, entry.step]
+        if entry is not Ellipsis and not _is_index(entry):
+            return None
+        entries.append("..." if entry is Ellipsis else entry)
+    return keras_reader.Function("getitem", (tensor,), {"key": entries})
+
+
+def _is_index(entry: Any) -> bool:
+    if isinstance(entry, list):
+        return all(item is None or isinstance(item, int) for item in entry)
+    return isinstance(entry, int) and not isinstance(entry, bool)
+
+
+def write(
+    op: str, name: str, operands: Sequence[Any], config: Mapping[str, Any]
+) -> Any:
+    """Calls a function of the graph on tf_keras tensors, under a given layer name.
+
+    Raises:
+        KeyError: TensorFlow has no such function.
+    """
+    if op in _COMPOSED:
+        return _COMPOSED[op](name, operands, config)
+    if op == "getitem":
+        key = tuple(slice(*e) if isinstance(e, list) else e for e in config["key"])
+        return SlicingOpLambda(tf.__operators__.getitem, name=name)(*operands, key)
+    function = _TF[op]
+    symbol = next(s for s in _SYMBOLS.values() if s.op == op)
+    options = {symbol.config[key]: value for key, value in config.items()}
+    operands = [list(operands)] if op == "concatenate" else operands
+    if op == "pad":
+        options["mode"] = options["mode"].upper()
+    return TFOpLambda(function, name=name)(*operands, **options)
+
+
+def _hard_sigmoid(name: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
+    shifted = write("add", f"{name}_shift", [operands[0], 3.0], {})
+    return write(
+        "multiply", name, [write("relu6", f"{name}_relu6", [shifted], {}), 1 / 6], {}
+    )
+
+
+def _hard_silu(name: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
+    gate = _hard_sigmoid(f"{name}_gate", operands, config)
+    return write("multiply", name, [operands[0], gate], {})
+
+
+def _hard_sigmoid_legacy(
+    name: str, operands: Sequence[Any], config: Mapping[str, Any]
+) -> Any:
+    return TFOpLambda(tf_keras.activations.hard_sigmoid, name=name)(operands[0])
+
+
+_COMPOSED = {
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_silu": _hard_silu,
+    "hard_sigmoid_legacy": _hard_sigmoid_legacy,
+}
+_TF = {
+    "abs": tf.abs,
+    "add": tf.add,
+    "cast": tf.cast,
+    "clip": tf.clip_by_value,
+    "concatenate": tf.concat,
+    "divide": tf.divide,
+    "elu": tf.nn.elu,
+    "erf": tf.math.erf,
+    "exp": tf.exp,
+    "expand_dims": tf.expand_dims,
+    "gelu": tf.nn.gelu,
+    "leaky_relu": tf.nn.leaky_relu,
+    "log": tf.math.log,
+    "matmul": tf.matmul,
+    "max": tf.reduce_max,
+    "maximum": tf.maximum,
+    "mean": tf.reduce_mean,
+    "min": tf.reduce_min,
+    "minimum": tf.minimum,
+    "multiply": tf.multiply,
+    "negative": tf.negative,
+    "pad": tf.pad,
+    "power": tf.pow,
+    "relu": tf.nn.relu,
+    "relu6": tf.nn.relu6,
+    "reshape": tf.reshape,
+    "resize": tf.image.resize,
+    "rsqrt": tf.math.rsqrt,
+    "selu": tf.nn.selu,
+    "sigmoid": tf.sigmoid,
+    "silu": tf.nn.silu,
+    "softmax": tf.nn.softmax,
+    "softplus": tf.math.softplus,
+    "softsign": tf.nn.softsign,
+    "split": tf.split,
+    "sqrt": tf.sqrt,
+    "square": tf.square,
+    "squeeze": tf.squeeze,
+    "subtract": tf.subtract,
+    "sum": tf.reduce_sum,
+    "tanh": tf.tanh,
+    "transpose": tf.transpose,
+}

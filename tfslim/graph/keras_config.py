@@ -1,0 +1,210 @@
+"""Keras configs as plain data in the words of Keras 3, and back.
+
+Both Keras serialize the same layer in slightly different words. Here stand the
+words that differ; `keras2.py` and `keras3.py` have what only one of them has.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfslim import errors
+
+# Values that mean "as if the option did not exist", by option; None always does.
+_NEUTRAL: dict[str, Any] = {
+    "antialias": False,
+    "autocast": True,
+    "build_config": None,
+    "crop_to_aspect_ratio": False,
+    "dilation_rate": [1, 1],
+    "groups": 1,
+    "optional": False,
+    "pad_to_aspect_ratio": False,
+    "fill_mode": "constant",
+    "fill_value": 0.0,
+    "ragged": False,
+    "renorm": False,
+    "renorm_clipping": None,
+    "renorm_momentum": 0.99,
+    "rms_scaling": False,
+    "sparse": False,
+    "synchronized": False,
+    "use_gate": False,
+    "virtual_batch_size": None,
+}
+# tf_keras repeats options of Conv2D in its subclasses, where they have no effect.
+_IDLE = {
+    "DepthwiseConv1D": ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
+    + ("filters",),
+    "DepthwiseConv2D": ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
+    + ("filters",),
+    "SeparableConv1D": (
+        "kernel_initializer",
+        "kernel_regularizer",
+        "kernel_constraint",
+    ),
+    "SeparableConv2D": (
+        "kernel_initializer",
+        "kernel_regularizer",
+        "kernel_constraint",
+    ),
+    "Conv2DTranspose": ("groups",),
+}
+# Initializer options that Keras 3 has and tf_keras has not.
+_INITIALIZER_EXTRAS = ("input_axes", "output_axes")
+
+
+def plain(value: Any) -> Any:
+    """Returns a config value as numbers, strings, lists and dicts.
+
+    Wrapped containers are unwrapped, tuples become lists, 0-d arrays become
+    numbers, and serialized objects of Keras lose the module they stand in.
+    """
+    if isinstance(value, Mapping):
+        value = {str(key): plain(item) for key, item in value.items()}
+        return _without_module(value) if "class_name" in value else value
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic) or (
+        isinstance(value, np.ndarray) and value.ndim == 0
+    ):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value
+
+
+def _without_module(value: dict[str, Any]) -> dict[str, Any]:
+    if value.get("registered_name") or not isinstance(value.get("config"), dict):
+        return value  # The user's own class: only its full address finds it.
+    config = {
+        key: item
+        for key, item in value["config"].items()
+        if not (key in _INITIALIZER_EXTRAS and item is None)
+    }
+    return {"class_name": value["class_name"], "config": config}
+
+
+def is_function(value: Any) -> bool:
+    """Tells whether a plain config value is a serialized function of the user's."""
+    return isinstance(value, dict) and value.get("class_name") == "function"
+
+
+def dtype_name(value: Any) -> Any:
+    """Returns a dtype policy as its name: `float32`, `mixed_bfloat16`."""
+    if isinstance(value, dict):
+        return value["config"].get("name", value)
+    return value
+
+
+def normalized_axis(axis: Any, ndim: int) -> Any:
+    """Returns one axis as an int, several as a list; the last one is -1."""
+    if isinstance(axis, list | tuple):
+        axes = [normalized_axis(item, ndim) for item in axis]
+        return axes[0] if len(axes) == 1 else axes
+    return -1 if axis in (-1, ndim - 1) else axis
+
+
+def accepted(
+    name: str, op: str, config: Mapping[str, Any], layer_class: type, keras: str
+) -> dict[str, Any]:
+    """Returns the options that `layer_class` takes.
+
+    Raises:
+        GraphError: an option that has an effect does not exist in that Keras.
+    """
+    known = _parameters(layer_class)
+    idle = _IDLE.get(op, ())
+    result = {}
+    for key, value in config.items():
+        if key in known:
+            result[key] = value
+        elif not (value is None or key in idle or _NEUTRAL.get(key, ...) == value):
+            raise errors.GraphError(
+                f"Layer '{name}' ({op}) has {key}={value!r}, which {keras} does not "
+                "know. Write the model in the Keras it came from, or build the layer "
+                f"without {key}."
+            )
+    return result
+
+
+def _parameters(layer_class: type) -> set[str]:
+    """Returns the options of a class and, as long as it passes them on, its bases."""
+    known: set[str] = set()
+    for base in layer_class.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+        known |= {p.name for p in parameters if p.kind != p.VAR_KEYWORD}
+        if all(p.kind != p.VAR_KEYWORD for p in parameters):
+            break
+    return known | {"name", "trainable", "dtype"}
+
+
+# Options that are fields of `ir.Layer`, or that only say how the layer was made.
+_FIELDS = (
+    "name",
+    "trainable",
+    "batch_input_shape",
+    "batch_shape",
+    "build_config",
+    # MultiHeadAttention's, known again once the layer is called.
+    "query_shape",
+    "key_shape",
+    "value_shape",
+)
+# Options that hold a layer: its own config is not translated.
+_HOLDERS = ("layer", "backward_layer", "cell", "cells")
+
+
+def without_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the config without what stands elsewhere in the graph."""
+    return {key: value for key, value in config.items() if key not in _FIELDS}
+
+
+def is_wrapper(layer: Any) -> bool:
+    """Tells whether a layer is made of other layers (TimeDistributed, RNN)."""
+    return any(key in _HOLDERS for key in layer.get_config())
+
+
+def native(layer: Any) -> dict[str, Any]:
+    """Returns the untouched config of a layer outside the vocabulary.
+
+    Raises:
+        GraphError: the layer cannot tell its config.
+    """
+    try:
+        return without_fields(layer.get_config())
+    except NotImplementedError as error:
+        raise errors.GraphError(
+            f"Layer '{layer.name}' ({type(layer).__name__}) has no get_config, so it "
+            "cannot be rebuilt. Add get_config to the class, or export the functional "
+            "part of the model."
+        ) from error
+
+
+def named_weights(
+    layer: str, weights: Sequence[Any], *, known: bool
+) -> dict[str, Any]:
+    """Names the variables of a layer, in the layer's own order.
+
+    Args:
+        layer: the layer's name, which most names begin with.
+        weights: Keras variables.
+        known: whether the layer is one of Keras's own.
+
+    Returns:
+        Variables by name: the last part of their own name (`kernel`), or the whole
+        path below the layer where the last part is not unique.
+    """
+    paths = [str(getattr(w, "path", w.name)).removesuffix(":0") for w in weights]
+    short = [path.rsplit("/", 1)[-1] for path in paths]
+    if len(set(short)) < len(short) or not known:
+        short = [path.removeprefix(f"{layer}/") for path in paths]
+    if len(set(short)) < len(short):
+        short = [f"{name}_{index}" for index, name in enumerate(short)]
+    return dict(zip(short, weights, strict=True))

@@ -1,0 +1,169 @@
+"""Building a Keras model from a graph: the part that both Keras share."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+from tfslim import errors
+from tfslim.graph import ir, keras_config
+
+
+class Builder(abc.ABC):
+    """What one Keras needs to build layers; `name` is how messages call it."""
+
+    name: str
+    # Names of activations of the graph -> what this Keras calls them.
+    activations: Mapping[str, str]
+    # (op, name in the graph) -> name here.
+    options: Mapping[tuple[str, str], str]
+    weights: Mapping[tuple[str, str], str]
+
+    @abc.abstractmethod
+    def layer_class(self, layer: ir.Layer) -> type | None:
+        """Returns the class of a layer, None if this Keras has none."""
+
+    @abc.abstractmethod
+    def input(self, layer: ir.Layer) -> Any:
+        """Returns a new input tensor."""
+
+    @abc.abstractmethod
+    def function(
+        self, op: str, name: str, operands: Sequence[Any], config: Mapping[str, Any]
+    ) -> Any:
+        """Calls a function of the vocabulary on tensors."""
+
+    @abc.abstractmethod
+    def model(self, inputs: Any, outputs: Any, name: str) -> Any:
+        """Returns the functional model from `inputs` to `outputs`."""
+
+
+def write(graph: ir.Graph, builder: Builder) -> Any:
+    """Builds the model of a graph; see `tfslim.graph.keras.write`."""
+    natives: dict[str, Any] = {}
+    tensors: dict[ir.TensorRef, Any] = {}
+    for number, node in enumerate(graph.nodes):
+        layer = graph.layer_of(node)
+        args = ir.substitute(node.args, tensors)
+        if layer.op == "Input":
+            results = builder.input(layer)
+        elif layer.op == "Constant":
+            results = _constant(layer)
+        elif layer.op in ir.FUNCTIONS:
+            operands = args[0] if layer.op == "concatenate" else args
+            results = builder.function(layer.op, layer.name, operands, layer.config)
+        else:
+            kwargs = ir.substitute(node.kwargs, tensors)
+            results = _call(builder, layer, natives, args, kwargs)
+        flat = _flat(results) if len(node.shapes) > 1 else [results]
+        tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
+    model = builder.model(
+        ir.substitute(graph.inputs, tensors),
+        ir.substitute(graph.outputs, tensors),
+        graph.name,
+    )
+    for name, native in natives.items():
+        _assign(builder, graph.layers[name], native)
+    return model
+
+
+def _flat(results: Any) -> list[Any]:
+    if isinstance(results, Mapping):
+        results = [results[key] for key in sorted(results)]
+    if isinstance(results, list | tuple):
+        return [leaf for item in results for leaf in _flat(item)]
+    return [results]
+
+
+def _constant(layer: ir.Layer) -> Any:
+    value = layer.weights["value"]
+    # A Python number takes the type of the tensor that it meets, as it once did.
+    return value.item() if value.ndim == 0 else value
+
+
+def _call(
+    builder: Builder,
+    layer: ir.Layer,
+    natives: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    activation = layer.config.get("activation")
+    if not isinstance(activation, str) or activation in builder.activations:
+        activation = None
+    elif layer.op == "Activation":
+        return _activate(builder, layer, activation, args[0], layer.name)
+    if layer.name not in natives:
+        natives[layer.name] = _native(builder, layer, plain=activation is not None)
+    result = natives[layer.name](*args, **kwargs)
+    if activation is None:
+        return result
+    # This Keras has no such activation: its formula follows the layer.
+    return _activate(builder, layer, activation, result, f"{layer.name}_{activation}")
+
+
+def _activate(
+    builder: Builder, layer: ir.Layer, activation: str, tensor: Any, name: str
+) -> Any:
+    if activation not in ir.ELEMENTWISE:
+        raise errors.GraphError(
+            f"Layer '{layer.name}' has the activation '{activation}', which "
+            f"{builder.name} does not know. Known: "
+            f"{', '.join(sorted(builder.activations))}."
+        )
+    return builder.function(activation, name, [tensor], {})
+
+
+def _native(builder: Builder, layer: ir.Layer, *, plain: bool) -> Any:
+    layer_class = builder.layer_class(layer)
+    if layer_class is None:
+        raise errors.GraphError(
+            f"Layer '{layer.name}' is a {layer.op}, which {builder.name} does not "
+            "have. Write the model in the Keras it came from, or give the class to "
+            f"{builder.name} with register_keras_serializable()."
+        )
+    config: dict[str, Any] = dict(layer.config)
+    if layer.keras_class is None:
+        config = keras_config.accepted(
+            layer.name,
+            layer.op,
+            {builder.options.get((layer.op, k), k): v for k, v in config.items()},
+            layer_class,
+            builder.name,
+        )
+        for key in ("activation", "recurrent_activation"):
+            if isinstance(config.get(key), str):
+                config[key] = builder.activations.get(config[key], config[key])
+        if plain:
+            config["activation"] = "linear"
+    config |= {"name": layer.name, "trainable": layer.trainable}
+    return layer_class.from_config(config)  # type: ignore[attr-defined]
+
+
+def _assign(builder: Builder, layer: ir.Layer, native: Any) -> None:
+    """Gives a built layer the weights of the graph's."""
+    renamed = {
+        builder.weights.get((layer.op, name), name): weight
+        for name, weight in layer.weights.items()
+    }
+    variables = keras_config.named_weights(
+        native.name, native.weights, known=layer.keras_class is None
+    )
+    if {n: tuple(v.shape) for n, v in variables.items()} != {
+        n: w.shape for n, w in renamed.items()
+    }:
+        raise errors.GraphError(
+            f"Layer '{layer.name}' ({layer.op}) was built with the weights "
+            f"{_shapes(variables)}, but the graph has {_shapes(renamed)}. A layer "
+            "that makes its weights from anything but its config and its input "
+            "cannot be rebuilt."
+        )
+    native.set_weights([renamed[name] for name in variables])
+    if hasattr(native, "finalize_state"):
+        native.finalize_state()  # Normalization computes with copies of its weights.
+
+
+def _shapes(weights: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {tuple(w.shape)}" for name, w in weights.items())
