@@ -1,0 +1,83 @@
+"""Small float `.tflite` files, made by TensorFlow's own converter."""
+
+import contextlib
+import io
+import os
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def convert(model):
+    """Converts a tf_keras model whose inputs have batch size 1."""
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(i.shape, i.dtype, name=i.name) for i in model.inputs]
+    call = tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0]))
+    return convert_function(call, specs, model)
+
+
+def convert_function(function, specs, trackable=None):
+    import tensorflow as tf
+
+    call = tf.function(function).get_concrete_function(*specs)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return tf.lite.TFLiteConverter.from_concrete_functions(
+            [call], trackable
+        ).convert()
+
+
+def samples(shape, *, count=20, seed=0, low=-0.4, high=1.7):
+    """Uniform noise in a range that is not symmetric."""
+    rng = np.random.default_rng(seed)
+    return [rng.uniform(low, high, shape).astype(np.float32) for _ in range(count)]
+
+
+@pytest.fixture(scope="session")
+def residual_keras():
+    """Stride 2 'same', depthwise, residual add, mean, dense: all with biases."""
+    import tf_keras
+    from tf_keras import layers
+
+    tf_keras.utils.set_random_seed(7)
+    bias = {"bias_initializer": tf_keras.initializers.RandomUniform(-0.3, 0.3)}
+    x = inputs = tf_keras.Input((12, 12, 3), batch_size=1, name="image")
+    x = layers.Conv2D(8, 3, 2, "same", activation="relu6", name="stem", **bias)(x)
+    y = layers.DepthwiseConv2D(
+        3, 1, "same", activation="relu", name="depthwise", **bias
+    )(x)
+    y = layers.Conv2D(8, 1, name="project", **bias)(y)
+    x = layers.Add(name="add")([x, y])
+    x = layers.GlobalAveragePooling2D(name="mean")(x)
+    outputs = layers.Dense(5, name="logits", **bias)(x)
+    return tf_keras.Model(inputs, outputs)
+
+
+@pytest.fixture(scope="session")
+def residual(residual_keras):
+    return convert(residual_keras)
+
+
+@pytest.fixture(scope="session")
+def mobile():
+    """HARD_SWISH, squeeze-excite, softmax and weights that weigh something."""
+    import tf_keras
+    from tf_keras import layers
+
+    tf_keras.utils.set_random_seed(3)
+
+    def hard_swish(x):
+        gate = layers.ReLU(6.0)(layers.Rescaling(1.0, 3.0)(x))
+        return layers.Multiply()([x, layers.Rescaling(1 / 6)(gate)])
+
+    x = inputs = tf_keras.Input((16, 16, 3), batch_size=1)
+    x = hard_swish(layers.Conv2D(16, 3, 2, "same")(x))
+    x = layers.DepthwiseConv2D(3, padding="same")(x)
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(16, 1, activation="sigmoid")(gate)
+    x = hard_swish(layers.Conv2D(64, 1)(layers.Multiply()([x, gate])))
+    x = layers.Flatten()(layers.AveragePooling2D(2)(x))
+    outputs = layers.Dense(10, activation="softmax")(x)
+    return convert(tf_keras.Model(inputs, outputs))
