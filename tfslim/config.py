@@ -42,11 +42,12 @@ def default_config() -> ml_collections.ConfigDict:
             "epochs": 10,
             "batch_size": 32,
             "optimizer": "adam",
-            "learning_rate": 1e-3,
+            "learning_rate": 0.0,  # 0: the optimizer's default.
+            "schedule": "one_cycle",
             "patience": 0,  # Epochs without progress before stopping; 0: never.
-            "augment": False,
+            "augment": (),  # Names in tfslim.data.augment, e.g. ("flip", "shift").
             "strategy": "none",
-            "mixed_precision": False,
+            "mixed_bfloat16": False,
             "log_dir": "",
             "backup_dir": "",
         }

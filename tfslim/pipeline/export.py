@@ -75,7 +75,7 @@ def export_model(
     """
     config = config_lib.default_config() if config is None else config
     folder = _claim(Path(out_dir), overwrite)
-    recipes = [quantization.recipe(name) for name in config.quantization.recipes]
+    recipes = [quantization.get_recipe(name) for name in config.quantization.recipes]
     options = benchmark.Options(**config.benchmark.to_dict())
     job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
     trained = _train(job, config, train_fn, on_step)
@@ -164,19 +164,20 @@ def _train(
     on_step(f"training {job.name} for {config.training.epochs} epochs")
     fields = config.training.to_dict()
     fields.pop("augment")
-    fields = {key: value for key, value in fields.items() if value != ""}
+    # 0 and "" stand for "not set" in a config, whose fields have fixed types.
+    given = {name: value for name, value in fields.items() if value not in (0, "")}
     done = training.fit(
         job.model,
         job.feed.train,
         job.feed.validation,
         task=job.task,
-        options=training.FitOptions(seed=config.seed, **fields),
+        options=training.FitOptions(seed=config.seed, **given),
     )
-    job.model = done.model
     return {
         "by": "tfslim.fit",
         "epochs": len(done.history["loss"]),
-        "best_epoch": done.best_epoch,
+        "best_epoch": done.best_epoch + 1,
+        "monitor": done.monitor,
         "seconds": time.monotonic() - start,
         "history": done.history,
     }
@@ -227,7 +228,7 @@ def _row(
     return {
         "name": recipe.name,
         "file": f"{recipe.name}.tflite",
-        "recipe": recipe.upstream,
+        "scheme": recipe.scheme,
         "size_bytes": len(done.tflite),
         "gzip_bytes": len(gzip.compress(done.tflite, 6, mtime=0)),
         "kept_float": [dataclasses.asdict(kept) for kept in done.kept_float],

@@ -21,8 +21,9 @@ class Feed:
     """Batches for training and tests, samples for calibration.
 
     Attributes:
-        train, validation: `tf.data.Dataset` or arrays for `fit`; None without
+        train: what `fit` takes: epoch -> dataset, a dataset or arrays; None without
             training data.
+        validation: a dataset or arrays.
         test: starts a pass over the test batches (x, y), numpy; x is one array, or
             one a model input. None: nothing to measure on.
         calibration: model inputs [1, ...], one a sample, passed over several times.
@@ -47,7 +48,7 @@ def from_dataset(
 
     training = config.training
 
-    def batches(examples: Any, **options: Any) -> Any:
+    def batches(examples: data_lib.Examples, **options: Any) -> Any:
         return tf_data.to_tf_data(
             examples,
             preprocessing,
@@ -58,8 +59,10 @@ def from_dataset(
         )
 
     return Feed(
-        train=batches(dataset.train, shuffle=True, augment=training.augment),
-        validation=batches(dataset.validation, shuffle=False),
+        train=lambda epoch: batches(
+            dataset.train, shuffle=True, augment=training.augment, epoch=epoch
+        ),
+        validation=batches(dataset.validation),
         test=lambda: data_lib.batches(dataset.test, preprocessing, 64),
         calibration=data_lib.calibration_samples(
             dataset.train,

@@ -8,16 +8,12 @@ from typing import Any
 import ml_collections
 
 import tfslim
-from tfslim import graph
 from tfslim.benchmark import environment
+from tfslim.graph import count
+from tfslim.graph import keras as graph_keras
 from tfslim.pipeline.job import Job
 
 SCHEMA_VERSION = 1
-
-
-def _keras_of(model: Any) -> str:
-    package = type(model).__module__.split(".")[0]
-    return "tf_keras" if package == "tf_keras" else "keras"
 
 
 def config_text(config: ml_collections.ConfigDict) -> str:
@@ -34,8 +30,8 @@ def build_result(
     variants: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Gathers what every step found into plain JSON data."""
-    counts = graph.count(graph.read(job.model))
-    package = _keras_of(job.model)
+    counts = count.count(graph_keras.read(job.model))
+    package = graph_keras.keras_of(job.model)
     return {
         "schema_version": SCHEMA_VERSION,
         "tfslim": tfslim.__version__,

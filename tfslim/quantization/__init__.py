@@ -9,6 +9,7 @@ from tfslim.quantization.ptq import (
     quantize_tflite,
 )
 from tfslim.quantization.recipe import Recipe
+from tfslim.quantization.recipe import get as get_recipe
 from tfslim.quantization.recipe import names as recipe_names
 from tfslim.quantization.thresholds import THRESHOLDS
 
@@ -21,6 +22,7 @@ __all__ = [
     "Recipe",
     "Samples",
     "collect",
+    "get_recipe",
     "quantize_tflite",
     "recipe_names",
 ]

@@ -37,14 +37,10 @@ def _facts(result: Result) -> str:
         f"{table.count(model['params'])} params ({model['params']:,}), "
         f"{table.count(model['macs'])} MACs (1 MAC = 2 FLOPs) for one input.",
         f"- `model.keras`: opens with {model['keras']}.",
-        f"- Data: `{data['spec']}`, {data['train']} training, {data['validation']} "
-        f"validation, {data['test']} test samples, seed {result['config']['seed']}.",
+        f"- Data: `{data['spec']}`{_sizes(data)}, seed {result['config']['seed']}.",
     ]
     if training:
-        lines.append(
-            f"- Training: {training['epochs']} epochs in {training['seconds']:.0f} s, "
-            f"weights of epoch {training['best_epoch']} kept (best validation)."
-        )
+        lines.append(f"- Training: {_training(training)}.")
     else:
         lines.append("- Training: none.")
     lines.append(
@@ -52,6 +48,24 @@ def _facts(result: Result) -> str:
         f"{table.figure(result['keras_metric'])}."
     )
     return "\n".join(lines)
+
+
+def _sizes(data: Mapping[str, Any]) -> str:
+    if "test" not in data:
+        return ""
+    return (
+        f", {data['train']} training, {data['validation']} validation, {data['test']} "
+        "test samples"
+    )
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    if "epochs" not in training:
+        return f"by the caller's train_fn, {training['seconds']:.0f} s"
+    return (
+        f"{training['epochs']} epochs in {training['seconds']:.0f} s, weights of epoch "
+        f"{training['best_epoch']} kept (best {training['monitor']})"
+    )
 
 
 def _conditions(result: Result) -> str:
