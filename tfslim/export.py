@@ -75,9 +75,13 @@ def apply_short_forms(
 
 def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> None:
     # Late: --help and wrong flags must not wait for TensorFlow.
-    from tfslim import pipeline, report
-    from tfslim.report import progress
+    from tfslim import quiet
 
+    with quiet.captured_stderr():  # It speaks of CUDA at its start.
+        from tfslim import pipeline, report
+        from tfslim.report import progress
+
+        pipeline.start_tensorflow()
     assert config is not None  # noqa: S101 - run() is given a default config.
     apply_short_forms(values, config)
     with progress.steps() as on_step:

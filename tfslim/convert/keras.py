@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import logging as absl_logging
 
-from tfslim import errors, tflite
+from tfslim import errors, quiet, tflite
 from tfslim.convert import freeze
 from tfslim.tflite import flatbuffer, signature
 from tfslim.tflite import metadata as metadata_lib
@@ -178,26 +175,14 @@ def _trace(model: Any, specs: Sequence[tf.TensorSpec]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Keeps the converter's C++ and Python chatter off the user's terminal.
-
-    Yields a list that holds, after the block, what was said.
-    """
-    said: list[str] = []
+    """Silences the converter, Python logging included; yields what it said."""
     level = absl_logging.get_verbosity()
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        absl_logging.set_verbosity(absl_logging.ERROR)
-        try:
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        with quiet.captured_stderr() as said:
             yield said
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
-            absl_logging.set_verbosity(level)
-            sink.seek(0)
-            said.append(sink.read().decode("utf-8", "replace"))
+    finally:
+        absl_logging.set_verbosity(level)
 
 
 def _explain(error: Exception, said: str) -> errors.ConversionError:

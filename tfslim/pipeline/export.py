@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+import tensorflow as tf
 
 import tfslim
 from tfslim import (
@@ -111,6 +112,12 @@ def export_model(
     for name in stale - {row["file"] for row in variants}:
         (folder / name).unlink(missing_ok=True)
     return content
+
+
+def start_tensorflow() -> None:
+    """Makes TensorFlow look for devices now, not in the middle of the job."""
+    tf.config.list_physical_devices()
+    tf.constant(0)
 
 
 def _claim(folder: Path, overwrite: bool) -> Path:
