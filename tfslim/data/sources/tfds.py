@@ -92,11 +92,18 @@ def _import_tfds() -> Any:
 
 
 def _builder(tfds: Any, name: str, options: base.LoadOptions) -> Any:
+    if ":" in name:
+        raise errors.ConfigError(
+            f"Community datasets such as 'tfds:{name}' are not supported; prepare it "
+            "yourself and pass it as 'npz:' or 'folder:'."
+        )
     data_dir = None if options.data_dir is None else str(options.data_dir)
     try:
         return tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.registered.DatasetNotFoundError as error:
-        near = difflib.get_close_matches(name, tfds.list_builders(), n=1)
+        # Listing community datasets as well would try the network for minutes.
+        known = tfds.list_builders(with_community_datasets=False)
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise errors.ConfigError(
             f"Unknown TensorFlow dataset '{name}'.{hint} They are listed at "

@@ -1,0 +1,472 @@
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from tfslim import data, errors
+from tfslim.data.tf_data import to_tf_data
+from tfslim.preprocessing import preset
+from tfslim.training import fit as training
+from tfslim.training.fit import fit
+from tfslim.training.options import FitOptions
+
+ROOT = Path(__file__).parents[2]
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(96, 4)).astype(np.float32)
+LABELS = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
+SPLIT = {"train": (X[:64], LABELS[:64]), "validation": (X[64:], LABELS[64:])}
+
+
+def _classifier(seed=0):
+    tf_keras.utils.set_random_seed(seed)
+    return tf_keras.Sequential(
+        [
+            tf_keras.layers.Input((4,)),
+            tf_keras.layers.Dense(8, activation="relu"),
+            tf_keras.layers.BatchNormalization(),
+            tf_keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+
+
+def _assert_equal_weights(a, b):
+    for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+class _StopAt(tf_keras.callbacks.Callback):
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at, self.epoch = (epoch, batch), 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise KeyboardInterrupt
+
+
+class _Record(tf_keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights.append(self.model.get_weights())
+
+
+def test_it_learns_and_the_model_has_the_best_epochs_weights():
+    model, record = _classifier(), _Record()
+    result = fit(
+        model,
+        **SPLIT,
+        task="classification",
+        epochs=8,
+        learning_rate=0.05,
+        callbacks=[record],
+    )
+    accuracies = result.history["val_accuracy"]
+    assert len(accuracies) == 8 and result.monitor == "val_accuracy"
+    assert max(accuracies) > 0.85
+    # The rule, worked out by sorting: best accuracy, then lowest loss, then first.
+    expected = min(
+        range(8), key=lambda k: (-accuracies[k], result.history["val_loss"][k], k)
+    )
+    assert result.best_epoch == expected
+    for ours, theirs in zip(model.get_weights(), record.weights[expected], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    measured = model.evaluate(*SPLIT["validation"], verbose=0)[1]
+    assert measured == pytest.approx(max(accuracies))
+
+
+def test_a_good_epoch_before_a_bad_one_is_kept():
+    class Ruin(tf_keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.set_weights([w * 0 for w in self.model.get_weights()])
+
+    model = _classifier()
+    result = fit(
+        model,
+        **SPLIT,
+        task="classification",
+        epochs=3,
+        learning_rate=0.05,
+        schedule="constant",
+        callbacks=[Ruin()],
+    )
+    assert result.best_epoch < 2
+    assert np.abs(model.get_weights()[0]).max() > 0.1
+
+
+def test_without_validation_the_training_loss_decides():
+    result = fit(_classifier(), SPLIT["train"], task="classification", epochs=2)
+    assert result.monitor == "loss"
+    assert result.best_epoch == int(np.argmin(result.history["loss"]))
+
+
+def test_patience_stops():
+    class Freeze(tf_keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.optimizer.learning_rate = 0.0
+
+    model = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.Dense(1)])
+    y = X[:, :1]
+    result = fit(
+        model,
+        (X, y),
+        (X, y),
+        task="regression",
+        epochs=9,
+        patience=2,
+        schedule="constant",
+        callbacks=[Freeze()],
+    )
+    assert len(result.history["loss"]) == 3 and result.best_epoch == 0
+
+
+def test_regression_and_reconstruction_take_their_targets():
+    model = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.Dense(1)])
+    result = fit(
+        model,
+        (X, X.sum(1, keepdims=True)),
+        task="regression",
+        epochs=30,
+        batch_size=8,
+        learning_rate=0.1,
+    )
+    # The least squares solution of y = sum(x) is known.
+    np.testing.assert_allclose(model.get_weights()[0], np.ones((4, 1)), atol=0.01)
+    assert result.history["loss"][-1] < 1e-3
+    model = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.Dense(4)])
+    fit(
+        model,
+        (X, LABELS),
+        task="reconstruction",
+        epochs=30,
+        batch_size=8,
+        learning_rate=0.1,
+    )
+    np.testing.assert_allclose(model.get_weights()[0], np.eye(4), atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "epochs"])
+def test_resuming_after_an_interrupt_gives_equal_weights(tmp_path, kind):
+    train = SPLIT["train"]
+    if kind == "epochs":
+        examples = data.ArrayExamples(*train)
+
+        def train(epoch):
+            return to_tf_data(
+                examples,
+                preset("raw", (4,)),
+                "classification",
+                batch_size=16,
+                shuffle=True,
+                epoch=epoch,
+            )
+
+    options = FitOptions(epochs=4, batch_size=16, learning_rate=0.02)
+    whole = _classifier()
+    expected = fit(
+        whole, train, SPLIT["validation"], task="classification", options=options
+    )
+    backup = tmp_path / "backup"
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            _classifier(),
+            train,
+            SPLIT["validation"],
+            task="classification",
+            options=options,
+            backup_dir=backup,
+            callbacks=[_StopAt(2, 1)],
+        )
+    resumed = _classifier(seed=7)  # What it starts from must not matter.
+    result = fit(
+        resumed,
+        train,
+        SPLIT["validation"],
+        task="classification",
+        options=options,
+        backup_dir=backup,
+    )
+    assert result.first_epoch == 2
+    assert result.history == expected.history
+    assert result.best_epoch == expected.best_epoch
+    _assert_equal_weights(resumed, whole)
+    assert not backup.exists()
+
+
+def test_best_epoch_before_a_real_kill_survives_it(tmp_path):
+    """Epoch 0 is the best by far; the process dies by SIGKILL in epoch 2."""
+    script = textwrap.dedent(
+        """
+        import os, signal, sys
+        import numpy as np, tf_keras
+        from tfslim.training.fit import fit
+
+        class Spoil(tf_keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch > 0:
+                    self.model.set_weights([w + 9 for w in self.model.get_weights()])
+            def on_train_batch_end(self, batch, logs=None):
+                if sys.argv[2] == "kill" and self.model.optimizer.iterations == 9:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        tf_keras.utils.set_random_seed(0)
+        model = tf_keras.Sequential(
+            [tf_keras.layers.Input((2,)), tf_keras.layers.Dense(1)])
+        x = np.random.default_rng(0).normal(size=(32, 2)).astype("float32")
+        y = x.sum(1, keepdims=True)
+        result = fit(model, (x, y), (x, y), task="regression", epochs=4, batch_size=8,
+                     backup_dir=sys.argv[1], callbacks=[Spoil()])
+        print(result.first_epoch, result.best_epoch, *model.get_weights()[0].ravel())
+        """
+    )
+
+    def run(folder, mode):
+        return subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / folder), mode],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+
+    assert run("a", "kill").returncode == -9
+    resumed, whole = run("a", "go"), run("b", "go")
+    assert resumed.returncode == 0, resumed.stderr
+    first, best, *weights = resumed.stdout.split()
+    assert (first, best) == ("2", "0")
+    assert weights == whole.stdout.split()[2:]
+
+
+def test_a_backup_of_another_training_is_refused(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            _classifier(),
+            SPLIT["train"],
+            task="classification",
+            epochs=3,
+            backup_dir=tmp_path / "b",
+            callbacks=[_StopAt(1, 0)],
+        )
+    with pytest.raises(errors.ConfigError, match=r"another training \(different epo"):
+        fit(
+            _classifier(),
+            SPLIT["train"],
+            task="classification",
+            epochs=5,
+            backup_dir=tmp_path / "b",
+        )
+
+
+def test_mixed_bfloat16_trains_a_copy_and_leaves_float32():
+    inner = tf_keras.Sequential(
+        [tf_keras.layers.Input((4,)), tf_keras.layers.Dense(8, activation="relu")]
+    )
+    inputs = tf_keras.Input((4,))
+    outputs = tf_keras.layers.Dense(2, activation="softmax")(inner(inputs))
+    model = tf_keras.Model(inputs, outputs)
+    seen = []
+
+    class Look(tf_keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.extend(
+                layer.compute_dtype
+                for layer in self.model.submodules
+                if isinstance(layer, tf_keras.layers.Dense)
+            )
+
+    before = model.get_weights()
+    fit(
+        model,
+        **SPLIT,
+        task="classification",
+        epochs=8,
+        learning_rate=0.05,
+        mixed_bfloat16=True,
+        callbacks=[Look()],
+    )
+    assert sorted(seen) == ["bfloat16", "float32"]
+    assert all(layer.dtype_policy.name == "float32" for layer in model.layers)
+    assert all(weight.dtype == np.float32 for weight in model.get_weights())
+    assert not np.array_equal(before[0], model.get_weights()[0])
+    chosen = model.predict(X[64:], verbose=0).argmax(1)
+    assert (chosen == LABELS[64:]).mean() > 0.8
+
+
+def test_two_mirrored_replicas_train_as_one_device_does():
+    script = textwrap.dedent(
+        """
+        import numpy as np, tensorflow as tf, tf_keras
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        multi = tf.distribute.MultiWorkerMirroredStrategy()
+        from tfslim.training.fit import fit
+        x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+        y = x.sum(1, keepdims=True)
+        for strategy in ("none", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+                         "mirrored", multi):
+            tf_keras.utils.set_random_seed(0)
+            model = tf_keras.Sequential(
+                [tf_keras.layers.Input((4,)), tf_keras.layers.Dense(1)])
+            fit(model, (x, y), task="regression", epochs=2, batch_size=8,
+                strategy=strategy, learning_rate=0.1)
+            print(*model.get_weights()[0].ravel())
+        """
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    rows = np.array([line.split() for line in result.stdout.splitlines()], float)
+    assert rows.shape == (4, 4)
+    np.testing.assert_allclose(rows, np.broadcast_to(rows[0], (4, 4)), rtol=1e-4)
+
+
+def test_batch_norm_follows_a_short_training_and_gets_its_momentum_back():
+    def model_of(momentum):
+        tf_keras.utils.set_random_seed(0)
+        return tf_keras.Sequential(
+            [
+                tf_keras.layers.Input((4,)),
+                tf_keras.layers.BatchNormalization(momentum=momentum),
+                tf_keras.layers.Dense(1),
+            ]
+        )
+
+    x = X * 3 + 50
+    model = model_of(0.999)
+    fit(model, (x, X[:, :1]), task="regression", epochs=10, batch_size=16)
+    mean = model.layers[0].moving_mean.numpy()
+    np.testing.assert_allclose(mean, x.mean(0), rtol=0.02)
+    assert model.layers[0].momentum == 0.999
+    # 60 steps with the layer's own momentum would have got to 6% of the way.
+    assert model.train_function is None
+
+
+def test_data_errors_reach_the_user(tmp_path):
+    broken = tmp_path / "a.png"
+    broken.write_bytes(b"no image")
+    examples = data.FileExamples([broken] * 4, np.zeros(4, np.int64))
+    dataset = to_tf_data(examples, preset("unit", (2, 2, 1)), "classification")
+    model = tf_keras.Sequential(
+        [
+            tf_keras.layers.Input((2, 2, 1)),
+            tf_keras.layers.Flatten(),
+            tf_keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    with pytest.raises(errors.DataError, match=r"a\.png cannot be read") as caught:
+        fit(model, dataset, task="classification", epochs=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_endless_data_needs_a_length():
+    endless = tf.data.Dataset.from_tensor_slices(SPLIT["train"]).repeat().batch(8)
+    with pytest.raises(errors.ConfigError, match="Pass steps_per_epoch"):
+        fit(_classifier(), endless, task="classification", epochs=2)
+    result = fit(
+        _classifier(), endless, task="classification", epochs=2, steps_per_epoch=3
+    )
+    assert len(result.history["loss"]) == 2
+
+
+def test_tensorboard_logs_or_one_line(tmp_path):
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        with pytest.raises(errors.MissingExtraError, match="log_dir needs"):
+            fit(
+                _classifier(),
+                SPLIT["train"],
+                task="classification",
+                epochs=1,
+                log_dir=tmp_path,
+            )
+    else:
+        fit(
+            _classifier(),
+            SPLIT["train"],
+            task="classification",
+            epochs=1,
+            log_dir=tmp_path,
+        )
+        assert list(tmp_path.rglob("*tfevents*"))
+
+
+def test_quiet_without_a_terminal_and_a_bar_if_asked(capfd):
+    fit(_classifier(), SPLIT["train"], task="classification", epochs=1)
+    quiet = capfd.readouterr()
+    assert quiet.out == "" and "epoch" not in quiet.err
+    fit(_classifier(), SPLIT["train"], task="classification", epochs=1, verbose=True)
+    assert "epoch 1/1" in capfd.readouterr().err
+
+
+def test_fitting_twice_starts_from_the_weights_of_before():
+    model = _classifier()
+    fit(model, **SPLIT, task="classification", epochs=6, learning_rate=0.05)
+    loss = fit(
+        model, **SPLIT, task="classification", epochs=1, learning_rate=1e-6
+    ).history["loss"][0]
+    fresh = fit(
+        _classifier(), **SPLIT, task="classification", epochs=1, learning_rate=1e-6
+    ).history["loss"][0]
+    assert loss < 0.7 * fresh
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epoch": 3}, "Did you mean 'epochs'"),
+        ({"epochs": 0}, "epochs must be 1 or more"),
+        ({"learning_rate": -1.0}, "above 0"),
+        ({"optimizer": "adm"}, "Did you mean 'adam'"),
+        ({"schedule": "cosin"}, "Did you mean 'cosine'"),
+        ({"strategy": "miror"}, "Did you mean 'mirrored'"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(errors.ConfigError, match=message) as caught:
+        fit(_classifier(), SPLIT["train"], task="classification", **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_models_and_data_are_named():
+    import keras
+
+    other = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(errors.ConfigError, match="to_tf_keras"):
+        fit(other, SPLIT["train"], task="classification")
+    with pytest.raises(errors.ConfigError, match="train is a list"):
+        fit(_classifier(), [1], task="classification")
+    with pytest.raises(errors.ConfigError, match="no weights yet"):
+        fit(
+            tf_keras.Sequential([tf_keras.layers.Dense(2)]),
+            SPLIT["train"],
+            task="classification",
+        )
+
+
+def test_schedules_end_at_zero():
+    options = FitOptions(learning_rate=0.5, schedule="one_cycle", optimizer="sgd")
+    rate = training.optimizers.build(options, 100)._learning_rate
+    values = [float(rate(step)) for step in range(101)]
+    assert values[0] == pytest.approx(0.02) and int(np.argmax(values)) == 20
+    assert max(values) == pytest.approx(0.5) and values[-1] == pytest.approx(
+        0, abs=1e-6
+    )

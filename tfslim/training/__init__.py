@@ -1,0 +1,5 @@
+"""Fitting a tf_keras model: enough training to have something to slim.
+
+`fit` keeps the best epoch's weights, survives a kill, and runs under a
+`tf.distribute` strategy. It knows no data source: it takes tf.data or arrays.
+"""

@@ -1,0 +1,184 @@
+"""Keras callbacks: the best epoch's weights, and a progress bar."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tf_keras
+from rich import console, progress
+
+from tfslim import errors, files
+
+
+class BestWeights(tf_keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps the weights of the best epoch and puts them into the model at the end.
+
+    The best epoch is the one with the best `monitor`; between equal ones, the lower
+    loss decides (a small validation set gives equal accuracies often). With a
+    `folder`, everything it knows is written there after every epoch, so that a
+    training that was killed goes on with the best epoch of before: put it before
+    `BackupAndRestore` in the list of callbacks.
+
+    Attributes:
+        epochs: one dict of logs per finished epoch.
+        best_epoch: index of the best epoch from 0; None before the first.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        *,
+        higher_is_better: bool,
+        patience: int | None = None,
+        folder: Path | str | None = None,
+    ):
+        """Prepares to watch.
+
+        Args:
+            monitor: a key of Keras' logs, such as "val_accuracy".
+            higher_is_better: which of two values of it is better.
+            patience: stops the training after so many epochs without a better one.
+            folder: where to keep the state; None keeps it in memory only.
+        """
+        super().__init__()
+        self.monitor = monitor
+        self._sign = 1.0 if higher_is_better else -1.0
+        self._patience = patience
+        self._folder = None if folder is None else Path(folder)
+        self._best_weights: list[np.ndarray] | None = None
+        self.epochs: list[dict[str, float]] = []
+        self.best_epoch: int | None = None
+        self._best_rank = (-math.inf, -math.inf)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Tells whether `patience` epochs have brought nothing better."""
+        if self._patience is None or self.best_epoch is None:
+            return False
+        return len(self.epochs) - 1 - self.best_epoch >= self._patience
+
+    def restore(self, num_epochs: int) -> None:
+        """Reads the state from `folder`, as it was after `num_epochs` epochs.
+
+        A kill between this callback's writing and the backup of the model leaves one
+        epoch too many: that epoch is trained again, so it is forgotten here.
+        """
+        if self._folder is None or num_epochs == 0:
+            return
+        try:
+            logs = json.loads((self._folder / "epochs.json").read_text())
+            with np.load(self._folder / "best.npz", allow_pickle=False) as best:
+                weights = [best[f"w{i}"] for i in range(len(best.files) - 2)]
+                best_epoch, best_rank = int(best["epoch"]), best["rank"]
+        except (OSError, ValueError, KeyError) as error:
+            raise errors.ConfigError(
+                f"The state of the killed training in {self._folder} cannot be read "
+                f"({error}). Delete the folder to start anew."
+            ) from error
+        self.epochs = logs[:num_epochs]
+        self.best_epoch, self._best_weights = best_epoch, weights
+        self._best_rank = (float(best_rank[0]), float(best_rank[1]))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Compares the epoch with the best one so far."""
+        self.epochs.append({name: float(value) for name, value in (logs or {}).items()})
+        if self.monitor not in self.epochs[-1]:
+            raise errors.ConfigError(
+                f"There is no '{self.monitor}' to choose the best epoch by; Keras "
+                f"reports {', '.join(sorted(self.epochs[-1]))}."
+            )
+        rank = self._rank(self.epochs[-1])
+        is_best = self.best_epoch is None or rank > self._best_rank
+        if is_best:
+            self.best_epoch, self._best_rank = len(self.epochs) - 1, rank
+            self._best_weights = self.model.get_weights()
+        if self._folder is not None:
+            self._write(with_weights=is_best)
+        if self.is_exhausted:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Puts the best weights into the model."""
+        self.load_best_into(self.model)
+
+    def load_best_into(self, model: Any) -> None:
+        """Sets the best epoch's weights, if there was an epoch."""
+        if self._best_weights is not None:
+            model.set_weights(self._best_weights)
+
+    def _rank(self, logs: dict[str, float]) -> tuple[float, float]:
+        loss = logs.get("val_loss", logs.get("loss", 0.0))
+        return _nan_last(self._sign * logs[self.monitor]), _nan_last(-loss)
+
+    def _write(self, *, with_weights: bool) -> None:
+        folder = self._folder
+        if folder is None:
+            return
+        if with_weights:
+            weights = {f"w{i}": w for i, w in enumerate(self._best_weights or [])}
+            weights |= {
+                "epoch": np.array(self.best_epoch),
+                "rank": np.array(self._best_rank),
+            }
+            archive = io.BytesIO()
+            np.savez(archive, **weights)  # type: ignore[arg-type]
+            files.write_bytes(folder / "best.npz", archive.getvalue())
+        files.write_json(folder / "epochs.json", self.epochs)
+
+
+class Progress(tf_keras.callbacks.Callback):  # type: ignore[misc]
+    """One bar over the whole training, on stderr."""
+
+    def __init__(self, num_epochs: int, steps_per_epoch: int | None):
+        """Takes the length of the training; None steps if it is not known."""
+        super().__init__()
+        self._num_epochs = num_epochs
+        self._steps = steps_per_epoch
+        self._bar: Any = None
+        self._task: Any = None
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Shows the bar."""
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TimeRemainingColumn(),
+            console=console.Console(stderr=True),
+        )
+        total = self._steps and self._steps * self._num_epochs
+        self._task = self._bar.add_task("training", total=total)
+        self._bar.start()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Moves to the epoch's first step, also after a resumed training."""
+        if self._steps:
+            self._bar.update(self._task, completed=epoch * self._steps)
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        """Moves by one step."""
+        self._bar.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Writes the epoch's figures beside the bar."""
+        figures = " ".join(
+            f"{name} {value:.4g}" for name, value in (logs or {}).items()
+        )
+        self._bar.update(
+            self._task, description=f"epoch {epoch + 1}/{self._num_epochs} {figures}"
+        )
+
+    def close(self) -> None:
+        """Removes the bar; harmless when there is none."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _nan_last(value: float) -> float:
+    return -math.inf if math.isnan(value) else value

@@ -1,0 +1,62 @@
+"""Optimizers by name, with a schedule that ends when the training ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tf_keras
+
+from tfslim import registry
+from tfslim.training.options import FitOptions
+
+_WARM_UP = 0.2
+_START = 1 / 25
+
+
+def _sgd(rate: Any) -> tf_keras.optimizers.Optimizer:
+    return tf_keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+
+
+# Name -> (learning rate -> optimizer, default peak of the learning rate).
+OPTIMIZERS: dict[str, tuple[Callable[[Any], tf_keras.optimizers.Optimizer], float]] = {
+    "adam": (tf_keras.optimizers.Adam, 2e-3),
+    "adamw": (tf_keras.optimizers.AdamW, 2e-3),
+    "rmsprop": (tf_keras.optimizers.RMSprop, 1e-3),
+    "sgd": (_sgd, 5e-2),
+}
+
+
+def _one_cycle(peak: float, steps: int) -> Any:
+    """Smith and Topin, "Super-Convergence", 2017, https://arxiv.org/abs/1708.07120."""
+    warm_up = max(1, round(steps * _WARM_UP))
+    return tf_keras.optimizers.schedules.CosineDecay(
+        peak * _START,
+        decay_steps=max(1, steps - warm_up),
+        warmup_target=peak,
+        warmup_steps=warm_up,
+    )
+
+
+SCHEDULES: dict[str, Callable[[float, int], Any]] = {
+    "constant": lambda peak, steps: peak,
+    "cosine": tf_keras.optimizers.schedules.CosineDecay,
+    "one_cycle": _one_cycle,
+}
+
+
+def build(options: FitOptions, total_steps: int) -> tf_keras.optimizers.Optimizer:
+    """Makes the optimizer for a training of `total_steps` steps.
+
+    Raises:
+        ConfigError: there is no such optimizer or schedule.
+    """
+    if not isinstance(options.optimizer, str):
+        return options.optimizer
+    if options.optimizer not in OPTIMIZERS:
+        raise registry.unknown_name("optimizer", options.optimizer, OPTIMIZERS)
+    if options.schedule not in SCHEDULES:
+        raise registry.unknown_name("schedule", options.schedule, SCHEDULES)
+    make, default = OPTIMIZERS[options.optimizer]
+    peak = options.learning_rate or default
+    return make(SCHEDULES[options.schedule](peak, total_steps))

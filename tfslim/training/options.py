@@ -1,0 +1,61 @@
+"""How to train, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tensorflow as tf
+import tf_keras
+
+from tfslim import errors
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training data.
+        batch_size: examples per step, where the data is given as arrays.
+        optimizer: a key of `optimizers.OPTIMIZERS`, or a tf_keras optimizer, which
+            then brings its own learning rate.
+        learning_rate: peak of the schedule; None takes the optimizer's default.
+        schedule: "one_cycle" (up for a fifth of the steps, then down to 0 by a
+            cosine), "cosine" or "constant".
+        patience: stop after so many epochs without a better one; None never stops.
+        strategy: "none", "mirrored", "multiworker", or a `tf.distribute.Strategy`.
+        mixed_bfloat16: compute in bfloat16; the weights stay float32.
+        steps_per_epoch: for data whose length is unknown or endless.
+        log_dir: where to write TensorBoard's logs.
+        backup_dir: where a training that is killed leaves its state after every
+            epoch; the same call goes on from there. Removed at the end.
+        seed: of the order of arrays and of random layers; sets TensorFlow's, NumPy's
+            and Python's global seeds.
+        verbose: whether to show a progress bar; None shows it on a terminal only.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    optimizer: str | tf_keras.optimizers.Optimizer = "adam"
+    learning_rate: float | None = None
+    schedule: str = "one_cycle"
+    patience: int | None = None
+    strategy: str | tf.distribute.Strategy = "none"
+    mixed_bfloat16: bool = False
+    steps_per_epoch: int | None = None
+    log_dir: Path | str | None = None
+    backup_dir: Path | str | None = None
+    seed: int = 0
+    verbose: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for name in ("epochs", "batch_size", "patience", "steps_per_epoch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise errors.ConfigError(f"{name} must be 1 or more, got {value}.")
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise errors.ConfigError(
+                f"learning_rate must be above 0, got {self.learning_rate}."
+            )

@@ -1,0 +1,116 @@
+"""The copy of a model that is trained: under a strategy, in another precision."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from tfslim import errors, registry
+
+STRATEGIES = {
+    "mirrored": tf.distribute.MirroredStrategy,
+    "multiworker": tf.distribute.MultiWorkerMirroredStrategy,
+    "none": tf.distribute.get_strategy,
+}
+
+# A moving average over n steps needs a momentum of about 1 - 1/n; ten times that
+# lets the statistics follow the weights to the end of the training.
+_STATISTICS_PER_TRAINING = 10
+_MIN_MOMENTUM = 0.8
+
+
+def resolve_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
+    """Returns the strategy called so, or the given one.
+
+    Raises:
+        ConfigError: no such name, or TensorFlow cannot start it (any more).
+    """
+    if isinstance(strategy, tf.distribute.Strategy):
+        return strategy
+    if strategy not in STRATEGIES:
+        raise registry.unknown_name("distribution strategy", strategy, STRATEGIES)
+    try:
+        return STRATEGIES[strategy]()
+    except (RuntimeError, ValueError) as error:
+        raise errors.ConfigError(
+            f"The strategy '{strategy}' cannot be started: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def copy_for_training(
+    model: tf_keras.Model, strategy: tf.distribute.Strategy, *, mixed_bfloat16: bool
+) -> tf_keras.Model:
+    """Returns `model` itself if it can be trained as it is, or else a copy.
+
+    The variables of a model belong to the strategy under which they were made. With
+    `mixed_bfloat16` all layers but the outputs compute in bfloat16; weights stay
+    float32 either way, so that they can be set back into the original.
+
+    Raises:
+        ConfigError: the model cannot be copied.
+    """
+    if model.distribute_strategy is strategy and not mixed_bfloat16:
+        return model
+    try:
+        with strategy.scope():
+            copy = _clone(model, mixed_bfloat16)
+            copy.set_weights(model.get_weights())
+    except (ValueError, NotImplementedError, TypeError) as error:
+        raise errors.ConfigError(
+            f"The model '{model.name}' cannot be copied for a strategy or another "
+            f"precision ({' '.join(str(error).split())}). Build it under the "
+            "strategy's scope or under the dtype policy yourself."
+        ) from error
+    return copy
+
+
+def _clone(
+    model: tf_keras.Model, mixed_bfloat16: bool, *, is_inner: bool = False
+) -> tf_keras.Model:
+    # Outputs stay float32: a softmax in bfloat16 has two or three digits.
+    kept = set() if is_inner else set(getattr(model, "output_names", ()))
+
+    def clone_layer(layer: Any) -> Any:
+        if isinstance(layer, tf_keras.Model):
+            return _clone(layer, mixed_bfloat16, is_inner=layer.name not in kept)
+        config = layer.get_config()
+        if (
+            mixed_bfloat16
+            and layer.name not in kept
+            and layer.dtype_policy.name == "float32"
+        ):
+            config["dtype"] = "mixed_bfloat16"
+        return layer.__class__.from_config(config)
+
+    return tf_keras.models.clone_model(model, clone_function=clone_layer)
+
+
+@contextlib.contextmanager
+def batch_norm_for(model: tf_keras.Model, total_steps: int) -> Iterator[None]:
+    """Lowers the momentum of batch normalization while a short training lasts.
+
+    keras.applications' 0.999 forgets its initial statistics after thousands of steps
+    only; after fewer, a model that has learnt well fails at inference. The momentum
+    becomes 1 - 10 / total_steps, within 0.8 and the layer's own.
+    """
+    momentum = max(_MIN_MOMENTUM, 1.0 - _STATISTICS_PER_TRAINING / total_steps)
+    layers = [
+        layer
+        for layer in model.submodules
+        if isinstance(layer, tf_keras.layers.BatchNormalization)
+    ]
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = min(layer.momentum, momentum)
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            layer.momentum = own
+        # The compiled step has the lowered momentum as a constant.
+        model.train_function = None
