@@ -88,11 +88,14 @@ def to_tf_data(
 def _augmentations(
     names: Sequence[str], preprocessing: Preprocessing
 ) -> list[Augmentation]:
-    if isinstance(names, str):
+    if not names:
+        return []
+    if not isinstance(names, list | tuple):
         raise errors.ConfigError(
-            f"augment must be a list of names, got the string '{names}'."
+            f"augment must be a list of names ({', '.join(AUGMENTATIONS)}), got "
+            f"{names!r}."
         )
-    if names and not preprocessing.is_image:
+    if not preprocessing.is_image:
         raise errors.ConfigError(
             f"augment={list(names)} needs images; the model takes "
             f"{preprocessing.input_shape}."

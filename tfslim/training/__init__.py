@@ -3,3 +3,11 @@
 `fit` keeps the best epoch's weights, survives a kill, and runs under a
 `tf.distribute` strategy. It knows no data source: it takes tf.data or arrays.
 """
+
+from __future__ import annotations
+
+from tfslim.training.callbacks import BestWeights
+from tfslim.training.loop import TrainingResult, fit
+from tfslim.training.options import FitOptions
+
+__all__ = ["BestWeights", "FitOptions", "TrainingResult", "fit"]

@@ -15,7 +15,7 @@ from rich import console, progress
 from tfslim import errors, files
 
 
-class BestWeights(tf_keras.callbacks.Callback):  # type: ignore[misc]
+class BestWeights(tf_keras.callbacks.Callback):
     """Keeps the weights of the best epoch and puts them into the model at the end.
 
     The best epoch is the one with the best `monitor`; between equal ones, the lower
@@ -34,7 +34,7 @@ class BestWeights(tf_keras.callbacks.Callback):  # type: ignore[misc]
         monitor: str,
         *,
         higher_is_better: bool,
-        patience: int | None = None,
+        patience: int = 0,
         folder: Path | str | None = None,
     ):
         """Prepares to watch.
@@ -42,7 +42,7 @@ class BestWeights(tf_keras.callbacks.Callback):  # type: ignore[misc]
         Args:
             monitor: a key of Keras' logs, such as "val_accuracy".
             higher_is_better: which of two values of it is better.
-            patience: stops the training after so many epochs without a better one.
+            patience: stops after so many epochs without a better one; 0 never.
             folder: where to keep the state; None keeps it in memory only.
         """
         super().__init__()
@@ -58,7 +58,7 @@ class BestWeights(tf_keras.callbacks.Callback):  # type: ignore[misc]
     @property
     def is_exhausted(self) -> bool:
         """Tells whether `patience` epochs have brought nothing better."""
-        if self._patience is None or self.best_epoch is None:
+        if not self._patience or self.best_epoch is None:
             return False
         return len(self.epochs) - 1 - self.best_epoch >= self._patience
 
@@ -131,7 +131,7 @@ class BestWeights(tf_keras.callbacks.Callback):  # type: ignore[misc]
         files.write_json(folder / "epochs.json", self.epochs)
 
 
-class Progress(tf_keras.callbacks.Callback):  # type: ignore[misc]
+class Progress(tf_keras.callbacks.Callback):
     """One bar over the whole training, on stderr."""
 
     def __init__(self, num_epochs: int, steps_per_epoch: int | None):

@@ -23,9 +23,9 @@ class FitOptions:
         learning_rate: peak of the schedule; None takes the optimizer's default.
         schedule: "one_cycle" (up for a fifth of the steps, then down to 0 by a
             cosine), "cosine" or "constant".
-        patience: stop after so many epochs without a better one; None never stops.
+        patience: stop after so many epochs without a better one; 0 never stops.
         strategy: "none", "mirrored", "multiworker", or a `tf.distribute.Strategy`.
-        mixed_bfloat16: compute in bfloat16; the weights stay float32.
+        mixed_precision: compute in bfloat16; the weights stay float32.
         steps_per_epoch: for data whose length is unknown or endless.
         log_dir: where to write TensorBoard's logs.
         backup_dir: where a training that is killed leaves its state after every
@@ -40,9 +40,9 @@ class FitOptions:
     optimizer: str | tf_keras.optimizers.Optimizer = "adam"
     learning_rate: float | None = None
     schedule: str = "one_cycle"
-    patience: int | None = None
+    patience: int = 0
     strategy: str | tf.distribute.Strategy = "none"
-    mixed_bfloat16: bool = False
+    mixed_precision: bool = False
     steps_per_epoch: int | None = None
     log_dir: Path | str | None = None
     backup_dir: Path | str | None = None
@@ -51,10 +51,14 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        for name in ("epochs", "batch_size", "patience", "steps_per_epoch"):
+        for name in ("epochs", "batch_size", "steps_per_epoch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise errors.ConfigError(f"{name} must be 1 or more, got {value}.")
+        if self.patience < 0:
+            raise errors.ConfigError(
+                f"patience must be 0 (never stop) or more, got {self.patience}."
+            )
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise errors.ConfigError(
                 f"learning_rate must be above 0, got {self.learning_rate}."

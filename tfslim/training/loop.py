@@ -26,6 +26,7 @@ class TrainingResult:
     """What a training did.
 
     Attributes:
+        model: the model that was passed in, with the best epoch's weights.
         history: Keras' logs, one value per epoch, also of the epochs before a kill.
         best_epoch: the epoch whose weights the model has now, from 0.
         monitor: the log that the best epoch was chosen by.
@@ -33,6 +34,7 @@ class TrainingResult:
         seconds: wall time of this run.
     """
 
+    model: tf_keras.Model
     history: dict[str, list[float]]
     best_epoch: int
     monitor: str
@@ -92,7 +94,7 @@ def fit(
             validation, task=task, batch_size=options.batch_size
         )
     copy = replicas.copy_for_training(
-        model, strategy, mixed_bfloat16=options.mixed_bfloat16
+        model, strategy, mixed_bfloat16=options.mixed_precision
     )
     with replicas.batch_norm_for(copy, steps * options.epochs):
         with copy.distribute_strategy.scope():
@@ -110,7 +112,7 @@ def fit(
         )
     if copy is not model:
         model.set_weights(copy.get_weights())
-    return result
+    return dataclasses.replace(result, model=model)
 
 
 def _run(
@@ -150,6 +152,7 @@ def _run(
         shutil.rmtree(options.backup_dir, ignore_errors=True)
     names = best.epochs[0] if best.epochs else {}
     return TrainingResult(
+        model=model,
         history={name: [logs[name] for logs in best.epochs] for name in names},
         best_epoch=best.best_epoch or 0,
         monitor=best.monitor,

@@ -11,9 +11,7 @@ import tf_keras
 from tfslim import data, errors
 from tfslim.data.tf_data import to_tf_data
 from tfslim.preprocessing import preset
-from tfslim.training import fit as training
-from tfslim.training.fit import fit
-from tfslim.training.options import FitOptions
+from tfslim.training import FitOptions, fit, optimizers
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -211,7 +209,7 @@ def test_best_epoch_before_a_real_kill_survives_it(tmp_path):
         """
         import os, signal, sys
         import numpy as np, tf_keras
-        from tfslim.training.fit import fit
+        from tfslim.training import fit
 
         class Spoil(tf_keras.callbacks.Callback):
             def on_epoch_begin(self, epoch, logs=None):
@@ -293,7 +291,7 @@ def test_mixed_bfloat16_trains_a_copy_and_leaves_float32():
         task="classification",
         epochs=8,
         learning_rate=0.05,
-        mixed_bfloat16=True,
+        mixed_precision=True,
         callbacks=[Look()],
     )
     assert sorted(seen) == ["bfloat16", "float32"]
@@ -312,7 +310,7 @@ def test_two_mirrored_replicas_train_as_one_device_does():
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
         multi = tf.distribute.MultiWorkerMirroredStrategy()
-        from tfslim.training.fit import fit
+        from tfslim.training import fit
         x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
         y = x.sum(1, keepdims=True)
         for strategy in ("none", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
@@ -464,7 +462,7 @@ def test_wrong_models_and_data_are_named():
 
 def test_schedules_end_at_zero():
     options = FitOptions(learning_rate=0.5, schedule="one_cycle", optimizer="sgd")
-    rate = training.optimizers.build(options, 100)._learning_rate
+    rate = optimizers.build(options, 100)._learning_rate
     values = [float(rate(step)) for step in range(101)]
     assert values[0] == pytest.approx(0.02) and int(np.argmax(values)) == 20
     assert max(values) == pytest.approx(0.5) and values[-1] == pytest.approx(
