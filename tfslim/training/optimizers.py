@@ -20,8 +20,8 @@ def _sgd(rate: Any) -> tf_keras.optimizers.Optimizer:
 
 # Name -> (learning rate -> optimizer, default peak of the learning rate).
 OPTIMIZERS: dict[str, tuple[Callable[[Any], tf_keras.optimizers.Optimizer], float]] = {
-    "adam": (tf_keras.optimizers.Adam, 2e-3),
-    "adamw": (tf_keras.optimizers.AdamW, 2e-3),
+    "adam": (tf_keras.optimizers.Adam, 1e-3),
+    "adamw": (tf_keras.optimizers.AdamW, 1e-3),
     "rmsprop": (tf_keras.optimizers.RMSprop, 1e-3),
     "sgd": (_sgd, 5e-2),
 }
