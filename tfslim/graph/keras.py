@@ -22,8 +22,10 @@ def keras_of(model: Any) -> KerasName:
     """
     for base in type(model).__mro__:
         package = base.__module__.partition(".")[0]
-        if package in ("tf_keras", "keras"):
-            return package
+        if package == "tf_keras":
+            return "tf_keras"
+        if package == "keras":
+            return "keras"
     raise errors.GraphError(
         f"A {type(model).__module__}.{type(model).__name__} is no Keras model. Pass a "
         "functional or Sequential model of tf_keras or Keras 3."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from tf_keras.src.applications import convnext
 from tf_keras.src.engine import functional, keras_tensor
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
@@ -23,10 +24,13 @@ from tfslim.graph import (
 # Activations by other names than Keras 3's; hard_sigmoid is another function there.
 _ACTIVATIONS = {"swish": "silu", "hard_sigmoid": "hard_sigmoid_legacy"}
 _NATIVE_ACTIVATIONS = {
-    **{name: name for name in (
-        "elu exponential gelu linear mish relu relu6 selu sigmoid softmax softplus "
-        "softsign tanh"
-    ).split()},
+    **{
+        name: name
+        for name in (
+            "elu exponential gelu linear mish relu relu6 selu sigmoid softmax softplus "
+            "softsign tanh"
+        ).split()
+    },
     "silu": "swish",
     "hard_sigmoid_legacy": "hard_sigmoid",
 }
@@ -66,7 +70,9 @@ class _Keras2(keras_reader.Dialect):
         op = type(native).__name__
         if isinstance(native, tf_keras.layers.InputLayer):
             shape = [None if s is None else int(s) for s in native._batch_input_shape]
-            return ir.Layer(name, "Input", {"batch_shape": shape, "dtype": native.dtype})
+            return ir.Layer(
+                name, "Input", {"batch_shape": shape, "dtype": native.dtype}
+            )
         if isinstance(native, TFOpLambda):
             if native.weights:
                 raise errors.GraphError(
@@ -79,15 +85,15 @@ class _Keras2(keras_reader.Dialect):
                 {"function": native.symbol},
                 keras_class=type(native),
             )
-        known = getattr(
-            tf_keras.layers, op, None
-        ) is type(native) and not keras_config.is_wrapper(native)
+        known = getattr(tf_keras.layers, op, None) is type(
+            native
+        ) and not keras_config.is_wrapper(native)
         weights = keras_config.named_weights(native.name, native.weights, known=known)
         return ir.Layer(
             name,
             op,
             _canonical(native, ndim) if known else keras_config.native(native),
-            {key: np.array(weight) for key, weight in weights.items()},
+            {key: weight.numpy().copy() for key, weight in weights.items()},
             frozenset(key for key, w in weights.items() if not w.trainable),
             native.trainable,
             None if known else type(native),
@@ -117,18 +123,22 @@ def read(model: tf_keras.Model) -> ir.Graph:
     return keras_reader.read(model, _Keras2())
 
 
+# Custom layers that applications define for themselves in both Keras.
+_OWN = {"LayerScale": convnext.LayerScale}
+
+
 class _Writer(keras_writer.Builder):
     name = "tf_keras"
-    activations = _NATIVE_ACTIVATIONS
-    options = {(op, new): old for (op, old), new in _OPTIONS.items()}
-    weights: Mapping[tuple[str, str], str] = {}
+    activations: ClassVar = _NATIVE_ACTIVATIONS
+    options: ClassVar = {(op, new): old for (op, old), new in _OPTIONS.items()}
+    weights: ClassVar = {}
 
     def layer_class(self, layer: ir.Layer) -> type | None:
         if layer.keras_class is None:
             return getattr(tf_keras.layers, layer.op, None)
         if issubclass(layer.keras_class, tf_keras.layers.Layer):
             return layer.keras_class
-        return None
+        return _OWN.get(layer.op)
 
     def input(self, layer: ir.Layer) -> Any:
         batch, *shape = layer.config["batch_shape"]

@@ -48,7 +48,6 @@ _SYMBOLS: dict[str, _Symbol] = {
     "math.reduce_min": _Symbol("min", ("input_tensor",), _REDUCE),
     "reshape": _Symbol("reshape", ("tensor",), {"shape": "shape"}),
     "transpose": _Symbol("transpose", ("a",), {"axes": "perm"}),
-    "compat.v1.transpose": _Symbol("transpose", ("a",), {"axes": "perm"}),
     "concat": _Symbol("concatenate", ("values",), {"axis": "axis"}),
     "split": _Symbol(
         "split", ("value",), {"sizes": "num_or_size_splits", "axis": "axis"}
@@ -68,9 +67,7 @@ _SYMBOLS: dict[str, _Symbol] = {
     "squeeze": _Symbol("squeeze", ("input",), {"axis": "axis"}),
     "cast": _Symbol("cast", ("x",), {"dtype": "dtype"}),
     "nn.softmax": _Symbol("softmax", ("logits",), {"axis": "axis"}),
-    "nn.leaky_relu": _Symbol(
-        "leaky_relu", ("features",), {"negative_slope": "alpha"}
-    ),
+    "nn.leaky_relu": _Symbol("leaky_relu", ("features",), {"negative_slope": "alpha"}),
     "nn.gelu": _Symbol("gelu", ("features",), {"approximate": "approximate"}),
 }
 _SYMBOLS |= {
@@ -80,9 +77,7 @@ _SYMBOLS |= {
 _SYMBOLS["math.softplus"] = _SYMBOLS["nn.softplus"]
 _SYMBOLS |= {
     f"math.{name}": _Symbol(name, ("x",))
-    for name in (
-        "abs exp erf log negative rsqrt sigmoid sqrt square tanh".split()
-    )
+    for name in ("abs exp erf log negative rsqrt sigmoid sqrt square tanh".split())
 }
 _SYMBOLS |= {f"nn.{name}": _SYMBOLS[f"math.{name}"] for name in ("sigmoid", "tanh")}
 
@@ -93,7 +88,11 @@ def read(call: keras_reader.Call) -> keras_reader.Function | None:
         return _read_getitem(call)
     if not isinstance(call.layer, TFOpLambda):
         return None
-    symbol = _SYMBOLS.get(call.layer.symbol)
+    name = call.layer.symbol
+    # TensorFlow 2 calls some functions of TensorFlow 1; only this one differs.
+    if name != "compat.v1.image.resize":
+        name = name.removeprefix("compat.v1.")
+    symbol = _SYMBOLS.get(name)
     if symbol is None:
         return None
     bound = inspect.signature(call.layer.function).bind(*call.args, **call.kwargs)

@@ -7,6 +7,7 @@ words that differ; `keras2.py` and `keras3.py` have what only one of them has.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,23 +38,16 @@ _NEUTRAL: dict[str, Any] = {
     "virtual_batch_size": None,
 }
 # tf_keras repeats options of Conv2D in its subclasses, where they have no effect.
+_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
 _IDLE = {
-    "DepthwiseConv1D": ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
-    + ("filters",),
-    "DepthwiseConv2D": ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
-    + ("filters",),
-    "SeparableConv1D": (
-        "kernel_initializer",
-        "kernel_regularizer",
-        "kernel_constraint",
-    ),
-    "SeparableConv2D": (
-        "kernel_initializer",
-        "kernel_regularizer",
-        "kernel_constraint",
-    ),
     "Conv2DTranspose": ("groups",),
+    "DepthwiseConv1D": ("filters", *_KERNEL),
+    "DepthwiseConv2D": ("filters", *_KERNEL),
+    "SeparableConv1D": _KERNEL,
+    "SeparableConv2D": _KERNEL,
 }
+# Packages whose classes both Keras find by the name alone.
+_KERAS_PACKAGES = {"keras", "tf_keras", "tensorflow"}
 # Initializer options that Keras 3 has and tf_keras has not.
 _INITIALIZER_EXTRAS = ("input_axes", "output_axes")
 
@@ -79,7 +73,8 @@ def plain(value: Any) -> Any:
 
 
 def _without_module(value: dict[str, Any]) -> dict[str, Any]:
-    if value.get("registered_name") or not isinstance(value.get("config"), dict):
+    package = str(value.get("module") or "keras").partition(".")[0]
+    if package not in _KERAS_PACKAGES or not isinstance(value.get("config"), dict):
         return value  # The user's own class: only its full address finds it.
     config = {
         key: item
@@ -187,9 +182,7 @@ def native(layer: Any) -> dict[str, Any]:
         ) from error
 
 
-def named_weights(
-    layer: str, weights: Sequence[Any], *, known: bool
-) -> dict[str, Any]:
+def named_weights(layer: str, weights: Sequence[Any], *, known: bool) -> dict[str, Any]:
     """Names the variables of a layer, in the layer's own order.
 
     Args:
@@ -205,6 +198,11 @@ def named_weights(
     short = [path.rsplit("/", 1)[-1] for path in paths]
     if len(set(short)) < len(short) or not known:
         short = [path.removeprefix(f"{layer}/") for path in paths]
-    if len(set(short)) < len(short):
-        short = [f"{name}_{index}" for index, name in enumerate(short)]
+    if len(set(short)) < len(short) or any(map(_is_automatic, short)):
+        short = [f"weight_{index}" for index in range(len(short))]
     return dict(zip(short, weights, strict=True))
+
+
+def _is_automatic(name: str) -> bool:
+    """Tells whether Keras 3 made up the name, numbered over the whole process."""
+    return re.fullmatch(r"variable(_\d+)?", name) is not None

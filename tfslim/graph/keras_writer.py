@@ -6,7 +6,6 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
 from tfslim import errors
 from tfslim.graph import ir, keras_config
 
@@ -20,6 +19,10 @@ class Builder(abc.ABC):
     # (op, name in the graph) -> name here.
     options: Mapping[tuple[str, str], str]
     weights: Mapping[tuple[str, str], str]
+
+    def free_name(self, name: str) -> str:
+        """Returns the name of a layer as this Keras allows it."""
+        return name
 
     @abc.abstractmethod
     def layer_class(self, layer: ir.Layer) -> type | None:
@@ -53,7 +56,9 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
             results = _constant(layer)
         elif layer.op in ir.FUNCTIONS:
             operands = args[0] if layer.op == "concatenate" else args
-            results = builder.function(layer.op, layer.name, operands, layer.config)
+            results = builder.function(
+                layer.op, builder.free_name(layer.name), operands, layer.config
+            )
         else:
             kwargs = ir.substitute(node.kwargs, tensors)
             results = _call(builder, layer, natives, args, kwargs)
@@ -113,7 +118,7 @@ def _activate(
             f"{builder.name} does not know. Known: "
             f"{', '.join(sorted(builder.activations))}."
         )
-    return builder.function(activation, name, [tensor], {})
+    return builder.function(activation, builder.free_name(name), [tensor], {})
 
 
 def _native(builder: Builder, layer: ir.Layer, *, plain: bool) -> Any:
@@ -138,7 +143,7 @@ def _native(builder: Builder, layer: ir.Layer, *, plain: bool) -> Any:
                 config[key] = builder.activations.get(config[key], config[key])
         if plain:
             config["activation"] = "linear"
-    config |= {"name": layer.name, "trainable": layer.trainable}
+    config |= {"name": builder.free_name(layer.name), "trainable": layer.trainable}
     return layer_class.from_config(config)  # type: ignore[attr-defined]
 
 

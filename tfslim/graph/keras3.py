@@ -1,0 +1,166 @@
+"""Reads and writes Keras 3 models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras.src.applications import convnext
+from keras.src.models.functional import Functional
+
+from tfslim.graph import (
+    ir,
+    keras3_functions,
+    keras_config,
+    keras_reader,
+    keras_writer,
+)
+
+# All that keras.activations has go by their own names, and these by another.
+_SYNONYMS = {"swish": "silu", "hard_swish": "hard_silu"}
+# (op, weight here): weight in the graph.
+_WEIGHTS = {
+    ("DepthwiseConv1D", "kernel"): "depthwise_kernel",
+    ("DepthwiseConv2D", "kernel"): "depthwise_kernel",
+}
+
+
+class _Keras3(keras_reader.Dialect):
+    def calls(self, model: Any) -> Iterator[keras_reader.Call]:
+        nodes = _functional(model)._nodes_by_depth
+        for depth in sorted(nodes, reverse=True):
+            for node in nodes[depth]:
+                yield keras_reader.Call(
+                    node.operation,
+                    tuple(node.arguments.args),
+                    dict(node.arguments.kwargs),
+                    tuple(node.outputs),
+                )
+
+    def ends(self, model: Any) -> tuple[Any, Any]:
+        model = _functional(model)
+        return model._inputs_struct, model._outputs_struct
+
+    def is_tensor(self, value: Any) -> bool:
+        return isinstance(value, keras.KerasTensor)
+
+    def is_array(self, value: Any) -> bool:
+        return isinstance(value, np.ndarray | np.generic) or keras.ops.is_tensor(value)
+
+    def is_functional(self, layer: Any) -> bool:
+        return isinstance(_functional(layer), Functional)
+
+    def function(self, call: keras_reader.Call) -> keras_reader.Function | None:
+        return keras3_functions.read(call)
+
+    def layer(self, native: Any, name: str, ndim: int) -> ir.Layer:
+        op = type(native).__name__
+        if isinstance(native, keras.layers.InputLayer):
+            shape = list(native.batch_shape)
+            return ir.Layer(
+                name, "Input", {"batch_shape": shape, "dtype": native.dtype}
+            )
+        if not isinstance(native, keras.layers.Layer):
+            config = keras_config.without_fields(native.get_config())
+            return ir.Layer(name, f"ops.{op}", config, keras_class=type(native))
+        known = getattr(keras.layers, op, None) is type(
+            native
+        ) and not keras_config.is_wrapper(native)
+        weights = keras_config.named_weights(native.name, native.weights, known=known)
+        return ir.Layer(
+            name,
+            op,
+            _canonical(native, ndim) if known else keras_config.native(native),
+            {
+                _WEIGHTS.get((op, key), key): weight.numpy().copy()
+                for key, weight in weights.items()
+            },
+            frozenset(
+                _WEIGHTS.get((op, key), key)
+                for key, weight in weights.items()
+                if not _is_trained(weight, native)
+            ),
+            native.trainable,
+            None if known else type(native),
+        )
+
+
+def _functional(model: Any) -> Any:
+    """Returns the functional model inside a sequential one, else the model itself."""
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def _is_trained(weight: Any, layer: Any) -> bool:
+    """Tells whether training may change a weight, were its layer not frozen."""
+    # A frozen layer's variables all say trainable=False; those made without an
+    # optimizer in mind are kept in another list.
+    return any(weight is trained for trained in layer._trainable_variables)
+
+
+def _canonical(native: Any, ndim: int) -> dict[str, Any]:
+    """Returns the config of a layer in the words of the graph."""
+    op = type(native).__name__
+    config = {}
+    for key, value in keras_config.plain(native.get_config()).items():
+        if keras_config.is_function(value):
+            value = getattr(native, key)
+        elif key in ("activation", "recurrent_activation") and isinstance(value, str):
+            value = _SYNONYMS.get(value, value)
+        elif key == "axis" and op.endswith("Normalization"):
+            value = keras_config.normalized_axis(value, ndim)
+        elif key == "dtype":
+            value = keras_config.dtype_name(value)
+        config[key] = value
+    return keras_config.without_fields(config)
+
+
+def read(model: keras.Model) -> ir.Graph:
+    """Reads a functional or sequential Keras 3 model."""
+    return keras_reader.read(model, _Keras3())
+
+
+# Custom layers that keras.applications define for themselves in both Keras.
+_OWN = {"LayerScale": convnext.LayerScale}
+
+
+class _Writer(keras_writer.Builder):
+    name = "Keras 3"
+    activations: ClassVar = {
+        name: name
+        for name in dir(keras.activations)
+        if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
+    }
+    options: ClassVar = {}
+    weights: ClassVar = {(op, new): old for (op, old), new in _WEIGHTS.items()}
+
+    def free_name(self, name: str) -> str:
+        return name.replace("/", "_")  # Keras 3 takes no slashes.
+
+    def layer_class(self, layer: ir.Layer) -> type | None:
+        if layer.keras_class is None:
+            return getattr(keras.layers, layer.op, None)
+        if issubclass(layer.keras_class, keras.Operation):
+            return layer.keras_class
+        return _OWN.get(layer.op)
+
+    def input(self, layer: ir.Layer) -> Any:
+        return keras.Input(
+            batch_shape=tuple(layer.config["batch_shape"]),
+            name=self.free_name(layer.name),
+            dtype=layer.config["dtype"],
+        )
+
+    def function(
+        self, op: str, name: str, operands: Sequence[Any], config: Mapping[str, Any]
+    ) -> Any:
+        return keras3_functions.write(op, name, operands, config)
+
+    def model(self, inputs: Any, outputs: Any, name: str) -> Any:
+        return keras.Model(inputs, outputs, name=name)
+
+
+def write(graph: ir.Graph) -> keras.Model:
+    """Builds a functional Keras 3 model."""
+    return keras_writer.write(graph, _Writer())
