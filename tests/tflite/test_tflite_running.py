@@ -25,9 +25,7 @@ def test_an_open_dimension_takes_the_arrays_size(dense):
     np.testing.assert_allclose(
         runner(batch)["scores"], dense_model.truth(batch), rtol=1e-5, atol=1e-6
     )
-    np.testing.assert_allclose(
-        runner(X)["scores"], dense_model.truth(X), rtol=1e-6
-    )
+    np.testing.assert_allclose(runner(X)["scores"], dense_model.truth(X), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +84,7 @@ def test_coverage_names_what_xnnpack_leaves(dense_object):
         schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code, version=1)
     )
     graph.tensors.insert(5, schema.TensorT(name="log", shape=[1, 2], type=0))
-    graph.operators.insert(
-        1, schema.OperatorT(opcodeIndex=2, inputs=[3], outputs=[5])
-    )
+    graph.operators.insert(1, schema.OperatorT(opcodeIndex=2, inputs=[3], outputs=[5]))
     graph.operators[2].inputs = [5]
     split = tflite.coverage(dense_model.serialize(dense_object))
     assert [op.name for op in split.outside] == ["LOG_SOFTMAX"]
