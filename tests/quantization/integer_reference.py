@@ -3,10 +3,8 @@
 https://ai.google.dev/edge/litert/models/quantization_spec. Starts from float weights
 and float activations, never from a `.tflite`: activations INT8 per tensor, asymmetric,
 0 exactly representable; weights INT8 per output channel in [-127, 127], zero point 0;
-biases INT32 with scale input_scale * weight_scale. Accumulators are exact; where the
-runtime multiplies by a fixed-point or float32 factor, this multiplies in float64.
-
-What the specification leaves open is a property of the kernels, `Kernels`.
+biases INT32 with scale input_scale * weight_scale; accumulators are exact. How a sum is
+brought to the output's scale the specification leaves open: see `Kernels`.
 """
 
 import dataclasses
@@ -71,23 +69,36 @@ def _patches(x, size, stride):
     return np.array(rows) - x.zero_point
 
 
+def scale_exactly(accumulator, factor):
+    """Rounds once, ties to even, as XNNPACK's float32 multiplication does."""
+    return np.rint(accumulator * factor)
+
+
+def scale_by_fixed_point(accumulator, factor):
+    """Multiplies by a 31-bit mantissa, rounds, shifts right, and rounds again.
+
+    Jacob et al., CVPR 2018, https://arxiv.org/abs/1712.05877, section 2.2 and appendix
+    B: the builtin kernels' arithmetic, ties away from zero.
+    """
+    mantissa, exponent = np.frexp(factor)
+    multiplier = np.rint(mantissa * 2.0**31).astype(np.int64)
+    left, right = np.maximum(exponent, 0), np.maximum(-exponent, 0)
+    product = (accumulator << left) * multiplier
+    high = np.sign(product) * ((np.abs(product) + 2**30) >> 31)
+    half = np.where(right > 0, (1 << right) >> 1, 0)
+    return np.sign(high) * ((np.abs(high) + half) >> right)
+
+
 @dataclasses.dataclass(frozen=True)
 class Kernels:
-    """The ops, for one kind of kernel.
+    """The ops; `scale` multiplies an exact integer sum by a real factor."""
 
-    Attributes:
-        round: to the nearest integer; how it breaks ties differs.
-        rounds_mean_offset: whether MEAN rounds the zero points' part of its sum apart
-            from the rest, which puts it one step off now and then.
-    """
-
-    round: Callable[[np.ndarray], np.ndarray]
-    rounds_mean_offset: bool
+    scale: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
     def requantize(self, accumulator, factor, params, *, low=-np.inf, high=np.inf):
-        """Scales an exact sum to the output's grid, cut as a fused ReLU cuts."""
+        """Takes an exact sum to the output's grid, cut as a fused ReLU cuts."""
         scale, zero_point = params
-        q = self.round(accumulator * factor / scale) + zero_point
+        q = self.scale(accumulator, np.float64(factor / scale)) + zero_point
         q = np.maximum(q, max(-128, np.rint(low / scale) + zero_point))
         q = np.minimum(q, min(127, np.rint(high / scale) + zero_point))
         return Quantized(q.astype(np.int64), scale, zero_point)
@@ -100,34 +111,27 @@ class Kernels:
         return self.requantize(accumulator, x.scale * scale, params, **limits)
 
     def depthwise(self, x, kernel, bias, params, **limits):
-        """`kernel` [height, width, channels, 1]."""
+        """`kernel` is [height, width, channels, 1]."""
         q, scale, offset = _weights(kernel[..., 0], bias, x.scale, 2)
         accumulator = np.einsum("ijhwc,hwc->ijc", _patches(x, kernel.shape[0], 1), q)
         return self.requantize(accumulator + offset, x.scale * scale, params, **limits)
 
     def add(self, a, b, params):
+        """Sums reals: both kinds of kernel keep 20 bits more than the grid has."""
         real = a.scale * (a.q - a.zero_point) + b.scale * (b.q - b.zero_point)
-        return self.requantize(real, 1.0, params)
+        return quantize(real, *params)
 
     def mean(self, x, params):
-        factor = x.scale / (x.q.shape[0] * x.q.shape[1])
+        """Averages over height and width."""
         total = (x.q - x.zero_point).sum(axis=(0, 1))
-        if not self.rounds_mean_offset:
-            return self.requantize(total, factor, params)
-        scale, zero_point = params
-        offset = int(self.round(x.zero_point * x.scale / scale))
-        shifted = (scale, zero_point - offset)
-        q = self.requantize(x.q.sum(axis=(0, 1)), factor, shifted).q
-        return Quantized(q, scale, zero_point)
+        return self.requantize(total, x.scale / (x.q.shape[0] * x.q.shape[1]), params)
 
     def dense(self, x, kernel, bias, params):
-        """`kernel` [in, out]."""
+        """`kernel` is [in, out]."""
         q, scale, offset = _weights(kernel, bias, x.scale, 1)
-        return self.requantize(
-            (x.q - x.zero_point) @ q + offset, x.scale * scale, params
-        )
+        accumulator = (x.q - x.zero_point) @ q + offset
+        return self.requantize(accumulator, x.scale * scale, params)
 
 
-# Ties to even; the builtin kernels' fixed-point product adds a half and drops the rest.
-XNNPACK = Kernels(np.rint, rounds_mean_offset=False)
-BUILTIN = Kernels(lambda x: np.floor(x + 0.5), rounds_mean_offset=True)
+XNNPACK = Kernels(scale_exactly)
+BUILTIN = Kernels(scale_by_fixed_point)
