@@ -42,16 +42,26 @@ def residual_keras():
     from tf_keras import layers
 
     tf_keras.utils.set_random_seed(7)
-    bias = {"bias_initializer": tf_keras.initializers.RandomUniform(-0.3, 0.3)}
+
+    def bias(seed):
+        return tf_keras.initializers.RandomUniform(-0.3, 0.3, seed=seed)
+
     x = inputs = tf_keras.Input((12, 12, 3), batch_size=1, name="image")
-    x = layers.Conv2D(8, 3, 2, "same", activation="relu6", name="stem", **bias)(x)
-    y = layers.DepthwiseConv2D(
-        3, 1, "same", activation="relu", name="depthwise", **bias
+    x = layers.Conv2D(
+        8, 3, 2, "same", activation="relu6", name="stem", bias_initializer=bias(1)
     )(x)
-    y = layers.Conv2D(8, 1, name="project", **bias)(y)
+    y = layers.DepthwiseConv2D(
+        3,
+        1,
+        "same",
+        activation="relu",
+        name="depthwise",
+        bias_initializer=bias(2),
+    )(x)
+    y = layers.Conv2D(8, 1, name="project", bias_initializer=bias(3))(y)
     x = layers.Add(name="add")([x, y])
     x = layers.GlobalAveragePooling2D(name="mean")(x)
-    outputs = layers.Dense(5, name="logits", **bias)(x)
+    outputs = layers.Dense(5, name="logits", bias_initializer=bias(4))(x)
     return tf_keras.Model(inputs, outputs)
 
 
