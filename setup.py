@@ -21,6 +21,7 @@ TENSORFLOW = [
     "absl-py>=1.4,<2",  # TF-MOT 0.8.1 refuses 2.
     "importlib_resources",  # tensorflow-datasets imports it and does not declare it.
     "keras>=3.13,<4",
+    "tensorboard>=2.19",
     "tensorflow>=2.21,<2.22",
     "tensorflow-datasets>=4.9.9",
     "tensorflow-model-optimization==0.8.1",

@@ -28,7 +28,7 @@ def test_file_sets_only_what_it_names(tmp_path):
     [
         ("seed", "3", 3),
         ("training.learning_rate", "1", 1.0),
-        ("training.mixed_bfloat16", "true", True),
+        ("training.mixed_precision", "true", True),
         ("model.input_shape", "(96, 96, 3)", (96, 96, 3)),
         ("quantization.recipes", "int8", ("int8",)),
         ("quantization.recipes", "int8,float16", ("int8", "float16")),
@@ -58,7 +58,7 @@ def test_options_of_a_model_are_free():
         ("training", "3", "config.training is a section"),
         ("seed", "many", "config.seed must be of type int"),
         ("seed", "1.5", "config.seed must be of type int"),
-        ("training.mixed_bfloat16", "3", "must be of type bool"),
+        ("training.mixed_precision", "3", "must be of type bool"),
         ("training.epochs", "true", "must be of type int"),
     ],
 )

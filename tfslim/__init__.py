@@ -15,6 +15,12 @@ __version__ = "0.1.0"
 _PUBLIC: dict[str, str] = {
     "TfslimError": "tfslim.errors:TfslimError",
     "build_model": "tfslim.models.build:build_model",
+    "convert_model": "tfslim.convert:convert_model",
+    "export_model": "tfslim.pipeline:export_model",
+    "fit": "tfslim.training:fit",
+    "load_data": "tfslim.data:load",
+    "to_keras3": "tfslim.graph.keras:to_keras3",
+    "to_tf_keras": "tfslim.graph.keras:to_tf_keras",
     "quantize_tflite": "tfslim.quantization:quantize_tflite",
 }
 

@@ -24,6 +24,8 @@ def run(
     argv: Sequence[str],
     *,
     default_config: str | None = None,
+    short_forms: Callable[[flags.FlagValues, ml_collections.ConfigDict], None]
+    | None = None,
 ) -> int:
     """Runs one command and returns its exit code.
 
@@ -35,6 +37,8 @@ def run(
         argv: as `sys.argv`, program name first.
         default_config: name of the config that `--config` defaults to; None for a
             command without configs.
+        short_forms: writes flags that stand for fields into the config; fields that
+            are named in full (--config.field=value) win over them.
     """
     try:
         values = flags.FlagValues()
@@ -58,6 +62,8 @@ def run(
             return 0
         if default_config is not None:
             config = config_lib.load(path)
+            if short_forms is not None:
+                short_forms(values, config)
             for field, text in overrides:
                 config_lib.override(config, field, text)
         body(values, config)

@@ -34,6 +34,7 @@ def default_config() -> ml_collections.ConfigDict:
             "name": "resnet18",
             "input_shape": (),  # Empty: the model's own default.
             "options": {},
+            "save_format": "keras",  # Of model.keras: "keras" (3) or "tf_keras".
         }
     )
     config.data = ml_collections.ConfigDict({"spec": "digits", "skip_corrupt": False})
@@ -47,7 +48,7 @@ def default_config() -> ml_collections.ConfigDict:
             "patience": 0,  # Epochs without progress before stopping; 0: never.
             "augment": (),  # Names in tfslim.data.augment, e.g. ("flip", "shift").
             "strategy": "none",
-            "mixed_bfloat16": False,
+            "mixed_precision": False,
             "log_dir": "",
             "backup_dir": "",
         }

@@ -67,9 +67,9 @@ def apply_short_forms(
         name, options = config_lib.parse_call(values.model)
         # Options and size of the config's model mean nothing to another one.
         if name != config.model.name:
-            config.model = ml_collections.ConfigDict(
-                {"name": name, "input_shape": (), "options": {}}
-            )
+            config.model.input_shape = ()
+            config.model.options = ml_collections.ConfigDict()
+        config.model.name = name
         config_lib.merge(config, {"model": {"options": options}})
 
 
@@ -83,7 +83,6 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
 
         pipeline.start_tensorflow()
     assert config is not None  # noqa: S101 - run() is given a default config.
-    apply_short_forms(values, config)
     with progress.steps() as on_step:
         result = pipeline.export_model(
             config=config,
@@ -92,7 +91,10 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
             on_step=on_step,
         )
     report.to_terminal(result)
-    sys.stdout.write(f"{result['model']['file_note']}\nResults: {values.out_dir}\n")
+    sys.stdout.write(
+        f"{values.out_dir} holds the files, result.json and report.md; model.keras "
+        f"opens with {result['model']['keras']}.\n"
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -104,6 +106,7 @@ def main(argv: Sequence[str]) -> int:
         _run,
         argv,
         default_config="quickstart",
+        short_forms=apply_short_forms,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+import tensorflow as tf
 
 from tfslim import verify
 from tfslim.pipeline.job import Job
@@ -28,16 +29,10 @@ class Checker:
         self._batches = job.feed.test or _random_batches(
             job.model, config.verify.num_samples
         )
-        self._keras_outputs = self._run(self._run_keras)
+        predict = _keras_predict(job.model)
+        self._keras_outputs = self._run(predict)
         self._float_outputs: list[np.ndarray] = []
-        self.keras_metric = self._metric(self._keras_outputs, self._run_keras)
-
-    def _run_keras(self, x: Any) -> list[np.ndarray]:
-        outputs = self._job.model.predict_on_batch(x)
-        if isinstance(outputs, dict):
-            outputs = [outputs[name] for name in self._job.model.output_names]
-        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return [np.asarray(output) for output in outputs]
+        self.keras_metric = self._metric(self._keras_outputs, predict)
 
     def _run(self, predict: Predict) -> list[np.ndarray]:
         parts = [predict(x) for x, _ in self._batches()]
@@ -84,6 +79,25 @@ class Checker:
             "parity": dataclasses.asdict(parity),
         }
         return row, outputs
+
+
+def _keras_predict(model: Any) -> Predict:
+    """Calls a Keras model as `verify.Predictor` calls a file."""
+    names = [tensor.name.split(":")[0] for tensor in model.inputs]
+    specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in model.inputs]
+
+    @tf.function(input_signature=specs, autograph=False)
+    def traced(*tensors: Any) -> Any:
+        arguments = tensors[0] if len(tensors) == 1 else list(tensors)
+        return tf.nest.flatten(model(arguments, training=False))
+
+    def predict(x: Any) -> list[np.ndarray]:
+        if isinstance(x, dict):
+            x = [x[name] for name in names]
+        tensors = x if isinstance(x, list | tuple) else [x]
+        return [output.numpy() for output in traced(*tensors)]
+
+    return predict
 
 
 def _random_batches(model: Any, num_samples: int) -> Callable[[], Any]:

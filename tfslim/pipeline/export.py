@@ -21,11 +21,13 @@ from tfslim import (
     errors,
     files,
     quantization,
+    registry,
     report,
     tasks,
     training,
 )
 from tfslim import config as config_lib
+from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import check, result
 from tfslim.pipeline import job as job_lib
 
@@ -76,18 +78,20 @@ def export_model(
     """
     config = config_lib.default_config() if config is None else config
     folder = _claim(Path(out_dir), overwrite)
-    recipes = [quantization.get_recipe(name) for name in config.quantization.recipes]
-    options = benchmark.Options(**config.benchmark.to_dict())
+    plan = _plan(config)
     job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
-    trained = _train(job, config, train_fn, on_step)
+    trained = _train(job, plan, train_fn, on_step)
     stale = _start_writing(folder)
-    _save_keras(job.model, folder / "model.keras")
+    on_step("saving model.keras")
+    package, notes = _save_keras(
+        job.model, config.model.save_format, folder / "model.keras"
+    )
     on_step("converting to a float .tflite, checked against the Keras model")
     float_file = _convert(job, config)
     checker = check.Checker(job, eval_fn, config)
     checked = checker.check_float(float_file)
     variants, contents = [], {}
-    for recipe in recipes:
+    for recipe in plan.recipes:
         on_step(f"quantizing and verifying {recipe.name}")
         done = _quantize(job, recipe, float_file, config)
         row = _row(recipe, done)
@@ -100,11 +104,17 @@ def export_model(
         variants.append(row)
         contents[recipe.name] = done.tflite
     on_step(f"timing {len(contents)} files on this machine")
-    timings = benchmark.run_host(contents, options)
+    timings = benchmark.run_host(contents, plan.benchmark)
     for row, timing in zip(variants, timings, strict=True):
         row["benchmark"] = timing.to_json()
     content = result.build_result(
-        job, config, trained=trained, metric=checker.keras_metric, variants=variants
+        job,
+        config,
+        saved_by=package,
+        trained=trained,
+        metric=checker.keras_metric,
+        variants=variants,
+        notes=notes,
     )
     files.write_text(folder / "config.json", result.config_text(config))
     files.write_text(folder / "report.md", report.to_markdown(content))
@@ -112,6 +122,47 @@ def export_model(
     for name in stale - {row["file"] for row in variants}:
         (folder / name).unlink(missing_ok=True)
     return content
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """The config's choices, looked up: a wrong one fails before anything runs."""
+
+    recipes: list[quantization.Recipe]
+    benchmark: benchmark.Options
+    training: training.FitOptions | None
+
+
+def _plan(config: ml_collections.ConfigDict) -> _Plan:
+    quantization.THRESHOLDS.get(config.quantization.calibration)
+    for field, value, known in (
+        ("quantization.io", config.quantization.io, quantization.IO),
+        ("model.save_format", config.model.save_format, ("keras", "tf_keras")),
+    ):
+        if value not in known:
+            raise registry.unknown_name(f"config.{field}", value, known)
+    if not config.quantization.recipes:
+        raise errors.ConfigError(
+            "config.quantization.recipes is empty. Name at least one of: "
+            f"{', '.join(quantization.recipe_names())}."
+        )
+    return _Plan(
+        recipes=[quantization.get_recipe(name) for name in config.quantization.recipes],
+        benchmark=benchmark.Options(**config.benchmark.to_dict()),
+        training=_fit_options(config),
+    )
+
+
+def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | None:
+    fields = config.training.to_dict()
+    fields.pop("augment")
+    if not fields["epochs"]:
+        return None
+    # 0 and "" stand for "not set" in a config, whose fields have fixed types.
+    given = {name: value for name, value in fields.items() if value not in (0, "")}
+    options = training.FitOptions(seed=config.seed, **given)
+    training.check_names(options)
+    return options
 
 
 def start_tensorflow() -> None:
@@ -156,7 +207,7 @@ def _start_writing(folder: Path) -> set[str]:
 
 def _train(
     job: job_lib.Job,
-    config: ml_collections.ConfigDict,
+    plan: _Plan,
     train_fn: Callable[[Any], Any] | None,
     on_step: OnStep,
 ) -> dict[str, Any] | None:
@@ -166,19 +217,15 @@ def _train(
         on_step("training by the caller's train_fn")
         job.model = train_fn(job.model) or job.model
         return {"by": "train_fn", "seconds": time.monotonic() - start}
-    if not config.training.epochs or job.feed.train is None:
+    if plan.training is None or job.feed.train is None:
         return None
-    on_step(f"training {job.name} for {config.training.epochs} epochs")
-    fields = config.training.to_dict()
-    fields.pop("augment")
-    # 0 and "" stand for "not set" in a config, whose fields have fixed types.
-    given = {name: value for name, value in fields.items() if value not in (0, "")}
+    on_step(f"training {job.name} for {plan.training.epochs} epochs")
     done = training.fit(
         job.model,
         job.feed.train,
         job.feed.validation,
         task=job.task,
-        options=training.FitOptions(seed=config.seed, **given),
+        options=plan.training,
     )
     return {
         "by": "tfslim.fit",
@@ -190,13 +237,26 @@ def _train(
     }
 
 
-def _save_keras(model: Any, path: Path) -> None:
+def _save_keras(model: Any, package: Any, path: Path) -> tuple[str, list[str]]:
+    """Writes the model, without optimizer state, in the wanted Keras's own format.
+
+    Returns:
+        The Keras that opens it, and what the user should know about it.
+    """
+    notes = []
+    own = graph_keras.keras_of(model)
+    try:
+        plain = graph_keras.write(graph_keras.read(model), package)
+    except errors.GraphError as error:
+        notes.append(f"model.keras is in the format of {own}, not {package}: {error}")
+        plain, package = model, own
     building = path.with_name(f".{path.stem}.building.keras")
     try:
-        model.save(building)
+        plain.save(building)
         building.replace(path)
     finally:
         building.unlink(missing_ok=True)
+    return package, notes
 
 
 def _convert(job: job_lib.Job, config: ml_collections.ConfigDict) -> bytes:

@@ -25,13 +25,14 @@ def build_result(
     job: Job,
     config: ml_collections.ConfigDict,
     *,
+    saved_by: str,
     trained: dict[str, Any] | None,
     metric: float | None,
     variants: list[dict[str, Any]],
+    notes: list[str],
 ) -> dict[str, Any]:
     """Gathers what every step found into plain JSON data."""
     counts = count.count(graph_keras.read(job.model))
-    package = graph_keras.keras_of(job.model)
     return {
         "schema_version": SCHEMA_VERSION,
         "tfslim": tfslim.__version__,
@@ -43,8 +44,7 @@ def build_result(
             "trainable_params": counts.trainable_params,
             "macs": counts.macs,
             "preprocessing": job.preprocessing and job.preprocessing.to_json(),
-            "keras": f"{package} {environment.versions(package).get(package, '')}",
-            "file_note": f"model.keras opens with {package}.",
+            "keras": f"{saved_by} {environment.versions(saved_by).get(saved_by, '')}",
         },
         "task": {
             "name": job.task.name,
@@ -56,7 +56,7 @@ def build_result(
         "training": trained,
         "keras_metric": metric,
         "variants": variants,
-        "skipped": list(job.feed.skipped),
+        "skipped": [*job.feed.skipped, *notes],
         "versions": environment.versions(
             "tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer"
         ),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import interpreter as litert
 
-from tfslim import errors
+from tfslim import errors, quiet
 from tfslim.tflite import model
 
 # One array for a model with one input, else input name -> array.
@@ -47,7 +47,8 @@ class Runner:
         """
         self.model = model.read(tflite)
         resolver = litert.OpResolverType
-        with warnings.catch_warnings():
+        # The runtime announces XNNPACK on stderr; what matters it raises.
+        with warnings.catch_warnings(), quiet.captured_stderr():
             # Preserving is what was asked for: no warning that it needs memory.
             warnings.filterwarnings("ignore", message=".*preserve_all_tensors")
             try:

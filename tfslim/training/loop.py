@@ -115,6 +115,14 @@ def fit(
     return dataclasses.replace(result, model=model)
 
 
+def check_names(options: FitOptions) -> None:
+    """Raises ConfigError for an unknown optimizer, schedule or strategy."""
+    optimizers.build(options, total_steps=1)
+    name = options.strategy
+    if isinstance(name, str) and name not in replicas.STRATEGIES:
+        raise registry.unknown_name("strategy", name, replicas.STRATEGIES)
+
+
 def _run(
     model: tf_keras.Model,
     make_epoch: inputs.EpochFn,
