@@ -1,9 +1,9 @@
 """INT8 output against an independent integer reference, to the last bit but one."""
 
-import conftest
 import integer_reference as reference
 import numpy as np
 import pytest
+import small_models
 
 from tfslim import quantize_tflite, tflite
 
@@ -12,7 +12,7 @@ LAYERS = ["stem", "depthwise", "project", "add", "mean", "logits"]
 
 @pytest.fixture(scope="module")
 def images():
-    return conftest.samples((1, 12, 12, 3), count=100)
+    return small_models.samples((1, 12, 12, 3), count=100)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 import json
 import logging
 
-import conftest
 import numpy as np
 import pytest
+import small_models
 from litert_quantizer import recipe as upstream
 
 from tfslim import errors, quantization, quantize_tflite, tflite
@@ -12,7 +12,7 @@ from tfslim.tflite import metadata
 
 
 def images(shape=(1, 16, 16, 3), **options):
-    return conftest.samples(shape, **options)
+    return small_models.samples(shape, **options)
 
 
 def integers(runner, x):

@@ -52,6 +52,8 @@ def quantize(
         }
         try:
             flat = tfl_flatbuffer_utils.read_model(memoryview(model))
+            # It walks the signatures, and files older than 2021 have none.
+            flat.signatureDefs = flat.signatureDefs or []
             generator = params_generator.ParamsGenerator(flat)
             params = generator.generate_quantization_parameters(
                 recipes, statistics or None, enable_progress_bar=False

@@ -1,0 +1,34 @@
+"""Small float `.tflite` files, made by TensorFlow's own converter."""
+
+import contextlib
+import io
+import os
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def convert(model):
+    """Converts a tf_keras model whose inputs have batch size 1."""
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(i.shape, i.dtype, name=i.name) for i in model.inputs]
+    call = tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0]))
+    return convert_function(call, specs, model)
+
+
+def convert_function(function, specs, trackable=None):
+    import tensorflow as tf
+
+    call = tf.function(function).get_concrete_function(*specs)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return tf.lite.TFLiteConverter.from_concrete_functions(
+            [call], trackable
+        ).convert()
+
+
+def samples(shape, *, count=20, seed=0, low=-0.4, high=1.7):
+    """Uniform noise in a range that is not symmetric."""
+    rng = np.random.default_rng(seed)
+    return [rng.uniform(low, high, shape).astype(np.float32) for _ in range(count)]

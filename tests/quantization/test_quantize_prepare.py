@@ -1,0 +1,78 @@
+"""Files with the quirks of old or foreign converters quantize like clean ones."""
+
+import numpy as np
+import pytest
+import small_models
+from ai_edge_litert import schema_py_generated as schema
+
+from tfslim import errors, quantize_tflite, tflite
+from tfslim.quantization import prepare
+from tfslim.tflite import flatbuffer
+
+
+def _same_names(flat):
+    for tensor in flat.subgraphs[0].tensors:
+        tensor.name = b"t"
+
+
+def _no_names(flat):
+    for tensor in flat.subgraphs[0].tensors:
+        tensor.name = None
+
+
+def _old_codes(flat):
+    for code in flat.operatorCodes:
+        code.builtinCode = 0
+
+
+def _traces_of_training(flat):
+    for tensor in flat.subgraphs[0].tensors:
+        if tensor.type == schema.TensorType.FLOAT32:
+            tensor.quantization = schema.QuantizationParametersT(
+                scale=[0.5], zeroPoint=[3]
+            )
+
+
+def _no_signature(flat):
+    flat.signatureDefs = None
+
+
+@pytest.mark.parametrize(
+    "quirk", [_same_names, _no_names, _old_codes, _traces_of_training, _no_signature]
+)
+@pytest.mark.parametrize("recipe", ["int8", "dynamic_int8", "float16"])
+def test_a_quirk_changes_nothing(residual, quirk, recipe):
+    flat = flatbuffer.unpack(residual)
+    quirk(flat)
+    odd = flatbuffer.pack(flat)
+    assert odd != residual
+    xs = small_models.samples((1, 12, 12, 3))
+    truth, found = (
+        tflite.Runner(quantize_tflite(model, recipe, samples=xs).tflite)
+        for model in (residual, odd)
+    )
+    assert [op.name for op in truth.model.ops] == [op.name for op in found.model.ops]
+    for x in xs:
+        (a,), (b,) = truth(x).values(), found(x).values()
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_clean_file_is_not_copied(residual):
+    assert prepare.prepare(residual) is residual
+
+
+def test_control_flow_is_refused_for_static_and_done_for_dynamic():
+    import tensorflow as tf
+
+    kernel = tf.constant(np.random.default_rng(0).normal(size=(64, 64)), tf.float32)
+    model = small_models.convert_function(
+        lambda x: tf.while_loop(
+            lambda y: tf.reduce_sum(y) < 1.0, lambda y: (tf.nn.relu(y @ kernel),), (x,)
+        )[0],
+        [tf.TensorSpec((1, 64), tf.float32)],
+    )
+    assert len(tflite.read(model).graphs) > 1
+    xs = small_models.samples((1, 64))
+    with pytest.raises(errors.QuantizationError, match="Use 'dynamic_int8'"):
+        quantize_tflite(model, "int8", samples=xs)
+    quantize_tflite(model, "dynamic_int8")
