@@ -1,0 +1,1 @@
+"""Benchmarks: long runs whose results stand under results/."""
