@@ -12,5 +12,4 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.model = {"name": "resnet18", "input_shape": (32, 32, 3)}
     config.data = {"spec": "digits"}
-    config.training = {"epochs": 8, "batch_size": 32}
     return config

@@ -19,6 +19,7 @@ _PUBLIC: dict[str, str] = {
     "export_model": "tfslim.pipeline:export_model",
     "fit": "tfslim.training:fit",
     "load_data": "tfslim.data:load",
+    "load_model": "tfslim.loading:load_model",
     "to_keras3": "tfslim.graph.keras:to_keras3",
     "to_tf_keras": "tfslim.graph.keras:to_tf_keras",
     "quantize_tflite": "tfslim.quantization:quantize_tflite",

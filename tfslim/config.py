@@ -31,16 +31,22 @@ def default_config() -> ml_collections.ConfigDict:
     config.task = "auto"  # By the model and the data, or a name in tasks.TASKS.
     config.model = ml_collections.ConfigDict(
         {
-            "name": "resnet18",
+            "name": "resnet18",  # Of the zoo, or what `load_model` opens.
             "input_shape": (),  # Empty: the model's own default.
             "options": {},
+            # Of a model that is opened: a preset of tfslim.preprocessing, or "auto":
+            # as the model says, else the one it does best with.
+            "preprocessing": "auto",
+            "allow_unsafe": False,  # Open files that hold code; see `load_model`.
             "save_format": "keras",  # Of model.keras: "keras" (3) or "tf_keras".
         }
     )
     config.data = ml_collections.ConfigDict({"spec": "digits", "skip_corrupt": False})
     config.training = ml_collections.ConfigDict(
         {
-            "epochs": 10,
+            # Unset: 8 for a model of the zoo; none for one that is opened, whose
+            # weights stay.
+            "epochs": ml_collections.config_dict.placeholder(int),
             "batch_size": 32,
             "optimizer": "adam",
             "learning_rate": 0.0,  # 0: the optimizer's default.
@@ -159,8 +165,10 @@ def merge(
                     config[key].update(dict(value))
             else:
                 merge(config[key], value, prefix=f"{name}.")
-        else:
-            config[key] = _typed(name, value, config[key])
+        elif value is not None or config[key] is not None:
+            # A field that is not set yet has a type all the same.
+            default = config.get_type(key)() if config[key] is None else config[key]
+            config[key] = _typed(name, value, default)
 
 
 def override(config: ml_collections.ConfigDict, field: str, text: str) -> None:
@@ -222,12 +230,22 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
         ('mobilenet_v2', {'alpha': 0.35, 'classifier_activation': None})
     """
     name, _, rest = text.partition(":")
+    return name, parse_options(rest, name)
+
+
+def parse_options(text: str, name: str) -> dict[str, Any]:
+    """Reads "option=value,option=value" as `parse_call` does; `name` has them.
+
+    Raises:
+        ConfigError: a part has no "=".
+    """
     options = {}
-    for part in filter(None, re.split(r",(?![^(\[]*[)\]])", rest)):
+    for part in filter(None, re.split(r",(?![^(\[]*[)\]])", text)):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise errors.ConfigError(
-                f"'{part}' in '{text}' is not an option. Write {name}:option=value,..."
+                f"'{part}' in '{name}:{text}' is not an option. Write "
+                f"{name}:option=value,..."
             )
         options[key.strip()] = _literal(value.strip())
-    return name, options
+    return options

@@ -5,6 +5,7 @@ Into --out_dir go model.keras, one .tflite a variant, the resolved config,
 result.json and report.md.
 
   python -m tfslim.export --model=mobilenet_v2:alpha=0.35 --data=digits --epochs=5
+  python -m tfslim.export --model=my_model.h5 --data=folder:photos
   python -m tfslim.export --config=my_config.py --config.training.epochs=3
 
 Exit codes: 0 done, 1 the job failed, 2 wrong usage.
@@ -28,7 +29,9 @@ def define_flags(values: flags.FlagValues) -> None:
     text(
         "model",
         None,
-        "A model of the zoo with its options: mobilenet_v2:alpha=0.35,dropout_rate=0.",
+        "A model of the zoo with its options, mobilenet_v2:alpha=0.35,dropout_rate=0.; "
+        "a .keras, .h5 or SavedModel of either Keras; my_module:my_function; or "
+        "keras.applications.MobileNetV2:weights=None.",
         flag_values=values,
     )
     text(
@@ -43,13 +46,25 @@ def define_flags(values: flags.FlagValues) -> None:
         "Recipes by comma: float32, float16, dynamic_int8, int8.",
         flag_values=values,
     )
-    number("epochs", None, "Epochs of training; 0: none.", flag_values=values)
+    number(
+        "epochs",
+        None,
+        "Epochs of training; 0: none. Default: 8, 0 for a model that is opened.",
+        flag_values=values,
+    )
     text("out_dir", "out/quickstart", "Folder of the results.", flag_values=values)
+    switch(
+        "allow_unsafe",
+        None,
+        "Open a model file that runs code of its own; only if you trust it.",
+        flag_values=values,
+    )
     switch("overwrite", False, "Replace existing results.", flag_values=values)
 
 
 # Short form -> the field it sets.
 _SHORT = {
+    "allow_unsafe": "model.allow_unsafe",
     "data": "data.spec",
     "quantize": "quantization.recipes",
     "epochs": "training.epochs",
@@ -64,13 +79,17 @@ def apply_short_forms(
         if values[flag].value is not None:
             config_lib.override(config, field, str(values[flag].value))
     if values.model is not None:
-        name, options = config_lib.parse_call(values.model)
+        # Late: it looks at files and modules with NumPy at hand.
+        from tfslim import loading
+
+        name, options = loading.split(values.model)
         # Options and size of the config's model mean nothing to another one.
         if name != config.model.name:
             config.model.input_shape = ()
             config.model.options = ml_collections.ConfigDict()
         config.model.name = name
-        config_lib.merge(config, {"model": {"options": options}})
+        parsed = config_lib.parse_options(options, name)
+        config_lib.merge(config, {"model": {"options": parsed}})
 
 
 def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> None:

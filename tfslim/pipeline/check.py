@@ -41,7 +41,7 @@ class Checker:
     def _metric(self, outputs: list[np.ndarray], predict: Predict) -> float | None:
         if self._eval_fn is not None:
             return float(self._eval_fn(predict))
-        if self._job.feed.test is None:
+        if self._job.feed.test is None or not self._job.feed.has_targets:
             return None
         target = [self._job.task.target(x, y) for x, y in self._batches()]
         return float(self._job.task.metric(outputs[0], np.concatenate(target)))

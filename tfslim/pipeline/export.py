@@ -53,9 +53,10 @@ def export_model(
     """Turns a Keras model into verified, timed `.tflite` files; the CLI calls this.
 
     Args:
-        model: a built tf_keras or Keras 3 model, or a name of the zoo; None: the
-            config's. A model given as an object is trained only if `train_data` is
-            given and the config's epochs are not 0.
+        model: a built tf_keras or Keras 3 model, a name of the zoo or what else
+            `tfslim.load_model` opens; None: the config's. A model given as an object
+            is trained only if `train_data` is given and the config's epochs are not
+            0; one that is opened only if the config sets epochs.
         out_dir: folder of the results; made when absent.
         config: see `tfslim.config.default_config`; None: the defaults.
         train_data: batches (x, y) as a `tf.data.Dataset`, or arrays (x, y), already
@@ -76,10 +77,12 @@ def export_model(
         ConfigError: something asked for does not exist or cannot be.
         TfslimError: a step failed; files written before it stay, each whole.
     """
-    config = config_lib.default_config() if config is None else config
+    config = job_lib.resolve(model, config or config_lib.default_config())
     folder = _claim(Path(out_dir), overwrite)
     plan = _plan(config)
     job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
+    for note in job.feed.facts["notes"]:
+        on_step(note)
     trained = _train(job, plan, train_fn, on_step)
     stale = _start_writing(folder)
     on_step("saving model.keras")

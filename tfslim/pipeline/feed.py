@@ -26,6 +26,7 @@ class Feed:
         validation: a dataset or arrays.
         test: starts a pass over the test batches (x, y), numpy; x is one array, or
             one a model input. None: nothing to measure on.
+        has_targets: whether the targets y of `test` are those of the model.
         calibration: model inputs [1, ...], one a sample, passed over several times.
         facts: what `result.json` says of the data.
         skipped: what was left out, and why.
@@ -34,6 +35,7 @@ class Feed:
     train: Any = None
     validation: Any = None
     test: Callable[[], Iterator[Batch]] | None = None
+    has_targets: bool = True
     calibration: Iterable[Any] | None = None
     facts: dict[str, Any]
     skipped: tuple[str, ...] = ()

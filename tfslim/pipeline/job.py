@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from tfslim import data, models, preprocessing, tasks
-from tfslim.pipeline import feed
+from tfslim import data, errors, loading, models, preprocessing, tasks
+from tfslim.pipeline import feed, opened
+
+# What trains the zoo's models on digits, where the config does not say.
+_EPOCHS = 8
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -23,6 +27,17 @@ class Job:
     preprocessing: preprocessing.Preprocessing | None = None
 
 
+def resolve(model: Any, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns the config with what depends on the model filled in."""
+    resolved = ml_collections.ConfigDict(config)
+    if config.training.epochs is None:
+        is_opened = isinstance(model, str | Path | None) and not loading.is_zoo(
+            str(model or config.model.name)
+        )
+        resolved.training.epochs = 0 if is_opened else _EPOCHS
+    return resolved
+
+
 def prepare(
     model: Any,
     config: ml_collections.ConfigDict,
@@ -31,30 +46,68 @@ def prepare(
 ) -> Job:
     """Gets the model and its data together, each from the user or from the config."""
     wanted = task or (None if config.task == "auto" else config.task)
-    is_name = model is None or isinstance(model, str)
+    is_name = isinstance(model, str | Path | None)
+    name = str(model or config.model.name) if is_name else model.name
     if is_name and all(part is None for part in user_data):
-        return _from_config(model or config.model.name, config, wanted)
+        build = _from_zoo if loading.is_zoo(name) else _from_source
+        return build(name, config, wanted)
     fed = feed.from_user(
         *user_data, num_samples=config.quantization.calibration_samples
     )
-    if not is_name:
-        resolved = tasks.resolve(wanted or "classification")
-        return Job(name=model.name, model=model, task=resolved, feed=fed)
-    name, options = model or config.model.name, config.model.options.to_dict()
-    if config.model.input_shape:
-        options["input_shape"] = config.model.input_shape
-    resolved = tasks.resolve(wanted or models.model_spec(name, **options).task)
-    built = models.build_model(name, **options)
-    return Job(name=name, model=built, task=resolved, feed=fed)
+    guess = "classification"
+    if is_name and loading.is_zoo(name):
+        options = config.model.options.to_dict()
+        if config.model.input_shape:
+            options["input_shape"] = config.model.input_shape
+        guess = models.model_spec(name, **options).task
+        model = models.build_model(name, **options)
+    elif is_name:
+        model = opened.open_model(name, config)
+        name, guess = opened.name_of(name), opened.task_of(model)
+    return Job(name=name, model=model, task=tasks.resolve(wanted or guess), feed=fed)
 
 
-def _from_config(
+def _from_source(
+    source: str, config: ml_collections.ConfigDict, wanted: str | tasks.Task | None
+) -> Job:
+    """Opens a model; its weights stay unless epochs are asked for."""
+    model, name = opened.open_model(source, config), opened.name_of(source)
+    opened.check_inputs(name, model)
+    task = tasks.resolve(wanted or opened.task_of(model))
+    dataset = _load_data(config)
+    misfit = opened.misfit(name, model, task, dataset)
+    if misfit is not None and config.training.epochs:
+        raise errors.ConfigError(f"{misfit} It cannot be trained on it: --epochs=0.")
+    prepare, why = opened.choose_preprocessing(
+        source,
+        model,
+        task,
+        dataset,
+        config.model.preprocessing,
+        has_targets=misfit is None,
+    )
+    fed = feed.from_dataset(dataset, prepare, task, config)
+    fed.facts["notes"] += [f"Preprocessing of {name}: {why}.", *filter(None, [misfit])]
+    return Job(
+        name=name,
+        model=model,
+        task=task,
+        preprocessing=prepare,
+        feed=dataclasses.replace(fed, has_targets=misfit is None),
+    )
+
+
+def _load_data(config: ml_collections.ConfigDict) -> data.Dataset:
+    return data.load(
+        config.data.spec, seed=config.seed, skip_corrupt=config.data.skip_corrupt
+    )
+
+
+def _from_zoo(
     name: str, config: ml_collections.ConfigDict, wanted: str | tasks.Task | None
 ) -> Job:
     models.model_spec(name)  # A wrong name must not wait for the data.
-    dataset = data.load(
-        config.data.spec, seed=config.seed, skip_corrupt=config.data.skip_corrupt
-    )
+    dataset = _load_data(config)
     options = config.model.options.to_dict()
     shape = config.model.input_shape or _fitting_shape(
         models.model_spec(name, **options), dataset
@@ -64,7 +117,10 @@ def _from_config(
         options.setdefault("num_classes", len(dataset.class_names))
     spec = models.model_spec(name, **options)
     task = tasks.resolve(wanted or spec.task)
-    prepare = preprocessing.preset(spec.preprocessing, spec.input_shape)
+    preset = config.model.preprocessing
+    prepare = preprocessing.preset(
+        spec.preprocessing if preset == "auto" else preset, spec.input_shape
+    )
     return Job(
         name=name,
         model=models.build_model(name, **options),

@@ -39,6 +39,7 @@ def _facts(result: Result) -> str:
         f"- `model.keras`: opens with {model['keras']}.",
         f"- Data: `{data['spec']}`{_sizes(data)}, seed {result['config']['seed']}.",
     ]
+    lines += [f"- {note}" for note in data["notes"]]
     if training:
         lines.append(f"- Training: {_training(training)}.")
     else:
