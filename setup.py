@@ -45,7 +45,12 @@ setuptools.setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
-    packages=setuptools.find_packages(include=["tfslim", "tfslim.*"]),
+    # The configs stand beside the package, and inside it once installed.
+    packages=[
+        *setuptools.find_packages(include=["tfslim", "tfslim.*"]),
+        "tfslim.configs",
+    ],
+    package_dir={"tfslim.configs": "configs"},
     package_data={"tfslim": ["py.typed", "**/*.json", "**/*.html", "**/*.md"]},
     install_requires=BASE,
     extras_require={"tensorflow": TENSORFLOW, "dev": DEV},

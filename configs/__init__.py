@@ -1,0 +1,1 @@
+"""Configs that ship with tfslim: `--config=NAME` takes each."""
