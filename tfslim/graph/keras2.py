@@ -129,9 +129,9 @@ _OWN = {"LayerScale": convnext.LayerScale}
 
 class _Writer(keras_writer.Builder):
     name = "tf_keras"
-    activations: ClassVar = _NATIVE_ACTIVATIONS
-    options: ClassVar = {(op, new): old for (op, old), new in _OPTIONS.items()}
-    weights: ClassVar = {}
+    activations: ClassVar[Mapping[Any, str]] = _NATIVE_ACTIVATIONS
+    options: ClassVar[Mapping[Any, str]] = {(op, new): old for (op, old), new in _OPTIONS.items()}
+    weights: ClassVar[Mapping[Any, str]] = {}
 
     def layer_class(self, layer: ir.Layer) -> type | None:
         if layer.keras_class is None:

@@ -127,13 +127,13 @@ _OWN = {"LayerScale": convnext.LayerScale}
 
 class _Writer(keras_writer.Builder):
     name = "Keras 3"
-    activations: ClassVar = {
+    activations: ClassVar[Mapping[Any, str]] = {
         name: name
         for name in dir(keras.activations)
         if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
     }
-    options: ClassVar = {}
-    weights: ClassVar = {(op, new): old for (op, old), new in _WEIGHTS.items()}
+    options: ClassVar[Mapping[Any, str]] = {}
+    weights: ClassVar[Mapping[Any, str]] = {(op, new): old for (op, old), new in _WEIGHTS.items()}
 
     def free_name(self, name: str) -> str:
         return name.replace("/", "_")  # Keras 3 takes no slashes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from tfslim import errors
 from tfslim.graph import ir, keras_config
@@ -13,12 +13,12 @@ from tfslim.graph import ir, keras_config
 class Builder(abc.ABC):
     """What one Keras needs to build layers; `name` is how messages call it."""
 
-    name: str
+    name: ClassVar[str]
     # Names of activations of the graph -> what this Keras calls them.
-    activations: Mapping[str, str]
+    activations: ClassVar[Mapping[str, str]]
     # (op, name in the graph) -> name here.
-    options: Mapping[tuple[str, str], str]
-    weights: Mapping[tuple[str, str], str]
+    options: ClassVar[Mapping[tuple[str, str], str]]
+    weights: ClassVar[Mapping[tuple[str, str], str]]
 
     def free_name(self, name: str) -> str:
         """Returns the name of a layer as this Keras allows it."""
