@@ -229,9 +229,7 @@ def _reduction(reduce):
 def _merge(function):
     def merge(layer, *xs):
         ndim = max(x.ndim for x in xs)
-        xs = [
-            x.reshape(x.shape[0], *(1,) * (ndim - x.ndim), *x.shape[1:]) for x in xs
-        ]
+        xs = [x.reshape(x.shape[0], *(1,) * (ndim - x.ndim), *x.shape[1:]) for x in xs]
         result = xs[0]
         for x in xs[1:]:
             result = function(result, x)

@@ -1,4 +1,4 @@
-"""Random models of either Keras, drawn piece by piece, so that hypothesis can shrink."""
+"""Random models of either Keras, drawn piece by piece for hypothesis to shrink."""
 
 from __future__ import annotations
 

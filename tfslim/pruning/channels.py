@@ -58,6 +58,7 @@ class Group:
     makers: tuple[str, ...]
 
     def __len__(self) -> int:
+        """The number of channels."""
         return len(self.labels)
 
 

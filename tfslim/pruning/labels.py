@@ -25,6 +25,7 @@ class Labels:
         self._reasons: dict[int, str] = {}
 
     def __len__(self) -> int:
+        """The number of labels, FIXED included."""
         return len(self._parents)
 
     def fresh(self, count: int) -> LabelArray:

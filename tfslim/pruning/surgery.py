@@ -75,6 +75,7 @@ class CutReport:
             yield f"left alone: {name}: {reason}"
 
     def __str__(self) -> str:
+        """The table, what was left alone below it."""
         return "\n".join(self.lines())
 
 

@@ -10,7 +10,7 @@ from tfslim.pruning.rules import base, elementwise
 
 @base.register("Conv1D", "Conv2D", "Conv3D")
 def convolution(call: base.Call) -> base.Wiring:
-    """Conv [*kernel, in / groups, out]; with groups = in it works channel by channel."""
+    """Conv [*kernel, in / groups, out]; with groups = in each channel by itself."""
     inside = call.along(call.channel_axis)
     filters = call.layer.weights["kernel"].shape[-1]
     groups = call.layer.config.get("groups", 1)
@@ -37,7 +37,9 @@ def transposed_convolution(call: base.Call) -> base.Wiring:
 def dense(call: base.Call) -> base.Wiring:
     """Dense [in, out] on the last axis."""
     inside = call.along(len(call.shapes[0]) - 1)
-    return _linear(call, inside, call.fresh(call.layer.weights["kernel"].shape[1]), "units")
+    return _linear(
+        call, inside, call.fresh(call.layer.weights["kernel"].shape[1]), "units"
+    )
 
 
 def _linear(
@@ -91,7 +93,7 @@ def depthwise_convolution(call: base.Call) -> base.Wiring:
 
 @base.register("SeparableConv1D", "SeparableConv2D")
 def separable_convolution(call: base.Call) -> base.Wiring:
-    """Depthwise [*kernel, in, multiplier], then pointwise [1, 1, in * multiplier, out]."""
+    """Depthwise [*kernel, in, multiplier], pointwise [1, 1, in * multiplier, out]."""
     inside = call.along(call.channel_axis)
     depthwise = call.layer.weights["depthwise_kernel"]
     pointwise = call.layer.weights["pointwise_kernel"]

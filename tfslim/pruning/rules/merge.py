@@ -21,6 +21,7 @@ def binary(call: base.Call) -> base.Wiring:
 
 
 @base.register("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract")
+@base.register("CustomScaleLayer")
 def merge_layer(call: base.Call) -> base.Wiring:
     """Arithmetic of Keras's layers: missing axes are put in after the batch."""
     ndim = max(labels.ndim for labels in call.inputs)
@@ -39,9 +40,7 @@ def _padded(labels: LabelArray, ndim: int, *, at: int) -> LabelArray:
     return labels.reshape(labels.shape[:at] + missing + labels.shape[at:])
 
 
-def _united(
-    call: base.Call, operands: list[tuple[ir.Shape, LabelArray]]
-) -> LabelArray:
+def _united(call: base.Call, operands: list[tuple[ir.Shape, LabelArray]]) -> LabelArray:
     """Unites labels of tensors that broadcast against each other.
 
     A tensor that is 1 long where others have channels (the gate of one channel, a

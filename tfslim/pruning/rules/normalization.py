@@ -44,3 +44,14 @@ def group_normalization(call: base.Call) -> base.Wiring:
         weights={name: (channels,) for name in call.layer.weights},
         sizes=sizes,
     )
+
+
+@base.register("LayerScale")
+def layer_scale(call: base.Call) -> base.Wiring:
+    """ConvNeXt's factor for each channel, its only weight."""
+    channels = call.along(len(call.shapes[0]) - 1)
+    return base.Wiring(
+        (call.inputs[0],),
+        weights={name: (channels,) for name in call.layer.weights},
+        sizes={"projection_dim": channels},
+    )

@@ -50,7 +50,7 @@ def reduction(call: base.Call) -> base.Wiring:
 
 @base.register("pad")
 def pad(call: base.Call) -> base.Wiring:
-    """Padding of positions lets labels pass; padded channels get labels of their own."""
+    """Padding of positions lets labels pass; padded channels get their own."""
     labels = call.inputs[0]
     paddings = [list(pair) for pair in call.layer.config["paddings"]]
     padded = [axis for axis, pair in enumerate(paddings) if any(pair)]
