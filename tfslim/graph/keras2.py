@@ -165,3 +165,8 @@ class _Writer(keras_writer.Builder):
 def write(graph: ir.Graph) -> tf_keras.Model:
     """Builds a functional tf_keras model."""
     return keras_writer.write(graph, _Writer())
+
+
+def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
+    """Returns the variables of a model that was written from a graph."""
+    return keras_writer.variables(graph, model, _Writer())

@@ -171,3 +171,8 @@ class _Writer(keras_writer.Builder):
 def write(graph: ir.Graph) -> keras.Model:
     """Builds a functional Keras 3 model."""
     return keras_writer.write(graph, _Writer())
+
+
+def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
+    """Returns the variables of a model that was written from a graph."""
+    return keras_writer.variables(graph, model, _Writer())

@@ -170,5 +170,24 @@ def _assign(builder: Builder, layer: ir.Layer, native: Any) -> None:
         native.finalize_state()  # Normalization computes with copies of its weights.
 
 
+def variables(
+    graph: ir.Graph, model: Any, builder: Builder
+) -> dict[str, dict[str, Any]]:
+    """Returns a written model's variables; see `tfslim.graph.keras.variables`."""
+    found = {}
+    for layer in graph.layers.values():
+        if not layer.weights or layer.op == "Constant":
+            continue
+        native = model.get_layer(builder.free_name(layer.name))
+        named = keras_config.named_weights(
+            native.name, native.weights, known=layer.keras_class is None
+        )
+        found[layer.name] = {
+            name: named[builder.weights.get((layer.op, name), name)]
+            for name in layer.weights
+        }
+    return found
+
+
 def _shapes(weights: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {tuple(w.shape)}" for name, w in weights.items())

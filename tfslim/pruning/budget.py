@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Budget:
         min_channels: channels that every group keeps at least.
         divisor: widths are rounded up to a multiple of it. 16 is where the cost of
             XNNPACK's kernels steps: 65 channels cost as much as 72.
+        ignore: names or patterns of layers whose outputs stay whole.
     """
 
     pruning_ratio: float | None = None
@@ -49,6 +50,7 @@ class Budget:
     ratios: Mapping[str, float] = dataclasses.field(default_factory=dict)
     min_channels: int = 1
     divisor: int = 16
+    ignore: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Checks what can be checked without a graph."""

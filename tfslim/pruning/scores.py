@@ -32,6 +32,25 @@ class Evidence:
     activations: Mapping[str, ir.Array] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How channels are scored.
+
+    Attributes:
+        criterion: a registered name or a function (see `criteria.base`).
+        evidence: gradients or activations, for criteria that need them.
+        reduction: how the scores of the layers of a group become one: `mean`, `sum`,
+            `max`, or `first` (the first layer speaks for all).
+        normalization: how the scores of a group are made comparable with another's:
+            `mean` or `max` (divided by it), `lamp`, or `none`.
+    """
+
+    criterion: str | base.Criterion = "l1_norm"
+    evidence: Evidence | None = None
+    reduction: str = "mean"
+    normalization: str = "mean"
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """The importance of channels.
@@ -74,32 +93,20 @@ _NORMALIZATIONS: dict[str, Callable[[ir.Array], ir.Array]] = {
 }
 
 
-def score_channels(
-    channels: channels_lib.Channels,
-    criterion: str | base.Criterion,
-    *,
-    evidence: Evidence | None = None,
-    reduction: str = "mean",
-    normalization: str = "mean",
-) -> Scores:
+def score_channels(channels: channels_lib.Channels, scoring: Scoring) -> Scores:
     """Scores the channels of every group.
 
     Args:
         channels: the analysis of the graph that has the weights.
-        criterion: a registered name or a function (see `criteria.base`).
-        evidence: gradients or activations, for criteria that need them.
-        reduction: how the scores of the layers of a group become one: `mean`, `sum`,
-            `max`, or `first` (the first layer speaks for all).
-        normalization: how the scores of a group are made comparable with another's:
-            `mean` or `max` (divided by it), `lamp`, or `none`.
+        scoring: the criterion and its options.
 
     Raises:
         ConfigError: an unknown name, or a criterion without its evidence.
     """
-    function: Any = base.find(criterion)
-    reduce = _choice("reduction", reduction, _REDUCTIONS)
-    normalize = _choice("normalization", normalization, _NORMALIZATIONS)
-    scorer = _Scorer(function, channels.graph, evidence or Evidence())
+    function: Any = base.find(scoring.criterion)
+    reduce = _choice("reduction", scoring.reduction, _REDUCTIONS)
+    normalize = _choice("normalization", scoring.normalization, _NORMALIZATIONS)
+    scorer = _Scorer(function, channels.graph, scoring.evidence or Evidence())
     groups, unscored = {}, {}
     for group in channels.groups:
         rows = [
