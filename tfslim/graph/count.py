@@ -22,6 +22,7 @@ _PER_INPUT = {"Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Dense"}
 # Ops with weights, but without multiply-accumulates of their own by convention: a
 # normalization folds into the layer before it, the others move or shift values.
 _FREE = {
+    "LayerScale",
     "BatchNormalization",
     "Constant",
     "Embedding",

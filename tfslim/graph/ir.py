@@ -11,7 +11,8 @@ The vocabulary of `Layer.op` is small and the same for tf_keras and Keras 3:
   it has no inputs and does not count as a parameter.
 * A Keras layer goes by its class name (`Conv2D`, `BatchNormalization`, `Add`), its
   config in the words of Keras 3 (`negative_slope`, `axis=-1`, `dtype="float32"`),
-  without `name` and `trainable`, which are fields of `Layer`.
+  without `name` and `trainable`, which are fields of `Layer`. So do the two that
+  keras.applications define: `CustomScaleLayer` (x + `scale` y), `LayerScale`.
 * A function of tensors goes by its lower-case numpy or `keras.ops` name; its inputs
   are tensors, its parameters stand in the config:
   `add subtract multiply divide maximum minimum power matmul` of two tensors, which

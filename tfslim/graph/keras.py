@@ -76,6 +76,22 @@ def write(graph: ir.Graph, keras: KerasName = "tf_keras") -> Any:
     raise errors.ConfigError(f"keras must be 'tf_keras' or 'keras', got {keras!r}.")
 
 
+def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
+    """Returns the variables of a model that `write` built, by layer and weight name.
+
+    Args:
+        graph: what the model was written from.
+        model: what `write` returned.
+    """
+    if keras_of(model) == "tf_keras":
+        from tfslim.graph import keras2
+
+        return keras2.variables(graph, model)
+    from tfslim.graph import keras3
+
+    return keras3.variables(graph, model)
+
+
 def to_keras3(model: Any) -> Any:
     """Returns the same model, with the same weights, as a Keras 3 model."""
     return write(read(model), "keras")

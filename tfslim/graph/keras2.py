@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from tf_keras.src.applications import convnext
+from tf_keras.src.applications import convnext, inception_resnet_v2
 from tf_keras.src.engine import functional, keras_tensor
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
@@ -36,6 +36,17 @@ _NATIVE_ACTIVATIONS = {
 }
 # (class, option here): option in Keras 3.
 _OPTIONS = {("LeakyReLU", "alpha"): "negative_slope"}
+
+
+# Layers that the applications of both Keras define for themselves.
+_OF_APPLICATIONS = {
+    "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
+    "LayerScale": convnext.LayerScale,
+}
+
+
+def _class_of(op: str) -> type | None:
+    return _OF_APPLICATIONS.get(op) or getattr(tf_keras.layers, op, None)
 
 
 class _Keras2(keras_reader.Dialect):
@@ -85,9 +96,7 @@ class _Keras2(keras_reader.Dialect):
                 {"function": native.symbol},
                 keras_class=type(native),
             )
-        known = getattr(tf_keras.layers, op, None) is type(
-            native
-        ) and not keras_config.is_wrapper(native)
+        known = _class_of(op) is type(native) and not keras_config.is_wrapper(native)
         weights = keras_config.named_weights(native.name, native.weights, known=known)
         return ir.Layer(
             name,
@@ -123,22 +132,20 @@ def read(model: tf_keras.Model) -> ir.Graph:
     return keras_reader.read(model, _Keras2())
 
 
-# Custom layers that applications define for themselves in both Keras.
-_OWN = {"LayerScale": convnext.LayerScale}
-
-
 class _Writer(keras_writer.Builder):
     name = "tf_keras"
-    activations: ClassVar = _NATIVE_ACTIVATIONS
-    options: ClassVar = {(op, new): old for (op, old), new in _OPTIONS.items()}
-    weights: ClassVar = {}
+    activations: ClassVar[Mapping[Any, str]] = _NATIVE_ACTIVATIONS
+    options: ClassVar[Mapping[Any, str]] = {
+        (op, new): old for (op, old), new in _OPTIONS.items()
+    }
+    weights: ClassVar[Mapping[Any, str]] = {}
 
     def layer_class(self, layer: ir.Layer) -> type | None:
         if layer.keras_class is None:
-            return getattr(tf_keras.layers, layer.op, None)
+            return _class_of(layer.op)
         if issubclass(layer.keras_class, tf_keras.layers.Layer):
             return layer.keras_class
-        return _OWN.get(layer.op)
+        return None
 
     def input(self, layer: ir.Layer) -> Any:
         batch, *shape = layer.config["batch_shape"]
@@ -158,3 +165,8 @@ class _Writer(keras_writer.Builder):
 def write(graph: ir.Graph) -> tf_keras.Model:
     """Builds a functional tf_keras model."""
     return keras_writer.write(graph, _Writer())
+
+
+def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
+    """Returns the variables of a model that was written from a graph."""
+    return keras_writer.variables(graph, model, _Writer())

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-from keras.src.applications import convnext
+from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.models.functional import Functional
 
 from tfslim.graph import (
@@ -25,6 +25,17 @@ _WEIGHTS = {
     ("DepthwiseConv1D", "kernel"): "depthwise_kernel",
     ("DepthwiseConv2D", "kernel"): "depthwise_kernel",
 }
+
+
+# Layers that the applications of both Keras define for themselves.
+_OF_APPLICATIONS = {
+    "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
+    "LayerScale": convnext.LayerScale,
+}
+
+
+def _class_of(op: str) -> type | None:
+    return _OF_APPLICATIONS.get(op) or getattr(keras.layers, op, None)
 
 
 class _Keras3(keras_reader.Dialect):
@@ -65,9 +76,7 @@ class _Keras3(keras_reader.Dialect):
         if not isinstance(native, keras.layers.Layer):
             config = keras_config.without_fields(native.get_config())
             return ir.Layer(name, f"ops.{op}", config, keras_class=type(native))
-        known = getattr(keras.layers, op, None) is type(
-            native
-        ) and not keras_config.is_wrapper(native)
+        known = _class_of(op) is type(native) and not keras_config.is_wrapper(native)
         weights = keras_config.named_weights(native.name, native.weights, known=known)
         return ir.Layer(
             name,
@@ -121,29 +130,27 @@ def read(model: keras.Model) -> ir.Graph:
     return keras_reader.read(model, _Keras3())
 
 
-# Custom layers that keras.applications define for themselves in both Keras.
-_OWN = {"LayerScale": convnext.LayerScale}
-
-
 class _Writer(keras_writer.Builder):
     name = "Keras 3"
-    activations: ClassVar = {
+    activations: ClassVar[Mapping[Any, str]] = {
         name: name
         for name in dir(keras.activations)
         if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
     }
-    options: ClassVar = {}
-    weights: ClassVar = {(op, new): old for (op, old), new in _WEIGHTS.items()}
+    options: ClassVar[Mapping[Any, str]] = {}
+    weights: ClassVar[Mapping[Any, str]] = {
+        (op, new): old for (op, old), new in _WEIGHTS.items()
+    }
 
     def free_name(self, name: str) -> str:
         return name.replace("/", "_")  # Keras 3 takes no slashes.
 
     def layer_class(self, layer: ir.Layer) -> type | None:
         if layer.keras_class is None:
-            return getattr(keras.layers, layer.op, None)
+            return _class_of(layer.op)
         if issubclass(layer.keras_class, keras.Operation):
             return layer.keras_class
-        return _OWN.get(layer.op)
+        return None
 
     def input(self, layer: ir.Layer) -> Any:
         return keras.Input(
@@ -164,3 +171,8 @@ class _Writer(keras_writer.Builder):
 def write(graph: ir.Graph) -> keras.Model:
     """Builds a functional Keras 3 model."""
     return keras_writer.write(graph, _Writer())
+
+
+def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
+    """Returns the variables of a model that was written from a graph."""
+    return keras_writer.variables(graph, model, _Writer())

@@ -205,4 +205,4 @@ def named_weights(layer: str, weights: Sequence[Any], *, known: bool) -> dict[st
 
 def _is_automatic(name: str) -> bool:
     """Tells whether Keras 3 made up the name, numbered over the whole process."""
-    return re.fullmatch(r"variable(_\d+)?", name) is not None
+    return re.fullmatch(r"[Vv]ariable(_\d+)?", name) is not None

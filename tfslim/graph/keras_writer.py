@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from tfslim import errors
 from tfslim.graph import ir, keras_config
@@ -13,12 +13,12 @@ from tfslim.graph import ir, keras_config
 class Builder(abc.ABC):
     """What one Keras needs to build layers; `name` is how messages call it."""
 
-    name: str
+    name: ClassVar[str]
     # Names of activations of the graph -> what this Keras calls them.
-    activations: Mapping[str, str]
+    activations: ClassVar[Mapping[str, str]]
     # (op, name in the graph) -> name here.
-    options: Mapping[tuple[str, str], str]
-    weights: Mapping[tuple[str, str], str]
+    options: ClassVar[Mapping[tuple[str, str], str]]
+    weights: ClassVar[Mapping[tuple[str, str], str]]
 
     def free_name(self, name: str) -> str:
         """Returns the name of a layer as this Keras allows it."""
@@ -168,6 +168,25 @@ def _assign(builder: Builder, layer: ir.Layer, native: Any) -> None:
     native.set_weights([renamed[name] for name in variables])
     if hasattr(native, "finalize_state"):
         native.finalize_state()  # Normalization computes with copies of its weights.
+
+
+def variables(
+    graph: ir.Graph, model: Any, builder: Builder
+) -> dict[str, dict[str, Any]]:
+    """Returns a written model's variables; see `tfslim.graph.keras.variables`."""
+    found = {}
+    for layer in graph.layers.values():
+        if not layer.weights or layer.op == "Constant":
+            continue
+        native = model.get_layer(builder.free_name(layer.name))
+        named = keras_config.named_weights(
+            native.name, native.weights, known=layer.keras_class is None
+        )
+        found[layer.name] = {
+            name: named[builder.weights.get((layer.op, name), name)]
+            for name in layer.weights
+        }
+    return found
 
 
 def _shapes(weights: Mapping[str, Any]) -> str:

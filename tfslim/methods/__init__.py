@@ -1,0 +1,1 @@
+"""What needs both Keras and cutting: pruning models, proving it, recalibration."""

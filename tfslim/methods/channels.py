@@ -1,0 +1,328 @@
+"""Removing channels from Keras models, with the proof that nothing else changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tfslim import errors
+from tfslim.graph import count, ir
+from tfslim.graph import keras as graph_keras
+from tfslim.methods import evidence
+from tfslim.pruning import budget as budget_lib
+from tfslim.pruning import channels as channels_lib
+from tfslim.pruning import constants, surgery
+from tfslim.pruning import scores as scores_lib
+from tfslim.pruning.criteria import base as criteria
+
+# Above this relative error a cut is not a cut but a fault.
+MAX_ERROR = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneReport:
+    """What pruning did to a model, and how far that is proved.
+
+    Attributes:
+        cut: layer by layer, before and after.
+        keep: for each group, which channels stayed.
+        error: largest relative difference between the cut model and the original with
+            the same channels masked, on random and on given inputs.
+        folding: what became of removed channels that are constant; None if not asked.
+        left_alone: layers and groups that stayed whole, with the reason.
+        notes: what the user should know before the next step.
+    """
+
+    cut: surgery.CutReport
+    keep: Mapping[str, channels_lib.Mask]
+    error: float
+    folding: constants.Folding | None
+    left_alone: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The table of layers, the proof, what was left alone and the notes."""
+        lines = [
+            *self.cut.lines(),
+            f"proof: cut equals masked within {self.error:.1e}",
+            *(f"left alone: {name}: {why}" for name, why in self.left_alone.items()),
+            *self.notes,
+        ]
+        return "\n".join(lines)
+
+
+def prune_channels(
+    model: Any,
+    *,
+    pruning_ratio: float | None = None,
+    criterion: str | criteria.Criterion | scores_lib.Scoring = "l1_norm",
+    budget: budget_lib.Budget | None = None,
+    data: Iterable[Any] | None = None,
+    loss: Any = None,
+    fold: str = "exact",
+) -> tuple[Any, PruneReport]:
+    """Removes the least important channels of a Keras model.
+
+    The result is a plain functional model of the same Keras, smaller and not
+    compiled; the model itself is not changed. Before it is returned, it is compared
+    with the original in which the same channels are masked.
+
+    Args:
+        model: a functional or Sequential model of tf_keras or Keras 3.
+        pruning_ratio: share of channels to remove from every group, in [0, 1).
+        criterion: a registered name, a function (see `pruning.criteria.base`), or a
+            `Scoring` with all its options.
+        budget: limits, patterns and widths, in place of `pruning_ratio`.
+        data: batches `(inputs, targets)`, or of inputs alone; the proof runs on the
+            first one, and criteria that need gradients run on all.
+        loss: a Keras loss or its name, for criteria that need gradients.
+        fold: what to do with removed channels that are constant: `exact` moves them
+            into the next bias where that changes nothing, `all` also where it errs at
+            the border of padded convolutions, `none` drops them.
+
+    Returns:
+        The smaller model and the report.
+
+    Raises:
+        ConfigError: an option, or a limit that cannot be met.
+        GraphError: the model cannot be read or rebuilt.
+        VerificationError: the cut model differs from the masked one.
+
+    Example:
+        smaller, report = prune_channels(model, pruning_ratio=0.5)
+        print(report)
+    """
+    constants.check_mode(fold)
+    budget = _budget(pruning_ratio, budget)
+    batches = None if data is None else list(data)
+    kind = graph_keras.keras_of(model)
+    graph = graph_keras.read(model)
+    channels = channels_lib.analyze(graph, ignore=budget.ignore)
+    scoring = _scoring(graph, kind, criterion, batches, loss)
+    scores = scores_lib.score_channels(channels, scoring)
+    keep = budget_lib.plan(channels, scores, budget)
+    folding = None
+    whole = graph
+    if fold != "none":
+        whole, folding = constants.fold_constants(
+            graph, keep, channels=channels, same_padding=fold == "all"
+        )
+    whole_channels = dataclasses.replace(channels, graph=whole)
+    smaller, cut = surgery.cut_channels(whole, keep, channels=whole_channels)
+    # What folding added to the biases was not in the model that the user had.
+    cut = dataclasses.replace(cut, before=count.count(graph))
+    masked = surgery.mask_channels(whole, keep, channels=whole_channels)
+    written = graph_keras.write(smaller, kind)
+    inputs = [random_inputs(graph)]
+    if batches:
+        inputs.append(_flat(evidence.inputs_of(batches[0])))
+    error = prove(masked, smaller, kind, inputs)
+    report = PruneReport(
+        cut=cut,
+        keep=keep,
+        error=error,
+        folding=folding,
+        left_alone={**scores.unscored, **_whole(keep, budget)},
+        notes=_notes(folding),
+    )
+    return written, report
+
+
+def _budget(
+    pruning_ratio: float | None, budget: budget_lib.Budget | None
+) -> budget_lib.Budget:
+    if (pruning_ratio is None) == (budget is None):
+        raise errors.ConfigError(
+            "Pass either pruning_ratio (0.5 removes half of the channels) or a Budget."
+        )
+    return budget or budget_lib.Budget(pruning_ratio=pruning_ratio)
+
+
+def _scoring(
+    graph: ir.Graph,
+    kind: graph_keras.KerasName,
+    criterion: Any,
+    batches: list[Any] | None,
+    loss: Any,
+) -> scores_lib.Scoring:
+    scoring = criterion
+    if not isinstance(scoring, scores_lib.Scoring):
+        scoring = scores_lib.Scoring(criterion=criterion)
+    needs = criteria.needs(criteria.find(scoring.criterion))
+    if "gradient" not in needs or scoring.evidence is not None:
+        return scoring
+    if not batches or loss is None:
+        raise errors.ConfigError(
+            "This criterion looks at gradients: pass data (batches of inputs and "
+            "targets) and loss, e.g. loss='sparse_categorical_crossentropy'."
+        )
+    gradients = evidence.gradients(graph, kind, batches, loss)
+    found = scores_lib.Evidence(gradients=gradients)
+    return dataclasses.replace(scoring, evidence=found)
+
+
+def _whole(
+    keep: Mapping[str, channels_lib.Mask], budget: budget_lib.Budget
+) -> dict[str, str]:
+    return {
+        name: f"its {len(kept)} channels are the fewest that the ratio, "
+        f"divisor={budget.divisor} and min_channels={budget.min_channels} allow"
+        for name, kept in keep.items()
+        if kept.all()
+    }
+
+
+def _notes(folding: constants.Folding | None) -> tuple[str, ...]:
+    notes = ["The model is not compiled: its optimizer's state fits the old weights."]
+    if folding and folding.padded:
+        notes.append(
+            "Constants were folded across zero padding, which errs at the border: "
+            + ", ".join(folding.padded)
+        )
+    if folding and folding.left:
+        notes.append(
+            "Constant channels were dropped, not folded, before: "
+            + ", ".join(folding.left)
+            + ". Recalibrate or fine-tune, or pass fold='all'."
+        )
+    return tuple(notes)
+
+
+def prove(
+    masked: ir.Graph,
+    smaller: ir.Graph,
+    kind: graph_keras.KerasName,
+    inputs: Iterable[list[Any]],
+) -> float:
+    """Compares a cut graph with its masked original, both built and run by Keras.
+
+    Args:
+        masked: the original with the removed channels masked (`mask_channels`).
+        smaller: the cut graph.
+        kind: the Keras to run them in; both compute in float32.
+        inputs: batches, each a flat list of arrays.
+
+    Returns:
+        The largest relative difference.
+
+    Raises:
+        VerificationError: it is above `MAX_ERROR`.
+    """
+    one = graph_keras.write(_in_float32(masked), kind)
+    other = graph_keras.write(_in_float32(smaller), kind)
+    error = max(
+        surgery.relative_error(run(one, masked, batch), run(other, smaller, batch))
+        for batch in inputs
+    )
+    if error > MAX_ERROR:
+        raise errors.VerificationError(
+            f"The cut model differs from the masked original by {error:.1e} (allowed: "
+            f"{MAX_ERROR:.0e}). If the model's outputs are finite and do not depend on "
+            "chance, this is a fault of tfslim: please report it with the model."
+        )
+    return error
+
+
+def _in_float32(graph: ir.Graph) -> ir.Graph:
+    changed = {
+        name: dataclasses.replace(layer, config={**layer.config, "dtype": "float32"})
+        for name, layer in graph.layers.items()
+        if str(layer.config.get("dtype")).startswith("mixed_")
+    }
+    return graph.with_layers(changed)
+
+
+def run(model: Any, graph: ir.Graph, inputs: list[Any]) -> list[Any]:
+    """Returns the outputs of a model for flat inputs, flat, as arrays."""
+    fed = ir.substitute(graph.inputs, dict(zip(graph.input_refs, inputs, strict=True)))
+    return [np.asarray(output) for output in _flat(model(fed, training=False))]
+
+
+def _flat(structure: Any) -> list[Any]:
+    """Returns the leaves of a nested structure, dicts by sorted keys."""
+    if isinstance(structure, Mapping):
+        structure = [structure[key] for key in sorted(structure)]
+    if isinstance(structure, list | tuple):
+        return [leaf for item in structure for leaf in _flat(item)]
+    return [structure]
+
+
+def random_inputs(graph: ir.Graph, *, batch: int = 2, seed: int = 0) -> list[Any]:
+    """Returns standard normal arrays for the graph's inputs; unknown sizes become 32.
+
+    Integer inputs (indices) are 0 or 1.
+    """
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for ref in graph.input_refs:
+        first, *rest = graph.shape(ref)
+        shape = (first or batch, *(size or 32 for size in rest))
+        dtype = graph.layer_of(graph.nodes[ref.node]).config["dtype"]
+        if "int" in dtype:
+            arrays.append(rng.integers(0, 2, shape).astype(dtype))
+        else:
+            arrays.append(rng.normal(size=shape).astype("float32"))
+    return arrays
+
+
+def prune_iteratively(
+    model: Any,
+    fine_tune: Callable[[Any], Any],
+    *,
+    pruning_ratio: float,
+    steps: int,
+    curve: str = "geometric",
+    **options: Any,
+) -> tuple[Any, tuple[PruneReport, ...]]:
+    """Prunes a little, fine-tunes, and again, until the ratio is reached.
+
+    Args:
+        model: as for `prune_channels`.
+        fine_tune: takes a cut model, trains it in place; what it returns is ignored.
+        pruning_ratio: share of the original channels to remove in all, in [0, 1).
+        steps: number of rounds.
+        curve: see `budget.schedule`.
+        **options: those of `prune_channels` but `budget`.
+
+    Returns:
+        The model after the last fine-tuning and the report of each round.
+    """
+    reports = []
+    before = 0.0
+    for ratio in budget_lib.schedule(pruning_ratio, steps, curve=curve):
+        share = 1.0 - (1.0 - ratio) / (1.0 - before)
+        model, report = prune_channels(model, pruning_ratio=share, **options)
+        fine_tune(model)
+        reports.append(report)
+        before = ratio
+    return model, tuple(reports)
+
+
+def scale_width(
+    model: Any,
+    alpha: float,
+    *,
+    criterion: str | criteria.Criterion | scores_lib.Scoring = "l1_norm",
+    divisor: int = 8,
+) -> tuple[Any, PruneReport]:
+    """Multiplies the width of every layer that can be cut, keeping the best channels.
+
+    Args:
+        model: as for `prune_channels`.
+        alpha: width multiplier, in (0, 1].
+        criterion: what the best channels are.
+        divisor: widths are rounded up to a multiple of it; 8 is MobileNet's.
+
+    Raises:
+        ConfigError: `alpha` is out of range.
+    """
+    if not 0.0 < alpha <= 1.0:
+        raise errors.ConfigError(
+            f"alpha must be in (0, 1], got {alpha}. 0.5 halves every layer's width; a "
+            "wider model has to be built and trained."
+        )
+    budget = budget_lib.Budget(pruning_ratio=1.0 - alpha, divisor=divisor)
+    return prune_channels(model, criterion=criterion, budget=budget)

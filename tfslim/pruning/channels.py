@@ -1,0 +1,288 @@
+"""Which channels of a graph can be removed, and which only together.
+
+A walk through the graph gives every tensor labels for its channels (`labels.py`); one
+rule per op says how (`rules/`). Channels whose labels are united fall together. A
+group is the largest set of channels that travel through the same tensors: the outputs
+of one convolution, or of all that are added up along a residual trunk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfslim import errors, registry
+from tfslim.graph import ir
+from tfslim.pruning.labels import FIXED, LabelArray, Labels
+from tfslim.pruning.rules import base
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One axis of a weight that a group's channels cut.
+
+    Attributes:
+        layer: the layer's name.
+        weight: the weight's name in the layer.
+        axis: the axis of the weight.
+        channels: for each position on that axis, the channel of the group, -1 for
+            positions that belong to other groups.
+    """
+
+    layer: str
+    weight: str
+    axis: int
+    channels: LabelArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Channels of which each can be kept or removed.
+
+    Attributes:
+        name: the layer that makes the channels first.
+        labels: one label per channel, ascending.
+        makers: every layer whose output channels these are.
+    """
+
+    name: str
+    labels: LabelArray
+    makers: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """The number of channels."""
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels:
+    """The channels of a graph: how calls carry them and how they group.
+
+    Attributes:
+        graph: what was analyzed.
+        wirings: one per node, in terms of united labels.
+        groups: what can be pruned, in the order of the graph.
+        left_alone: layers whose outputs stay, with the reason in one line.
+        num_labels: labels run from 0 to this.
+    """
+
+    graph: ir.Graph
+    wirings: tuple[base.Wiring, ...]
+    groups: tuple[Group, ...]
+    left_alone: Mapping[str, str]
+    num_labels: int
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Group]:
+        """The groups by name."""
+        return {group.name: group for group in self.groups}
+
+    def mask(self, keep: Mapping[str, Mask]) -> Mask:
+        """Returns, for each label, whether it stays.
+
+        Args:
+            keep: for each group to cut, one bool per channel; others stay whole.
+
+        Raises:
+            ConfigError: there is no such group, the number of channels is another,
+                or no channel would be left.
+        """
+        mask = np.ones(self.num_labels, bool)
+        for name, kept in keep.items():
+            if name not in self.by_name:
+                raise registry.unknown_name("channel group", name, self.by_name)
+            group = self.by_name[name]
+            kept = np.asarray(kept, bool)
+            if kept.shape != (len(group),) or not kept.any():
+                raise errors.ConfigError(
+                    f"Group '{name}' has {len(group)} channels; keep needs one bool "
+                    f"for each and at least one that is true, got shape {kept.shape} "
+                    f"with {int(kept.sum())} true."
+                )
+            mask[group.labels] = kept
+        return mask
+
+    def members(self, group: Group) -> Iterator[Member]:
+        """Yields every weight axis that makes or passes the group's channels.
+
+        Axes that only take the channels in (a kernel's inputs) are left out.
+        """
+        places = np.full(self.num_labels, -1)
+        places[group.labels] = np.arange(len(group))
+        seen = set()
+        for node, wiring in zip(self.graph.nodes, self.wirings, strict=True):
+            layer = self.graph.layer_of(node)
+            for weight, axes in wiring.weights.items():
+                for axis, vector in enumerate(axes):
+                    key = (layer.name, weight, axis)
+                    if (
+                        vector is None
+                        or weight not in layer.weights
+                        or wiring.sums.get(weight) == axis
+                        or key in seen
+                    ):
+                        continue
+                    seen.add(key)
+                    channels = places[vector]
+                    if (channels >= 0).any():
+                        yield Member(layer.name, weight, axis, channels)
+
+
+def analyze(graph: ir.Graph, *, ignore: Sequence[str] = ()) -> Channels:
+    """Finds the channels of a graph that can be pruned.
+
+    Args:
+        graph: any graph; what has no rule is left whole.
+        ignore: names or patterns (`block_1_*`) of layers whose outputs stay whole.
+
+    Raises:
+        ConfigError: a pattern matches no layer.
+    """
+    _check_patterns(graph, ignore)
+    tracer = _Tracer(graph, ignore)
+    for node in graph.nodes:
+        tracer.trace(node)
+    for ref in graph.output_refs:
+        tracer.labels.explain(tracer.tensors[ref], "is an output of the model")
+    return tracer.result()
+
+
+def _check_patterns(graph: ir.Graph, patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        if not fnmatch.filter(graph.layers, pattern):
+            raise registry.unknown_name("layer", pattern, graph.layers)
+
+
+class _Tracer:
+    """Walks through a graph and gives every tensor its labels."""
+
+    def __init__(self, graph: ir.Graph, ignore: Sequence[str]):
+        self._graph = graph
+        self._ignore = ignore
+        self._wirings: list[base.Wiring] = []
+        self._made: dict[str, dict[str, LabelArray]] = {}
+        self._cut: dict[tuple[str, str, int], LabelArray] = {}
+        self.labels = Labels()
+        self.tensors: dict[ir.TensorRef, LabelArray] = {}
+
+    def trace(self, node: ir.Node) -> None:
+        """Adds the labels of one call."""
+        layer = self._graph.layer_of(node)
+        call = base.Call(
+            layer=layer,
+            node=node,
+            inputs=[self.tensors[ref] for ref in node.inputs],
+            shapes=[self._graph.shape(ref) for ref in node.inputs],
+            labels=self.labels,
+            made=self._made.setdefault(layer.name, {}),
+        )
+        known = layer.keras_class is None and layer.op in base.RULES
+        wiring = base.RULES.get(layer.op)(call) if known else base.unknown(call)
+        outputs = tuple(self._settled(call, labels) for labels in wiring.outputs)
+        if any(fnmatch.fnmatchcase(layer.name, p) for p in self._ignore):
+            for labels in (*outputs, *call.made.values()):
+                self.labels.freeze(labels, "left alone as asked")
+        for weight, axes in wiring.weights.items():
+            for axis, vector in enumerate(axes):
+                if vector is not None:
+                    self._tie(call, (layer.name, weight, axis), vector)
+        number = len(self._wirings)
+        for port, labels in enumerate(outputs):
+            self.tensors[ir.TensorRef(number, port)] = labels
+        self._wirings.append(dataclasses.replace(wiring, outputs=outputs))
+
+    def _settled(self, call: base.Call, labels: LabelArray) -> LabelArray:
+        """A tensor of one channel stays: without it there would be nothing."""
+        if labels.size == 1 and labels.item() != FIXED:
+            call.freeze(labels, "has a single channel")
+            return np.full(labels.shape, FIXED)
+        return labels
+
+    def _tie(
+        self, call: base.Call, place: tuple[str, str, int], vector: LabelArray
+    ) -> None:
+        """A weight that several calls share is cut by all of them alike."""
+        if place in self._cut:
+            call.unite(self._cut[place], vector)
+        else:
+            self._cut[place] = vector
+
+    def result(self) -> Channels:
+        """Returns all in terms of roots."""
+        wirings = tuple(
+            base.Wiring(
+                tuple(map(self.labels.roots, wiring.outputs)),
+                {
+                    weight: tuple(
+                        None if vector is None else self.labels.roots(vector)
+                        for vector in axes
+                    )
+                    for weight, axes in wiring.weights.items()
+                },
+                wiring.sums,
+                _map_sizes(self.labels.roots, wiring.sizes),
+            )
+            for wiring in self._wirings
+        )
+        makers: dict[int, list[str]] = {}
+        left_alone: dict[str, str] = {}
+        frozen = self.labels.frozen()
+        for layer, made in self._made.items():
+            if "out" not in made or self._graph.layers[layer].op == "Constant":
+                continue
+            roots = np.unique(self.labels.roots(made["out"]))
+            if frozen[roots].all():
+                left_alone[layer] = self.labels.reason(roots[0]) or "stays"
+            for root in roots[~frozen[roots]]:
+                makers.setdefault(int(root), []).append(layer)
+        return Channels(
+            graph=self._graph,
+            wirings=wirings,
+            groups=_groups(wirings, makers, len(self.labels)),
+            left_alone=left_alone,
+            num_labels=len(self.labels),
+        )
+
+
+def _map_sizes(function: Any, sizes: Any) -> Any:
+    return ir.map_leaves(
+        lambda leaf: function(leaf) if isinstance(leaf, np.ndarray) else leaf, sizes
+    )
+
+
+def _groups(
+    wirings: Sequence[base.Wiring], makers: Mapping[int, list[str]], num_labels: int
+) -> tuple[Group, ...]:
+    """Partitions labels into those that occur in the same tensors and weights."""
+    part = np.zeros(num_labels, np.int64)
+    prunable = np.fromiter(sorted(makers), np.int64, len(makers))
+    seen = set()
+    for wiring in wirings:
+        axes = [axis for axes in wiring.weights.values() for axis in axes]
+        for labels in (*wiring.outputs, *axes):
+            if labels is None or labels.size == 1 or labels.tobytes() in seen:
+                continue
+            seen.add(labels.tobytes())
+            inside = np.zeros(num_labels, bool)
+            inside[labels] = True
+            _, part[prunable] = np.unique(
+                2 * part[prunable] + inside[prunable], return_inverse=True
+            )
+    groups = []
+    names: dict[str, int] = {}
+    _, firsts = np.unique(part[prunable], return_index=True)
+    for first in sorted(prunable[firsts]):
+        labels = prunable[part[prunable] == part[first]]
+        layers = tuple(dict.fromkeys(m for label in labels for m in makers[label]))
+        number = names[layers[0]] = names.get(layers[0], -1) + 1
+        name = f"{layers[0]}:{number}" if number else layers[0]
+        groups.append(Group(name, labels, layers))
+    return tuple(groups)

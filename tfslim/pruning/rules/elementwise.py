@@ -1,0 +1,102 @@
+"""Ops that work on every element by itself, or on every channel by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfslim.graph import ir
+from tfslim.pruning.labels import LabelArray
+from tfslim.pruning.rules import base
+
+# Activations beyond the graph's functions that take every element by itself.
+_ELEMENTWISE = ir.ELEMENTWISE | {
+    "celu",
+    "exponential",
+    "hard_shrink",
+    "hard_tanh",
+    "linear",
+    "log_sigmoid",
+    "mish",
+    "soft_shrink",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
+    "tanh_shrink",
+    "threshold",
+}
+
+
+def activate(call: base.Call, labels: LabelArray) -> LabelArray:
+    """Freezes labels whose layer ends in an activation that compares channels."""
+    activation = call.layer.config.get("activation") or "linear"
+    if activation not in _ELEMENTWISE:
+        name = activation if isinstance(activation, str) else "a function of the user"
+        call.freeze(labels, f"ends in {name}, which may compare channels")
+    return labels
+
+
+@base.register(
+    *ir.ELEMENTWISE,
+    "ActivityRegularization",
+    "AlphaDropout",
+    "Dropout",
+    "ELU",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "LeakyReLU",
+    "ReLU",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "ThresholdedReLU",
+)
+def elementwise(call: base.Call) -> base.Wiring:
+    """Labels pass."""
+    return base.Wiring((call.inputs[0],))
+
+
+@base.register("Activation")
+def activation(call: base.Call) -> base.Wiring:
+    """Labels pass, unless the activation compares channels."""
+    return base.Wiring((activate(call, call.inputs[0]),))
+
+
+@base.register("Rescaling")
+def rescaling(call: base.Call) -> base.Wiring:
+    """Labels pass where scale and offset are one number each."""
+    if isinstance(call.layer.config["scale"], list) or isinstance(
+        call.layer.config["offset"], list
+    ):
+        call.freeze(call.inputs[0], "has a number for each channel")
+    return base.Wiring((call.inputs[0],))
+
+
+@base.register("softmax", "Softmax")
+def softmax(call: base.Call) -> base.Wiring:
+    """A softmax compares all positions of its axis."""
+    labels = call.inputs[0]
+    axis = call.layer.config.get("axis", -1)
+    for each in axis if isinstance(axis, list) else [axis]:
+        if labels.shape[each] > 1:
+            call.freeze(labels, "compares channels")
+    return base.Wiring((labels,))
+
+
+@base.register("PReLU")
+def prelu(call: base.Call) -> base.Wiring:
+    """PReLU's slopes `alpha` have the input's axes, batch left out; 1 where shared."""
+    alpha = call.layer.weights["alpha"]
+    labels = call.inputs[0]
+    axes = tuple(
+        labels.reshape(-1) if size > 1 and base.varying(labels) == [axis] else None
+        for axis, size in enumerate(alpha.shape, start=1)
+    )
+    return base.Wiring((labels,), weights={"alpha": axes})
+
+
+@base.register("Normalization")
+def input_normalization(call: base.Call) -> base.Wiring:
+    """Adapted statistics per channel: the layer stands at the input and stays."""
+    if np.any(call.inputs[0]):
+        call.freeze(call.inputs[0], "has statistics for each channel")
+    return base.Wiring((call.inputs[0],))

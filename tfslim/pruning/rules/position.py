@@ -1,0 +1,70 @@
+"""Ops that move, merge or resample positions and leave each channel to itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfslim.graph import ir
+from tfslim.pruning.rules import base
+
+
+@base.register(
+    *(f"{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
+    *(f"Cropping{n}D" for n in (1, 2, 3)),
+    *(f"UpSampling{n}D" for n in (1, 2, 3)),
+    *(f"ZeroPadding{n}D" for n in (1, 2, 3)),
+    "CenterCrop",
+    "Resizing",
+    "resize",
+)
+def by_position(call: base.Call) -> base.Wiring:
+    """Labels on the channel axis pass; on another they are frozen."""
+    vector = call.along(call.channel_axis)
+    labels = call.on_axis(vector, call.channel_axis, len(call.node.shapes[0]))
+    return base.Wiring((base.compact(labels),))
+
+
+@base.register(
+    *(f"Global{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3))
+)
+def global_pooling(call: base.Call) -> base.Wiring:
+    """One number for each channel."""
+    vector = call.along(call.channel_axis)
+    ndim = len(call.node.shapes[0])
+    axis = 1 if ndim == 2 else call.channel_axis
+    return base.Wiring((base.compact(call.on_axis(vector, axis, ndim)),))
+
+
+@base.register(*ir.REDUCTIONS)
+def reduction(call: base.Call) -> base.Wiring:
+    """Labels pass if the axes that are reduced have none."""
+    labels = call.inputs[0]
+    axes = tuple(call.layer.config["axis"])
+    if any(labels.shape[axis] > 1 for axis in axes):
+        call.freeze(labels, "takes its result over the channels")
+        labels = np.zeros((1,) * labels.ndim, np.int64)
+    if not call.layer.config["keepdims"]:
+        labels = np.squeeze(labels, axis=axes)
+    return base.Wiring((labels,))
+
+
+@base.register("pad")
+def pad(call: base.Call) -> base.Wiring:
+    """Padding of positions lets labels pass; padded channels get their own."""
+    labels = call.inputs[0]
+    paddings = [list(pair) for pair in call.layer.config["paddings"]]
+    padded = [axis for axis, pair in enumerate(paddings) if any(pair)]
+    if not set(padded) & set(base.varying(labels)):
+        return base.Wiring((labels,))
+    axis = base.varying(labels)[0]
+    if call.layer.config["mode"] != "constant" or len(base.varying(labels)) > 1:
+        call.freeze(labels, "repeats channels")
+        return base.Wiring((np.zeros((1,) * labels.ndim, np.int64),))
+    before, after = paddings[axis]
+    added = call.fresh(before + after, "padding")
+    sizes = list(paddings)
+    sizes[axis] = [added[:before], added[before:]]
+    vector = np.concatenate([added[:before], labels.reshape(-1), added[before:]])
+    return base.Wiring(
+        (call.on_axis(vector, axis, labels.ndim),), sizes={"paddings": sizes}
+    )
