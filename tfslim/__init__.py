@@ -22,6 +22,10 @@ _PUBLIC: dict[str, str] = {
     "load_model": "tfslim.loading:load_model",
     "to_keras3": "tfslim.graph.keras:to_keras3",
     "to_tf_keras": "tfslim.graph.keras:to_tf_keras",
+    "prune_channels": "tfslim.methods.channels:prune_channels",
+    "prune_iteratively": "tfslim.methods.channels:prune_iteratively",
+    "recalibrate_batch_norm": "tfslim.methods.batch_norm:recalibrate_batch_norm",
+    "scale_width": "tfslim.methods.channels:scale_width",
     "quantize_tflite": "tfslim.quantization:quantize_tflite",
 }
 

@@ -59,6 +59,22 @@ def default_config() -> ml_collections.ConfigDict:
             "backup_dir": "",
         }
     )
+    config.prune = ml_collections.ConfigDict(
+        {
+            "method": "",  # "channels", or nothing is pruned.
+            "ratio": 0.0,  # Share of channels to remove.
+            "max_macs": 0.0,  # Instead of the ratio: what may be left.
+            "max_params": 0.0,
+            "criterion": "l1_norm",
+            "scope": "uniform",  # Or "global": the least important of all groups.
+            "divisor": 16,
+            "min_channels": 1,
+            "ignore": (),  # Names or patterns of layers to leave whole.
+            "fold": "exact",
+            "epochs": 5,  # Of fine-tuning after the cut.
+            "learning_rate": 0.0,
+        }
+    )
     config.convert = ml_collections.ConfigDict({"allow_flex": False})
     config.quantization = ml_collections.ConfigDict(
         {
@@ -233,15 +249,22 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     return name, parse_options(rest, name)
 
 
-def parse_options(text: str, name: str) -> dict[str, Any]:
+def parse_options(text: str, name: str, *, first: str | None = None) -> dict[str, Any]:
     """Reads "option=value,option=value" as `parse_call` does; `name` has them.
+
+    Args:
+        text: what stands behind the colon.
+        name: what stands before it, for messages.
+        first: the option that a leading value without "=" sets.
 
     Raises:
         ConfigError: a part has no "=".
     """
-    options = {}
+    options: dict[str, Any] = {}
     for part in filter(None, re.split(r",(?![^(\[]*[)\]])", text)):
         key, equals, value = part.partition("=")
+        if not equals and first is not None and not options:
+            key, equals, value = first, "=", part
         if not equals or not key.strip():
             raise errors.ConfigError(
                 f"'{part}' in '{name}:{text}' is not an option. Write "

@@ -46,6 +46,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "Recipes by comma: float32, float16, dynamic_int8, int8.",
         flag_values=values,
     )
+    text(
+        "prune",
+        None,
+        "Remove channels: channels:0.5, or channels:criterion=taylor,ratio=0.4; "
+        "options are the fields of config.prune.",
+        flag_values=values,
+    )
     number(
         "epochs",
         None,
@@ -78,6 +85,10 @@ def apply_short_forms(
     for flag, field in _SHORT.items():
         if values[flag].value is not None:
             config_lib.override(config, field, str(values[flag].value))
+    if values.prune is not None:
+        method, _, options = values.prune.partition(":")
+        parsed = config_lib.parse_options(options, method, first="ratio")
+        config_lib.merge(config, {"prune": {"method": method, **parsed}})
     if values.model is not None:
         # Late: it looks at files and modules with NumPy at hand.
         from tfslim import loading

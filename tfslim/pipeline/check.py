@@ -17,6 +17,20 @@ Predict = Callable[[Any], list[np.ndarray]]
 EvalFn = Callable[[Predict], float]
 
 
+def measure(job: Job, eval_fn: EvalFn | None) -> float | None:
+    """Returns the task's metric of `job.model` on the test split, None without data."""
+    predict = _keras_predict(job.model)
+    if eval_fn is not None:
+        return float(eval_fn(predict))
+    if job.feed.test is None:
+        return None
+    outputs, targets = [], []
+    for x, y in job.feed.test():
+        outputs.append(predict(x)[0])
+        targets.append(job.task.target(x, y))
+    return float(job.task.metric(np.concatenate(outputs), np.concatenate(targets)))
+
+
 class Checker:
     """Holds the outputs of the Keras model and of the float file to compare with."""
 

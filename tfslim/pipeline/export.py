@@ -28,7 +28,7 @@ from tfslim import (
 )
 from tfslim import config as config_lib
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import check, result
+from tfslim.pipeline import check, result, slim
 from tfslim.pipeline import job as job_lib
 
 _RESULT = "result.json"
@@ -83,7 +83,8 @@ def export_model(
     job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
     for note in job.feed.facts["notes"]:
         on_step(note)
-    trained = _train(job, plan, train_fn, on_step)
+    trained = _train(job, plan.training, train_fn, on_step)
+    steps = _slim(job, plan, train_fn, eval_fn, on_step)
     stale = _start_writing(folder)
     on_step("saving model.keras")
     package, notes = _save_keras(
@@ -115,6 +116,7 @@ def export_model(
         config,
         saved_by=package,
         trained=trained,
+        steps=steps,
         metric=checker.keras_metric,
         variants=variants,
         notes=notes,
@@ -134,6 +136,7 @@ class _Plan:
     recipes: list[quantization.Recipe]
     benchmark: benchmark.Options
     training: training.FitOptions | None
+    pruning: slim.Pruning | None
 
 
 def _plan(config: ml_collections.ConfigDict) -> _Plan:
@@ -153,6 +156,7 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
         recipes=[quantization.get_recipe(name) for name in config.quantization.recipes],
         benchmark=benchmark.Options(**config.benchmark.to_dict()),
         training=_fit_options(config),
+        pruning=slim.plan_pruning(config),
     )
 
 
@@ -208,9 +212,30 @@ def _start_writing(folder: Path) -> set[str]:
     return stale
 
 
-def _train(
+def _slim(
     job: job_lib.Job,
     plan: _Plan,
+    train_fn: Callable[[Any], Any] | None,
+    eval_fn: check.EvalFn | None,
+    on_step: OnStep,
+) -> list[dict[str, Any]]:
+    """Makes `job.model` smaller, step by step; returns what each step did."""
+    steps = []
+
+    def train(model: Any, options: training.FitOptions) -> None:
+        job.model = model
+        _train(job, options, train_fn, on_step)
+
+    if plan.pruning is not None:
+        on_step(f"pruning channels by {plan.pruning.criterion}")
+        done = slim.prune(job, plan.pruning, train, lambda: check.measure(job, eval_fn))
+        steps.append(done)
+    return steps
+
+
+def _train(
+    job: job_lib.Job,
+    options: training.FitOptions | None,
     train_fn: Callable[[Any], Any] | None,
     on_step: OnStep,
 ) -> dict[str, Any] | None:
@@ -220,15 +245,15 @@ def _train(
         on_step("training by the caller's train_fn")
         job.model = train_fn(job.model) or job.model
         return {"by": "train_fn", "seconds": time.monotonic() - start}
-    if plan.training is None or job.feed.train is None:
+    if options is None or job.feed.train is None:
         return None
-    on_step(f"training {job.name} for {plan.training.epochs} epochs")
+    on_step(f"training {job.name} for {options.epochs} epochs")
     done = training.fit(
         job.model,
         job.feed.train,
         job.feed.validation,
         task=job.task,
-        options=plan.training,
+        options=options,
     )
     return {
         "by": "tfslim.fit",

@@ -17,6 +17,7 @@ def to_markdown(result: Result) -> str:
     parts = [
         f"# {model['name']}",
         _facts(result),
+        *(_step(step, result["task"]["metric"]) for step in result["slimming"]),
         "## Variants",
         table.markdown_table(table.header(result), table.rows(result)),
         _conditions(result),
@@ -82,6 +83,32 @@ def _conditions(result: Result) -> str:
         f"{options['rounds']} interleaved rounds after {options['warmup_runs']} "
         f"warm-up runs, XNNPACK; {versions}; load average at start "
         f"{machine['load_average']:.2f}."
+    )
+
+
+def _step(step: Mapping[str, Any], metric_name: str) -> str:
+    """Describes a slimming step: cost and metric before and after, layer by layer."""
+    (params, params_left), (macs, macs_left) = step["params"], step["macs"]
+    metric = ", ".join(
+        f"{stage.replace('_', '-')} {table.figure(value)}"
+        for stage, value in step["metric"].items()
+        if value is not None
+    )
+    layers = "\n".join(step["layers"])
+    return "\n".join(
+        [
+            f"## Step: {step['step']} ({step['criterion']})",
+            "",
+            f"- Params {params:,} → {params_left:,} "
+            f"({params / max(params_left, 1):.2f}x fewer), MACs {macs:,} → "
+            f"{macs_left:,} ({macs / max(macs_left, 1):.2f}x fewer).",
+            f"- {metric_name}: {metric}.",
+            f"- Proof: cut equals masked within {step['proof_error']:.1e}.",
+            *(f"- Left alone: {k}: {v}." for k, v in step["left_alone"].items()),
+            *(f"- {note}" for note in step["notes"]),
+            "",
+            f"```\n{layers}\n```",
+        ]
     )
 
 
