@@ -1,1 +1,5 @@
-"""Structured pruning: which channels go together, which matter, and the cut."""
+"""Removing channels from a graph: labels, rules, criteria, budgets, surgery."""
+
+from tfslim.pruning import rules
+
+__all__ = ["rules"]
