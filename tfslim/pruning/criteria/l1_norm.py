@@ -1,4 +1,4 @@
-"""Importance by the sum of absolute weights."""
+"""Sum of the absolute weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tfslim.pruning.criteria import base
 
 
 @base.CRITERIA.register("l1_norm")
-def l1_norm(kernel: ir.Array, *, channel_axis: int) -> ir.Array:
-    """Scores a channel by the sum of its kernel's absolute weights.
+def l1_norm(kernel: ir.Array, *, channel_axis: int) -> base.Scores:
+    """Scores a channel by the sum of its absolute weights.
 
     Source: Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017,
     https://arxiv.org/abs/1608.08710.
@@ -20,7 +20,6 @@ def l1_norm(kernel: ir.Array, *, channel_axis: int) -> ir.Array:
         channel_axis: axis of `kernel` that counts the channels to score.
 
     Returns:
-        float64 array [channels], in the unit of the weights.
+        float64 [channels], in the unit of the weights, growing with the kernel's size.
     """
-    others = tuple(a for a in range(kernel.ndim) if a != channel_axis % kernel.ndim)
-    return np.asarray(np.abs(kernel).sum(axis=others, dtype=np.float64))
+    return base.sum_per_channel(np.abs(kernel), channel_axis)
