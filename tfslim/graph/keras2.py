@@ -115,16 +115,23 @@ def _canonical(native: Any, ndim: int) -> dict[str, Any]:
     config = {}
     for key, value in keras_config.plain(native.get_config()).items():
         key = _OPTIONS.get((op, key), key)
-        if keras_config.is_function(value):
-            value = getattr(native, key)
-        elif key in ("activation", "recurrent_activation"):
-            value = _ACTIVATIONS.get(value, value) if isinstance(value, str) else value
+        if key in ("activation", "recurrent_activation"):
+            value = _activation(native, key, value)
         elif key == "axis" and op.endswith("Normalization"):
             value = keras_config.normalized_axis(value, ndim)
         elif key == "dtype":
             value = keras_config.dtype_name(value)
         config[key] = value
     return keras_config.without_fields(config)
+
+
+def _activation(native: Any, key: str, value: Any) -> Any:
+    """Returns an activation's name; a function of the user's stays a function."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _ACTIVATIONS.get(value, value)
+    return getattr(native, key)
 
 
 def read(model: tf_keras.Model) -> ir.Graph:

@@ -113,16 +113,23 @@ def _canonical(native: Any, ndim: int) -> dict[str, Any]:
     op = type(native).__name__
     config = {}
     for key, value in keras_config.plain(native.get_config()).items():
-        if keras_config.is_function(value):
-            value = getattr(native, key)
-        elif key in ("activation", "recurrent_activation") and isinstance(value, str):
-            value = _SYNONYMS.get(value, value)
+        if key in ("activation", "recurrent_activation"):
+            value = _activation(native, key, value)
         elif key == "axis" and op.endswith("Normalization"):
             value = keras_config.normalized_axis(value, ndim)
         elif key == "dtype":
             value = keras_config.dtype_name(value)
         config[key] = value
     return keras_config.without_fields(config)
+
+
+def _activation(native: Any, key: str, value: Any) -> Any:
+    """Returns an activation's name; a function of the user's stays a function."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _SYNONYMS.get(value, value)
+    return getattr(native, key)
 
 
 def read(model: keras.Model) -> ir.Graph:

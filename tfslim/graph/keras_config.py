@@ -84,11 +84,6 @@ def _without_module(value: dict[str, Any]) -> dict[str, Any]:
     return {"class_name": value["class_name"], "config": config}
 
 
-def is_function(value: Any) -> bool:
-    """Tells whether a plain config value is a serialized function of the user's."""
-    return isinstance(value, dict) and value.get("class_name") == "function"
-
-
 def dtype_name(value: Any) -> Any:
     """Returns a dtype policy as its name: `float32`, `mixed_bfloat16`."""
     if isinstance(value, dict):

@@ -232,21 +232,22 @@ class _Tracer:
             )
             for wiring in self._wirings
         )
-        makers: dict[int, list[str]] = {}
-        left_alone: dict[str, str] = {}
         frozen = self.labels.frozen()
-        for layer, made in self._made.items():
-            if "out" not in made or self._graph.layers[layer].op == "Constant":
-                continue
-            roots = np.unique(self.labels.roots(made["out"]))
-            if frozen[roots].all():
-                left_alone[layer] = self.labels.reason(roots[0]) or "stays"
-            for root in roots[~frozen[roots]]:
-                makers.setdefault(int(root), []).append(layer)
+        made = {
+            layer: np.unique(self.labels.roots(made["out"]))
+            for layer, made in self._made.items()
+            if "out" in made and self._graph.layers[layer].op != "Constant"
+        }
+        left_alone = {
+            layer: self.labels.reason(roots[0]) or "stays"
+            for layer, roots in made.items()
+            if frozen[roots].all()
+        }
+        prunable = {layer: roots[~frozen[roots]] for layer, roots in made.items()}
         return Channels(
             graph=self._graph,
             wirings=wirings,
-            groups=_groups(wirings, makers, len(self.labels)),
+            groups=_groups(wirings, prunable, len(self.labels)),
             left_alone=left_alone,
             num_labels=len(self.labels),
         )
@@ -259,30 +260,43 @@ def _map_sizes(function: Any, sizes: Any) -> Any:
 
 
 def _groups(
-    wirings: Sequence[base.Wiring], makers: Mapping[int, list[str]], num_labels: int
+    wirings: Sequence[base.Wiring], made: Mapping[str, LabelArray], num_labels: int
 ) -> tuple[Group, ...]:
     """Partitions labels into those that occur in the same tensors and weights."""
-    part = np.zeros(num_labels, np.int64)
-    prunable = np.fromiter(sorted(makers), np.int64, len(makers))
+    prunable = np.unique(np.concatenate([np.empty(0, np.int64), *made.values()]))
+    places = np.full(num_labels, -1)
+    places[prunable] = np.arange(len(prunable))
+    part = np.zeros(len(prunable), np.int64)
+    for labels in _distinct(wirings):
+        inside = places[labels]
+        inside = inside[inside >= 0]
+        # What was one part and is inside becomes a new part; the rest stays behind.
+        _, split = np.unique(part[inside], return_inverse=True)
+        part[inside] = split + part.max(initial=0) + 1
+    _, firsts = np.unique(part, return_index=True)
+    firsts = np.sort(firsts)
+    # All channels of a group have the same makers, so the first speaks for them.
+    makers: list[list[str]] = [[] for _ in firsts]
+    for layer, roots in made.items():
+        for place in np.flatnonzero(np.isin(prunable[firsts], roots)):
+            makers[place].append(layer)
+    groups = []
+    names: dict[str, int] = {}
+    for first, layers in zip(firsts, makers, strict=True):
+        names[layers[0]] = number = names.get(layers[0], -1) + 1
+        name = f"{layers[0]}:{number}" if number else layers[0]
+        groups.append(Group(name, prunable[part == part[first]], tuple(layers)))
+    return tuple(groups)
+
+
+def _distinct(wirings: Sequence[base.Wiring]) -> Iterator[LabelArray]:
+    """Yields every vector of labels once, of tensors and of weights."""
     seen = set()
     for wiring in wirings:
         axes = [axis for axes in wiring.weights.values() for axis in axes]
         for labels in (*wiring.outputs, *axes):
-            if labels is None or labels.size == 1 or labels.tobytes() in seen:
-                continue
-            seen.add(labels.tobytes())
-            inside = np.zeros(num_labels, bool)
-            inside[labels] = True
-            _, part[prunable] = np.unique(
-                2 * part[prunable] + inside[prunable], return_inverse=True
-            )
-    groups = []
-    names: dict[str, int] = {}
-    _, firsts = np.unique(part[prunable], return_index=True)
-    for first in sorted(prunable[firsts]):
-        labels = prunable[part[prunable] == part[first]]
-        layers = tuple(dict.fromkeys(m for label in labels for m in makers[label]))
-        number = names[layers[0]] = names.get(layers[0], -1) + 1
-        name = f"{layers[0]}:{number}" if number else layers[0]
-        groups.append(Group(name, labels, layers))
-    return tuple(groups)
+            if labels is not None and labels.size > 1:
+                key = labels.tobytes()
+                if key not in seen:
+                    seen.add(key)
+                    yield labels

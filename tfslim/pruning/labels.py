@@ -53,17 +53,20 @@ class Labels:
         pairs = np.unique(pairs[:, pairs[0] != pairs[1]], axis=1)
         fixed = (pairs == FIXED).any(axis=0)
         self.freeze(pairs[:, fixed].max(axis=0, initial=FIXED), reason)
-        for one, other in pairs[:, ~fixed].T:
-            self._join(int(one), int(other))
-
-    def _join(self, one: int, other: int) -> None:
-        ends = self.roots(np.array([one, other]))
-        low, high = int(ends.min()), int(ends.max())
-        if low == high:
+        low, high = np.sort(pairs[:, ~fixed], axis=0)
+        if len(np.unique(high)) == len(high) and not np.isin(high, low).any():
+            self._hang(high, low)  # The usual case: channels side by side.
             return
+        for one, other in zip(low, high, strict=True):
+            ends = np.sort(self.roots(np.array([one, other])))
+            self._hang(ends[1:], ends[:1])
+
+    def _hang(self, high: LabelArray, low: LabelArray) -> None:
+        """Puts roots below lower ones, with their reasons."""
         self._parents[high] = low
-        if high in self._reasons:
-            self._reasons.setdefault(low, self._reasons[high])
+        for one, other in zip(high, low, strict=True) if self._reasons else ():
+            if one != other and int(one) in self._reasons:
+                self._reasons.setdefault(int(other), self._reasons[int(one)])
 
     def freeze(self, labels: LabelArray, reason: str) -> None:
         """Forbids to cut labels; the first reason is the one that is told."""

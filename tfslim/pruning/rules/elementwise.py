@@ -29,8 +29,9 @@ _ELEMENTWISE = ir.ELEMENTWISE | {
 def activate(call: base.Call, labels: LabelArray) -> LabelArray:
     """Freezes labels whose layer ends in an activation that compares channels."""
     activation = call.layer.config.get("activation") or "linear"
-    if activation not in _ELEMENTWISE:
-        name = activation if isinstance(activation, str) else "a function of the user"
+    named = isinstance(activation, str)
+    if not named or activation not in _ELEMENTWISE:
+        name = activation if named else "a function of the user"
         call.freeze(labels, f"ends in {name}, which may compare channels")
     return labels
 
