@@ -124,8 +124,10 @@ def _ends(model: Any) -> tuple[list[Any], list[str]]:
             "as a functional or Sequential model with an Input, or call it once and "
             "wrap it in one."
         )
+    # A Sequential model of Keras 3 has one output and no name for it.
+    found = getattr(model, "output_names", None) or [model.layers[-1].name]
     names: list[str] = []
-    for name in model.output_names:
+    for name in found:
         number = sum(known.split(":")[0] == name for known in names)
         names.append(f"{name}:{number}" if number else name)
     return list(inputs), names

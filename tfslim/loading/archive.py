@@ -39,9 +39,9 @@ def load_archive(
             metadata = {}
             if "metadata.json" in names:
                 metadata = json.loads(archive.read("metadata.json"))
-    except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
-        if isinstance(error, errors.TfslimError):
-            raise
+    except errors.TfslimError:
+        raise
+    except Exception as error:  # Of zipfile, zlib or json.
         raise _damaged(path, error) from error
     keras = _keras_of(metadata.get("keras_version", "3"))
     objects = safety.check(
@@ -77,12 +77,15 @@ def load_hdf5(
         custom_objects=custom_objects,
         allow_unsafe=allow_unsafe,
     )
-    with _explained(path, keras), _named(path, ".h5") as named:
-        if keras.__name__ == "keras":
+    if keras.__name__ == "keras":
+        hint = "Keras 3 does not reopen every .h5 that it writes; save it as .keras."
+        with _explained(path, keras, hint), _named(path, ".h5") as named:
             return keras.models.load_model(
                 named, custom_objects=objects, compile=False, safe_mode=not allow_unsafe
             )
-        model = keras.models.model_from_json(json.dumps(config), objects)
+    with _explained(path, keras), _named(path, ".h5") as named:
+        with safety.keras2_scope(allow_unsafe):
+            model = keras.models.model_from_json(json.dumps(config), objects)
         model.load_weights(named)
         return model
 
@@ -98,7 +101,7 @@ def _read_hdf5(path: Path) -> tuple[Any, str]:
             version = file.attrs.get("keras_version")
             if version is None and "model_weights" in file:
                 version = file["model_weights"].attrs.get("keras_version")
-    except OSError as error:
+    except Exception as error:  # h5py's have no class in common.
         raise _damaged(path, error) from error
     if config is None:
         what = "holds weights only, no model" if is_weights else "holds no Keras model"
@@ -109,7 +112,7 @@ def _read_hdf5(path: Path) -> tuple[Any, str]:
         )
     try:
         return json.loads(config), _text(version or "1")
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise _damaged(path, error) from error
 
 
@@ -135,7 +138,7 @@ def _damaged(path: Path, error: Exception) -> errors.DataError:
 
 
 @contextlib.contextmanager
-def _explained(path: Path, keras: Any) -> Iterator[None]:
+def _explained(path: Path, keras: Any, hint: str = "") -> Iterator[None]:
     """Makes one line of what Keras raises: its errors have no class in common."""
     try:
         yield
@@ -144,7 +147,7 @@ def _explained(path: Path, keras: Any) -> Iterator[None]:
     except Exception as error:
         raise errors.DataError(
             f"{keras.__name__} {keras.__version__} cannot open '{path}': "
-            f"{first_line(error)}"
+            f"{first_line(error)}. {hint}".strip()
         ) from error
 
 

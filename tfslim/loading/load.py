@@ -86,7 +86,7 @@ def load_model(
         source_lib.as_application(name),
         source_lib.as_function(name),
     )
-    if path.exists():
+    if name and path.exists():
         if options:
             raise errors.ConfigError(
                 f"'{name}' is a saved model, which has no options; got "

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 _MAX_LENGTH = 200
+# Keras wraps an error once a level of nesting; the cause comes last.
+_CAUSES = ("Exception encountered: ", "Error encountered during deserialization: ")
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error, or what kind it is if it says nothing."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    """Returns the cause in an error's text, or what kind it is if it says nothing."""
+    text = str(error)
+    for mark in _CAUSES:
+        text = text.rpartition(mark)[2]
+    lines = text.strip().splitlines() or [type(error).__name__]
     line = lines[0].strip()
     if len(line) > _MAX_LENGTH:
         line = f"{line[:_MAX_LENGTH]}…"

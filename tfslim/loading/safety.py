@@ -81,7 +81,7 @@ _TF_MODULES = {
     "sparse",
     "strings",
 }
-_TF_REFUSED = ("load_", "py_function", "numpy_function")
+_TF_REFUSED = ("load_", "py_func", "numpy_function")
 _TF_CLASSES = {"RaggedTensor", "SparseTensor", "sparse.SparseTensor", "TensorShape"}
 
 
@@ -129,6 +129,15 @@ def check(
     return found
 
 
+def keras2_scope(allow_unsafe: bool) -> Any:
+    """Returns a context in which tf_keras opens Lambda layers or refuses them.
+
+    Its functions for `.h5` files and SavedModels have no option for that.
+    """
+    library = importlib.import_module("tf_keras.src.saving.serialization_lib")
+    return library.SafeModeScope(safe_mode=not allow_unsafe)
+
+
 def _objects(value: Any, *, in_layers: bool) -> Iterator[tuple[dict[str, Any], bool]]:
     """Yields the serialized objects in a config, and whether each is a layer."""
     if isinstance(value, Mapping):
@@ -155,7 +164,7 @@ def _function_of_lambda(entry: dict[str, Any]) -> dict[str, Any]:
     function = _config(entry).get("function")
     if entry["class_name"] != "Lambda" or function is None:
         return entry
-    if isinstance(function, Mapping):
+    if isinstance(function, Mapping) and function.get("class_name") == "function":
         return dict(function)
     if _config(entry).get("function_type") != "function":
         return entry
@@ -200,6 +209,9 @@ def _is_foreign(entry: dict[str, Any], keras: Any, *, is_layer: bool) -> bool:
     """Tells whether `entry` names a class or function that is not Keras's own."""
     kind, module = entry["class_name"], entry.get("module")
     is_function = kind == "function"
+    if module == "builtins" and is_function:
+        parts = [getattr(keras, part, None) for part in _KERAS_FUNCTIONS]
+        return not any(hasattr(part, _name(entry)) for part in parts)
     if kind in _RUNS_CODE or module == "builtins":
         return False
     if not module:

@@ -39,10 +39,15 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
             allow_unsafe=allow_unsafe,
         )
     try:
-        with quiet.captured_stderr():
+        with quiet.captured_stderr(), safety.keras2_scope(allow_unsafe):
             model = tf_keras.models.load_model(
                 str(path), custom_objects=dict(custom_objects), compile=False
             )
+            if not allow_unsafe:
+                # Without the optimizer and the graphs that were restored with it.
+                plain = type(model).from_config(model.get_config(), custom_objects)
+                plain.set_weights(model.get_weights())
+                model = plain
     except Exception as error:
         raise errors.DataError(
             f"SavedModel '{path}' cannot be opened: {first_line(error)}"

@@ -29,7 +29,7 @@ class Job:
 
 def resolve(model: Any, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Returns the config with what depends on the model filled in."""
-    resolved = ml_collections.ConfigDict(config)
+    resolved = config.copy_and_resolve_references()
     if config.training.epochs is None:
         is_opened = isinstance(model, str | Path | None) and not loading.is_zoo(
             str(model or config.model.name)
