@@ -43,8 +43,9 @@ def _classifier(package, scale, x, y):
 
 def _run(tmp_path, model, *arguments):
     out_dir = tmp_path / "out"
-    code = export.main(["export", f"--model={model}", f"--out_dir={out_dir}", *_FAST]
-                       + list(arguments))
+    code = export.main(
+        ["export", f"--model={model}", f"--out_dir={out_dir}", *_FAST, *arguments]
+    )
     if code:
         return code, None
     return code, json.loads((out_dir / "result.json").read_text())
@@ -182,13 +183,16 @@ def test_unsafe_needs_its_flag(tmp_path, capsys):
     tf_keras.Model(x, y).save(tmp_path / "m.h5")
     assert _run(tmp_path, tmp_path / "m.h5")[0] == 2
     assert "--allow_unsafe" in capsys.readouterr().err
-    assert _run(
-        tmp_path,
-        tmp_path / "m.h5",
-        "--allow_unsafe",
-        "--config.model.preprocessing=raw",
-        "--config.model.save_format=tf_keras",
-    )[0] == 0
+    assert (
+        _run(
+            tmp_path,
+            tmp_path / "m.h5",
+            "--allow_unsafe",
+            "--config.model.preprocessing=raw",
+            "--config.model.save_format=tf_keras",
+        )[0]
+        == 0
+    )
 
 
 def test_from_python(tmp_path, digits):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import h5py
 import keras
@@ -95,6 +96,26 @@ def test_h5_that_keras3_does_not_reopen(tmp_path):
     with pytest.raises(errors.DataError, match="save it as") as error:
         tfslim.load_model(tmp_path / "m.h5")
     _one_line(error)
+
+
+def test_archive_of_tf_keras_2_12(tmp_path):
+    """Its configs name modules that have moved since: keras.engine.functional."""
+    original = _saved(tf_keras, tmp_path / "new.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "new.keras") as new,
+        zipfile.ZipFile(tmp_path / "old.keras", "w") as old,
+    ):
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "config.json":
+                assert b"src.engine" in content
+                content = content.replace(b"tf_keras.src.", b"keras.")
+                content = content.replace(b"keras.src.", b"keras.")
+            old.writestr(name, content)
+    with pytest.raises(TypeError, match="cannot be imported"):
+        tf_keras.models.load_model(tmp_path / "old.keras")
+    found = tfslim.load_model(tmp_path / "old.keras")
+    np.testing.assert_array_equal(_outputs(found), _outputs(original))
 
 
 def _write_keras1(path, config, weights):

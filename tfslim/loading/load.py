@@ -82,10 +82,8 @@ def load_model(
     from tfslim.loading import builder, functional
 
     path = Path(source)
-    application, function = (
-        source_lib.as_application(name),
-        source_lib.as_function(name),
-    )
+    application = source_lib.as_application(name)
+    function = source_lib.as_function(name)
     if name and path.exists():
         if options:
             raise errors.ConfigError(

@@ -7,7 +7,9 @@ code and foreign classes are refused unless the user vouches for the file.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -126,6 +128,8 @@ def check(
             if not allow_unsafe:
                 raise _foreign(entry, source, is_model=index == 0)
             _import(entry, found)
+        elif keras.__name__ == "tf_keras":
+            _find_moved(entry, found)
     return found
 
 
@@ -210,8 +214,8 @@ def _is_foreign(entry: dict[str, Any], keras: Any, *, is_layer: bool) -> bool:
     kind, module = entry["class_name"], entry.get("module")
     is_function = kind == "function"
     if module == "builtins" and is_function:
-        parts = [getattr(keras, part, None) for part in _KERAS_FUNCTIONS]
-        return not any(hasattr(part, _name(entry)) for part in parts)
+        places = [getattr(keras, part, None) for part in _KERAS_FUNCTIONS]
+        return not any(hasattr(place, _name(entry)) for place in places)
     if kind in _RUNS_CODE or module == "builtins":
         return False
     if not module:
@@ -238,6 +242,16 @@ def _foreign(
         "If you trust the file and its module can be imported here, "
         "allow_unsafe=True (--allow_unsafe) does that."
     )
+
+
+def _find_moved(entry: dict[str, Any], found: dict[str, Any]) -> None:
+    """Adds a class of Keras 2.12 or older, which had no `src` in its modules."""
+    module, name = str(entry.get("module")), entry["class_name"]
+    if not re.fullmatch(r"keras(\.\w+){2,}", module) or module.startswith("keras.src."):
+        return
+    with contextlib.suppress(ImportError, AttributeError):
+        moved = importlib.import_module(f"tf_keras.src.{module.removeprefix('keras.')}")
+        found[entry.get("registered_name") or name] = getattr(moved, name)
 
 
 def _import(entry: dict[str, Any], found: dict[str, Any]) -> None:
