@@ -14,9 +14,8 @@ from tfslim.graph import keras as graph_keras
 from tfslim.methods import evidence
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning import constants, surgery
+from tfslim.pruning import constants, criteria, surgery
 from tfslim.pruning import scores as scores_lib
-from tfslim.pruning.criteria import base as criteria
 
 # Above this relative error a cut is not a cut but a fault.
 MAX_ERROR = 1e-4
@@ -151,16 +150,15 @@ def _scoring(
     scoring = criterion
     if not isinstance(scoring, scores_lib.Scoring):
         scoring = scores_lib.Scoring(criterion=criterion)
-    needs = criteria.needs(criteria.find(scoring.criterion))
-    if "gradient" not in needs or scoring.evidence is not None:
+    needs = criteria.needed_arrays(criteria.resolve(scoring.criterion))
+    if not needs & criteria.DATA_ARRAYS or scoring.evidence:
         return scoring
-    if not batches or loss is None:
+    if not batches:
         raise errors.ConfigError(
-            "This criterion looks at gradients: pass data (batches of inputs and "
-            "targets) and loss, e.g. loss='sparse_categorical_crossentropy'."
+            f"This criterion looks at {', '.join(sorted(needs))}: pass data, batches "
+            "of inputs and targets, and the loss if it looks at gradients."
         )
-    gradients = evidence.gradients(graph, kind, batches, loss)
-    found = scores_lib.Evidence(gradients=gradients)
+    found = evidence.gather(graph, kind, batches, needs, loss)
     return dataclasses.replace(scoring, evidence=found)
 
 

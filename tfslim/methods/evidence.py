@@ -1,10 +1,10 @@
-"""What criteria see of data: gradients of the loss for every weight."""
+"""What criteria see of data, batch by batch, gathered by running the model in Keras."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,22 @@ import tensorflow as tf
 from tfslim import errors
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
+from tfslim.pruning import scores
+
+# What a channel passes on its own, up to where its values are looked at.
+_FOLLOWED = ir.ELEMENTWISE | {
+    "Activation",
+    "BatchNormalization",
+    "Dropout",
+    "ELU",
+    "LeakyReLU",
+    "PReLU",
+    "ReLU",
+    "Softmax",
+}
+_BY_WEIGHT = {"gradient", "hessian"}
+# Random signs per batch: the estimate's variance falls with their number.
+_NUM_SIGNS = 4
 
 
 def inputs_of(batch: Any) -> Any:
@@ -20,50 +36,176 @@ def inputs_of(batch: Any) -> Any:
     return batch[0] if isinstance(batch, tuple) else batch
 
 
-def gradients(
-    graph: ir.Graph, kind: graph_keras.KerasName, batches: Sequence[Any], loss: Any
-) -> dict[str, dict[str, ir.Array]]:
-    """Returns the mean gradient of the loss for every trained weight.
+def gather(
+    graph: ir.Graph,
+    kind: graph_keras.KerasName,
+    batches: Sequence[Any],
+    needs: frozenset[str],
+    loss: Any,
+) -> Iterator[scores.Evidence]:
+    """Yields what each batch shows, with batch normalization in inference mode.
 
     Args:
         graph: the model's graph.
         kind: the Keras to run it in.
-        batches: `(inputs, targets)` pairs.
-        loss: a Keras loss, or its name.
-
-    Returns:
-        Layer -> weight -> float64 array of the weight's shape: the mean over batches,
-        with batch normalization in inference mode.
+        batches: `(inputs, targets)` pairs; inputs alone do for activations.
+        needs: names of arrays, see `criteria.ARRAYS`.
+        loss: a Keras loss, or its name; not needed for activations.
 
     Raises:
-        ConfigError: a batch has no targets.
+        ConfigError: targets or a loss are needed and missing.
     """
-    # Trained weights alone have gradients; what the user froze counts as well.
-    model = graph_keras.write(_unfrozen(graph), kind)
-    function = importlib.import_module(kind).losses.get(loss)
-    names, variables = [], []
-    for layer, named in graph_keras.variables(graph, model).items():
-        for weight, variable in named.items():
-            if weight not in graph.layers[layer].state:
-                names.append((layer, weight))
-                variables.append(_tensor(variable))
-    sums = [np.zeros(tuple(variable.shape)) for variable in variables]
+    needs_loss = needs & (_BY_WEIGHT | {"activation_gradients"})
+    if needs_loss and loss is None:
+        raise errors.ConfigError(
+            "This criterion looks at gradients: pass data (batches of inputs and "
+            "targets) and loss, e.g. loss='sparse_categorical_crossentropy'."
+        )
+    watched = _behind_activation(graph)
+    probe = dataclasses.replace(
+        _unfrozen(graph), outputs=[*graph.output_refs, *watched.values()]
+    )
+    model = graph_keras.write(probe, kind)
+    function = importlib.import_module(kind).losses.get(loss) if needs_loss else None
+    run = _Run(probe, model, function, len(graph.output_refs))
     for batch in batches:
-        if not isinstance(batch, tuple) or len(batch) < 2:
+        if needs_loss and (not isinstance(batch, tuple) or len(batch) < 2):
             raise errors.ConfigError(
                 "Gradients need targets: data must give (inputs, targets) pairs."
             )
+        weights = run.by_weight(batch, needs) if needs & _BY_WEIGHT else {}
+        layers = {}
+        if needs - _BY_WEIGHT:
+            layers = run.by_layer(batch, list(watched), needs)
+        yield scores.Evidence(weights=weights, layers=layers)
+
+
+class _Run:
+    """A model whose outputs are followed by the tensors to look at."""
+
+    def __init__(
+        self,
+        graph: ir.Graph,
+        model: Any,
+        loss: Callable[[Any, Any], Any] | None,
+        num_outputs: int,
+    ):
+        self._graph = graph
+        self._model = model
+        self._loss = loss
+        self._num_outputs = num_outputs
+        self._names, self._variables = [], []
+        for layer, named in graph_keras.variables(graph, model).items():
+            for weight, variable in named.items():
+                if weight not in graph.layers[layer].state:
+                    self._names.append((layer, weight))
+                    self._variables.append(_tensor(variable))
+
+    def _forward(self, batch: Any) -> tuple[Any, list[Any]]:
+        """Returns the sum over samples of the loss, and the tensors to look at."""
+        outputs = self._model(inputs_of(batch), training=False)
+        ours, seen = outputs[: self._num_outputs], outputs[self._num_outputs :]
+        if self._loss is None or not isinstance(batch, tuple):
+            return None, seen
+        targets = batch[1] if isinstance(batch[1], list | tuple) else [batch[1]]
+        total = 0.0
+        for target, output in zip(targets, ours, strict=True):
+            # A function gives a value per sample or position, a Loss object their mean.
+            value = self._loss(target, output)
+            total += tf.reduce_mean(value) * len(target)
+        return total, seen
+
+    def by_weight(
+        self, batch: Any, needs: frozenset[str]
+    ) -> dict[str, dict[str, dict[str, ir.Array]]]:
+        """Returns gradients of the mean loss, and the Hessian's diagonal if needed."""
+        samples = _num_samples(batch)
+        found = {"gradient": self._gradients(batch)}
+        if "hessian" in needs:
+            found["hessian"] = self._hessian(batch)
+        result: dict[str, dict[str, dict[str, ir.Array]]] = {}
+        for kind, arrays in found.items():
+            for (layer, weight), array in zip(self._names, arrays, strict=True):
+                place = result.setdefault(layer, {}).setdefault(weight, {})
+                place[kind] = np.asarray(array) / samples
+        return result
+
+    def _gradients(self, batch: Any) -> list[Any]:
         with tf.GradientTape() as tape:
-            value = tf.reduce_mean(function(batch[1], model(batch[0], training=False)))
-        found = tape.gradient(
-            value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        for total, gradient in zip(sums, found, strict=True):
-            total += np.asarray(gradient)
-    result: dict[str, dict[str, ir.Array]] = {}
-    for (layer, weight), total in zip(names, sums, strict=True):
-        result.setdefault(layer, {})[weight] = total / len(batches)
-    return result
+            total, _ = self._forward(batch)
+        return _gradient(tape, total, self._variables)
+
+    def _hessian(self, batch: Any) -> list[Any]:
+        """Hutchinson's estimate of the diagonal: the mean of v * (Hv) over signs v."""
+        random = np.random.default_rng(0)
+        sums = [np.zeros(tuple(variable.shape)) for variable in self._variables]
+        for _ in range(_NUM_SIGNS):
+            signs = [
+                random.choice([-1.0, 1.0], tuple(v.shape)).astype("float32")
+                for v in self._variables
+            ]
+            with tf.GradientTape() as outer:
+                gradients = self._gradients(batch)
+                product = tf.add_n(
+                    [
+                        tf.reduce_sum(gradient * sign)
+                        for gradient, sign in zip(gradients, signs, strict=True)
+                    ]
+                )
+            seconds = _gradient(outer, product, self._variables)
+            for total, sign, second in zip(sums, signs, seconds, strict=True):
+                total += sign * np.asarray(second) / _NUM_SIGNS
+        return sums
+
+    def by_layer(
+        self, batch: Any, layers: list[str], needs: frozenset[str]
+    ) -> dict[str, dict[str, ir.Array]]:
+        """Returns what each layer gave, and the gradient by it if needed."""
+        with tf.GradientTape() as tape:
+            total, seen = self._forward(batch)
+        result = {
+            layer: {"activations": np.asarray(tensor)}
+            for layer, tensor in zip(layers, seen, strict=True)
+        }
+        if "activation_gradients" in needs:
+            gradients = _gradient(tape, total, seen)
+            for layer, gradient in zip(layers, gradients, strict=True):
+                result[layer]["activation_gradients"] = np.asarray(gradient)
+        return result
+
+
+def _gradient(tape: tf.GradientTape, value: Any, sources: list[Any]) -> list[Any]:
+    return tape.gradient(
+        value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+
+
+def _num_samples(batch: Any) -> int:
+    inputs = inputs_of(batch)
+    while isinstance(inputs, Mapping | list | tuple):
+        inputs = next(iter(inputs.values() if isinstance(inputs, Mapping) else inputs))
+    return len(inputs)
+
+
+def _behind_activation(graph: ir.Graph) -> dict[str, ir.TensorRef]:
+    """Returns, for each layer that makes channels, where its values are looked at."""
+    readers: dict[ir.TensorRef, list[int]] = {}
+    for number, node in enumerate(graph.nodes):
+        for ref in node.inputs:
+            readers.setdefault(ref, []).append(number)
+    found: dict[str, ir.TensorRef] = {}
+    for number, node in enumerate(graph.nodes):
+        layer = graph.layer_of(node)
+        if not {"kernel", "pointwise_kernel"} & set(layer.weights):
+            continue
+        ref = ir.TensorRef(number)
+        while len(readers.get(ref, [])) == 1 and ref not in graph.output_refs:
+            reader = readers[ref][0]
+            if graph.layer_of(graph.nodes[reader]).op not in _FOLLOWED:
+                break
+            ref = ir.TensorRef(reader)
+        found.setdefault(layer.name, ref)
+    return found
 
 
 def _tensor(variable: Any) -> Any:

@@ -15,7 +15,7 @@ from tfslim.graph import keras as graph_keras
 from tfslim.methods import channels
 from tfslim.pipeline.job import Job
 from tfslim.pruning import budget as budget_lib
-from tfslim.pruning.criteria import base as criteria
+from tfslim.pruning import criteria
 
 # Batches that criteria with gradients, and the proof, look at.
 _NUM_BATCHES = 8
@@ -44,7 +44,7 @@ def plan_pruning(config: ml_collections.ConfigDict) -> Pruning | None:
         return None
     if section.method != "channels":
         raise registry.unknown_name("pruning method", section.method, ["channels"])
-    criteria.find(section.criterion)
+    criteria.CRITERIA.get(section.criterion)
     has_limit = section.max_params or section.max_macs
     return Pruning(
         budget=budget_lib.Budget(

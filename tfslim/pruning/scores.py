@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import errors
 from tfslim.graph import ir
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning.criteria import base
+from tfslim.pruning import criteria
 
 # The kernels whose channel axis makes new channels.
 _MAKERS = ("kernel", "pointwise_kernel")
@@ -19,17 +19,21 @@ _MAKERS = ("kernel", "pointwise_kernel")
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What criteria that look at data need.
+    """What one batch of data showed, for criteria that look at data.
 
     Attributes:
-        gradients: layer -> weight -> gradient of the loss, of the weight's shape.
-        activations: layer -> what it gave, float [samples, channels].
+        weights: layer -> weight -> array name ("gradient", "hessian") -> array of the
+            weight's shape.
+        layers: layer -> array name ("activations", "activation_gradients") -> float
+            [batch, ..., channels], behind the layer's activation function.
     """
 
-    gradients: Mapping[str, Mapping[str, ir.Array]] = dataclasses.field(
+    weights: Mapping[str, Mapping[str, Mapping[str, ir.Array]]] = dataclasses.field(
         default_factory=dict
     )
-    activations: Mapping[str, ir.Array] = dataclasses.field(default_factory=dict)
+    layers: Mapping[str, Mapping[str, ir.Array]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,16 +41,17 @@ class Scoring:
     """How channels are scored.
 
     Attributes:
-        criterion: a registered name or a function (see `criteria.base`).
-        evidence: gradients or activations, for criteria that need them.
-        reduction: how the scores of the layers of a group become one: `mean`, `sum`,
-            `max`, or `first` (the first layer speaks for all).
-        normalization: how the scores of a group are made comparable with another's:
-            `mean` or `max` (divided by it), `lamp`, or `none`.
+        criterion: a name of `criteria.CRITERIA`, or a function of that form.
+        evidence: one `Evidence` a batch, for criteria that look at data; every batch
+            is scored on its own and the scores are averaged.
+        reduction: a name of `criteria.REDUCTIONS`: how the scores of the layers of a
+            group become one.
+        normalization: a name of `criteria.NORMALIZATIONS`: how the scores of a group
+            are made comparable with another's.
     """
 
-    criterion: str | base.Criterion = "l1_norm"
-    evidence: Evidence | None = None
+    criterion: str | criteria.Criterion = "l1_norm"
+    evidence: Iterable[Evidence] = ()
     reduction: str = "mean"
     normalization: str = "mean"
 
@@ -64,35 +69,6 @@ class Scores:
     unscored: Mapping[str, str]
 
 
-_REDUCTIONS: dict[str, Callable[[ir.Array], ir.Array]] = {
-    "first": lambda scores: scores[0],
-    "max": lambda scores: scores.max(axis=0),
-    "mean": lambda scores: scores.mean(axis=0),
-    "sum": lambda scores: scores.sum(axis=0),
-}
-
-
-def _lamp(scores: ir.Array) -> ir.Array:
-    """Each squared score over the sum of those that are not smaller.
-
-    Source: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning",
-    ICLR 2021, https://arxiv.org/abs/2010.07611, on channels in place of weights.
-    """
-    order = np.argsort(-scores, kind="stable")
-    squared = scores[order] ** 2
-    result = np.empty_like(scores)
-    result[order] = squared / np.maximum(np.cumsum(squared), 1e-30)
-    return result
-
-
-_NORMALIZATIONS: dict[str, Callable[[ir.Array], ir.Array]] = {
-    "lamp": _lamp,
-    "max": lambda scores: scores / max(scores.max(), 1e-30),
-    "mean": lambda scores: scores / max(scores.mean(), 1e-30),
-    "none": lambda scores: scores,
-}
-
-
 def score_channels(channels: channels_lib.Channels, scoring: Scoring) -> Scores:
     """Scores the channels of every group.
 
@@ -103,80 +79,69 @@ def score_channels(channels: channels_lib.Channels, scoring: Scoring) -> Scores:
     Raises:
         ConfigError: an unknown name, or a criterion without its evidence.
     """
-    function: Any = base.find(scoring.criterion)
-    reduce = _choice("reduction", scoring.reduction, _REDUCTIONS)
-    normalize = _choice("normalization", scoring.normalization, _NORMALIZATIONS)
-    scorer = _Scorer(function, channels.graph, scoring.evidence or Evidence())
-    groups, unscored = {}, {}
-    for group in channels.groups:
-        rows = [
-            np.bincount(
-                member.channels[member.channels >= 0],
-                weights=scores[member.channels >= 0],
-                minlength=len(group),
-            )
-            for member in channels.members(group)
-            for scores in scorer.rows(member)
-        ]
-        if rows:
-            groups[group.name] = normalize(reduce(np.stack(rows)))
-        else:
-            unscored[group.name] = f"has no {' and '.join(scorer.needs)} to score"
-    return Scores(groups, unscored)
+    function = criteria.resolve(scoring.criterion)
+    reduce = criteria.REDUCTIONS.get(scoring.reduction)
+    normalize = criteria.NORMALIZATIONS.get(scoring.normalization)
+    needs = criteria.needed_arrays(function)
+    evidence: Iterable[Evidence] = scoring.evidence
+    if not needs & criteria.DATA_ARRAYS:
+        evidence = (Evidence(),)
+    sums: dict[str, ir.Array] = {}
+    batches = 0
+    for batch in evidence:
+        batches += 1
+        for group in channels.groups:
+            rows = list(_rows(channels, group, function, batch))
+            if rows:
+                sums[group.name] = sums.get(group.name, 0.0) + reduce(np.stack(rows))
+    if not batches:
+        raise errors.ConfigError(
+            f"The criterion needs {', '.join(sorted(needs))}: pass data to gather it "
+            "from."
+        )
+    unscored = {
+        group.name: f"has no {' and '.join(sorted(needs))} to score"
+        for group in channels.groups
+        if group.name not in sums
+    }
+    return Scores(
+        {name: normalize(total / batches) for name, total in sums.items()}, unscored
+    )
 
 
-def _choice(
-    kind: str, name: str, known: Mapping[str, Callable[[ir.Array], ir.Array]]
-) -> Callable[[ir.Array], ir.Array]:
-    if name not in known:
-        raise registry.unknown_name(kind, name, known)
-    return known[name]
+def _rows(
+    channels: channels_lib.Channels,
+    group: channels_lib.Group,
+    criterion: criteria.Criterion,
+    evidence: Evidence,
+) -> Any:
+    """Yields the scores [channels] of the group by each member that has what it takes.
+
+    A member that sees a channel at several positions (Dense after Flatten) adds them
+    up.
+    """
+    needs = criteria.needed_arrays(criterion)
+    for member in channels.members(group):
+        arrays = _arrays(channels.graph, member, evidence)
+        if not needs <= set(arrays):
+            continue
+        by_layer = needs <= {"activations", "activation_gradients"}
+        axis = -1 if by_layer else member.axis
+        scores = criteria.score(criterion, arrays, channel_axis=axis)
+        inside = member.channels >= 0
+        yield np.bincount(
+            member.channels[inside], weights=scores[inside], minlength=len(group)
+        )
 
 
-class _Scorer:
-    """Calls a criterion with what it needs of a layer."""
-
-    def __init__(
-        self, function: Callable[..., ir.Array], graph: ir.Graph, evidence: Evidence
-    ):
-        self.needs = base.needs(function)
-        self._function = function
-        self._graph = graph
-        self._evidence = evidence
-        for noun in ("gradient", "activations"):
-            name = "gradients" if noun == "gradient" else noun
-            if noun in self.needs and not getattr(evidence, name):
-                raise errors.ConfigError(
-                    f"The criterion needs {name}: pass evidence with {name} gathered "
-                    "on data."
-                )
-
-    def rows(self, member: channels_lib.Member) -> list[ir.Array]:
-        """Returns the scores of a member's positions, or nothing it can score."""
-        weight = self._graph.layers[member.layer].weights[member.weight]
-        if self.needs[0] == "gamma":
-            found = [weight] if member.weight == "gamma" and weight.ndim == 1 else []
-            return [self._checked(member, self._function(gamma)) for gamma in found]
-        if member.weight not in _MAKERS:
-            return []
-        if self.needs[0] == "activations":
-            seen = self._evidence.activations.get(member.layer)
-            return [] if seen is None else [self._checked(member, self._function(seen))]
-        arrays = [weight]
-        if "gradient" in self.needs:
-            gradients = self._evidence.gradients.get(member.layer, {})
-            if member.weight not in gradients:
-                return []
-            arrays.append(gradients[member.weight])
-        scores = self._function(*arrays, channel_axis=member.axis)
-        return [self._checked(member, scores)]
-
-    def _checked(self, member: channels_lib.Member, scores: ir.Array) -> ir.Array:
-        scores = np.asarray(scores, np.float64)
-        if scores.shape != member.channels.shape or not np.isfinite(scores).all():
-            raise errors.ConfigError(
-                f"The criterion gave {scores.shape} for layer '{member.layer}', which "
-                f"has {len(member.channels)} channels; it must give one finite number "
-                "for each."
-            )
-        return scores
+def _arrays(
+    graph: ir.Graph, member: channels_lib.Member, evidence: Evidence
+) -> dict[str, ir.Array]:
+    """Returns what is known of a member, by the names that criteria use."""
+    weight = graph.layers[member.layer].weights[member.weight]
+    if member.weight == "gamma" and weight.ndim == 1:
+        return {"gamma": weight}
+    if member.weight not in _MAKERS:
+        return {}
+    seen = evidence.weights.get(member.layer, {}).get(member.weight, {})
+    return {"kernel": weight, **seen, **evidence.layers.get(member.layer, {})}
