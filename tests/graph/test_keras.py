@@ -134,8 +134,74 @@ def test_custom_layer_is_kept_by_its_config(k):
     inputs = np.ones((1, 3), "float32")
     np.testing.assert_array_equal(model(inputs), written(inputs))
     other = "keras" if k is tf_keras else "tf_keras"
-    with pytest.raises(errors.GraphError, match="Scale"):
+    with pytest.raises(errors.GraphError, match="cannot be built"):
         graph_keras.write(graph, other)
+
+
+def _sequence(k, *layers, shape=(6, 8)):
+    x = y = k.Input(shape)
+    for layer in layers:
+        y = layer(y)
+    return k.Model(x, y)
+
+
+def _attention(k):
+    x = k.Input((6, 8))
+    y = k.layers.MultiHeadAttention(2, 4)(x, value=x)
+    return k.Model(x, k.layers.LayerNormalization()(x + y))
+
+
+OTHERS = {
+    "attention": _attention,
+    "bidirectional": lambda k: _sequence(
+        k, k.layers.Bidirectional(k.layers.LSTM(5)), k.layers.Dense(2)
+    ),
+    "conv1d": lambda k: _sequence(
+        k,
+        k.layers.ZeroPadding1D(1),
+        k.layers.Conv1D(5, 3, padding="causal"),
+        k.layers.MaxPooling1D(2),
+    ),
+    "initializers": lambda k: _sequence(
+        k,
+        k.layers.Dense(
+            3,
+            kernel_regularizer=k.regularizers.L1L2(1e-4, 1e-3),
+            kernel_constraint=k.constraints.MaxNorm(2.0),
+            kernel_initializer=k.initializers.HeNormal(seed=3),
+        ),
+    ),
+    "lambda": lambda k: _sequence(k, k.layers.Lambda(lambda t: t * 2.0)),
+    "normalization": lambda k: _sequence(
+        k, k.layers.Normalization(mean=[1.0] * 8, variance=[2.0] * 8)
+    ),
+    "recurrent": lambda k: _sequence(
+        k, k.layers.LSTM(5, return_sequences=True), k.layers.GRU(4)
+    ),
+    "time_distributed": lambda k: _sequence(
+        k, k.layers.TimeDistributed(k.layers.Dense(5))
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", OTHERS)
+def test_layers_that_no_rule_knows_are_carried(name, k):
+    model = models.randomize(OTHERS[name](k))
+    graph = graph_keras.read(model)
+    assert graph == graph_keras.read(model)
+    inputs = models.random_inputs(model)
+    wanted = models.outputs(model, inputs)[0]
+    for target in ("tf_keras", "keras"):
+        if target != k.__name__ and name in ("bidirectional", "time_distributed"):
+            with pytest.raises(errors.GraphError, match="made of layers"):
+                graph_keras.write(graph, target)
+            continue
+        got = models.outputs(graph_keras.write(graph, target), inputs)[0]
+        same = target == k.__name__
+        assert (
+            np.abs(wanted - got).max() <= (0 if same else 1e-6) * np.abs(wanted).max()
+        )
 
 
 @BOTH

@@ -112,6 +112,8 @@ class _Keras2(keras_reader.Dialect):
 def _canonical(native: Any, ndim: int) -> dict[str, Any]:
     """Returns the config of a layer of tf_keras in the words of Keras 3."""
     op = type(native).__name__
+    if op == "Lambda":
+        return keras_config.of_lambda(native)
     config = {}
     for key, value in keras_config.plain(native.get_config()).items():
         key = _OPTIONS.get((op, key), key)

@@ -111,6 +111,8 @@ def _is_trained(weight: Any, layer: Any) -> bool:
 def _canonical(native: Any, ndim: int) -> dict[str, Any]:
     """Returns the config of a layer in the words of the graph."""
     op = type(native).__name__
+    if op == "Lambda":
+        return keras_config.of_lambda(native)
     config = {}
     for key, value in keras_config.plain(native.get_config()).items():
         if key in ("activation", "recurrent_activation"):

@@ -15,28 +15,29 @@ import numpy as np
 
 from tfslim import errors
 
-# Values that mean "as if the option did not exist", by option; None always does.
+# Options that only one Keras has, with the value at which they do nothing.
 _NEUTRAL: dict[str, Any] = {
     "antialias": False,
     "autocast": True,
-    "build_config": None,
     "crop_to_aspect_ratio": False,
+    "data_format": "channels_last",
     "dilation_rate": [1, 1],
-    "groups": 1,
-    "optional": False,
-    "pad_to_aspect_ratio": False,
     "fill_mode": "constant",
     "fill_value": 0.0,
-    "ragged": False,
+    "groups": 1,
+    "pad_to_aspect_ratio": False,
     "renorm": False,
-    "renorm_clipping": None,
     "renorm_momentum": 0.99,
     "rms_scaling": False,
-    "sparse": False,
+    "softmax_robust_masking": False,
     "synchronized": False,
+    "time_major": False,
     "use_gate": False,
-    "virtual_batch_size": None,
+    "value_range": [0, 255],
+    "zero_output_for_mask": False,
 }
+# Options of one Keras that say how it computes, not what.
+_INTERNAL = {"implementation", "rng_type"}
 # tf_keras repeats options of Conv2D in its subclasses, where they have no effect.
 _KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
 _IDLE = {
@@ -113,7 +114,9 @@ def accepted(
     for key, value in config.items():
         if key in known:
             result[key] = value
-        elif not (value is None or key in idle or _NEUTRAL.get(key, ...) == value):
+        elif not (
+            value is None or key in (*idle, *_INTERNAL) or _NEUTRAL.get(key) == value
+        ):
             raise errors.GraphError(
                 f"Layer '{name}' ({op}) has {key}={value!r}, which {keras} does not "
                 "know. Write the model in the Keras it came from, or build the layer "
@@ -154,6 +157,17 @@ _HOLDERS = ("layer", "backward_layer", "cell", "cells")
 def without_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the config without what stands elsewhere in the graph."""
     return {key: value for key, value in config.items() if key not in _FIELDS}
+
+
+def of_lambda(layer: Any) -> dict[str, Any]:
+    """Returns the config of a Lambda layer: its function itself, not its code."""
+    return {
+        "dtype": dtype_name(plain(layer.get_config()["dtype"])),
+        "function": layer.function,
+        "output_shape": layer._output_shape,
+        "mask": getattr(layer, "mask", None),
+        "arguments": dict(layer.arguments or {}),
+    }
 
 
 def is_wrapper(layer: Any) -> bool:

@@ -125,26 +125,27 @@ def _native(builder: Builder, layer: ir.Layer, *, plain: bool) -> Any:
     layer_class = builder.layer_class(layer)
     if layer_class is None:
         raise errors.GraphError(
-            f"Layer '{layer.name}' is a {layer.op}, which {builder.name} does not "
-            "have. Write the model in the Keras it came from, or give the class to "
-            f"{builder.name} with register_keras_serializable()."
+            f"Layer '{layer.name}' ({layer.op}) cannot be built in {builder.name}: it "
+            "is no layer of it, or is made of layers of the other Keras. Write the "
+            "model in the Keras it came from."
         )
-    config: dict[str, Any] = dict(layer.config)
-    if layer.keras_class is None:
-        config = keras_config.accepted(
-            layer.name,
-            layer.op,
-            {builder.options.get((layer.op, k), k): v for k, v in config.items()},
-            layer_class,
-            builder.name,
-        )
-        for key in ("activation", "recurrent_activation"):
-            if isinstance(config.get(key), str):
-                config[key] = builder.activations.get(config[key], config[key])
-        if plain:
-            config["activation"] = "linear"
-    config |= {"name": builder.free_name(layer.name), "trainable": layer.trainable}
-    return layer_class.from_config(config)  # type: ignore[attr-defined]
+    fields = {"name": builder.free_name(layer.name), "trainable": layer.trainable}
+    if layer.keras_class is not None:
+        build: Any = layer_class
+        return build.from_config({**layer.config, **fields})
+    config = keras_config.accepted(
+        layer.name,
+        layer.op,
+        {builder.options.get((layer.op, k), k): v for k, v in layer.config.items()},
+        layer_class,
+        builder.name,
+    )
+    for key in ("activation", "recurrent_activation"):
+        if isinstance(config.get(key), str):
+            config[key] = builder.activations.get(config[key], config[key])
+    if plain:
+        config["activation"] = "linear"
+    return layer_class(**config, **fields)
 
 
 def _assign(builder: Builder, layer: ir.Layer, native: Any) -> None:
