@@ -1,0 +1,89 @@
+"""What a factorization did, layer by layer, and what it left alone and why."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from tfslim.graph import count
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFactorization:
+    """One layer that became a chain.
+
+    Attributes:
+        name: the layer's name, which the last of the chain keeps.
+        method: how it was factorized.
+        chain: the names of the layers that stand for it.
+        ranks: the chosen ranks, input side first.
+        full_ranks: the largest they could have been.
+        params_before: weights of the layer, bias included.
+        params_after: weights of the chain.
+        macs_before: multiply-accumulates of all calls, batch size 1.
+        macs_after: those of the chain.
+        error: norm of the kernel's change over the norm of the kernel.
+    """
+
+    name: str
+    method: str
+    chain: tuple[str, ...]
+    ranks: tuple[int, ...]
+    full_ranks: tuple[int, ...]
+    params_before: int
+    params_after: int
+    macs_before: int
+    macs_after: int
+    error: float
+
+
+@dataclasses.dataclass(frozen=True)
+class FactorizationReport:
+    """The factorized layers, the others with reasons, and the sums.
+
+    Attributes:
+        layers: what became a chain, in the graph's order.
+        left_alone: layers with a kernel that stay, each with its reason in one line.
+        before: counts of the graph that came in.
+        after: counts of the graph that came out.
+        energy: the share kept in every layer: as asked for, or as found for a target;
+            None if the ranks were chosen otherwise.
+    """
+
+    layers: tuple[LayerFactorization, ...]
+    left_alone: Mapping[str, str]
+    before: count.Counts
+    after: count.Counts
+    energy: float | None = None
+
+    def lines(self) -> Iterator[str]:
+        """Yields the report as a table of fixed columns."""
+        width = max([len("layer"), *(len(row.name) for row in self.layers)])
+        yield (
+            f"{'layer':{width}}  {'method':>6}  {'ranks':>20}  {'params':>24}  "
+            f"{'MACs':>28}  {'error':>6}"
+        )
+        for row in self.layers:
+            ranks = f"{_times(row.ranks)} of {_times(row.full_ranks)}"
+            yield (
+                f"{row.name:{width}}  {row.method:>6}  {ranks:>20}  "
+                f"{_arrow(row.params_before, row.params_after):>24}  "
+                f"{_arrow(row.macs_before, row.macs_after):>28}  {row.error:6.3f}"
+            )
+        for noun in ("params", "macs", "weight_bytes"):
+            old, new = getattr(self.before, noun), getattr(self.after, noun)
+            share = f" ({new / old - 1:+.1%})" if old else ""
+            yield f"{noun}: {_arrow(old, new)}{share}"
+        for name, reason in self.left_alone.items():
+            yield f"left alone: {name}: {reason}"
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def _times(ranks: tuple[int, ...]) -> str:
+    return "x".join(map(str, ranks))
+
+
+def _arrow(before: int, after: int) -> str:
+    return f"{before:,} -> {after:,}"
