@@ -45,7 +45,7 @@ class Spectrum:
         # Summed from the small end: what is lost is exact where it is tiny.
         lost = np.cumsum(self.energies[::-1])[::-1]
         lost = np.append(lost, 0.0)[1:]
-        allowed = max(1.0 - energy, _ROUNDING) * total
+        allowed = (1.0 - energy + _ROUNDING) * total
         return int(np.argmax(lost <= allowed)) + 1
 
     def leading(self, rank: int) -> Matrix:
