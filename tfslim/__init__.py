@@ -17,6 +17,7 @@ _PUBLIC: dict[str, str] = {
     "build_model": "tfslim.models.build:build_model",
     "convert_model": "tfslim.convert:convert_model",
     "export_model": "tfslim.pipeline:export_model",
+    "factorize_model": "tfslim.methods.factorize:factorize_model",
     "fit": "tfslim.training:fit",
     "load_data": "tfslim.data:load",
     "load_model": "tfslim.loading:load_model",

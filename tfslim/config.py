@@ -75,6 +75,18 @@ def default_config() -> ml_collections.ConfigDict:
             "learning_rate": 0.0,
         }
     )
+    config.factorize = ml_collections.ConfigDict(
+        {
+            "method": "",  # "tucker", "svd" or "tucker+svd", or nothing is factorized.
+            "energy": 0.0,  # Share of the kernel's squared norm to keep, or
+            "target": 0.0,  # what may be left of the MACs, as a share, or
+            "ranks": "",  # "vbmf".
+            "divisor": 8,
+            "ignore": (),
+            "epochs": 5,
+            "learning_rate": 0.0,
+        }
+    )
     config.convert = ml_collections.ConfigDict({"allow_flex": False})
     config.quantization = ml_collections.ConfigDict(
         {

@@ -53,6 +53,13 @@ def define_flags(values: flags.FlagValues) -> None:
         "options are the fields of config.prune.",
         flag_values=values,
     )
+    text(
+        "factorize",
+        None,
+        "Replace kernels by low-rank ones: tucker:energy=0.9, tucker+svd:target=0.5; "
+        "options are the fields of config.factorize.",
+        flag_values=values,
+    )
     number(
         "epochs",
         None,
@@ -85,10 +92,12 @@ def apply_short_forms(
     for flag, field in _SHORT.items():
         if values[flag].value is not None:
             config_lib.override(config, field, str(values[flag].value))
-    if values.prune is not None:
-        method, _, options = values.prune.partition(":")
-        parsed = config_lib.parse_options(options, method, first="ratio")
-        config_lib.merge(config, {"prune": {"method": method, **parsed}})
+    for section, first in (("prune", "ratio"), ("factorize", "energy")):
+        text = values[section].value
+        if text is not None:
+            method, _, options = text.partition(":")
+            parsed = config_lib.parse_options(options, method, first=first)
+            config_lib.merge(config, {section: {"method": method, **parsed}})
     if values.model is not None:
         # Late: it looks at files and modules with NumPy at hand.
         from tfslim import loading

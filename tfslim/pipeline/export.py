@@ -136,7 +136,7 @@ class _Plan:
     recipes: list[quantization.Recipe]
     benchmark: benchmark.Options
     training: training.FitOptions | None
-    pruning: slim.Pruning | None
+    steps: list[slim.Step]
 
 
 def _plan(config: ml_collections.ConfigDict) -> _Plan:
@@ -156,7 +156,7 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
         recipes=[quantization.get_recipe(name) for name in config.quantization.recipes],
         benchmark=benchmark.Options(**config.benchmark.to_dict()),
         training=_fit_options(config),
-        pruning=slim.plan_pruning(config),
+        steps=slim.plan(config),
     )
 
 
@@ -220,17 +220,17 @@ def _slim(
     on_step: OnStep,
 ) -> list[dict[str, Any]]:
     """Makes `job.model` smaller, step by step; returns what each step did."""
-    steps = []
-
-    def train(model: Any, options: training.FitOptions) -> None:
-        job.model = model
-        _train(job, options, train_fn, on_step)
-
-    if plan.pruning is not None:
-        on_step(f"pruning channels by {plan.pruning.criterion}")
-        done = slim.prune(job, plan.pruning, train, lambda: check.measure(job, eval_fn))
-        steps.append(done)
-    return steps
+    done = []
+    for step in plan.steps:
+        on_step(step.title)
+        row = slim.run(
+            step,
+            job,
+            lambda options: _train(job, options, train_fn, on_step),
+            lambda: check.measure(job, eval_fn),
+        )
+        done.append(row)
+    return done
 
 
 def _train(
@@ -248,6 +248,9 @@ def _train(
     if options is None or job.feed.train is None:
         return None
     on_step(f"training {job.name} for {options.epochs} epochs")
+    if graph_keras.keras_of(job.model) == "keras":
+        # `fit` is tf_keras's; model.keras crosses the bridge back.
+        job.model = graph_keras.to_tf_keras(job.model)
     done = training.fit(
         job.model,
         job.feed.train,

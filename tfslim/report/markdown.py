@@ -97,19 +97,25 @@ def _step(step: Mapping[str, Any], metric_name: str) -> str:
     layers = "\n".join(step["layers"])
     return "\n".join(
         [
-            f"## Step: {step['step']} ({step['criterion']})",
+            f"## Step: {step['step']}",
             "",
             f"- Params {params:,} → {params_left:,} "
             f"({params / max(params_left, 1):.2f}x fewer), MACs {macs:,} → "
             f"{macs_left:,} ({macs / max(macs_left, 1):.2f}x fewer).",
             f"- {metric_name}: {metric}.",
-            f"- Proof: cut equals masked within {step['proof_error']:.1e}.",
+            *_proof(step["proof_error"]),
             *(f"- Left alone: {k}: {v}." for k, v in step["left_alone"].items()),
             *(f"- {note}" for note in step["notes"]),
             "",
             f"```\n{layers}\n```",
         ]
     )
+
+
+def _proof(error: float | None) -> list[str]:
+    if error is None:
+        return []
+    return [f"- Proof: cut equals masked within {error:.1e}."]
 
 
 def _parity(result: Result) -> str:

@@ -1,0 +1,130 @@
+"""Slimming steps inside the main job."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+import tfslim
+from tfslim import config as config_lib
+from tfslim import export
+
+
+def _export(out_dir, *arguments):
+    return export.main(
+        [
+            "export",
+            f"--out_dir={out_dir}",
+            "--data=digits",
+            "--quantize=float32,int8",
+            "--config.benchmark.num_runs=2",
+            *arguments,
+        ]
+    )
+
+
+def test_prune_by_the_short_form(tmp_path):
+    code = _export(
+        tmp_path,
+        "--model=mlp:hidden=(64,)",
+        "--epochs=2",
+        "--prune=channels:0.5",
+        "--config.prune.epochs=1",
+    )
+    assert code == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    [step] = result["slimming"]
+    # 64 pixels to 64, then 32 hidden units, to 10 classes.
+    assert step["params"] == [64 * 65 + 65 * 10, 64 * 32 + 32 + 33 * 10]
+    assert step["macs"] == [64 * 64 + 640, 64 * 32 + 320]
+    assert result["model"]["params"] == step["params"][1]
+    assert step["proof_error"] < 1e-4
+    assert {"before", "cut", "fine_tuned"} <= set(step["metric"])
+    assert "64 -> 32" in (tmp_path / "report.md").read_text()
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert model.count_params() == step["params"][1]
+
+
+def test_prune_and_factorize_with_options(tmp_path):
+    code = _export(
+        tmp_path,
+        "--model=mlp:hidden=(64,)",
+        "--epochs=2",
+        "--prune=channels:criterion=taylor,ratio=0.25",
+        "--factorize=svd:energy=0.7",
+        "--config.prune.epochs=0",
+        "--config.factorize.epochs=1",
+        "--config.factorize.divisor=1",
+    )
+    assert code == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    prune, factorize = result["slimming"]
+    assert "fine_tuned" not in prune["metric"]
+    assert prune["params"][1] == 64 * 48 + 48 + 49 * 10
+    assert factorize["params"][0] == prune["params"][1]
+    assert factorize["macs"][1] < factorize["macs"][0]
+
+
+def test_limit_in_macs(tmp_path):
+    code = _export(
+        tmp_path,
+        "--model=mlp:hidden=(64,)",
+        "--epochs=1",
+        "--prune=channels:max_macs=2000,divisor=1,epochs=0",
+    )
+    assert code == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    # A hidden unit costs 74; 27 of them are the most that fit.
+    assert result["model"]["macs"] == 27 * 74
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--prune=chanels:0.5", "Did you mean 'channels'?"),
+        ("--prune=channels:1.5", "1.5"),
+        ("--prune=channels:criterion=l1norm,ratio=0.5", "Did you mean 'l1_norm'?"),
+        ("--prune=channels:ration=0.5", "Did you mean 'prune.ratio'?"),
+        ("--factorize=tuker:0.9", "Did you mean 'tucker'?"),
+        ("--factorize=tucker", "needs one of energy"),
+        ("--factorize=tucker:energy=0.9,target=0.5", "energy and target"),
+        ("--factorize=svd:energy=2", "must be in (0, 1]"),
+    ],
+)
+def test_wrong_usage(tmp_path, capsys, argument, message):
+    out_dir = tmp_path / "out"
+    assert _export(out_dir, "--model=mlp", argument) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("tfslim.export: error: ")
+    assert message in error
+    assert not out_dir.exists()
+
+
+@pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
+def test_users_model_of_either_keras_is_pruned_and_trained_on(tmp_path, k):
+    inputs = k.Input((4,), name="x")
+    hidden = k.layers.Dense(32, activation="relu")(inputs)
+    model = k.Model(inputs, k.layers.Dense(1)(hidden), name="tiny")
+    x = np.random.default_rng(0).uniform(size=(256, 4)).astype(np.float32)
+    data = x, x.sum(axis=1, keepdims=True)
+    config = config_lib.default_config()
+    config_lib.merge(
+        config,
+        {
+            "prune": {"method": "channels", "ratio": 0.5, "epochs": 2},
+            "quantization": {"recipes": ("float32",)},
+            "benchmark": {"num_runs": 2},
+        },
+    )
+    result = tfslim.export_model(
+        model,
+        out_dir=tmp_path / "out",
+        config=config,
+        train_data=data,
+        eval_data=data,
+        task="regression",
+    )
+    assert result["model"]["params"] == 4 * 16 + 16 + 17
+    assert model.count_params() == 4 * 32 + 32 + 33
