@@ -81,6 +81,26 @@ def test_folding_is_exact(middle):
     assert surgery.relative_error(wanted, numpy_executor.execute(plain, [x])) > 1e-3
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_channel_that_is_constant_in_one_of_two_branches(flat):
+    x = tf_keras.Input((4, 4, 3))
+    y = L.Conv2D(6, 1, name="conv")(x)
+    z = L.BatchNormalization()(y)
+    y = L.Concatenate()([y, z])
+    y = L.Flatten()(y) if flat else y
+    model = models.randomize(tf_keras.Model(x, L.Dense(2, name="last")(y)))
+    graph = graph_keras.read(model)
+    keep = {"conv": np.arange(6) < 3}
+    graph = _silenced(graph, keep)
+    folded, folding = constants.fold_constants(graph, keep)
+    # Flat, the two places of a channel are told apart by nothing: not folded.
+    assert folding.folded == ({} if flat else {"last": 3})
+    inputs = [np.random.default_rng(0).normal(size=(2, 4, 4, 3))]
+    wanted = numpy_executor.execute(graph, inputs)
+    got = numpy_executor.execute(folded, inputs)
+    assert surgery.relative_error(wanted, got) < 1e-6
+
+
 def test_zero_padding_is_folded_only_when_asked():
     graph = graph_keras.read(_model([L.Conv2D(4, 3, padding="same")], size=10))
     keep = _half(channels.analyze(graph))

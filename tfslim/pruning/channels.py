@@ -110,30 +110,40 @@ class Channels:
             mask[group.labels] = kept
         return mask
 
-    def members(self, group: Group) -> Iterator[Member]:
-        """Yields every weight axis that makes or passes the group's channels.
+    def members(self, group: Group) -> Sequence[Member]:
+        """Returns every weight axis that makes or passes the group's channels.
 
         Axes that only take the channels in (a kernel's inputs) are left out.
         """
+        return self._members.get(group.name, ())
+
+    @functools.cached_property
+    def _members(self) -> dict[str, list[Member]]:
+        owners = np.full(self.num_labels, -1)
         places = np.full(self.num_labels, -1)
-        places[group.labels] = np.arange(len(group))
-        seen = set()
-        for node, wiring in zip(self.graph.nodes, self.wirings, strict=True):
-            layer = self.graph.layer_of(node)
-            for weight, axes in wiring.weights.items():
-                for axis, vector in enumerate(axes):
-                    key = (layer.name, weight, axis)
-                    if (
-                        vector is None
-                        or weight not in layer.weights
-                        or wiring.sums.get(weight) == axis
-                        or key in seen
-                    ):
-                        continue
-                    seen.add(key)
-                    channels = places[vector]
-                    if (channels >= 0).any():
-                        yield Member(layer.name, weight, axis, channels)
+        for number, group in enumerate(self.groups):
+            owners[group.labels] = number
+            places[group.labels] = np.arange(len(group))
+        members: dict[str, list[Member]] = {}
+        for (layer, weight, axis), vector in self._made_axes().items():
+            owner = owners[vector]
+            for number in np.unique(owner[owner >= 0]):
+                channels = np.where(owner == number, places[vector], -1)
+                member = Member(layer, weight, axis, channels)
+                members.setdefault(self.groups[number].name, []).append(member)
+        return members
+
+    def _made_axes(self) -> dict[tuple[str, str, int], LabelArray]:
+        """Returns the labels of every weight axis that is not summed over."""
+        return {
+            (node.layer, weight, axis): vector
+            for node, wiring in zip(self.graph.nodes, self.wirings, strict=True)
+            for weight, axes in wiring.weights.items()
+            for axis, vector in enumerate(axes)
+            if vector is not None
+            and weight in self.graph.layers[node.layer].weights
+            and wiring.sums.get(weight) != axis
+        }
 
 
 def analyze(graph: ir.Graph, *, ignore: Sequence[str] = ()) -> Channels:

@@ -175,21 +175,22 @@ class _Context:
     values: list[_Values]
     same: bool
 
-    def lookup(self, number: int) -> _Values:
-        """Returns an input's constants in the order of the output's labels.
+    def lookup(self, *numbers: int) -> _Values:
+        """Returns the constants of inputs in the order of the output's labels.
 
-        A label that stands at several positions of the input has a constant only if
-        it is the same at all.
+        A label that stands at several positions has a constant only if it is the same
+        at all of them.
         """
-        labels, values = self.sources[number].ravel(), self.values[number]
-        if np.array_equal(labels, self.labels.ravel()):
+        labels = np.concatenate([self.sources[n].ravel() for n in numbers])
+        values = np.concatenate([self.values[n] for n in numbers])
+        wanted = self.labels.ravel()
+        if np.array_equal(labels, wanted):
             return values
         order = np.argsort(labels, kind="stable")
         unique, starts = np.unique(labels[order], return_index=True)
         low = np.minimum.reduceat(values[order], starts)
         high = np.maximum.reduceat(values[order], starts)
         found = np.where(low == high, low, np.nan)
-        wanted = self.labels.ravel()
         places = np.searchsorted(unique, wanted).clip(max=len(unique) - 1)
         return np.where(unique[places] == wanted, found[places], np.nan)
 
@@ -309,15 +310,8 @@ _MOVING = frozenset(
 
 
 def _by_label(context: _Context) -> _Values:
-    """Returns, for each output label, the constant that it has in some input."""
-    found = [context.lookup(number) for number in range(len(context.values))]
-    result = found[0]
-    for other in found[1:]:
-        # In two inputs at once it must be the same.
-        both = np.isfinite(result) & np.isfinite(other) & (result != other)
-        result = np.where(np.isfinite(result), result, other)
-        result = np.where(both, np.nan, result)
-    return result
+    """Returns, for each output label, the constant that it has wherever it comes in."""
+    return context.lookup(*range(len(context.values)))
 
 
 def check_mode(mode: str) -> None:
