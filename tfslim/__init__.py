@@ -26,6 +26,7 @@ _PUBLIC: dict[str, str] = {
     "prune_channels": "tfslim.methods.channels:prune_channels",
     "prune_iteratively": "tfslim.methods.channels:prune_iteratively",
     "recalibrate_batch_norm": "tfslim.methods.batch_norm:recalibrate_batch_norm",
+    "reconstruct_kernels": "tfslim.methods.reconstruct:reconstruct_kernels",
     "scale_width": "tfslim.methods.channels:scale_width",
     "quantize_tflite": "tfslim.quantization:quantize_tflite",
 }
