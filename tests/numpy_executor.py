@@ -60,6 +60,7 @@ _UNARY = {
     "negative": np.negative,
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
+    "rsqrt": lambda x: 1 / np.sqrt(x),
     "sigmoid": _sigmoid,
     "silu": lambda x: x * _sigmoid(x),
     "softplus": lambda x: np.logaddexp(x, 0),

@@ -12,6 +12,7 @@ import tf_keras
 import tfslim
 from tests.methods import applications
 from tfslim.graph import keras as graph_keras
+from tfslim.methods.channels import prune_channels
 from tfslim.pruning import budget, channels, scores, surgery
 
 TABLE = json.loads(applications.TABLE.read_text())
@@ -28,6 +29,18 @@ def test_half_of_the_channels(name, k):
     row, report = applications.measure(model)
     assert row == TABLE[name]
     assert report.error < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
+def test_trunk_of_convnext_is_cut_if_asked(k):
+    model = applications.build("ConvNeXtTiny", k)
+    plan = budget.Budget(pruning_ratio=0.5, divisor=1, cut_layer_norms=True)
+    smaller, report = prune_channels(model, budget=plan)
+    # The inside of its 18 blocks as before, and the trunks of its four stages.
+    assert len(report.keep) == 18 + 4
+    assert report.error < 1e-5
+    assert smaller.count_params() < 0.27 * model.count_params()
 
 
 def test_vgg16_by_hand():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tf_keras
 
+from tests import numpy_executor
 from tests.graph import models
 from tfslim import errors
 from tfslim.graph import count
@@ -208,6 +209,25 @@ def test_what_cannot_be_cut_is_left_whole_and_says_why(layer, why):
     found = _analyze(lambda x: _head(_conv(3, "b")(layer(_conv(4, "a")(x)))))
     assert _sizes(found) == {"b": 3}
     assert why in found.left_alone["a"] and "'x'" in found.left_alone["a"]
+
+
+def test_layer_norm_is_cut_if_asked():
+    def build(x):
+        return _head(L.LayerNormalization(name="norm")(_conv(4, "a")(x)))
+
+    found = _analyze(build, cut_layer_norms=True)
+    assert _sizes(found) == {"a": 4}
+    graph = graph_keras.read(models.randomize(graph_keras.write(found.graph)))
+    keep = {"a": np.array([True, False, True, True])}
+    found = channels.analyze(graph, cut_layer_norms=True)
+    cut, _ = surgery.cut_channels(graph, keep, channels=found)
+    assert cut.layers["norm"].weights["gamma"].shape == (3,)
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+    masked = surgery.mask_channels(graph, keep, channels=found)
+    wanted = numpy_executor.execute(masked, [x])
+    got = numpy_executor.execute(cut, [x])
+    assert surgery.relative_error(wanted, got) < 1e-6
+    assert surgery.relative_error(numpy_executor.execute(graph, [x]), got) > 1e-2
 
 
 def test_group_norm_by_channel_is_cut():

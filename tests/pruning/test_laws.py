@@ -44,14 +44,16 @@ def draw_keep(data, found):
 def test_cut_equals_masked_on_the_numpy_executor(data):
     model = models.randomize(random_models.draw_model(data, tf_keras))
     graph = graph_keras.read(model)
-    found = channels.analyze(graph)
+    found = channels.analyze(graph, cut_layer_norms=data.draw(st.booleans()))
     keep = draw_keep(data, found)
     cut, report = surgery.cut_channels(graph, keep, channels=found)
     masked = surgery.mask_channels(graph, keep, channels=found)
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
     wanted = numpy_executor.execute(masked, [x])
     got = numpy_executor.execute(cut, [x])
-    assert surgery.relative_error(wanted, got) < 1e-9
+    # Constants of the reference, the epsilon of layer norms among them, are float32.
+    exact = all(layer.op != "LayerNormalization" for layer in graph.layers.values())
+    assert surgery.relative_error(wanted, got) < (1e-9 if exact else 1e-5)
     removed = sum(int((~kept).sum()) for kept in keep.values())
     assert (report.after.params < report.before.params) == (removed > 0)
 

@@ -99,7 +99,9 @@ def prune_channels(
     batches = None if data is None else list(data)
     kind = graph_keras.keras_of(model)
     graph = graph_keras.read(model)
-    channels = channels_lib.analyze(graph, ignore=budget.ignore)
+    channels = channels_lib.analyze(
+        graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
+    )
     scoring = _scoring(graph, kind, criterion, batches, loss)
     scores = scores_lib.score_channels(channels, scoring)
     keep = budget_lib.plan(channels, scores, budget)

@@ -38,6 +38,8 @@ class Budget:
         divisor: widths are rounded up to a multiple of it. 16 is where the cost of
             XNNPACK's kernels steps: 65 channels cost as much as 72.
         ignore: names or patterns of layers whose outputs stay whole.
+        cut_layer_norms: cut through layer normalizations, whose statistics change
+            with it; without, the channels that reach one stay whole.
     """
 
     pruning_ratio: float | None = None
@@ -51,6 +53,7 @@ class Budget:
     min_channels: int = 1
     divisor: int = 16
     ignore: Sequence[str] = ()
+    cut_layer_norms: bool = False
 
     def __post_init__(self) -> None:
         """Checks what can be checked without a graph."""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tfslim import errors, registry
 from tfslim.graph import ir
 from tfslim.pruning.labels import FIXED, LabelArray, Labels
-from tfslim.pruning.rules import base
+from tfslim.pruning.rules import base, normalization
 
 Mask = npt.NDArray[np.bool_]
 
@@ -146,18 +146,22 @@ class Channels:
         }
 
 
-def analyze(graph: ir.Graph, *, ignore: Sequence[str] = ()) -> Channels:
+def analyze(
+    graph: ir.Graph, *, ignore: Sequence[str] = (), cut_layer_norms: bool = False
+) -> Channels:
     """Finds the channels of a graph that can be pruned.
 
     Args:
         graph: any graph; what has no rule is left whole.
         ignore: names or patterns (`block_1_*`) of layers whose outputs stay whole.
+        cut_layer_norms: cut through layer normalizations, though their mean and
+            variance are then others: fine-tune after it.
 
     Raises:
         ConfigError: a pattern matches no layer.
     """
     _check_patterns(graph, ignore)
-    tracer = _Tracer(graph, ignore)
+    tracer = _Tracer(graph, ignore, cut_layer_norms)
     for node in graph.nodes:
         tracer.trace(node)
     for ref in graph.output_refs:
@@ -174,9 +178,10 @@ def _check_patterns(graph: ir.Graph, patterns: Sequence[str]) -> None:
 class _Tracer:
     """Walks through a graph and gives every tensor its labels."""
 
-    def __init__(self, graph: ir.Graph, ignore: Sequence[str]):
+    def __init__(self, graph: ir.Graph, ignore: Sequence[str], cut_layer_norms: bool):
         self._graph = graph
         self._ignore = ignore
+        self._cut_layer_norms = cut_layer_norms
         self._wirings: list[base.Wiring] = []
         self._made: dict[str, dict[str, LabelArray]] = {}
         self._cut: dict[tuple[str, str, int], LabelArray] = {}
@@ -194,8 +199,7 @@ class _Tracer:
             labels=self.labels,
             made=self._made.setdefault(layer.name, {}),
         )
-        known = layer.keras_class is None and layer.op in base.RULES
-        wiring = base.RULES.get(layer.op)(call) if known else base.unknown(call)
+        wiring = self._rule(layer)(call)
         outputs = tuple(self._settled(call, labels) for labels in wiring.outputs)
         if any(fnmatch.fnmatchcase(layer.name, p) for p in self._ignore):
             for labels in (*outputs, *call.made.values()):
@@ -208,6 +212,13 @@ class _Tracer:
         for port, labels in enumerate(outputs):
             self.tensors[ir.TensorRef(number, port)] = labels
         self._wirings.append(dataclasses.replace(wiring, outputs=outputs))
+
+    def _rule(self, layer: ir.Layer) -> base.Rule:
+        if layer.keras_class is not None or layer.op not in base.RULES:
+            return base.unknown
+        if self._cut_layer_norms and layer.op == "LayerNormalization":
+            return normalization.cut_layer_normalization
+        return base.RULES.get(layer.op)
 
     def _settled(self, call: base.Call, labels: LabelArray) -> LabelArray:
         """A tensor of one channel stays: without it there would be nothing."""

@@ -11,6 +11,7 @@ import numpy as np
 from tfslim import errors
 from tfslim.graph import count, ir
 from tfslim.pruning import channels as channels_lib
+from tfslim.pruning import reference
 from tfslim.pruning.rules import base
 
 
@@ -161,7 +162,8 @@ def mask_channels(
 
     It has the shapes of the original and the outputs of the cut graph: the reference
     that proves a cut. Masking at the consumer is exact even where a masked producer
-    would not be silent, as behind a batch normalization's shift.
+    would not be silent, as behind a batch normalization's shift. A layer
+    normalization that is cut takes its statistics over the channels that stay.
 
     Args:
         graph: what is to be cut.
@@ -182,7 +184,8 @@ def mask_channels(
                 kept = mask[vector].astype(weights[name].dtype).reshape(shape)
                 weights[name] = weights[name] * kept
                 changed[layer.name] = dataclasses.replace(layer, weights=weights)
-    return graph.with_layers(changed)
+    masked = graph.with_layers(changed)
+    return reference.reduce_layer_norms(masked, channels.wirings, mask)
 
 
 def relative_error(

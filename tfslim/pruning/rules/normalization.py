@@ -30,6 +30,16 @@ def layer_normalization(call: base.Call) -> base.Wiring:
     return base.Wiring((labels,))
 
 
+def cut_layer_normalization(call: base.Call) -> base.Wiring:
+    """What the user may ask for: statistics over the channels that stay."""
+    labels = call.inputs[0]
+    if call.layer.config["axis"] != -1 or base.varying(labels) != [labels.ndim - 1]:
+        return layer_normalization(call)
+    channels = call.along(labels.ndim - 1)
+    weights = {name: (channels,) for name in call.layer.weights}
+    return base.Wiring((labels,), weights=weights)
+
+
 @base.register("GroupNormalization")
 def group_normalization(call: base.Call) -> base.Wiring:
     """With as many groups as channels it works channel by channel."""
