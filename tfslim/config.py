@@ -91,8 +91,9 @@ def default_config() -> ml_collections.ConfigDict:
     config.quantization = ml_collections.ConfigDict(
         {
             "recipes": ("float32", "float16", "dynamic_int8", "int8"),
-            "calibration": "minmax",
+            "calibration": "minmax",  # Or kl, mse, percentile, auto, …
             "calibration_samples": 300,
+            "ranges": "",  # A ranges.json to reuse instead of calibrating.
             "io": "float",
         }
     )

@@ -47,6 +47,18 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     text(
+        "calibration",
+        None,
+        "How INT8 ranges are chosen: minmax, kl, mse, percentile, auto, …",
+        flag_values=values,
+    )
+    text(
+        "ranges",
+        None,
+        "The ranges.json of an earlier run, to use instead of calibrating.",
+        flag_values=values,
+    )
+    text(
         "prune",
         None,
         "Remove channels: channels:0.5, or channels:criterion=taylor,ratio=0.4; "
@@ -81,6 +93,8 @@ _SHORT = {
     "allow_unsafe": "model.allow_unsafe",
     "data": "data.spec",
     "quantize": "quantization.recipes",
+    "calibration": "quantization.calibration",
+    "ranges": "quantization.ranges",
     "epochs": "training.epochs",
 }
 

@@ -6,7 +6,7 @@ import small_models
 
 from tfslim import errors, quantize_tflite, tflite
 from tfslim.quantization import THRESHOLDS, collect
-from tfslim.quantization.thresholds import minmax
+from tfslim.quantization.statistics import Extremes
 
 SHAPE = (1, 12, 12, 3)
 
@@ -93,7 +93,7 @@ def test_two_inputs_are_matched_by_name():
 
 def test_minmax_by_hand():
     tensor = tflite.Tensor(0, "t", (3,), (3,), "float32", None, None, False)
-    seen = minmax.MinMax(tensor)
+    seen = Extremes(tensor)
     assert seen.range == (0.0, 0.0)
     for values in ([1, 5, 2], [-3, 0, 4], [-np.inf, 7, -1], [np.inf] * 3, []):
         seen.update(np.array(values, np.float32))

@@ -115,13 +115,12 @@ def test_ranges_are_the_true_extremes(residual, residual_keras):
     stem = np.array([residual_keras.get_layer("stem")(x) for x in xs])
     tensor = tflite.read(residual).ops[0].outputs[0]
     name = tflite.read(residual).tensors[tensor].name
-    np.testing.assert_allclose(result.ranges[name], (stem.min(), stem.max()), rtol=1e-6)
+    ranges = result.calibration.ranges
+    np.testing.assert_allclose(ranges[name], (stem.min(), stem.max()), rtol=1e-6)
     source = tflite.read(residual).inputs[0].name
-    assert result.ranges[source] == (
-        float(np.min(xs)),
-        float(np.max(xs)),
-    )
-    assert (result.num_samples, result.calibration) == (20, "minmax")
+    assert ranges[source] == (float(np.min(xs)), float(np.max(xs)))
+    calibration = result.calibration
+    assert (calibration.num_samples, calibration.method) == (20, "minmax")
 
 
 @pytest.mark.parametrize("io", ["int8", "uint8"])
@@ -153,7 +152,7 @@ def test_uint8_is_int8_shifted_by_128(residual):
 def test_float32_gives_the_same_file(mobile):
     result = quantize_tflite(mobile, "float32")
     assert result.tflite == mobile
-    assert (result.ranges, result.kept_float) == ({}, ())
+    assert (result.calibration, result.kept_float) == (None, ())
 
 
 def test_same_arguments_same_bytes_whatever_the_batches_and_the_order(mobile):
@@ -164,15 +163,15 @@ def test_same_arguments_same_bytes_whatever_the_batches_and_the_order(mobile):
     for other in (xs, batches, iter(named)):
         again = quantize_tflite(mobile, "int8", samples=other)
         assert again.tflite == first.tflite
-        assert again.num_samples == 20
+        assert again.calibration.num_samples == 20
 
 
 def test_given_ranges_replace_samples(mobile):
     first = quantize_tflite(mobile, "int8", samples=images())
-    saved = json.loads(json.dumps(first.ranges))
+    saved = json.loads(json.dumps(first.calibration.ranges))
     again = quantize_tflite(mobile, "int8", ranges=saved)
     assert again.tflite == first.tflite
-    assert again.calibration is None
+    assert again.calibration.method == "user"
     name = next(iter(saved))
     with pytest.raises(errors.ConfigError, match="is missing"):
         quantize_tflite(mobile, "int8", ranges={name: (0, 1)})

@@ -32,6 +32,7 @@ from tfslim.pipeline import check, result, slim
 from tfslim.pipeline import job as job_lib
 
 _RESULT = "result.json"
+_RANGES = "ranges.json"
 
 OnStep = Callable[[str], None]
 
@@ -97,7 +98,9 @@ def export_model(
     variants, contents = [], {}
     for recipe in plan.recipes:
         on_step(f"quantizing and verifying {recipe.name}")
-        done = _quantize(job, recipe, float_file, config)
+        done = _quantize(job, recipe, float_file, config, plan.ranges)
+        if done.calibration and recipe.scheme == "static_int8":
+            quantization.write_ranges(folder / _RANGES, done.calibration, float_file)
         row = _row(recipe, done)
         row |= (
             checked
@@ -134,13 +137,14 @@ class _Plan:
     """The config's choices, looked up: a wrong one fails before anything runs."""
 
     recipes: list[quantization.Recipe]
+    ranges: Any
     benchmark: benchmark.Options
     training: training.FitOptions | None
     steps: list[slim.Step]
 
 
 def _plan(config: ml_collections.ConfigDict) -> _Plan:
-    quantization.THRESHOLDS.get(config.quantization.calibration)
+    quantization.check_method(config.quantization.calibration)
     for field, value, known in (
         ("quantization.io", config.quantization.io, quantization.IO),
         ("model.save_format", config.model.save_format, ("keras", "tf_keras")),
@@ -154,6 +158,11 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
         )
     return _Plan(
         recipes=[quantization.get_recipe(name) for name in config.quantization.recipes],
+        ranges=(
+            quantization.read_ranges(config.quantization.ranges)
+            if config.quantization.ranges
+            else None
+        ),
         benchmark=benchmark.Options(**config.benchmark.to_dict()),
         training=_fit_options(config),
         steps=slim.plan(config),
@@ -182,7 +191,7 @@ def _claim(folder: Path, overwrite: bool) -> Path:
     """Makes the folder, or refuses one that holds results."""
     if folder.exists() and not folder.is_dir():
         raise errors.ConfigError(f"out_dir '{folder}' is a file, not a folder.")
-    ours = ["model.keras", "config.json", "report.md", _RESULT]
+    ours = ["model.keras", "config.json", "report.md", _RANGES, _RESULT]
     standing = [name for name in ours if (folder / name).exists()]
     standing += sorted(path.name for path in folder.glob("*.tflite"))
     if standing and not overwrite:
@@ -200,6 +209,7 @@ def _start_writing(folder: Path) -> set[str]:
     those. Only files that it names are ours to remove.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / _RANGES).unlink(missing_ok=True)
     old = folder / _RESULT
     if not old.exists():
         return set()
@@ -310,12 +320,15 @@ def _quantize(
     recipe: quantization.Recipe,
     float_file: bytes,
     config: ml_collections.ConfigDict,
+    ranges: Any,
 ) -> quantization.QuantizeResult:
     return quantization.quantize_tflite(
         float_file,
         recipe,
         samples=job.feed.calibration,
         calibration=config.quantization.calibration,
+        # Ranges kept from an earlier run are those of 8-bit activations.
+        ranges=ranges if recipe.scheme == "static_int8" else None,
         io=config.quantization.io,
     )
 
@@ -323,9 +336,16 @@ def _quantize(
 def _row(
     recipe: quantization.Recipe, done: quantization.QuantizeResult
 ) -> dict[str, Any]:
+    calibrated = done.calibration
     return {
         "name": recipe.name,
         "file": f"{recipe.name}.tflite",
+        "calibration": calibrated
+        and {
+            "method": calibrated.method,
+            "num_samples": calibrated.num_samples,
+            "trials": [dataclasses.asdict(trial) for trial in calibrated.trials],
+        },
         "scheme": recipe.scheme,
         "size_bytes": len(done.tflite),
         "gzip_bytes": len(gzip.compress(done.tflite, 6, mtime=0)),

@@ -1,13 +1,16 @@
 """Post-training quantization of float `.tflite` files, whoever made them."""
 
-from tfslim.quantization.collect import Samples, collect
-from tfslim.quantization.ptq import (
-    IO,
-    KeptFloat,
-    QuantizeResult,
+from tfslim.quantization.calibration import (
+    Calibration,
     Ranges,
-    quantize_tflite,
+    TensorRange,
+    calibrate,
+    check_method,
+    method_names,
 )
+from tfslim.quantization.collect import Samples, collect
+from tfslim.quantization.ptq import IO, KeptFloat, QuantizeResult, quantize_tflite
+from tfslim.quantization.ranges_file import read_ranges, write_ranges
 from tfslim.quantization.recipe import Recipe
 from tfslim.quantization.recipe import get as get_recipe
 from tfslim.quantization.recipe import names as recipe_names
@@ -16,13 +19,20 @@ from tfslim.quantization.thresholds import THRESHOLDS
 __all__ = [
     "IO",
     "THRESHOLDS",
+    "Calibration",
     "KeptFloat",
     "QuantizeResult",
     "Ranges",
     "Recipe",
     "Samples",
+    "TensorRange",
+    "calibrate",
+    "check_method",
     "collect",
     "get_recipe",
+    "method_names",
     "quantize_tflite",
+    "read_ranges",
     "recipe_names",
+    "write_ranges",
 ]

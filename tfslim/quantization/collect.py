@@ -64,7 +64,7 @@ def collect(
     tensors = activations(runner.model.graphs[0])
     seen = [(statistic(t), runner.interpreter.tensor(t.index)) for t in tensors]
     count = 0
-    for sample in _single(samples, runner.model):
+    for sample in singles(samples, runner.model):
         count += 1
         runner.set_inputs(sample)
         runner.invoke()
@@ -79,8 +79,8 @@ def collect(
     return {t.name: s for t, (s, _) in zip(tensors, seen, strict=True)}, count
 
 
-def _single(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inputs]:
-    """Cuts batches into what the model takes at a time."""
+def singles(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inputs]:
+    """Cuts batches into what `model` takes at a time, by input name."""
     names = model.input_names
     sizes = {name: model.tensors[index].shape[:1] for name, index in names.items()}
     for sample in samples:

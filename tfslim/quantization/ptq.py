@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from tfslim import errors, registry, tflite
-from tfslim.quantization import guard, litert, policy, recipe
-from tfslim.quantization.collect import Samples, activations, collect
+from tfslim.quantization import calibration as calibration_lib
+from tfslim.quantization import handover, litert, policy, recipe, rules
+from tfslim.quantization.calibration import Calibration, TensorRange
+from tfslim.quantization.collect import Samples, activations
 from tfslim.quantization.prepare import prepare
-from tfslim.quantization.thresholds import THRESHOLDS
-
-# Tensor name -> (min, max) in the tensor's unit.
-Ranges = dict[str, tuple[float, float]]
 
 # "float" takes and gives float32 as the float model does; the others take and give
 # integers by the scale and zero point that the file states for its inputs and outputs.
@@ -46,19 +44,14 @@ class QuantizeResult:
         tflite: the file's bytes.
         recipe: what was asked for.
         rules: the rules that litert-quantizer got, exemptions and I/O included.
-        ranges: (min, max) of every activation; empty if the recipe needs none.
-        calibration: the method that chose `ranges`; None if they were given or not
-            needed.
-        num_samples: single calibration samples seen.
+        calibration: the range of every activation; None if the recipe needs none.
         kept_float: ops that stayed float, in order of execution.
     """
 
     tflite: bytes
     recipe: recipe.Recipe
     rules: tuple[dict[str, Any], ...] = ()
-    ranges: Ranges = dataclasses.field(default_factory=dict)
-    calibration: str | None = None
-    num_samples: int = 0
+    calibration: Calibration | None = None
     kept_float: tuple[KeptFloat, ...] = ()
 
 
@@ -68,7 +61,7 @@ def quantize_tflite(
     *,
     samples: Samples | None = None,
     calibration: str = "minmax",
-    ranges: Mapping[str, tuple[float, float]] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | Calibration | None = None,
     io: str = "float",
     keep_float: str = "xnnpack",
 ) -> QuantizeResult:
@@ -89,9 +82,10 @@ def quantize_tflite(
         samples: arrays [n, ...], or dicts of input name -> array, in the range the
             model was trained on; about 300, read one by one. Needed by static recipes.
             Random arrays give a valid file with useless ranges.
-        calibration: how ranges are chosen: a name of `THRESHOLDS`.
-        ranges: ranges to use instead of `samples`: tensor name -> (min, max), for
-            every activation, as in `QuantizeResult.ranges`.
+        calibration: how ranges are chosen: a name of `method_names()`. 16-bit
+            activations, which have levels to spare, take "minmax" in any case.
+        ranges: ranges to use, tensor name -> (min, max) or a whole `Calibration`;
+            they need no `samples` if they cover every activation.
         io: what static recipes make of inputs and outputs, one of `IO`. "float" costs
             a few percent of time and none of an app's code.
         keep_float: "xnnpack" leaves those ops float that XNNPACK runs faster so;
@@ -107,7 +101,7 @@ def quantize_tflite(
         ConversionError: `model` is no `.tflite`.
     """
     chosen = recipe.get(recipe_name)
-    threshold = THRESHOLDS.get(calibration)
+    calibration_lib.check_method(calibration)
     if io not in IO:
         raise registry.unknown_name("io", io, IO)
     if not chosen.rules:
@@ -119,22 +113,19 @@ def quantize_tflite(
     graph = content.graphs[0]
     exempt = policy.exemptions(chosen.scheme, graph, policy=keep_float)
 
-    used: Ranges = {}
-    count = 0
-    if ranges is not None and chosen.needs_ranges:
-        used = _given(graph, ranges)
-    elif chosen.needs_ranges:
-        gathered, count = collect(source, samples or (), statistic=threshold.statistic)
-        used = {name: threshold.choose(seen) for name, seen in gathered.items()}
-    rules = _rules(chosen, exempt, io)
-    quantized = litert.quantize(source, rules, _handover(graph, used) if used else None)
+    used = None
+    if chosen.needs_ranges:
+        method = calibration if chosen.scheme == "static_int8" else "minmax"
+        used = _calibration(source, samples, method, ranges)
+    ordered = rules.ordered(chosen, exempt, io)
+    quantized = litert.quantize(
+        source, ordered, handover.handover(graph, used.ranges) if used else None
+    )
     return QuantizeResult(
         tflite=quantized,
         recipe=chosen,
-        rules=tuple(rules),
-        ranges=used,
-        calibration=calibration if count else None,
-        num_samples=count,
+        rules=tuple(ordered),
+        calibration=used,
         kept_float=_kept_float(graph, _loaded(quantized), chosen, exempt),
     )
 
@@ -167,71 +158,50 @@ def _check_request(
         )
 
 
-def _rules(
-    chosen: recipe.Recipe, exempt: list[policy.Exemption], io: str
-) -> list[dict[str, Any]]:
-    """Orders rules: the recipe's general ones, exemptions, I/O, its particular ones."""
-    general = [r for r in chosen.rules if (r["regex"], r["operation"]) == (".*", "*")]
-    particular = [rule for rule in chosen.rules if rule not in general]
-    borders: list[dict[str, Any]] = []
-    if chosen.needs_ranges and io != "int8":
-        borders = [_border(operation, io) for operation in ("INPUT", "OUTPUT")]
-    # One rule for each regex and operation: of two, litert-quantizer takes the later.
-    ordered = [*(e.rule for e in exempt), *borders, *particular]
-    last = {(rule["regex"], rule["operation"]): rule for rule in ordered}
-    return [*general, *last.values()]
-
-
-def _border(operation: str, io: str) -> dict[str, Any]:
-    rule = {"regex": ".*", "operation": operation, "algorithm_key": "no_quantize"}
-    if io == "float":
-        return rule
-    bits = {"num_bits": 8, "granularity": "TENSORWISE"}
-    return {
-        **rule,
-        "algorithm_key": "min_max_uniform_quantize",
-        "op_config": {
-            "activation_tensor_config": {**bits, "symmetric": False, "dtype": "UINT"},
-            "weight_tensor_config": {**bits, "symmetric": True, "dtype": "INT"},
-            "compute_precision": "INTEGER",
-            "explicit_dequantize": False,
-        },
-    }
-
-
-def _given(graph: tflite.Graph, ranges: Mapping[str, tuple[float, float]]) -> Ranges:
-    names = [tensor.name for tensor in activations(graph)]
-    missing = [name for name in names if name not in ranges]
-    if missing:
+def _calibration(
+    source: bytes,
+    samples: Samples | None,
+    method: str,
+    given: Mapping[str, tuple[float, float]] | Calibration | None,
+) -> Calibration:
+    """Takes the ranges given, and chooses those that are not."""
+    names = [t.name for t in activations(tflite.read(source).graphs[0])]
+    known = _given(given or {})
+    missing = [name for name in names if name not in known]
+    unknown = sorted(set(known) - set(names))
+    if missing and samples is None:
         raise errors.ConfigError(
             f"ranges has {len(names) - len(missing)} of the model's {len(names)} "
-            f"activations; '{missing[0]}' is missing. Calibrate this very file."
+            f"activations; '{missing[0]}' is missing. Calibrate this very file, or "
+            "give samples for the rest."
         )
-    for name in names:
-        low, high = ranges[name]
+    if unknown and not isinstance(given, Calibration):
+        raise registry.unknown_name("tensor in ranges", unknown[0], names)
+    if not missing:
+        kept = {name: known[name] for name in names}
+        if isinstance(given, Calibration):
+            return dataclasses.replace(given, tensors=kept)
+        return Calibration("user", 0, kept)
+    chosen = calibration_lib.calibrate(source, samples or (), method)
+    merged = {name: known.get(name, chosen.tensors[name]) for name in names}
+    return dataclasses.replace(chosen, tensors=merged)
+
+
+def _given(
+    ranges: Mapping[str, tuple[float, float]] | Calibration,
+) -> dict[str, TensorRange]:
+    if isinstance(ranges, Calibration):
+        return ranges.tensors
+    for name, (low, high) in ranges.items():
         if not (np.isfinite(low) and np.isfinite(high) and low <= high):
             raise errors.ConfigError(
                 f"The range of '{name}' is ({low}, {high}); expected two finite "
                 "numbers, the smaller first."
             )
-    return {name: (float(ranges[name][0]), float(ranges[name][1])) for name in names}
-
-
-def _handover(
-    graph: tflite.Graph, ranges: Ranges
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Puts ranges into the shape that litert-quantizer multiplies with tensors."""
-    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    alive = {
-        name: bounds if any(bounds) else (0.0, 1.0) for name, bounds in ranges.items()
+    return {
+        name: TensorRange(float(low), float(high), "user")
+        for name, (low, high) in ranges.items()
     }
-    for tensor in activations(graph):
-        shape = (1,) * len(tensor.shape)
-        low, high = alive[tensor.name]
-        values[tensor.name] = np.full(shape, low), np.full(shape, high)
-    for name, bound in guard.weight_ranges(graph, alive).items():
-        values[name] = -bound, bound
-    return values
 
 
 def _loaded(quantized: bytes) -> tflite.TfliteModel:

@@ -1,6 +1,14 @@
 """Calibration methods, one a file."""
 
-from tfslim.quantization.thresholds import minmax
+from tfslim.quantization.thresholds import kl, minmax, mse, percentile
 from tfslim.quantization.thresholds.base import THRESHOLDS, Statistic, Threshold
 
-__all__ = ["THRESHOLDS", "Statistic", "Threshold", "minmax"]
+__all__ = [
+    "THRESHOLDS",
+    "Statistic",
+    "Threshold",
+    "kl",
+    "minmax",
+    "mse",
+    "percentile",
+]

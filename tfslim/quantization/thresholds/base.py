@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfslim import registry, tflite
+from tfslim import registry
 
 
 class Statistic(Protocol):
@@ -25,16 +25,19 @@ class Statistic(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """A calibration method.
+    """A calibration method for 8-bit activations.
 
     Attributes:
-        statistic: makes an empty statistic for a tensor.
+        statistic: what it needs: `Extremes` or `Histogram`.
         choose: that statistic, filled -> (min, max) in the tensor's unit. Values
             outside saturate.
+        spares_outputs: whether the model's outputs get their true range instead: the
+            greatest logit decides, and clipping it costs answers.
     """
 
-    statistic: Callable[[tflite.Tensor], Any]
+    statistic: type[Any]
     choose: Callable[[Any], tuple[float, float]]
+    spares_outputs: bool = False
 
 
 THRESHOLDS: registry.Registry[Threshold] = registry.Registry("calibration")

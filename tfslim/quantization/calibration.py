@@ -1,0 +1,153 @@
+"""From samples to a range for every activation."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from tfslim import registry, tflite
+from tfslim.quantization import auto
+from tfslim.quantization.collect import Samples, collect
+from tfslim.quantization.prepare import prepare
+from tfslim.quantization.statistics import Extremes, Histogram
+from tfslim.quantization.thresholds import THRESHOLDS, Threshold
+
+# Tensor name -> (min, max) in the tensor's unit.
+Ranges = dict[str, tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorRange:
+    """The range of one activation, and where it comes from.
+
+    Attributes:
+        min: values below saturate.
+        max: values above saturate.
+        method: a name of `THRESHOLDS`, or "user".
+        digest: fingerprint of the histogram; "" where there was none.
+    """
+
+    min: float
+    max: float
+    method: str
+    digest: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Calibration:
+    """Ranges for every activation of a model; see `ranges_file` for the file.
+
+    Attributes:
+        method: as asked for.
+        num_samples: single samples seen.
+        tensors: tensor name -> its range.
+        trials: with "auto", what each method reached on samples held out, the best
+            first.
+    """
+
+    method: str
+    num_samples: int
+    tensors: dict[str, TensorRange]
+    trials: tuple[auto.Trial, ...] = ()
+
+    @property
+    def ranges(self) -> Ranges:
+        """Tensor name -> (min, max)."""
+        return {name: (t.min, t.max) for name, t in self.tensors.items()}
+
+
+def method_names() -> list[str]:
+    """Returns the names that `calibrate` takes, sorted."""
+    return sorted([*THRESHOLDS.names(), auto.NAME])
+
+
+def check_method(name: str) -> None:
+    """Raises ConfigError unless `name` is a method."""
+    if name not in method_names():
+        raise registry.unknown_name("calibration", name, method_names())
+
+
+def calibrate(
+    model: bytes,
+    samples: Samples,
+    method: str = "minmax",
+    *,
+    exact: bool = False,
+    num_threads: int = 1,
+) -> Calibration:
+    """Runs a float `.tflite` over samples and chooses a range for every activation.
+
+    Args:
+        model: the float `.tflite`.
+        samples: as `collect` takes them; about 300.
+        method: a name of `method_names()`. "auto" keeps every fifth sample, at most
+            64, aside, tries all methods on them and then tensor by tensor.
+        exact: histograms count every element, not every k-th of a large tensor.
+        num_threads: threads of the runtime.
+
+    Raises:
+        ConfigError: no such method, no samples, or a sample that does not fit.
+        QuantizationError: the model is quantized already, or an activation is NaN.
+    """
+    check_method(method)
+    source = prepare(model)
+    if method == auto.NAME:
+        held_out = auto.HeldOut(samples, tflite.read(source))
+        seen, count = gather(source, held_out, Histogram, exact, num_threads)
+        ranges = {
+            name: choose(source, seen, THRESHOLDS.get(name)) for name in auto.METHODS
+        }
+        best, methods, trials = auto.search(source, ranges, held_out.kept)
+    else:
+        threshold = THRESHOLDS.get(method)
+        seen, count = gather(source, samples, threshold.statistic, exact, num_threads)
+        best, trials = choose(source, seen, threshold), []
+        methods = dict.fromkeys(best, method)
+    return Calibration(
+        method=method,
+        num_samples=count,
+        tensors={
+            name: TensorRange(*bounds, methods[name], getattr(seen[name], "digest", ""))
+            for name, bounds in best.items()
+        },
+        trials=tuple(trials),
+    )
+
+
+def gather(
+    source: bytes,
+    samples: Samples,
+    statistic: type[Extremes],
+    exact: bool = False,
+    num_threads: int = 1,
+) -> tuple[dict[str, Any], int]:
+    """Fills `statistic` for every activation of a prepared model; see `collect`."""
+    make = functools.partial(Histogram, exact=True) if exact else statistic
+    return collect(
+        source,
+        samples,
+        statistic=make if statistic is Histogram else statistic,
+        num_threads=num_threads,
+    )
+
+
+def choose(source: bytes, seen: Mapping[str, Any], threshold: Threshold) -> Ranges:
+    """Chooses a range for every tensor; outputs are spared where the method says so."""
+    spared = logits(tflite.read(source).graphs[0]) if threshold.spares_outputs else ()
+    return {
+        name: statistic.range if name in spared else threshold.choose(statistic)
+        for name, statistic in seen.items()
+    }
+
+
+def logits(graph: tflite.Graph) -> set[str]:
+    """Returns the outputs' names, and what a softmax or sigmoid makes them of."""
+    found = set()
+    for tensor in graph.outputs:
+        found.add(tensor.name)
+        op = graph.producers.get(tensor.index)
+        if op is not None and op.name in ("SOFTMAX", "LOGISTIC", "LOG_SOFTMAX"):
+            found.add(graph.tensors[op.inputs[0]].name)
+    return found

@@ -1,0 +1,26 @@
+"""Ranges in the form that litert-quantizer takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfslim import tflite
+from tfslim.quantization import guard
+from tfslim.quantization.collect import activations
+
+
+def handover(
+    graph: tflite.Graph, ranges: dict[str, tuple[float, float]]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Puts ranges into the shape that litert-quantizer multiplies with tensors."""
+    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    alive = {
+        name: bounds if any(bounds) else (0.0, 1.0) for name, bounds in ranges.items()
+    }
+    for tensor in activations(graph):
+        shape = (1,) * len(tensor.shape)
+        low, high = alive[tensor.name]
+        values[tensor.name] = np.full(shape, low), np.full(shape, high)
+    for name, bound in guard.weight_ranges(graph, alive).items():
+        values[name] = -bound, bound
+    return values

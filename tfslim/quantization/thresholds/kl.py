@@ -1,0 +1,188 @@
+"""The range that loses the least information: KL divergence, or entropy calibration.
+
+Source: Migacz, "8-bit inference with TensorRT", GTC 2017. A candidate range cuts the
+histogram: p is the histogram inside with what lies outside added to its end bins, q is
+the histogram inside as its quantized levels would show it, each level's count spread
+evenly over its bins that p has something in. The range of the least KL(p || q) wins.
+
+Textbook KL is harmful after a ReLU: exact zeros, half of all values, fill bin 0, which
+no choice of range can spread, so that only narrow ranges look good. `kl` mends it:
+bin 0 counts as its neighbour, tensors of one sign have all 256 levels, outputs and
+tensors with few values keep their true range, and where the narrowest range wins the
+search goes on with finer bins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfslim.quantization import statistics
+from tfslim.quantization.thresholds import base
+
+_LEVELS = 256
+_TEXTBOOK_LEVELS = 128
+# Bins that a search begins with; narrow ranges are searched with up to 4 times more.
+_BINS = 2048
+_FINER = 4
+_MAX_CANDIDATES = 512
+# With fewer, a bin's count is noise, and the noise is what the search would fit.
+_MIN_VALUES = 100 * _BINS
+
+
+def divergence(
+    counts: np.ndarray, starts: np.ndarray, stops: np.ndarray, *, levels: int
+) -> np.ndarray:
+    """Computes KL(p || q) of many candidate ranges at once, in closed form.
+
+    With h the counts, N their sum, level g of the range holding S_g counts in n_g
+    bins where p is not 0, W_g the same with the clipped ones, and S the sum of S_g:
+    KL = (sum p log p - sum_g W_g log(S_g / n_g)) / N - log N + log S. Prefix sums of
+    h, h log h and [h > 0] give every term without a walk over the bins.
+
+    Args:
+        counts: int array [bins].
+        starts: int array [candidates], the range's first bin.
+        stops: int array [candidates], the bin after its last; stop - start >= levels.
+        levels: levels of the quantized range, >= 2. Level g begins at bin
+            start + floor(g * (stop - start) / levels).
+
+    Returns:
+        float64 array [candidates], in nats; +inf for a range with nothing inside. A
+        level that holds clipped values alone counts as holding one of its own:
+        without, every cut into a gap would be infinite.
+    """
+    total = float(counts.sum())
+    prefix = _Prefix(counts)
+    width = (stops - starts)[:, None]
+    edges = starts[:, None] + np.arange(levels + 1) * width // levels
+    inside = np.diff(prefix.counts[edges], axis=1)
+    filled = np.diff(prefix.filled[edges], axis=1)
+    weight = inside.copy()
+    below = prefix.counts[starts]
+    above = total - prefix.counts[stops]
+    first, last = prefix.at(starts), prefix.at(stops - 1)
+    weight[:, 0] += below
+    weight[:, -1] += above
+    is_empty = ~inside.any(axis=1)
+    np.maximum(inside, weight > 0, out=inside)
+    filled[:, 0] += (first == 0) & (below > 0)
+    filled[:, -1] += (last == 0) & (above > 0)
+    information = (
+        prefix.information[stops]
+        - prefix.information[starts]
+        + _x_log_x(first + below)
+        - _x_log_x(first)
+        + _x_log_x(last + above)
+        - _x_log_x(last)
+    )
+    # Where nothing is filled, nothing weighs.
+    density = np.maximum(inside, 1.0) / np.maximum(filled, 1.0)
+    spread = (weight * np.log(density)).sum(axis=1)
+    result = (information - spread) / total - np.log(total / inside.sum(axis=1))
+    return np.where(is_empty, np.inf, result)
+
+
+class _Prefix:
+    """Sums of all bins before each."""
+
+    def __init__(self, counts: np.ndarray):
+        values = counts.astype(np.float64)
+        self.counts = _before(values)
+        self.filled = _before(values > 0)
+        self.information = _before(_x_log_x(values))
+        self._values = values
+
+    def at(self, bins: np.ndarray) -> np.ndarray:
+        return self._values[bins]
+
+
+def _before(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+
+
+def _x_log_x(x: np.ndarray) -> np.ndarray:
+    return x * np.log(np.where(x > 0, x, 1.0))
+
+
+def kl(seen: statistics.Histogram) -> tuple[float, float]:
+    """Returns the range of the least KL divergence.
+
+    Tensors of one sign are searched with 256 levels from 0 on, others by their
+    absolute values with the 128 levels of a side, and no end goes beyond the extremes.
+    A tensor with fewer than 100 counted values a bin keeps its true range.
+    """
+    low, high = seen.range
+    if seen.num_values < _MIN_VALUES:
+        return low, high
+    counts = _folded(seen)
+    if low < 0.0 < high:
+        bound = _search(counts, _LEVELS // 2) * seen.width
+    else:
+        # Exact zeros, of which ReLU makes half of all values, cost nothing anywhere.
+        counts[0] = counts[1] if len(counts) > 1 else counts[0]
+        bound = _search(counts, _LEVELS) * seen.width
+    return max(low, -bound), min(high, bound)
+
+
+def _folded(seen: statistics.Histogram) -> np.ndarray:
+    """Returns the histogram of the absolute values."""
+    counts, below = seen.bins()
+    folded = np.zeros(max(below, len(counts) - below), np.int64)
+    folded[: len(counts) - below] += counts[below:]
+    folded[:below] += counts[:below][::-1]
+    return folded
+
+
+def _search(counts: np.ndarray, levels: int) -> int:
+    """Searches the end of a range that begins at bin 0; in bins."""
+    best = reach = len(counts)
+    for merged in (_FINER, _FINER // 2, 1):
+        coarse = _merge(counts, merged)
+        last = min(len(coarse), -(-reach // merged))
+        if last < levels:
+            continue
+        stops = _candidates(levels, last)
+        error = divergence(coarse, np.zeros_like(stops), stops, levels=levels)
+        best = int(stops[np.argmin(error)]) * merged
+        if best > 1.25 * levels * merged:
+            break
+        reach = 2 * best
+    return min(best, len(counts))
+
+
+def _candidates(first: int, last: int) -> np.ndarray:
+    """Whole numbers from first to last, both among them."""
+    number = min(last - first + 1, _MAX_CANDIDATES)
+    return np.unique(np.linspace(first, last, number).round().astype(np.int64))
+
+
+def _merge(counts: np.ndarray, number: int) -> np.ndarray:
+    """Makes one bin of `number` neighbours."""
+    padded = np.pad(counts, (0, -len(counts) % number))
+    return padded.reshape(-1, number).sum(axis=1)
+
+
+def kl_textbook(seen: statistics.Histogram) -> tuple[float, float]:
+    """Returns TensorRT's symmetric range: 128 levels of |x|, zeros as they come.
+
+    For comparison with the literature; after ReLU it clips what matters.
+    """
+    folded = _folded(seen)
+    merged = max(1, -(-len(folded) // _BINS))
+    coarse = _merge(folded, merged)
+    low, high = seen.range
+    if len(coarse) < _TEXTBOOK_LEVELS or not coarse.any():
+        return low, high
+    stops = np.arange(_TEXTBOOK_LEVELS, len(coarse) + 1)
+    error = divergence(coarse, np.zeros_like(stops), stops, levels=_TEXTBOOK_LEVELS)
+    bound = float(stops[np.argmin(error)]) * merged * seen.width
+    return max(low, -bound), min(high, bound)
+
+
+base.THRESHOLDS.register("kl")(
+    base.Threshold(statistics.Histogram, kl, spares_outputs=True)
+)
+base.THRESHOLDS.register("entropy")(base.THRESHOLDS.get("kl"))
+base.THRESHOLDS.register("kl_textbook")(
+    base.Threshold(statistics.Histogram, kl_textbook)
+)
