@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -201,6 +202,31 @@ def test_a_wrong_cut_does_not_pass(monkeypatch):
     )
     with pytest.raises(errors.VerificationError, match="differs"):
         channels.prune_channels(_residual(tf_keras), pruning_ratio=0.5)
+
+
+@pytest.mark.parametrize("layer", ["activation", "Softmax"])
+def test_a_softmax_does_not_hide_a_wrong_cut(layer):
+    # The same shift of all logits, which the test above makes: no output changes.
+    x = tf_keras.Input((4,))
+    y = tf_keras.layers.Dense(32, name="hidden")(x)
+    if layer == "activation":
+        y = tf_keras.layers.Dense(3, activation="softmax", name="head")(y)
+    else:
+        y = tf_keras.layers.Softmax()(tf_keras.layers.Dense(3, name="head")(y))
+    model = models.randomize(tf_keras.Model(x, y))
+    graph = graph_keras.read(model)
+    head = graph.layers["head"]
+    weights = {**head.weights, "bias": head.weights["bias"] + 1.0}
+    shifted = graph.with_layers({head.name: dataclasses.replace(head, weights=weights)})
+    inputs = [channels.random_inputs(graph)]
+    np.testing.assert_allclose(
+        channels.run(model, graph, inputs[0])[0],
+        channels.run(graph_keras.write(shifted), shifted, inputs[0])[0],
+        rtol=1e-5,
+    )
+    assert channels.prove(graph, graph, "tf_keras", inputs) == 0.0
+    with pytest.raises(errors.VerificationError, match="differs"):
+        channels.prove(graph, shifted, "tf_keras", inputs)
 
 
 @BOTH

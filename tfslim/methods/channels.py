@@ -202,7 +202,8 @@ def prove(
     Args:
         masked: the original with the removed channels masked (`mask_channels`).
         smaller: the cut graph.
-        kind: the Keras to run them in; both compute in float32.
+        kind: the Keras to run them in; both compute in float32, and give what stands
+            before a softmax or sigmoid at the output.
         inputs: batches, each a flat list of arrays.
 
     Returns:
@@ -211,8 +212,8 @@ def prove(
     Raises:
         VerificationError: it is above `MAX_ERROR`.
     """
-    one = graph_keras.write(_in_float32(masked), kind)
-    other = graph_keras.write(_in_float32(smaller), kind)
+    one = graph_keras.write(_exposed(masked), kind)
+    other = graph_keras.write(_exposed(smaller), kind)
     error = max(
         surgery.relative_error(run(one, masked, batch), run(other, smaller, batch))
         for batch in inputs
@@ -226,12 +227,29 @@ def prove(
     return error
 
 
-def _in_float32(graph: ir.Graph) -> ir.Graph:
-    changed = {
-        name: dataclasses.replace(layer, config={**layer.config, "dtype": "float32"})
-        for name, layer in graph.layers.items()
-        if str(layer.config.get("dtype")).startswith("mixed_")
-    }
+# Activations that give nearly the same for inputs far apart.
+_SATURATING = {"sigmoid", "softmax", "tanh", "hard_sigmoid", "hard_sigmoid_legacy"}
+
+
+def _exposed(graph: ir.Graph) -> ir.Graph:
+    """Returns the graph as the proof needs it: in float32, with bare outputs.
+
+    A softmax over a thousand classes, or a saturated one, hides most differences, so
+    the activations of the outputs are left out.
+    """
+    ends = {graph.nodes[ref.node].layer for ref in graph.output_refs}
+    changed = {}
+    for name, layer in graph.layers.items():
+        config = dict(layer.config)
+        if str(config.get("dtype")).startswith("mixed_"):
+            config["dtype"] = "float32"
+        activation = config.get("activation")
+        if name in ends and isinstance(activation, str) and activation in _SATURATING:
+            config["activation"] = "linear"
+        if name in ends and layer.op in ("Softmax", "softmax"):
+            changed[name] = ir.Layer(name, "Activation", {"activation": "linear"})
+        elif config != dict(layer.config):
+            changed[name] = dataclasses.replace(layer, config=config)
     return graph.with_layers(changed)
 
 
