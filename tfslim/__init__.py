@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 # Public name -> the place where it stands.
 _PUBLIC: dict[str, str] = {
+    "Budget": "tfslim.pruning.budget:Budget",
+    "Scoring": "tfslim.pruning.scores:Scoring",
     "TfslimError": "tfslim.errors:TfslimError",
     "build_model": "tfslim.models.build:build_model",
     "convert_model": "tfslim.convert:convert_model",
