@@ -54,7 +54,7 @@ ALLOWED = {
     "config": _BASE,
     "cli": _BASE | {"config"},
 }
-TOP = {"pipeline", "feed", "export"}
+TOP = {"pipeline", "feed", "export", "quantize"}
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.

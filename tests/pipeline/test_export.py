@@ -42,6 +42,7 @@ def test_files_are_complete_and_agree(exported):
         "config.json",
         "result.json",
         "report.md",
+        "ranges.json",
     }
     result = json.loads((exported / "result.json").read_text())
     assert result["schema_version"] == 1

@@ -161,6 +161,27 @@ def test_kl_keeps_what_relu_leaves_and_the_textbook_does_not():
     assert errors["kl_textbook"] > 4 * errors["kl"]
 
 
+@pytest.mark.parametrize("value", [0.7, 2.5])
+def test_kl_is_not_moved_by_a_channel_that_is_constant(value):
+    rng = np.random.default_rng(0)
+    body = np.maximum(rng.normal(size=400_000), 0)
+    _, without = kl.kl(filled(body))
+    _, high = kl.kl(filled(np.concatenate([body, np.full(60_000, value)])))
+    assert high == pytest.approx(without, rel=0.15)
+
+
+def test_kl_keeps_the_end_where_values_pile_up():
+    rng = np.random.default_rng(0)
+    values = np.clip(rng.normal(2, 3, size=400_000), 0, 6)  # ReLU6: 9% are 6.
+    assert kl.kl(filled(values))[1] == 6
+
+
+def test_kl_keeps_the_range_of_pixels():
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, size=400_000) * rng.random(400_000) // 1 / 255
+    assert kl.kl(filled(values))[1] == np.float32(values.max())
+
+
 def test_kl_reaches_a_body_that_is_a_thirtieth_of_the_range():
     rng = np.random.default_rng(0)
     values = np.abs(rng.normal(size=400_000))

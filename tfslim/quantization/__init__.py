@@ -14,13 +14,21 @@ from tfslim.quantization.ranges_file import read_ranges, write_ranges
 from tfslim.quantization.recipe import Recipe
 from tfslim.quantization.recipe import get as get_recipe
 from tfslim.quantization.recipe import names as recipe_names
+from tfslim.quantization.sensitivity import (
+    FallbackResult,
+    LayerError,
+    fall_back,
+    rank_layers,
+)
 from tfslim.quantization.thresholds import THRESHOLDS
 
 __all__ = [
     "IO",
     "THRESHOLDS",
     "Calibration",
+    "FallbackResult",
     "KeptFloat",
+    "LayerError",
     "QuantizeResult",
     "Ranges",
     "Recipe",
@@ -29,9 +37,11 @@ __all__ = [
     "calibrate",
     "check_method",
     "collect",
+    "fall_back",
     "get_recipe",
     "method_names",
     "quantize_tflite",
+    "rank_layers",
     "read_ranges",
     "recipe_names",
     "write_ranges",

@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-import numpy as np
-
 from tfslim import errors, tflite
-from tfslim.quantization import handover, litert, policy, recipe, rules
 from tfslim.quantization.collect import Samples, singles
-from tfslim.tflite import flatbuffer
+from tfslim.quantization.judge import Judge
 
 NAME = "auto"
 # Worth trying, the first preferred among equals.
@@ -84,7 +81,10 @@ def search(
             f"and there are fewer than {_EVERY}. Give more, or name a method."
         )
     judge = Judge(source, samples)
-    trials = {name: judge.trial(name, chosen) for name, chosen in ranges.items()}
+    trials = {
+        name: Trial(name, *judge.measure(judge.quantize(chosen)))
+        for name, chosen in ranges.items()
+    }
     best = max(trials, key=lambda name: trials[name].sqnr_db)
     first = next(iter(trials))
     if trials[best].sqnr_db < trials[first].sqnr_db + _GAIN_DB:
@@ -92,7 +92,7 @@ def search(
     merged, methods = _by_tensor(judge, ranges, best, trials[best].sqnr_db)
     rows = [*trials.values()]
     if set(methods.values()) != {best}:
-        rows.append(judge.trial("per tensor", merged))
+        rows.append(Trial("per tensor", *judge.measure(judge.quantize(merged))))
     rows.sort(key=lambda trial: -trial.sqnr_db)
     return merged, methods, rows
 
@@ -110,7 +110,7 @@ def _by_tensor(
             if chosen[name] != merged[name]
         }
         for method, bounds in options.items():
-            result = judge.trial(method, {**merged, name: bounds}).sqnr_db
+            result, _ = judge.measure(judge.quantize({**merged, name: bounds}))
             if result > reached + _GAIN_DB:
                 merged[name], methods[name], reached = bounds, method, result
     return merged, methods
@@ -126,74 +126,3 @@ def _disputed(ranges: Mapping[str, Ranges], best: str) -> list[str]:
     named = {name: ratio(name) for name in ranges[best]}
     worth = [name for name, value in named.items() if value > 1.05]
     return sorted(worth, key=lambda name: -named[name])[:_MOST_TENSORS]
-
-
-class Judge:
-    """Measures INT8 files of one model against it, on the same samples."""
-
-    def __init__(self, source: bytes, samples: list[tflite.Inputs]):
-        """Runs the float model; a softmax at its end is left out."""
-        self._samples = samples
-        self._source = without_softmax(source)
-        self._graph = tflite.read(self._source).graphs[0]
-        self._truth = outputs(self._source, samples)
-        exempt = policy.exemptions("static_int8", self._graph)
-        self._rules = rules.ordered(recipe.get("int8"), exempt, "float")
-
-    def trial(self, method: str, ranges: Ranges) -> Trial:
-        """Makes an INT8 file with `ranges` and measures it."""
-        names = {t.name for t in self._graph.tensors}
-        known = {name: bounds for name, bounds in ranges.items() if name in names}
-        quantized = litert.quantize(
-            self._source, self._rules, handover.handover(self._graph, known)
-        )
-        found = outputs(quantized, self._samples)
-        ratios = np.array(
-            [
-                [sqnr_db(*pair) for pair in zip(truth, output, strict=True)]
-                for truth, output in zip(self._truth, found, strict=True)
-            ]
-        )
-        return Trial(method, float(ratios.mean(axis=1).min()), float(ratios.min()))
-
-
-def outputs(model: bytes, samples: list[tflite.Inputs]) -> list[np.ndarray]:
-    """Runs `samples` and stacks each output, in the file's order."""
-    runner = tflite.Runner(model)
-    rows = [list(runner(sample).values()) for sample in samples]
-    return [np.stack(column) for column in zip(*rows, strict=True)]
-
-
-def sqnr_db(truth: np.ndarray, found: np.ndarray) -> float:
-    """Signal-to-quantization-noise ratio in dB; at most 200."""
-    signal = float(np.square(truth, dtype=np.float64).sum())
-    noise = float(np.square(np.subtract(truth, found, dtype=np.float64)).sum())
-    return 10.0 * float(
-        np.log10(max(signal, 1e-30) / max(noise, 1e-20 * signal, 1e-30))
-    )
-
-
-def without_softmax(source: bytes) -> bytes:
-    """Makes the logits the outputs: probabilities hide errors of all but the first."""
-    graph = tflite.read(source).graphs[0]
-    replaced = {}
-    for tensor in graph.outputs:
-        op = graph.producers.get(tensor.index)
-        readers = graph.consumers.get(tensor.index, [])
-        if op is not None and op.name == "SOFTMAX" and not readers:
-            replaced[tensor.index] = op
-    if not replaced:
-        return source
-    flat = flatbuffer.unpack(source)
-    main = flat.subgraphs[0]
-    main.outputs = [
-        replaced[i].inputs[0] if i in replaced else i
-        for i in flatbuffer.numbers(main.outputs)
-    ]
-    dropped = {op.index for op in replaced.values()}
-    main.operators = [op for i, op in enumerate(main.operators) if i not in dropped]
-    for signature in flat.signatureDefs or []:
-        for entry in signature.outputs:
-            if entry.tensorIndex in replaced:
-                entry.tensorIndex = replaced[entry.tensorIndex].inputs[0]
-    return flatbuffer.pack(flat)

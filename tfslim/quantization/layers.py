@@ -14,12 +14,19 @@ _OWN = ("BiasAdd", "MatMul", "depthwise", "Conv2D", "convolution", "add", "mul")
 
 
 def layer_name(op: tflite.Op, graph: tflite.Graph) -> str:
-    """Returns the name of the layer that made `op`; "" if its tensor tells none."""
-    parts = graph.tensors[op.outputs[0]].name.split(";")
-    paths = [part.split("/") for part in parts]
-    paths = [path for path in paths if len(path) >= 3]
-    for ending in _OWN:
-        for path in paths:
-            if path[-1] == ending:
-                return path[1]
-    return paths[0][1] if paths else ""
+    """Returns the name of the layer that made `op`; "" if its tensors tell none.
+
+    A model's output has a name of its own; there the op's weights tell.
+    """
+    tensors = [graph.tensors[op.outputs[0]]]
+    tensors += [t for i in op.inputs if i >= 0 and (t := graph.tensors[i]).is_constant]
+    for tensor in tensors:
+        paths = [part.split("/") for part in tensor.name.split(";")]
+        paths = [path for path in paths if len(path) >= 3]
+        for ending in _OWN:
+            for path in paths:
+                if path[-1] == ending:
+                    return path[-2]
+        if paths:
+            return paths[0][-2]
+    return ""

@@ -62,6 +62,7 @@ def quantize_tflite(
     samples: Samples | None = None,
     calibration: str = "minmax",
     ranges: Mapping[str, tuple[float, float]] | Calibration | None = None,
+    layers: Mapping[str, str] | None = None,
     io: str = "float",
     keep_float: str = "xnnpack",
 ) -> QuantizeResult:
@@ -86,6 +87,8 @@ def quantize_tflite(
             activations, which have levels to spare, take "minmax" in any case.
         ranges: ranges to use, tensor name -> (min, max) or a whole `Calibration`;
             they need no `samples` if they cover every activation.
+        layers: Keras layer name, or pattern such as "block_1*" -> "float32", or the
+            recipe that this layer takes instead.
         io: what static recipes make of inputs and outputs, one of `IO`. "float" costs
             a few percent of time and none of an app's code.
         keep_float: "xnnpack" leaves those ops float that XNNPACK runs faster so;
@@ -111,13 +114,14 @@ def quantize_tflite(
     content = tflite.read(source)
     _check_request(chosen, content, samples is not None or ranges is not None, io)
     graph = content.graphs[0]
-    exempt = policy.exemptions(chosen.scheme, graph, policy=keep_float)
+    single, asked = rules.overrides(graph, layers or {})
+    exempt = [*asked, *policy.exemptions(chosen.scheme, graph, policy=keep_float)]
 
     used = None
     if chosen.needs_ranges:
         method = calibration if chosen.scheme == "static_int8" else "minmax"
         used = _calibration(source, samples, method, ranges)
-    ordered = rules.ordered(chosen, exempt, io)
+    ordered = rules.ordered(chosen, exempt, io, single)
     quantized = litert.quantize(
         source, ordered, handover.handover(graph, used.ranges) if used else None
     )

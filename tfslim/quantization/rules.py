@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfslim import registry, tflite
 from tfslim.quantization import policy, recipe
+from tfslim.quantization.layers import layer_name
 
 
 def ordered(
-    chosen: recipe.Recipe, exempt: list[policy.Exemption], io: str
+    chosen: recipe.Recipe,
+    exempt: list[policy.Exemption],
+    io: str,
+    single: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Orders rules: the recipe's general ones, exemptions, I/O, its particular ones."""
+    """Orders rules: the recipe's general ones, exemptions, I/O, the particular ones.
+
+    Args:
+        chosen: the recipe.
+        exempt: what stays float.
+        io: what becomes of inputs and outputs.
+        single: rules for single ops, which win over all others.
+    """
     general = [r for r in chosen.rules if (r["regex"], r["operation"]) == (".*", "*")]
     particular = [rule for rule in chosen.rules if rule not in general]
     borders: list[dict[str, Any]] = []
     if chosen.needs_ranges and io != "int8":
         borders = [_border(operation, io) for operation in ("INPUT", "OUTPUT")]
     # One rule for each regex and operation: of two, litert-quantizer takes the later.
-    rules = [*(e.rule for e in exempt), *borders, *particular]
+    rules = [*(e.rule for e in exempt), *borders, *particular, *single]
     last = {(rule["regex"], rule["operation"]): rule for rule in rules}
     return [*general, *last.values()]
 
@@ -37,3 +52,45 @@ def _border(operation: str, io: str) -> dict[str, Any]:
             "explicit_dequantize": False,
         },
     }
+
+
+def overrides(
+    graph: tflite.Graph, layers: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], list[policy.Exemption]]:
+    """Makes the rules for single layers.
+
+    Args:
+        graph: the float model's graph.
+        layers: Keras layer name, pattern of such names ("block_1*") or name of an
+            op's output tensor -> "float32" or another recipe's name. Of two that fit
+            the later one holds.
+
+    Returns:
+        Rules, and the same as exemptions for the layers that stay float.
+
+    Raises:
+        ConfigError: nothing fits a name, or there is no such recipe.
+    """
+    found: list[dict[str, Any]] = []
+    exempt = []
+    for pattern, name in layers.items():
+        chosen = recipe.get(name)
+        fitting = [op for op in graph.ops if _fits(op, graph, pattern)]
+        if not fitting:
+            known = dict.fromkeys(layer_name(op, graph) for op in graph.ops)
+            raise registry.unknown_name("layer", pattern, [n for n in known if n])
+        for op in fitting:
+            regex = f"^{re.escape(policy.scope(op, graph))}$"
+            if chosen.rules:
+                rule = {**chosen.rules[0], "regex": regex, "operation": op.name}
+                found.append(rule)
+                continue
+            exempt.append(policy.Exemption(op.name, regex, "It was asked to be."))
+            found.append(exempt[-1].rule)
+    return found, exempt
+
+
+def _fits(op: tflite.Op, graph: tflite.Graph, pattern: str) -> bool:
+    tensor = graph.tensors[op.outputs[0]].name
+    layer = layer_name(op, graph)
+    return tensor == pattern or bool(layer and fnmatch.fnmatchcase(layer, pattern))

@@ -5,11 +5,12 @@ histogram: p is the histogram inside with what lies outside added to its end bin
 the histogram inside as its quantized levels would show it, each level's count spread
 evenly over its bins that p has something in. The range of the least KL(p || q) wins.
 
-Textbook KL is harmful after a ReLU: exact zeros, half of all values, fill bin 0, which
-no choice of range can spread, so that only narrow ranges look good. `kl` mends it:
-bin 0 counts as its neighbour, tensors of one sign have all 256 levels, outputs and
-tensors with few values keep their true range, and where the narrowest range wins the
-search goes on with finer bins.
+Textbook KL is harmful after a ReLU: exact zeros, half of all values, fill bin 0, and q
+spreads them over a whole level, so that only narrow ranges look good. Channels that
+are constant do the same at other values. `kl` mends it: such atoms are told from their
+neighbours and cost nothing as long as they are inside; tensors of one sign have all
+256 levels; outputs and tensors with few values keep their true range; and where the
+narrowest range wins the search goes on with finer bins.
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ _TEXTBOOK_LEVELS = 128
 _BINS = 2048
 _FINER = 4
 _MAX_CANDIDATES = 512
+# Bins whose median tells what a bin would have without an atom.
+_SURROUNDINGS = 9
 # With fewer, a bin's count is noise, and the noise is what the search would fit.
 _MIN_VALUES = 100 * _BINS
 
 
 def divergence(
-    counts: np.ndarray, starts: np.ndarray, stops: np.ndarray, *, levels: int
+    counts: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    *,
+    levels: int,
+    atoms: np.ndarray | None = None,
 ) -> np.ndarray:
     """Computes KL(p || q) of many candidate ranges at once, in closed form.
 
@@ -45,21 +53,24 @@ def divergence(
         stops: int array [candidates], the bin after its last; stop - start >= levels.
         levels: levels of the quantized range, >= 2. Level g begins at bin
             start + floor(g * (stop - start) / levels).
+        atoms: int array [bins], counts beside `counts` that lose nothing inside a
+            range and are clipped like the others outside.
 
     Returns:
         float64 array [candidates], in nats; +inf for a range with nothing inside. A
         level that holds clipped values alone counts as holding one of its own:
         without, every cut into a gap would be infinite.
     """
-    total = float(counts.sum())
     prefix = _Prefix(counts)
+    whole = prefix.counts + (0.0 if atoms is None else _before(atoms))
     width = (stops - starts)[:, None]
     edges = starts[:, None] + np.arange(levels + 1) * width // levels
     inside = np.diff(prefix.counts[edges], axis=1)
     filled = np.diff(prefix.filled[edges], axis=1)
     weight = inside.copy()
-    below = prefix.counts[starts]
-    above = total - prefix.counts[stops]
+    below = whole[starts]
+    above = whole[-1] - whole[stops]
+    total = inside.sum(axis=1) + below + above
     first, last = prefix.at(starts), prefix.at(stops - 1)
     weight[:, 0] += below
     weight[:, -1] += above
@@ -78,8 +89,10 @@ def divergence(
     # Where nothing is filled, nothing weighs.
     density = np.maximum(inside, 1.0) / np.maximum(filled, 1.0)
     spread = (weight * np.log(density)).sum(axis=1)
-    result = (information - spread) / total - np.log(total / inside.sum(axis=1))
-    return np.where(is_empty, np.inf, result)
+    # By the chain rule: the atoms inside are a share of p of which nothing is lost.
+    held = np.maximum(inside.sum(axis=1), 1.0)
+    result = information - spread - total * np.log(total / held)
+    return np.where(is_empty, np.inf, result / whole[-1])
 
 
 class _Prefix:
@@ -109,18 +122,18 @@ def kl(seen: statistics.Histogram) -> tuple[float, float]:
 
     Tensors of one sign are searched with 256 levels from 0 on, others by their
     absolute values with the 128 levels of a side, and no end goes beyond the extremes.
-    A tensor with fewer than 100 counted values a bin keeps its true range.
+    Fewer than 100 counted values a bin, or few different ones, as pixels are, keep
+    their true range.
     """
     low, high = seen.range
     if seen.num_values < _MIN_VALUES:
         return low, high
     counts = _folded(seen)
-    if low < 0.0 < high:
-        bound = _search(counts, _LEVELS // 2) * seen.width
-    else:
-        # Exact zeros, of which ReLU makes half of all values, cost nothing anywhere.
-        counts[0] = counts[1] if len(counts) > 1 else counts[0]
-        bound = _search(counts, _LEVELS) * seen.width
+    atoms = _atoms(counts)
+    if 2 * atoms[1:].sum() > counts[1:].sum():
+        return low, high
+    levels = _LEVELS // 2 if low < 0.0 < high else _LEVELS
+    bound = _search(counts - atoms, atoms, levels) * seen.width
     return max(low, -bound), min(high, bound)
 
 
@@ -133,7 +146,7 @@ def _folded(seen: statistics.Histogram) -> np.ndarray:
     return folded
 
 
-def _search(counts: np.ndarray, levels: int) -> int:
+def _search(counts: np.ndarray, atoms: np.ndarray, levels: int) -> int:
     """Searches the end of a range that begins at bin 0; in bins."""
     best = reach = len(counts)
     for merged in (_FINER, _FINER // 2, 1):
@@ -142,12 +155,29 @@ def _search(counts: np.ndarray, levels: int) -> int:
         if last < levels:
             continue
         stops = _candidates(levels, last)
-        error = divergence(coarse, np.zeros_like(stops), stops, levels=levels)
+        error = divergence(
+            coarse,
+            np.zeros_like(stops),
+            stops,
+            levels=levels,
+            atoms=_merge(atoms, merged),
+        )
         best = int(stops[np.argmin(error)]) * merged
         if best > 1.25 * levels * merged:
             break
         reach = 2 * best
     return min(best, len(counts))
+
+
+def _atoms(counts: np.ndarray) -> np.ndarray:
+    """Returns what a bin has above its surroundings, where that cannot be chance."""
+    reach = _SURROUNDINGS // 2
+    # Reflected without the end itself: an atom at zero has no say in its own case.
+    padded = np.pad(counts, reach, mode="reflect" if len(counts) > reach else "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _SURROUNDINGS)
+    usual = np.median(windows, axis=1).astype(np.int64)
+    is_atom = counts > 2 * usual + 100
+    return np.where(is_atom, counts - usual, 0)
 
 
 def _candidates(first: int, last: int) -> np.ndarray:

@@ -1,0 +1,102 @@
+"""How far files quantized from one model are from it, on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfslim import tflite
+from tfslim.quantization import handover, litert, policy, recipe, rules
+from tfslim.tflite import flatbuffer
+
+
+class Judge:
+    """Makes INT8 files of one model and measures them against it.
+
+    Attributes:
+        source: the float model, a softmax at its end left out.
+        graph: its graph.
+    """
+
+    def __init__(self, source: bytes, samples: Sequence[tflite.Inputs]):
+        """Runs the prepared float model over single samples."""
+        self._samples = samples
+        self.source = without_softmax(source)
+        self.graph = tflite.read(self.source).graphs[0]
+        self._truth = outputs(self.source, samples)
+        exempt = policy.exemptions("static_int8", self.graph)
+        self._rules = rules.ordered(recipe.get("int8"), exempt, "float")
+
+    def quantize(
+        self,
+        ranges: Mapping[str, tuple[float, float]],
+        ordered: Sequence[Mapping[str, Any]] | None = None,
+    ) -> bytes:
+        """Makes an INT8 file with `ranges`, by rules other than the recipe's if given.
+
+        Args:
+            ranges: tensor name -> (min, max), of the model with its softmax.
+            ordered: as `rules.ordered` makes them.
+        """
+        names = {tensor.name for tensor in self.graph.tensors}
+        known = {name: bounds for name, bounds in ranges.items() if name in names}
+        return litert.quantize(
+            self.source, ordered or self._rules, handover.handover(self.graph, known)
+        )
+
+    def measure(self, quantized: bytes) -> tuple[float, float]:
+        """Returns the SQNR in dB: the mean over the samples, and the worst sample's.
+
+        Of several outputs the worst counts: none hides behind a larger one.
+        """
+        found = outputs(quantized, self._samples)
+        ratios = np.array(
+            [
+                [sqnr_db(*pair) for pair in zip(truth, output, strict=True)]
+                for truth, output in zip(self._truth, found, strict=True)
+            ]
+        )
+        return float(ratios.mean(axis=1).min()), float(ratios.min())
+
+
+def outputs(model: bytes, samples: Sequence[tflite.Inputs]) -> list[np.ndarray]:
+    """Runs `samples` and stacks each output, in the file's order."""
+    runner = tflite.Runner(model)
+    rows = [list(runner(sample).values()) for sample in samples]
+    return [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+def sqnr_db(truth: np.ndarray, found: np.ndarray) -> float:
+    """Signal-to-quantization-noise ratio in dB; at most 200."""
+    signal = float(np.square(truth, dtype=np.float64).sum())
+    noise = float(np.square(np.subtract(truth, found, dtype=np.float64)).sum())
+    least = max(1e-20 * signal, 1e-30)
+    return 10.0 * float(np.log10(max(signal, 1e-30) / max(noise, least)))
+
+
+def without_softmax(source: bytes) -> bytes:
+    """Makes the logits the outputs: probabilities hide errors of all but the first."""
+    graph = tflite.read(source).graphs[0]
+    replaced = {}
+    for tensor in graph.outputs:
+        op = graph.producers.get(tensor.index)
+        readers = graph.consumers.get(tensor.index, [])
+        if op is not None and op.name == "SOFTMAX" and not readers:
+            replaced[tensor.index] = op
+    if not replaced:
+        return source
+    flat = flatbuffer.unpack(source)
+    main = flat.subgraphs[0]
+    main.outputs = [
+        replaced[i].inputs[0] if i in replaced else i
+        for i in flatbuffer.numbers(main.outputs)
+    ]
+    dropped = {op.index for op in replaced.values()}
+    main.operators = [op for i, op in enumerate(main.operators) if i not in dropped]
+    for signature in flat.signatureDefs or []:
+        for entry in signature.outputs:
+            if entry.tensorIndex in replaced:
+                entry.tensorIndex = replaced[entry.tensorIndex].inputs[0]
+    return flatbuffer.pack(flat)

@@ -1,0 +1,150 @@
+"""Which layers lose most by quantization, and what it takes to return them to float."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+
+from tfslim import errors, tflite
+from tfslim.quantization import policy, recipe
+from tfslim.quantization.calibration import Calibration
+from tfslim.quantization.collect import Samples, singles
+from tfslim.quantization.judge import Judge
+from tfslim.quantization.layers import layer_name
+from tfslim.quantization.prepare import prepare
+from tfslim.quantization.ptq import QuantizeResult, quantize_tflite
+
+OnStep = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerError:
+    """What quantizing one op alone does to the model's output.
+
+    Attributes:
+        op: its name, e.g. "CONV_2D".
+        layer: Keras layer that it comes from, "" where the file does not tell.
+        tensor: name of its first output.
+        sqnr_db: of the worst output, all other ops in float; small is bad.
+        worst_sample_db: the same of the worst sample.
+    """
+
+    op: str
+    layer: str
+    tensor: str
+    sqnr_db: float
+    worst_sample_db: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One layer returned to float, and all before it.
+
+    Attributes:
+        layer: Keras layer or tensor; "" for the file with all of them quantized.
+        metric: what `evaluate` says of the file.
+        size_bytes: of the file.
+        latency_us: of one inference; None if it was not timed.
+    """
+
+    layer: str
+    metric: float
+    size_bytes: int
+    latency_us: float | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FallbackResult:
+    """A file that keeps its accuracy, and the way there.
+
+    Attributes:
+        quantized: the last file tried.
+        steps: one a file tried.
+        is_met: whether the last one is good enough.
+    """
+
+    quantized: QuantizeResult
+    steps: tuple[Step, ...]
+    is_met: bool
+
+
+def rank_layers(
+    model: bytes,
+    calibration: Calibration,
+    samples: Samples,
+    *,
+    on_step: OnStep = lambda text: None,
+) -> list[LayerError]:
+    """Quantizes one op at a time to INT8 and measures the model's output.
+
+    Args:
+        model: the float `.tflite`.
+        calibration: ranges for it.
+        samples: what to measure on, about 32; all are kept in memory.
+        on_step: called with a line of text before each op.
+
+    Returns:
+        A row for each op that `int8` quantizes, the worst first.
+    """
+    source = prepare(model)
+    judge = Judge(source, list(singles(samples, tflite.read(source))))
+    exempt = policy.exemptions("static_int8", judge.graph)
+    general = recipe.get("int8").rules[0]
+    rows = []
+    for op in judge.graph.ops:
+        scope = policy.scope(op, judge.graph)
+        if any(exemption.fits(op, scope) for exemption in exempt):
+            continue
+        tensor = judge.graph.tensors[op.outputs[0]].name
+        on_step(f"quantizing {op.name} {op.index + 1} of {len(judge.graph.ops)} alone")
+        alone = {**general, "regex": f"^{re.escape(scope)}$", "operation": op.name}
+        try:
+            quantized = judge.quantize(calibration.ranges, [alone])
+        except (errors.ConfigError, errors.QuantizationError):
+            continue  # litert-quantizer has no INT8 for this op: it stays float.
+        layer = layer_name(op, judge.graph)
+        rows.append(LayerError(op.name, layer, tensor, *judge.measure(quantized)))
+    return sorted(rows, key=lambda row: row.sqnr_db)
+
+
+def fall_back(
+    model: bytes,
+    calibration: Calibration,
+    ranking: Sequence[LayerError],
+    *,
+    evaluate: Callable[[bytes], float],
+    least: float,
+    latency: Callable[[bytes], float | None] = lambda file: None,
+    io: str = "float",
+    on_step: OnStep = lambda text: None,
+) -> FallbackResult:
+    """Returns layers to float, worst first, until a metric is good enough.
+
+    Args:
+        model: the float `.tflite`.
+        calibration: ranges for it.
+        ranking: as `rank_layers` gives it.
+        evaluate: a file's accuracy or agreement; larger is better.
+        least: the value to reach.
+        latency: a file's latency in microseconds, for the report.
+        io: as in `quantize_tflite`.
+        on_step: called with a line of text after each file.
+
+    Returns:
+        The first file that reaches `least`, else the one with all layers in float.
+    """
+    kept: dict[str, str] = {}
+    steps: list[Step] = []
+    names = [""] + [row.tensor for row in ranking]
+    labels = [""] + [row.layer or row.tensor for row in ranking]
+    for name, label in zip(names, labels, strict=True):
+        if name:
+            kept[name] = "float32"
+        done = quantize_tflite(model, "int8", ranges=calibration, layers=kept, io=io)
+        metric = evaluate(done.tflite)
+        steps.append(Step(label, metric, len(done.tflite), latency(done.tflite)))
+        on_step(f"{len(kept)} layers in float: {metric:.4f}, wanted {least:.4f}")
+        if metric >= least:
+            break
+    return FallbackResult(done, tuple(steps), metric >= least)
