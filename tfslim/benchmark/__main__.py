@@ -1,4 +1,4 @@
-"""Times .tflite files on this computer, and says whether they differ.
+"""Times .tflite files on this computer or on phones, and says whether they differ.
 
 All files run interleaved in rounds; each is compared with the first. The verdict is
 that of a confidence interval over the rounds.
@@ -6,8 +6,10 @@ that of a confidence interval over the rounds.
   python -m tfslim.benchmark float32.tflite int8.tflite --num_threads=1,2
   python -m tfslim.benchmark model.tflite --profile
   python -m tfslim.benchmark new.tflite --baseline=old.tflite --max_regression=5%
+  python -m tfslim.benchmark float32.tflite int8.tflite --android
 
---baseline also takes the --json file of an earlier run.
+--baseline also takes the --json file of an earlier run. --android needs the adb client
+and a phone with USB debugging on.
 
 Exit codes: 0 done, 1 a file failed or regressed, 2 wrong usage.
 """
@@ -18,7 +20,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from absl import flags
 
@@ -27,7 +29,7 @@ from tfslim import cli, errors, files
 if TYPE_CHECKING:
     from tfslim.benchmark import baseline
 
-_DEFAULTS = {"num_runs": 100, "rounds": 20}
+T = TypeVar("T")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -44,34 +46,46 @@ def define_flags(values: flags.FlagValues) -> None:
 
     flags.DEFINE_list("files", [], "The files, also plain.", flag_values=values)
     text("num_threads", "1", "Threads; several by comma are timed one after another.")
-    number("num_runs", _DEFAULTS["num_runs"], "Timed runs a file, at least.")
+    number("num_runs", 100, "Timed runs a file, at least.")
     seconds("min_secs", 0.0, "Seconds of timed runs a file, at least.")
-    number("rounds", _DEFAULTS["rounds"], "Interleaved rounds; a verdict needs 8.")
+    number("rounds", 20, "Interleaved rounds; a verdict needs 8.")
     number("warmup_runs", 5, "Untimed runs before the first round, at least.")
     seconds("warmup_secs", 0.1, "Seconds of untimed runs before, at least.")
-    text("delegate", "xnnpack", "xnnpack, or none for the builtin kernels.")
+    text("delegate", "xnnpack", "xnnpack, none; on phones gpu and nnapi, too.")
     flags.DEFINE_bool("profile", False, "Also time every op.", flag_values=values)
     text("baseline", None, "An older .tflite, or the --json file of an earlier run.")
     text("max_regression", "5%", "Slower than the baseline by more: exit code 1.")
     seconds("confidence", 0.99, "Of the intervals, between 0 and 1.")
     text("json", None, "Write the results to this file.")
     text("markdown", None, "Write the table to this file, for a pull request.")
+    flags.DEFINE_bool("android", False, "Run on phones, over adb.", flag_values=values)
+    text("serial", "", "Which phones, by comma, or all; none: the only one.")
+    text("benchmark_binary", "", "benchmark_model for the phone; none: a download.")
+    text("device_dir", "/data/local/tmp", "Folder on the phone for a private one.")
+    flags.DEFINE_bool(
+        "keep_files", False, "Leave the files on the phone.", flag_values=values
+    )
+    seconds("cooldown_secs", 60.0, "Longest wait for a phone to cool down, each time.")
+    seconds("timeout_secs", 600.0, "For one push or one run on a phone.")
+    seconds("reconnect_secs", 20.0, "Longest wait for a phone that went away.")
 
 
 def _run(values: flags.FlagValues, _: Any) -> None:
-    allowed = _share(values.max_regression)
-    jobs = [_options(values, threads) for threads in _threads(values.num_threads)]
-    models = _models([Path(name) for name in values.files], values.baseline)
     # Late: --help must not wait for the runtime.
     from tfslim import report
-    from tfslim.benchmark import baseline
-    from tfslim.benchmark.comparison import compare
+    from tfslim.benchmark import Options, baseline, compare
 
+    allowed = _share(values.max_regression)
+    jobs = [
+        _fields(Options, values, num_threads=number)
+        for number in _threads(values.num_threads)
+    ]
+    models = _models([Path(name) for name in values.files], values.baseline)
     old = None
     if values.baseline and not values.baseline.endswith(".tflite"):
         old = baseline.read(Path(values.baseline))
     rows: list[baseline.Row] = []
-    for results in _time(models, jobs, values.profile):
+    for results in _time(values, models, jobs):
         for result in results:
             other, paired = (results[0], True)
             if old is not None:
@@ -92,24 +106,34 @@ def _run(values: flags.FlagValues, _: Any) -> None:
         _gate(rows, allowed)
 
 
-def _time(models: dict[str, bytes], jobs: list[Any], profile: bool) -> list[list[Any]]:
+def _time(
+    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Any]
+) -> list[list[Any]]:
+    """Returns the results in lists: those of one list were interleaved."""
+    if values.android:
+        from tfslim.benchmark import android
+        from tfslim.report import progress
+
+        options = _fields(android.AndroidOptions, values)
+        with progress.steps() as on_step:
+            return android.run_android(models, jobs, options, on_step=on_step)
     from tfslim.benchmark import host
     from tfslim.benchmark import profile as profile_lib
 
-    sessions = []
-    for options in jobs:
-        results = host.run_host(models, options)
-        if profile:
-            results = [
-                dataclasses.replace(
-                    result,
-                    ops=profile_lib.profile_host(models[result.name], options),
-                    ops_source=profile_lib.SOURCE,
-                )
-                for result in results
-            ]
-        sessions.append(results)
-    return sessions
+    sessions = [host.run_host(models, options) for options in jobs]
+    if not values.profile:
+        return sessions
+    return [
+        [
+            dataclasses.replace(
+                result,
+                ops=profile_lib.profile_host(models[result.name], result.options),
+                ops_source=profile_lib.SOURCE,
+            )
+            for result in results
+        ]
+        for results in sessions
+    ]
 
 
 def _gate(rows: Sequence[baseline.Row], allowed: float) -> None:
@@ -146,13 +170,10 @@ def _models(paths: Sequence[Path], baseline_path: str | None) -> dict[str, bytes
     return models
 
 
-def _options(values: flags.FlagValues, num_threads: int) -> Any:
-    from tfslim.benchmark.result import Options
-
-    names = {field.name for field in dataclasses.fields(Options)} - {"num_threads"}
-    return Options(
-        num_threads=num_threads, **{name: values[name].value for name in names}
-    )
+def _fields(kind: type[T], values: flags.FlagValues, **given: Any) -> T:
+    """Makes a dataclass from the flags that are called like its fields."""
+    names = {field.name for field in dataclasses.fields(cast(Any, kind))} - set(given)
+    return kind(**{name: values[name].value for name in names}, **given)
 
 
 def _threads(text: str) -> list[int]:
