@@ -32,7 +32,8 @@ def run(
     Args:
         name: the command's module, e.g. "tfslim.export".
         doc: what `--help` shows before the flags.
-        define: defines the command's flags on the values it is given.
+        define: defines the command's flags on the values it is given. A command
+            that takes plain arguments defines a list flag `files` for them.
         body: does the work; gets the parsed flags and the config, if it has one.
         argv: as `sys.argv`, program name first.
         default_config: name of the config that `--config` defaults to; None for a
@@ -101,6 +102,8 @@ def _split_config(
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> None:
+    # Flags may stand after plain arguments, too.
+    values.set_gnu_getopt(True)
     try:
         rest = values(argv)
     except flags.UnrecognizedFlagError as error:
@@ -110,7 +113,9 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> None:
         ) from error
     except flags.Error as error:
         raise errors.ConfigError(str(error)) from error
-    if rest[1:]:
+    if rest[1:] and "files" in values:
+        values.files = rest[1:]
+    elif rest[1:]:
         raise errors.ConfigError(
             f"Unexpected argument '{rest[1]}'. Options are written --name=value; "
             "see --help."

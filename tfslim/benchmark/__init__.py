@@ -1,6 +1,17 @@
 """Timing of `.tflite` files: one result type, whatever runs them."""
 
+from tfslim.benchmark.comparison import Comparison, compare
 from tfslim.benchmark.host import run_host
-from tfslim.benchmark.result import BenchmarkResult, LatencyStats, Options
+from tfslim.benchmark.profile import profile_host
+from tfslim.benchmark.result import BenchmarkResult, LatencyStats, OpTime, Options
 
-__all__ = ["BenchmarkResult", "LatencyStats", "Options", "run_host"]
+__all__ = [
+    "BenchmarkResult",
+    "Comparison",
+    "LatencyStats",
+    "OpTime",
+    "Options",
+    "compare",
+    "profile_host",
+    "run_host",
+]

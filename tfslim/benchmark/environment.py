@@ -27,6 +27,18 @@ def _read(path: str) -> str | None:
         return None
 
 
+def _mhz(khz: str | None) -> float | None:
+    return float(khz) / 1e3 if khz else None
+
+
+def temperature_c() -> float | None:
+    """Returns the hottest thermal zone in °C; None where none can be read."""
+    zones = Path("/sys/class/thermal").glob("thermal_zone*/temp")
+    # A zone that is switched off gives 0 or a large negative number.
+    found = [int(text) / 1e3 for zone in zones if (text := _read(str(zone)))]
+    return max((value for value in found if 0 < value < 200), default=None)
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Returns the installed versions of `packages`; absent ones are left out."""
     found = {}
@@ -47,8 +59,9 @@ def host() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "os": f"{platform.system()} {platform.release()}",
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "cpu_mhz": _mhz(_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")),
+        "temperature_before_c": temperature_c(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "versions": versions("ai-edge-litert", "numpy"),
-        "delegate": "xnnpack",
     }

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfslim import errors, tflite
-from tfslim.benchmark import environment
-from tfslim.benchmark.result import BenchmarkResult, LatencyStats, Options
+from tfslim.benchmark import environment, validity
+from tfslim.benchmark.result import BenchmarkResult, LatencyStats, Options, describe
 from tfslim.tflite import delegate
+
+_DELEGATES = ("xnnpack", "none")
 
 # Runs alone in a new process: memory freed by one file would hide the next one's.
 _PEAK_MEMORY = """
@@ -29,19 +30,24 @@ def peak():
             return int(line.split()[1]) * 1024
 before = peak()
 data = Path(sys.argv[1]).read_bytes()
-runner = host.load(data, num_threads=int(sys.argv[2]))
+options = host.Options(num_threads=int(sys.argv[2]), delegate=sys.argv[3])
+runner = host.load(data, options)
 for _ in range(3):
     runner.invoke()
 print(peak() - before)
 """
 
 
-def load(data: bytes, *, num_threads: int) -> tflite.Runner:
+def load(data: bytes, options: Options) -> tflite.Runner:
     """Loads a file and fills its inputs with seeded random numbers.
 
     Latency does not depend on them, as long as they are no denormals or NaNs.
     """
-    runner = tflite.Runner(data, num_threads=num_threads)
+    runner = tflite.Runner(
+        data,
+        num_threads=options.num_threads,
+        xnnpack=options.delegate == "xnnpack",
+    )
     random = np.random.default_rng(0)
     inputs = {}
     for name, index in runner.model.input_names.items():
@@ -58,87 +64,130 @@ def load(data: bytes, *, num_threads: int) -> tflite.Runner:
 
 
 def run_host(
-    models: Mapping[str, bytes], options: Options | None = None
+    models: Mapping[str, bytes],
+    options: Options | None = None,
+    *,
+    on_round: Callable[[int], None] = lambda index: None,
 ) -> list[BenchmarkResult]:
     """Times each file of `models` (name -> bytes), all interleaved in rounds.
 
     Inputs are random and the same for every run; latency does not depend on them.
+    Every round loads each file anew: where its weights happen to lie in memory changes
+    its latency, and would be taken for a property of the file.
+
+    Args:
+        models: what to time.
+        options: how often, and on how many threads.
+        on_round: called with the number of each round, from 0, before it starts.
 
     Raises:
         BenchmarkError: a file does not load or run.
+        ConfigError: a delegate that the host does not have.
     """
     options = options or Options()
-    runners = {}
+    if options.delegate not in _DELEGATES:
+        raise errors.ConfigError(
+            f"The host has no delegate '{options.delegate}'. Choose xnnpack or none, "
+            "or run on a phone with --android."
+        )
     for name, data in models.items():
         try:
-            runners[name] = load(data, num_threads=options.num_threads)
-            runners[name].invoke()
+            load(data, options).invoke()
         except errors.ConversionError as error:
             raise errors.BenchmarkError(f"'{name}': {error}") from error
-    machine = environment.host()
-    samples: dict[str, list[list[float]]] = {name: [] for name in models}
-    per_round = -(-options.num_runs // options.rounds)
-    left = options.num_runs
-    for round_index in range(options.rounds):
-        runs = min(per_round, left)
-        for name, runner in runners.items():
-            warmup = options.warmup_runs if round_index == 0 else 1
-            samples[name].append(_time_us(runner, warmup, runs))
-        left -= runs
-        if not left:
-            break
+    machine = environment.host() | {"delegate": options.delegate}
+    series = {name: _Series() for name in models}
+    names = list(models)
+    for index in range(min(options.rounds, options.num_runs)):
+        on_round(index)
+        for name in names:
+            series[name].add_round(models[name], options, index)
+        names.reverse()
+    after = {"temperature_after_c": environment.temperature_c()}
     return [
-        _result(name, data, options, samples[name], machine)
+        _result(name, data, options, series[name], machine | after)
         for name, data in models.items()
     ]
 
 
-def _time_us(runner: tflite.Runner, warmup: int, runs: int) -> list[float]:
-    for _ in range(warmup):
-        runner.invoke()
-    stamps = np.empty(runs + 1, np.int64)
+class _Series:
+    """What the rounds of one file gave."""
+
+    def __init__(self) -> None:
+        self.samples_us: list[list[float]] = []
+        self.init_us: list[float] = []
+
+    def add_round(self, data: bytes, options: Options, index: int) -> None:
+        start = time.perf_counter()
+        runner = load(data, options)
+        self.init_us.append((time.perf_counter() - start) * 1e6)
+        share, extra = divmod(options.num_runs, options.rounds)
+        # The first inferences touch new memory; the clock is up after the first round.
+        warmup = options.warmup_runs if index == 0 else min(options.warmup_runs, 2)
+        time_us(runner, warmup, options.warmup_secs if index == 0 else 0)
+        runs = share + (index < extra)
+        spans = time_us(runner, runs, options.min_secs / options.rounds)
+        self.samples_us.append(spans)
+
+
+def time_us(runner: tflite.Runner, least_runs: int, least_secs: float) -> list[float]:
+    """Runs the model at least so often and so long; returns the latencies in us."""
     invoke, clock = runner.interpreter.invoke, time.perf_counter_ns
-    stamps[0] = clock()
-    for index in range(1, runs + 1):
-        invoke()
-        stamps[index] = clock()
-    return [float(span) for span in np.diff(stamps) / 1e3]
+    end = clock() + round(least_secs * 1e9)
+    spans: list[float] = []
+    runs = least_runs
+    while runs:
+        # One clock call an inference, and nothing else between two.
+        stamps = np.empty(runs + 1, np.int64)
+        stamps[0] = clock()
+        for index in range(1, runs + 1):
+            invoke()
+            stamps[index] = clock()
+        spans += (np.diff(stamps) / 1e3).tolist()
+        left_us = (end - clock()) / 1e3
+        runs = 0 if left_us <= 0 else max(1, int(left_us / spans[-1]))
+    return spans
 
 
 def _result(
     name: str,
     data: bytes,
     options: Options,
-    samples: list[list[float]],
-    machine: Mapping[str, object],
+    series: _Series,
+    machine: Mapping[str, Any],
 ) -> BenchmarkResult:
-    coverage = tflite.coverage(data)
+    by_round = [LatencyStats.from_samples(part) for part in series.samples_us]
+    coverage = tflite.coverage(data) if options.delegate == "xnnpack" else None
     return BenchmarkResult(
         name=name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size_bytes=len(data),
-        # Level 6 and no time stamp: what `gzip -n` gives, the same every time.
-        gzip_bytes=len(gzip.compress(data, 6, mtime=0)),
+        **describe(data),
         runner="host",
         environment=machine,
         options=options,
-        latency=LatencyStats.from_samples([s for part in samples for s in part]),
-        peak_memory_bytes=_peak_memory(data, options.num_threads),
-        partitions=coverage.num_partitions,
-        delegated_ops=coverage.num_delegated,
-        other_ops=len(coverage.outside),
-        outside=delegate.count_names(coverage.outside),
-        samples_us=samples,
+        latency=LatencyStats.from_samples([s for p in series.samples_us for s in p]),
+        by_round=by_round,
+        init_us=float(np.median(series.init_us)),
+        peak_memory_bytes=_peak_memory(data, options),
+        partitions=coverage.num_partitions if coverage else 0,
+        delegated_ops=coverage.num_delegated if coverage else 0,
+        other_ops=len(coverage.outside) if coverage else None,
+        outside=delegate.count_names(coverage.outside) if coverage else {},
+        invalid=validity.check_rounds(by_round)
+        | validity.check_host(machine["load_average"], machine["cores"]),
+        samples_us=series.samples_us,
     )
 
 
-def _peak_memory(data: bytes, num_threads: int) -> int | None:
+def _peak_memory(data: bytes, options: Options) -> int | None:
     """Returns by how many bytes loading and running the file grows a process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(data)
         done = subprocess.run(
-            [sys.executable, "-c", _PEAK_MEMORY, str(path), str(num_threads)],
+            [
+                *(sys.executable, "-c", _PEAK_MEMORY, str(path)),
+                *(str(options.num_threads), options.delegate),
+            ],
             capture_output=True,
             text=True,
             check=False,

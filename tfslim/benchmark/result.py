@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import errors, registry
 
 SCHEMA_VERSION = 1
+DELEGATES = ("xnnpack", "gpu", "nnapi", "none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How often, and on how many threads, a file is run.
+    """How often, and on what, a file is run.
 
-    `num_runs` timed inferences a file, dealt out over `rounds`; every round runs all
-    files one after another (A B A B ...), so that heat and frequency drift hit them
-    alike. Each round first runs a file untimed, `warmup_runs` times in the first.
+    A file gets `num_runs` timed inferences and `min_secs` seconds of them, whichever
+    takes longer, dealt out over `rounds`; every round runs all files one after another
+    (A B, B A, A B ...), so that heat and frequency drift hit them alike. A round loads
+    each file anew and first runs it untimed, `warmup_runs` times and `warmup_secs`
+    seconds; on the host the full warm-up is the first round's only.
+
+    `delegate` runs what it can; "none" leaves all to the builtin kernels.
     """
 
     num_threads: int = 1
     warmup_runs: int = 5
+    warmup_secs: float = 0.1
     num_runs: int = 50
+    min_secs: float = 0.0
     rounds: int = 10
+    delegate: str = "xnnpack"
 
     def __post_init__(self) -> None:
-        for name in ("num_threads", "num_runs", "rounds"):
-            if getattr(self, name) < 1:
-                raise errors.ConfigError(
-                    f"{name} must be at least 1, got {getattr(self, name)}."
-                )
-        if self.warmup_runs < 0:
-            raise errors.ConfigError(
-                f"warmup_runs must be 0 or more, got {self.warmup_runs}."
-            )
+        for names, least in (
+            (("num_threads", "num_runs", "rounds"), 1),
+            (("warmup_runs", "warmup_secs", "min_secs"), 0),
+        ):
+            for name in names:
+                # Written so that NaN is refused as well.
+                if not getattr(self, name) >= least:
+                    raise errors.ConfigError(
+                        f"{name} must be at least {least}, got {getattr(self, name)}."
+                    )
+        if self.delegate not in DELEGATES:
+            raise registry.unknown_name("delegate", self.delegate, DELEGATES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +64,7 @@ class LatencyStats:
     mean: float
     std: float | None
     min: float
+    p25: float | None = None
     p50: float | None = None
     p90: float | None = None
     p99: float | None = None
@@ -64,16 +79,57 @@ class LatencyStats:
         values = np.asarray(samples_us, np.float64)
         if values.size == 0:
             raise errors.BenchmarkError("No inference was timed.")
-        p50, p90, p99 = np.percentile(values, [50, 90, 99])
+        p25, p50, p90, p99 = np.percentile(values, [25, 50, 90, 99])
         return cls(
             num_runs=values.size,
             mean=float(values.mean()),
             std=float(values.std(ddof=1)) if values.size > 1 else None,
             min=float(values.min()),
+            p25=float(p25),
             p50=float(p50),
             p90=float(p90),
             p99=float(p99),
         )
+
+    @classmethod
+    def from_rounds(cls, rounds: Sequence[LatencyStats]) -> LatencyStats:
+        """Joins the figures of several rounds whose single latencies are not known.
+
+        Mean and standard deviation are those of all runs together; percentiles cannot
+        be had, but for the median, which is the median of the rounds' medians.
+        """
+        counts = np.array([part.num_runs for part in rounds])
+        means = np.array([part.mean for part in rounds])
+        mean = float(np.average(means, weights=counts))
+        within = sum((p.num_runs - 1) * (p.std or 0.0) ** 2 for p in rounds)
+        between = float((counts * (means - mean) ** 2).sum())
+        total = int(counts.sum())
+        medians = [part.p50 for part in rounds if part.p50 is not None]
+        return cls(
+            num_runs=total,
+            mean=mean,
+            std=((within + between) / (total - 1)) ** 0.5 if total > 1 else None,
+            min=min(part.min for part in rounds),
+            p50=float(np.median(medians)) if len(medians) == len(rounds) else None,
+        )
+
+    @property
+    def typical(self) -> float:
+        """The median where it is known, else the mean."""
+        return self.mean if self.p50 is None else self.p50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpTime:
+    """Latency of one op in microseconds; None if it could not be timed.
+
+    `name` is that of the op's first output tensor, `op` the kind ("CONV_2D").
+    """
+
+    index: int
+    op: str
+    name: str
+    latency_us: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,12 +140,19 @@ class BenchmarkResult:
         name: what the caller calls the file, e.g. "int8".
         sha256: of the file, hexadecimal.
         size_bytes: of the file; `gzip_bytes` of what an app store would transfer.
-        runner: "host" or "adb".
+        runner: "host" or "android".
         environment: device, CPU, operating system, versions: the figure's conditions.
-        peak_memory_bytes: growth of the process by loading and running the file.
+        latency: of all rounds; `by_round` has the same figures of each round.
+        init_us: loading the file and preparing it, up to the first inference.
+        peak_memory_bytes: growth of the process by loading and running the file; on
+            Android what `benchmark_model` reports.
+        partitions: pieces that the delegate runs each in one go; 0: it runs nothing.
         delegated_ops, other_ops: operations inside and outside the delegate;
             `outside` names those outside, with their number.
-        samples_us: single latencies by round, kept for later comparison.
+        ops: where the time goes, by op; `ops_source` says how it was measured.
+        invalid: why the figures should not be trusted, by short name; empty if
+            nothing speaks against them.
+        samples_us: single latencies by round; empty where the runner has none.
     """
 
     name: str
@@ -100,16 +163,22 @@ class BenchmarkResult:
     environment: Mapping[str, Any]
     options: Options
     latency: LatencyStats
+    by_round: Sequence[LatencyStats] = ()
+    init_us: float | None = None
     peak_memory_bytes: int | None = None
     partitions: int | None = None
     delegated_ops: int | None = None
     other_ops: int | None = None
     outside: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    ops: Sequence[OpTime] = ()
+    ops_source: str | None = None
+    invalid: Mapping[str, str] = dataclasses.field(default_factory=dict)
     samples_us: Sequence[Sequence[float]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON data, with the schema's version."""
-        return {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
+        content = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
+        return json.loads(json.dumps(content))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BenchmarkResult:
@@ -125,6 +194,24 @@ class BenchmarkResult:
                 f"A benchmark result of schema {version} cannot be read; this tfslim "
                 f"reads schema {SCHEMA_VERSION}. Run the benchmark again."
             )
-        fields["options"] = Options(**fields["options"])
-        fields["latency"] = LatencyStats(**fields["latency"])
-        return cls(**fields)
+        try:
+            fields["options"] = Options(**fields["options"])
+            fields["latency"] = LatencyStats(**fields["latency"])
+            fields["by_round"] = [LatencyStats(**part) for part in fields["by_round"]]
+            fields["ops"] = [OpTime(**op) for op in fields["ops"]]
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise errors.ConfigError(
+                f"This is no complete benchmark result ({error}). Run the benchmark "
+                "again."
+            ) from error
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """Returns the fields of a result that are facts about the file itself."""
+    return {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size_bytes": len(data),
+        # Level 6 and no time stamp: what `gzip -n` gives, the same every time.
+        "gzip_bytes": len(gzip.compress(data, 6, mtime=0)),
+    }

@@ -1,0 +1,140 @@
+"""The verdict on recorded samples, on made-up ones, and the gate."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfslim import errors
+from tfslim.benchmark import baseline, comparison, result, validity
+
+RECORDED = Path(__file__).parent / "recordings" / "equal_files.json"
+
+
+def _result(name, by_round, **options):
+    rounds = [result.LatencyStats.from_samples(samples) for samples in by_round]
+    return result.BenchmarkResult(
+        name=name,
+        **result.describe(name.encode()),
+        runner="host",
+        environment={"device": "host", "cpu": "one"},
+        options=result.Options(**options),
+        latency=result.LatencyStats.from_rounds(rounds),
+        by_round=rounds,
+    )
+
+
+def _noisy(random, scale, rounds=20, drift=0.0):
+    """Rounds of samples with one-sided noise, and a common drift of the machine."""
+    return [
+        scale * (1 + drift * i / rounds) * (100 + random.exponential(2, 5))
+        for i in range(rounds)
+    ]
+
+
+def test_ratio_by_hand():
+    base = _result("a", [[100.0] * 3] * 8)
+    new = _result("b", [[110.0] * 3] * 8)
+    done = comparison.compare(base, new)
+    assert (done.ratio, done.low, done.high) == pytest.approx((1.1, 1.1, 1.1))
+    assert done.verdict == "slower"
+    assert comparison.compare(new, base).verdict == "faster"
+
+
+def test_false_alarms_are_as_rare_as_promised():
+    """99%: of 200 comparisons of equal files about 2 differ; 8 are far too many."""
+    random = np.random.default_rng(1)
+    differ = sum(
+        comparison.compare(
+            _result("a", _noisy(random, 1)), _result("b", _noisy(random, 1))
+        ).verdict
+        != "no difference found"
+        for _ in range(200)
+    )
+    assert differ < 8
+
+
+def test_drift_that_both_share_is_no_difference():
+    random = np.random.default_rng(2)
+    base = _result("a", _noisy(random, 1, drift=0.5))
+    new = _result("b", _noisy(random, 1.05, drift=0.5))
+    done = comparison.compare(base, new)
+    assert done.verdict == "slower" and done.low < 1.05 < done.high
+    # Unpaired, the drift cannot be told from a difference of the files.
+    assert comparison.compare(base, new, paired=False).high - comparison.compare(
+        base, new, paired=False
+    ).low > 3 * (done.high - done.low)
+
+
+@pytest.mark.parametrize("record", json.loads(RECORDED.read_text()))
+def test_recorded_runs_of_equal_files(record):
+    base, new = _result("a", record["a"]), _result("b", record["b"])
+    assert comparison.compare(base, new).verdict == "no difference found"
+    slower = _result("b", [[1.05 * s for s in part] for part in record["b"]])
+    assert comparison.compare(base, slower).verdict == "slower"
+    assert comparison.compare(slower, base).verdict == "faster"
+
+
+def test_verdict_needs_rounds():
+    few = comparison.compare(_result("a", [[1.0]] * 7), _result("b", [[2.0]] * 7))
+    assert (few.verdict, few.low, few.ratio) == ("too few rounds", None, 2.0)
+    assert [comparison.min_rounds(c) for c in (0.5, 0.95, 0.99)] == [2, 6, 8]
+    with pytest.raises(errors.ConfigError, match="not run together"):
+        comparison.compare(_result("a", [[1.0]] * 7), _result("b", [[2.0]] * 8))
+
+
+def test_regression_is_slower_and_by_more_than_allowed():
+    base = _result("a", [[100.0]] * 8)
+    done = comparison.compare(base, _result("b", [[106.0]] * 8))
+    assert done.is_regression(0.05) and not done.is_regression(0.07)
+    noisy = _result("b", [[80.0], [140.0]] * 4)
+    assert not comparison.compare(base, noisy).is_regression(0.05)
+
+
+def test_joined_rounds_by_hand():
+    """Without single samples: mean and deviation of 1, 3 and of 5 are those of 1 3 5"""
+    parts = [result.LatencyStats.from_samples(part) for part in ([1.0, 3.0], [5.0])]
+    joined = result.LatencyStats.from_rounds(parts)
+    whole = result.LatencyStats.from_samples([1.0, 3.0, 5.0])
+    assert (joined.num_runs, joined.mean, joined.min) == (3, 3.0, 1.0)
+    assert joined.std == pytest.approx(whole.std)
+    assert joined.p50 == 3.5 and joined.p90 is None
+
+
+def _rounds(*medians):
+    return [
+        result.LatencyStats(num_runs=10, mean=m, std=0.0, min=m, p50=m) for m in medians
+    ]
+
+
+def test_validity_flags():
+    assert validity.check_rounds(_rounds(*[100.0, 101.0] * 5)) == {}
+    assert set(validity.check_rounds(_rounds(*[100.0, 140.0, 140.0, 100.0] * 3))) == {
+        "noisy"
+    }
+    assert set(validity.check_rounds(_rounds(*range(100, 110)))) == {"drift"}
+    assert set(validity.check_rounds(_rounds(100.0))) == {"few_runs"}
+    assert set(validity.check_host(3.0, 4)) == {"busy"}
+    assert validity.check_host(1.0, 4) == validity.check_host(None, 4) == {}
+
+
+def test_baseline_is_matched_and_guarded(tmp_path):
+    old = _result("old", [[1.0]] * 8)
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(baseline.to_json([(old, None)])))
+    [read] = baseline.read(path)
+    assert read.to_json() == old.to_json()
+    new = _result("new", [[1.0]] * 8)
+    assert baseline.match(new, [read]) is read
+    with pytest.raises(errors.ConfigError, match="it has: none"):
+        baseline.match(_result("new", [[1.0]] * 8, num_threads=2), [read])
+    with pytest.raises(errors.ConfigError, match="it has: old, old"):
+        baseline.match(new, [read, read])
+    other = dataclasses.replace(new, environment={"device": "host", "cpu": "two"})
+    with pytest.raises(errors.ConfigError, match="cpu 'one', this run with 'two'"):
+        baseline.match(other, [read])
+    path.write_text("{}")
+    with pytest.raises(errors.ConfigError, match="no benchmark results"):
+        baseline.read(path)

@@ -1,0 +1,207 @@
+"""Times .tflite files on this computer or on phones, and says whether they differ.
+
+All files run interleaved in rounds; each is compared with the first. The verdict is
+that of a confidence interval over the rounds.
+
+  python -m tfslim.benchmark float32.tflite int8.tflite --num_threads=1,2
+  python -m tfslim.benchmark model.tflite --profile
+  python -m tfslim.benchmark new.tflite --baseline=old.tflite --max_regression=5%
+  python -m tfslim.benchmark float32.tflite int8.tflite --android
+
+--baseline also takes the --json file of an earlier run. --android needs the adb client
+and a phone with USB debugging on.
+
+Exit codes: 0 done, 1 a file failed or regressed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from absl import flags
+
+from tfslim import cli, errors, files
+
+if TYPE_CHECKING:
+    from tfslim.benchmark import baseline
+
+T = TypeVar("T")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the command's flags on `values`."""
+
+    def text(name: str, default: str | None, text: str) -> None:
+        flags.DEFINE_string(name, default, text, flag_values=values)
+
+    def number(name: str, default: int, text: str) -> None:
+        flags.DEFINE_integer(name, default, text, flag_values=values)
+
+    def seconds(name: str, default: float, text: str) -> None:
+        flags.DEFINE_float(name, default, text, flag_values=values)
+
+    flags.DEFINE_list("files", [], "The files, also plain.", flag_values=values)
+    text("num_threads", "1", "Threads; several by comma are timed one after another.")
+    number("num_runs", 100, "Timed runs a file, at least.")
+    seconds("min_secs", 0.0, "Seconds of timed runs a file, at least.")
+    number("rounds", 20, "Interleaved rounds; a verdict needs 8.")
+    number("warmup_runs", 5, "Untimed runs before the first round, at least.")
+    seconds("warmup_secs", 0.1, "Seconds of untimed runs before, at least.")
+    text("delegate", "xnnpack", "xnnpack, none; on phones gpu and nnapi, too.")
+    flags.DEFINE_bool("profile", False, "Also time every op.", flag_values=values)
+    text("baseline", None, "An older .tflite, or the --json file of an earlier run.")
+    text("max_regression", "5%", "Slower than the baseline by more: exit code 1.")
+    seconds("confidence", 0.99, "Of the intervals, between 0 and 1.")
+    text("json", None, "Write the results to this file.")
+    text("markdown", None, "Write the table to this file, for a pull request.")
+    flags.DEFINE_bool("android", False, "Run on phones, over adb.", flag_values=values)
+    text("serial", "", "Which phones, by comma, or all; none: the only one.")
+    text("benchmark_binary", "", "benchmark_model for the phone; none: a download.")
+    text("device_dir", "/data/local/tmp", "Folder on the phone for a private one.")
+    flags.DEFINE_bool(
+        "keep_files", False, "Leave the files on the phone.", flag_values=values
+    )
+    seconds("cooldown_secs", 60.0, "Longest wait for a phone to cool down, each time.")
+    seconds("timeout_secs", 600.0, "For one push or one run on a phone.")
+    seconds("reconnect_secs", 20.0, "Longest wait for a phone that went away.")
+
+
+def _run(values: flags.FlagValues, _: Any) -> None:
+    # Late: --help must not wait for the runtime.
+    from tfslim import report
+    from tfslim.benchmark import Options, baseline, compare
+
+    allowed = _share(values.max_regression)
+    jobs = [
+        _fields(Options, values, num_threads=number)
+        for number in _threads(values.num_threads)
+    ]
+    models = _models([Path(name) for name in values.files], values.baseline)
+    old = None
+    if values.baseline and not values.baseline.endswith(".tflite"):
+        old = baseline.read(Path(values.baseline))
+    rows: list[baseline.Row] = []
+    for results in _time(values, models, jobs):
+        for result in results:
+            other, paired = (results[0], True)
+            if old is not None:
+                other, paired = baseline.match(result, old), False
+            compared = None
+            if other is not result:
+                compared = compare(
+                    other, result, paired=paired, confidence=values.confidence
+                )
+            rows.append((result, compared))
+    content = baseline.to_json(rows)
+    if values.json:
+        files.write_json(values.json, content)
+    if values.markdown:
+        files.write_text(values.markdown, report.latency_to_markdown(content["rows"]))
+    report.latency_to_terminal(content["rows"])
+    if values.baseline:
+        _gate(rows, allowed)
+
+
+def _time(
+    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Any]
+) -> list[list[Any]]:
+    """Returns the results in lists: those of one list were interleaved."""
+    if values.android:
+        from tfslim.benchmark import android
+        from tfslim.report import progress
+
+        options = _fields(android.AndroidOptions, values)
+        with progress.steps() as on_step:
+            return android.run_android(models, jobs, options, on_step=on_step)
+    from tfslim.benchmark import host
+    from tfslim.benchmark import profile as profile_lib
+
+    sessions = [host.run_host(models, options) for options in jobs]
+    if not values.profile:
+        return sessions
+    return [
+        [
+            dataclasses.replace(
+                result,
+                ops=profile_lib.profile_host(models[result.name], result.options),
+                ops_source=profile_lib.SOURCE,
+            )
+            for result in results
+        ]
+        for results in sessions
+    ]
+
+
+def _gate(rows: Sequence[baseline.Row], allowed: float) -> None:
+    slower = [c for _, c in rows if c is not None and c.is_regression(allowed)]
+    if slower:
+        worst = max(slower, key=lambda comparison: comparison.ratio)
+        raise errors.BenchmarkError(
+            f"'{worst.new}' takes {worst.ratio:.3f} of the time of '{worst.base}' "
+            f"({worst.confidence:.0%} interval {worst.low:.3f} to {worst.high:.3f}); "
+            f"at most {1 + allowed:.3f} is allowed (--max_regression)."
+        )
+
+
+def _models(paths: Sequence[Path], baseline_path: str | None) -> dict[str, bytes]:
+    """Reads the files; a .tflite baseline comes first, so that all compare with it."""
+    if not paths:
+        raise errors.ConfigError(
+            "No file was given: python -m tfslim.benchmark model.tflite"
+        )
+    if baseline_path and baseline_path.endswith(".tflite"):
+        paths = [Path(baseline_path), *paths]
+    names = [path.name for path in paths]
+    models: dict[str, bytes] = {}
+    for path in paths:
+        name = path.name if names.count(path.name) == 1 else str(path)
+        if name in models:
+            raise errors.ConfigError(f"'{path}' was given twice. Name each file once.")
+        try:
+            models[name] = path.read_bytes()
+        except OSError as error:
+            raise errors.ConfigError(
+                f"'{path}' cannot be read: {error.strerror}."
+            ) from error
+    return models
+
+
+def _fields(kind: type[T], values: flags.FlagValues, **given: Any) -> T:
+    """Makes a dataclass from the flags that are called like its fields."""
+    names = {field.name for field in dataclasses.fields(cast(Any, kind))} - set(given)
+    return kind(**{name: values[name].value for name in names}, **given)
+
+
+def _threads(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise errors.ConfigError(
+            f"--num_threads takes whole numbers by comma, such as 1,2,4; got '{text}'."
+        )
+    return [int(part) for part in dict.fromkeys(parts)]
+
+
+def _share(text: str) -> float:
+    """Reads "5%" or "0.05"."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 10:
+        raise errors.ConfigError(
+            f"--max_regression takes a share such as 5% or 0.05; got '{text}'."
+        )
+    return share
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line and returns its exit code."""
+    return cli.run("tfslim.benchmark", __doc__ or "", define_flags, _run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,132 @@
+"""Is one file faster than another? An interval for the ratio, and a verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfslim import errors
+from tfslim.benchmark.result import BenchmarkResult, LatencyStats
+
+_RESAMPLES = 4000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Latency of `new` over latency of `base`: below 1 is faster.
+
+    Attributes:
+        ratio: the estimate.
+        low, high: ends of its confidence interval; None with too few rounds.
+        confidence: of the interval, e.g. 0.99.
+        is_paired: whether both were run in the same interleaved rounds. If not, the
+            interval does not know what changed on the machine in between.
+    """
+
+    base: str
+    new: str
+    ratio: float
+    low: float | None
+    high: float | None
+    confidence: float
+    is_paired: bool
+
+    @property
+    def verdict(self) -> str:
+        """One of "faster", "slower", "no difference found", "too few rounds"."""
+        if self.low is None or self.high is None:
+            return "too few rounds"
+        if self.high < 1:
+            return "faster"
+        return "slower" if self.low > 1 else "no difference found"
+
+    def is_regression(self, allowed: float) -> bool:
+        """Tells whether `new` is slower, and by more than the share `allowed`.
+
+        The interval proves that it is slower at all, the estimate says by how much.
+        """
+        return self.verdict == "slower" and self.ratio > 1 + allowed
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON data, with the verdict."""
+        return {**dataclasses.asdict(self), "verdict": self.verdict}
+
+
+def compare(
+    base: BenchmarkResult,
+    new: BenchmarkResult,
+    *,
+    paired: bool = True,
+    confidence: float = 0.99,
+) -> Comparison:
+    """Compares two files by bootstrap over their rounds.
+
+    A round counts once, by its lower quartile where that is known (noise only adds
+    time, so it moves less than the median): single runs of a round are not independent
+    of each other, rounds with newly loaded files nearly are. The estimate is the median
+    of the rounds' ratios; the interval has the percentiles of 4000 resamples of rounds.
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+
+    Args:
+        base: what `new` is held against.
+        new: the other file.
+        paired: whether both come from the same call of a runner, round by round.
+        confidence: share of such intervals that hold the true ratio, in (0, 1).
+
+    Raises:
+        ConfigError: `confidence` is out of range, or paired results with different
+            numbers of rounds.
+    """
+    if not 0 < confidence < 1:
+        raise errors.ConfigError(
+            f"confidence must be between 0 and 1, got {confidence}; 0.99 is usual."
+        )
+    first, second = _log_latency(base.by_round), _log_latency(new.by_round)
+    if paired and len(first) != len(second):
+        raise errors.ConfigError(
+            f"'{base.name}' has {len(first)} rounds and '{new.name}' {len(second)}: "
+            "they were not run together. Compare them unpaired."
+        )
+    rows = (_RESAMPLES, len(first))
+    random = np.random.default_rng(0)
+    if paired:
+        change = second - first
+        estimate = np.median(change)
+        drawn = np.median(change[random.integers(0, len(change), rows)], axis=1)
+    else:
+        estimate = np.median(second) - np.median(first)
+        drawn = np.median(
+            second[random.integers(0, len(second), (_RESAMPLES, len(second)))], axis=1
+        ) - np.median(first[random.integers(0, len(first), rows)], axis=1)
+    low, high = np.exp(np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2]))
+    is_enough = min(len(first), len(second)) >= min_rounds(confidence)
+    return Comparison(
+        base=base.name,
+        new=new.name,
+        ratio=float(np.exp(estimate)),
+        low=float(low) if is_enough else None,
+        high=float(high) if is_enough else None,
+        confidence=confidence,
+        is_paired=paired,
+    )
+
+
+def min_rounds(confidence: float) -> int:
+    """Returns how many rounds a verdict needs.
+
+    If the files are equal, all of n rounds favour the same one with probability
+    2 ** (1 - n), which must not be above 1 - confidence: 8 rounds for 99%.
+    """
+    return int(np.ceil(1 - np.log2(1 - confidence)))
+
+
+def _log_latency(rounds: Sequence[LatencyStats]) -> np.ndarray:
+    known = [
+        part.p25 if part.p25 is not None else part.p50 or part.mean for part in rounds
+    ]
+    if not known:
+        raise errors.BenchmarkError("A result without rounds cannot be compared.")
+    return np.log(known)

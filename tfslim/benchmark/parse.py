@@ -1,0 +1,236 @@
+"""Reads what LiteRT's `benchmark_model` prints, in the formats from 2019 to today."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+
+from tfslim import errors
+from tfslim.benchmark.result import LatencyStats, OpTime
+
+_NUMBER = r"[-+.\deE]+"
+_RUNNING = "Running benchmark for"
+_STATS = re.compile(rf"(\w+)=({_NUMBER})")
+# Since 2020 "Inference timings in us: Init: 372, First inference: ..., Inference (avg):
+# ..."; before "Average inference timings in us: Warmup: ..., Init: ..., no stats: ...".
+_TIMINGS = re.compile(r"[Ii]nference timings in us: (.*)")
+_TIMING = re.compile(rf"([A-Za-z][\w ()]*): ({_NUMBER})")
+_MEMORY = re.compile(
+    r"(?:[Pp]eak memory footprint|Memory footprint delta from the start of the tool) "
+    rf"\(MB\): init={_NUMBER} overall=({_NUMBER})"
+)
+_UNKNOWN_FLAGS = re.compile(r"Unconsumed cmdline flags: (.*)")
+_APPLIED = re.compile(
+    r"[Ee]xplicitly applied (\w+) delegate, and the model graph will be "
+    r"(completely|partially) executed by the delegate(?: w/ (\d+) delegate kernels)?"
+)
+_NOT_APPLIED = re.compile(r"Though (\w+) delegate is explicitly applied, .* not be ex")
+_REPLACED = re.compile(
+    r"Replacing (\d+) out of (\d+) node\(s\) with delegate \((\w+)\) node, "
+    r"yielding (\d+) partitions"
+)
+_DEFAULT_XNNPACK = "Created TensorFlow Lite XNNPACK delegate for CPU"
+_FAILURES = ("ERROR:", "Failed to", "failed", "E tflite", "not supported")
+_SIGNALS = {4: "illegal instruction", 6: "abort", 9: "killed", 11: "segmentation fault"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DelegateUse:
+    """What a delegate took of the graph.
+
+    Attributes:
+        name: "xnnpack", "gpu", "nnapi", ...
+        is_whole: whether it runs the whole graph; None if the tool did not say.
+        partitions: its pieces of the graph, 0 if it runs nothing, None if not known.
+    """
+
+    name: str
+    is_whole: bool | None
+    partitions: int | None
+    delegated_ops: int | None = None
+    other_ops: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToolOutput:
+    """One run of `benchmark_model`.
+
+    Attributes:
+        init_us: loading and preparing the model.
+        first_us: the first inference, if the tool reports it.
+        peak_memory_bytes: old tools call it the growth since the start of the tool.
+        ops: the op profile, if it was asked for.
+        unknown_flags: flags that the tool did not know and ignored.
+    """
+
+    latency: LatencyStats
+    warmup: LatencyStats | None
+    init_us: float | None
+    first_us: float | None
+    peak_memory_bytes: int | None
+    delegates: tuple[DelegateUse, ...]
+    ops: tuple[OpTime, ...]
+    unknown_flags: tuple[str, ...]
+
+    def delegate(self, name: str) -> DelegateUse | None:
+        """Returns what the delegate called `name` took, None if it took no part."""
+        return next((use for use in self.delegates if use.name == name), None)
+
+
+def parse(text: str, *, exit_code: int = 0) -> ToolOutput:
+    """Reads the output of `benchmark_model`, both streams together.
+
+    Args:
+        text: what it printed; log prefixes ("INFO: ", logcat's) may stand before lines.
+        exit_code: of the tool, as a shell gives it: 128 + number of the signal.
+
+    Raises:
+        BenchmarkError: it did not finish; names the reason it gave.
+    """
+    lines = [line.rstrip() for line in text.splitlines()]
+    timings = dict[str, float]()
+    for line in lines:
+        if found := _TIMINGS.search(line):
+            timings = {k: float(v) for k, v in _TIMING.findall(found[1])}
+    stats = list(_stats(lines))
+    if exit_code or not timings or not stats:
+        raise errors.BenchmarkError(_failure(lines, exit_code))
+    memory = [float(found[1]) for line in lines if (found := _MEMORY.search(line))]
+    return ToolOutput(
+        latency=stats[-1],
+        warmup=stats[-2] if len(stats) > 1 else None,
+        init_us=timings.get("Init"),
+        first_us=timings.get("First inference"),
+        peak_memory_bytes=round(memory[-1] * 2**20) if memory else None,
+        delegates=tuple(_delegates(lines)),
+        ops=tuple(_ops(lines)),
+        unknown_flags=unknown_flags(text),
+    )
+
+
+def unknown_flags(text: str) -> tuple[str, ...]:
+    """Returns the flags that the tool says it did not know."""
+    found = _UNKNOWN_FLAGS.search(text)
+    return tuple(found[1].split()) if found else ()
+
+
+def _stats(lines: Sequence[str]) -> Iterator[LatencyStats]:
+    """Yields the figures of each series of runs: warm-up, then inference."""
+    waiting = False
+    for line in lines:
+        if _RUNNING in line:
+            waiting = True
+        elif waiting and "count=" in line:
+            waiting = False
+            yield _one_stats({key: float(value) for key, value in _STATS.findall(line)})
+
+
+def _one_stats(values: dict[str, float]) -> LatencyStats:
+    # Of a single run, or of runs that all took as long, only the last is printed.
+    num_runs, last = int(values["count"]), values["curr"]
+    same = 0.0 if num_runs > 1 else None
+    return LatencyStats(
+        num_runs=num_runs,
+        mean=values.get("avg", last),
+        std=values.get("std", same),
+        min=values.get("min", last),
+        p50=values.get("median"),
+    )
+
+
+def _delegates(lines: Sequence[str]) -> Iterator[DelegateUse]:
+    replaced = {}
+    for line in lines:
+        if found := _REPLACED.search(line):
+            taken, total, kind, partitions = found.groups()
+            name = _delegate_name(kind)
+            replaced[name] = (int(taken), int(total) - int(taken), int(partitions))
+    named = set()
+    for line in lines:
+        if found := _APPLIED.search(line):
+            name, kernels = found[1].lower(), found[3]
+            is_whole = found[2] == "completely"
+            inside, outside, _ = replaced.get(name, (None, None, None))
+            partitions = int(kernels) if kernels else 1 if is_whole else None
+        elif found := _NOT_APPLIED.search(line):
+            name, is_whole, partitions = found[1].lower(), False, 0
+            inside = outside = None
+        else:
+            continue
+        named.add(name)
+        yield DelegateUse(
+            name=name,
+            is_whole=is_whole,
+            partitions=partitions,
+            delegated_ops=inside,
+            other_ops=outside,
+        )
+    for name, (inside, outside, partitions) in replaced.items():
+        if name not in named:
+            named.add(name)
+            yield DelegateUse(
+                name=name,
+                is_whole=outside == 0,
+                partitions=partitions,
+                delegated_ops=inside,
+                other_ops=outside,
+            )
+    if "xnnpack" not in named and any(_DEFAULT_XNNPACK in line for line in lines):
+        yield DelegateUse(name="xnnpack", is_whole=None, partitions=None)
+
+
+def _delegate_name(kind: str) -> str:
+    """Turns "TfLiteGpuDelegateV2" into "gpu"."""
+    return re.sub(r"^tflite|delegate(v\d+)?$", "", kind.lower())
+
+
+def _ops(lines: Sequence[str]) -> Iterator[OpTime]:
+    """Reads the last table in the order of execution: the first is of the start."""
+    starts = [i for i, line in enumerate(lines) if "= Run Order =" in line]
+    if not starts:
+        return
+    columns: list[str] = []
+    for line in lines[starts[-1] + 1 :]:
+        cells = [cell.strip() for cell in line.split("\t")]
+        if "[node type]" in cells:
+            columns = cells
+        elif not columns or len(cells) != len(columns):
+            return
+        else:
+            row = dict(zip(columns, cells, strict=True))
+            name, _, index = row["[Name]"].rpartition(":")
+            yield OpTime(
+                # Old tools do not number the ops.
+                index=int(index) if index.isdecimal() else -1,
+                op=row["[node type]"],
+                name=(name if index.isdecimal() else row["[Name]"]).strip("[]"),
+                latency_us=float(row["[avg ms]"]) * 1e3,
+            )
+
+
+def _failure(lines: Sequence[str], exit_code: int) -> str:
+    """Says in one line why a run has no figures."""
+    spoken = [line for line in lines if line.strip()]
+    reasons = [line for line in spoken if any(sign in line for sign in _FAILURES)]
+    if exit_code > 128:
+        signal = exit_code - 128
+        return (
+            f"benchmark_model crashed with signal {signal} "
+            f"({_SIGNALS.get(signal, 'unknown')}) after '{_last(spoken)}'. A damaged "
+            "or truncated .tflite does that: run the file on the host first."
+        )
+    if reasons:
+        return f"benchmark_model failed: {'; '.join(reasons[:2])}"
+    if exit_code:
+        return (
+            f"benchmark_model ended with exit code {exit_code} after '{_last(spoken)}'."
+        )
+    return (
+        f"benchmark_model printed no timings; its last line is '{_last(spoken)}'. It "
+        "crashed or was stopped; a damaged or truncated .tflite does that."
+    )
+
+
+def _last(lines: Sequence[str]) -> str:
+    return lines[-1].strip() if lines else "(nothing)"

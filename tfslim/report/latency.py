@@ -1,0 +1,183 @@
+"""The table of a benchmark: one row a file, thread count and device."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tfslim.report.table import markdown_table, megabytes, microseconds
+
+# {"result": BenchmarkResult.to_json(), "comparison": Comparison.to_json() or None}
+Row = Mapping[str, Any]
+
+_TITLES = (
+    "file",
+    "device",
+    "threads",
+    "size",
+    "mean",
+    "p50",
+    "p90",
+    "latency ratio",
+    "verdict",
+    "ops outside",
+    "peak memory",
+)
+_TOP_OPS = 10
+
+
+def latency_to_terminal(rows: Sequence[Row], file: TextIO | None = None) -> None:
+    """Prints the table and its conditions."""
+    file = file or sys.stdout
+    console = Console(
+        file=file, width=None if file.isatty() else 160, highlight=False, markup=False
+    )
+    table = Table(box=box.ROUNDED if file.isatty() else box.SIMPLE_HEAD)
+    for column, title in enumerate(_TITLES):
+        table.add_column(title, justify="left" if column < 2 else "right")
+    for row in rows:
+        table.add_row(*_cells(row))
+    console.print(table)
+    for note in notes(rows):
+        console.print(note, soft_wrap=True)
+    for row in rows:
+        if lines := _profile(row["result"]):
+            ops = Table(*lines[0], box=box.SIMPLE_HEAD)
+            for cells in lines[1:]:
+                ops.add_row(*cells)
+            console.print(f"\n{_title(row['result'])}: {row['result']['ops_source']}")
+            console.print(ops)
+
+
+def latency_to_markdown(rows: Sequence[Row]) -> str:
+    """Returns the table and its conditions as Markdown, for a pull request."""
+    parts = [
+        markdown_table(_TITLES, [[_escaped(c) for c in _cells(r)] for r in rows]),
+        "\n".join(f"- {_escaped(line)}" for line in notes(rows)),
+    ]
+    for row in rows:
+        if lines := _profile(row["result"]):
+            result = row["result"]
+            parts.append(f"{_escaped(_title(result))}: {result['ops_source']}")
+            cells = [[_escaped(cell) for cell in line] for line in lines[1:]]
+            parts.append(markdown_table(lines[0], cells))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Returns the conditions of the figures and all that speaks against them."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        lines[_conditions(row["result"])] = None
+    for row in rows:
+        result, comparison = row["result"], row["comparison"]
+        for name, reason in result["invalid"].items():
+            lines[f"Invalid ({name}), {_title(result)}: {reason}"] = None
+        if comparison and not comparison["is_paired"]:
+            lines[
+                f"Ratio to '{comparison['base']}' of an earlier run: what changed on "
+                "the device in between is in the ratio and not in the interval."
+            ] = None
+    return list(lines)
+
+
+def _cells(row: Row) -> list[str]:
+    result = row["result"]
+    latency, peak = result["latency"], result["peak_memory_bytes"]
+    return [
+        result["name"] + (" (invalid)" if result["invalid"] else ""),
+        _device(result),
+        str(result["options"]["num_threads"]),
+        megabytes(result["size_bytes"]),
+        microseconds(latency["mean"]),
+        microseconds(latency["p50"]),
+        microseconds(latency["p90"]),
+        *_verdict(row["comparison"]),
+        _outside(result),
+        "-" if peak is None else megabytes(peak),
+    ]
+
+
+def _verdict(comparison: Mapping[str, Any] | None) -> list[str]:
+    if comparison is None:
+        return ["-", "-"]
+    ratio = f"{comparison['ratio']:.3f}"
+    if comparison["low"] is not None:
+        ratio += f" [{comparison['low']:.3f}, {comparison['high']:.3f}]"
+    return [ratio, comparison["verdict"]]
+
+
+def _outside(result: Mapping[str, Any]) -> str:
+    if result["other_ops"] is None:
+        return "-"
+    kinds = ", ".join(f"{count} {op}" for op, count in result["outside"].items())
+    return f"{result['other_ops']} ({kinds})" if kinds else str(result["other_ops"])
+
+
+def _device(result: Mapping[str, Any]) -> str:
+    machine = result["environment"]
+    return machine["serial"] if "serial" in machine else machine["device"]
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    threads = result["options"]["num_threads"]
+    return f"'{result['name']}' on {_device(result)} with {threads} thread(s)"
+
+
+def _conditions(result: Mapping[str, Any]) -> str:
+    machine, options = result["environment"], result["options"]
+    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+    facts = [machine["cpu"], machine["os"], versions]
+    if machine.get("governor"):
+        facts.append(f"governor {machine['governor']}")
+    before, after = (machine.get(f"temperature_{w}_c") for w in ("before", "after"))
+    if before is not None and after is not None:
+        facts.append(f"{before:.0f} °C before, {after:.0f} °C after")
+    label = " (this computer, not a phone)" if result["runner"] == "host" else ""
+    return (
+        f"{_device(result)}{label}: {', '.join(fact for fact in facts if fact)}; "
+        f"delegate {options['delegate']}; at least {options['num_runs']} runs and "
+        f"{options['min_secs']:g} s a file in {options['rounds']} interleaved rounds."
+    )
+
+
+def _profile(result: Mapping[str, Any]) -> list[list[str]]:
+    """Returns the slowest ops as lines of cells, titles first."""
+    known = [op for op in result["ops"] if op["latency_us"] is not None]
+    if not known:
+        return []
+    total = sum(op["latency_us"] for op in known)
+    slowest = sorted(known, key=lambda op: -op["latency_us"])[:_TOP_OPS]
+    return [
+        ["op", "latency", "share", "output"],
+        *(
+            [
+                f"{op['index']} {op['op']}",
+                microseconds(op["latency_us"]),
+                f"{op['latency_us'] / total:.1%}",
+                # The converter lists all layers that it fused; the first says enough.
+                op["name"].split(";")[0],
+            ]
+            for op in slowest
+        ),
+        [
+            f"all {len(known)} of {len(result['ops'])} ops",
+            microseconds(total),
+            "100%",
+            f"whole file: {microseconds(_typical(result['latency']))}",
+        ],
+    ]
+
+
+def _typical(latency: Mapping[str, Any]) -> float:
+    return latency["mean"] if latency["p50"] is None else latency["p50"]
+
+
+def _escaped(text: str) -> str:
+    """Keeps a file's name from breaking a Markdown table."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
