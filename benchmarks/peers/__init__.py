@@ -1,0 +1,1 @@
+"""Benchmarks against other packages; README.md says what they need."""
