@@ -141,6 +141,15 @@ def read(model: tf_keras.Model) -> ir.Graph:
     return keras_reader.read(model, _Keras2())
 
 
+# Layers without masks that make one tensor of one, of a shape that the node states.
+_SHAPED = frozenset(
+    """Activation Add AveragePooling2D BatchNormalization Concatenate Conv1D Conv2D
+    Conv2DTranspose Dense DepthwiseConv2D Dropout Flatten GlobalAveragePooling2D
+    GlobalMaxPooling2D LeakyReLU MaxPooling2D Multiply PReLU ReLU Rescaling Reshape
+    SeparableConv2D Softmax UpSampling2D ZeroPadding2D""".split()
+)
+
+
 class _Writer(keras_writer.Builder):
     name = "tf_keras"
     activations: ClassVar[Mapping[Any, str]] = _NATIVE_ACTIVATIONS
@@ -148,6 +157,7 @@ class _Writer(keras_writer.Builder):
         (op, new): old for (op, old), new in _OPTIONS.items()
     }
     weights: ClassVar[Mapping[Any, str]] = {}
+    zeros: ClassVar[Any] = tf_keras.initializers.Zeros()
 
     def layer_class(self, layer: ir.Layer) -> type | None:
         if layer.keras_class is None:
@@ -155,6 +165,29 @@ class _Writer(keras_writer.Builder):
         if issubclass(layer.keras_class, tf_keras.layers.Layer):
             return layer.keras_class
         return None
+
+    def call(
+        self, native: Any, layer: ir.Layer, node: ir.Node, args: Any, kwargs: Any
+    ) -> Any:
+        if layer.op not in _SHAPED or kwargs or len(args) != 1:
+            return native(*args, **kwargs)
+        if getattr(native, "activity_regularizer", None) is not None:
+            return native(*args)
+
+        def known(inputs: Any, rest: Any, options: Any, masks: Any) -> Any:
+            with tf_keras.backend.name_scope(native._name_scope()):
+                native._maybe_build(inputs)
+            native._set_save_spec(inputs, rest, options)
+            spec = tf.TensorSpec(node.shapes[0], native.compute_dtype)
+            return keras_tensor.KerasTensor(spec)
+
+        # tf_keras would trace the layer in a graph of its own for the shape that the
+        # graph already has: two thirds of the time of a rebuild.
+        native._infer_output_signature = known
+        try:
+            return native(*args)
+        finally:
+            del native._infer_output_signature
 
     def input(self, layer: ir.Layer) -> Any:
         batch, *shape = layer.config["batch_shape"]

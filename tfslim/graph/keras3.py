@@ -150,6 +150,7 @@ class _Writer(keras_writer.Builder):
     weights: ClassVar[Mapping[Any, str]] = {
         (op, new): old for (op, old), new in _WEIGHTS.items()
     }
+    zeros: ClassVar[Any] = keras.initializers.Zeros()
 
     def free_name(self, name: str) -> str:
         return name.replace("/", "_")  # Keras 3 takes no slashes.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tfslim import errors
@@ -19,6 +20,8 @@ class Builder(abc.ABC):
     # (op, name in the graph) -> name here.
     options: ClassVar[Mapping[tuple[str, str], str]]
     weights: ClassVar[Mapping[tuple[str, str], str]]
+    # An initializer that costs nothing.
+    zeros: ClassVar[Any]
 
     def free_name(self, name: str) -> str:
         """Returns the name of a layer as this Keras allows it."""
@@ -31,6 +34,12 @@ class Builder(abc.ABC):
     @abc.abstractmethod
     def input(self, layer: ir.Layer) -> Any:
         """Returns a new input tensor."""
+
+    def call(
+        self, native: Any, layer: ir.Layer, node: ir.Node, args: Any, kwargs: Any
+    ) -> Any:
+        """Calls a layer on tensors; a Keras that can skip a trace overrides this."""
+        return native(*args, **kwargs)
 
     @abc.abstractmethod
     def function(
@@ -61,7 +70,7 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
             )
         else:
             kwargs = ir.substitute(node.kwargs, tensors)
-            results = _call(builder, layer, natives, args, kwargs)
+            results = _call(builder, node, layer, natives, (args, kwargs))
         flat = _flat(results) if len(node.shapes) > 1 else [results]
         tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
     model = builder.model(
@@ -90,23 +99,44 @@ def _constant(layer: ir.Layer) -> Any:
 
 def _call(
     builder: Builder,
+    node: ir.Node,
     layer: ir.Layer,
     natives: dict[str, Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
+    arguments: tuple[tuple[Any, ...], Mapping[str, Any]],
 ) -> Any:
     activation = layer.config.get("activation")
     if not isinstance(activation, str) or activation in builder.activations:
         activation = None
     elif layer.op == "Activation":
-        return _activate(builder, layer, activation, args[0], layer.name)
+        return _activate(builder, layer, activation, arguments[0][0], layer.name)
     if layer.name not in natives:
         natives[layer.name] = _native(builder, layer, plain=activation is not None)
-    result = natives[layer.name](*args, **kwargs)
+    native = natives[layer.name]
+    with _zeros_for_weights(builder, native, layer):
+        result = builder.call(native, layer, node, *arguments)
     if activation is None:
         return result
     # This Keras has no such activation: its formula follows the layer.
     return _activate(builder, layer, activation, result, f"{layer.name}_{activation}")
+
+
+@contextlib.contextmanager
+def _zeros_for_weights(
+    builder: Builder, native: Any, layer: ir.Layer
+) -> Iterator[None]:
+    """Builds a layer without drawing random numbers that `_assign` overwrites."""
+    drawn = {
+        name: initializer
+        for name, initializer in vars(native).items()
+        if name.endswith("_initializer") and layer.keras_class is None
+    }
+    for name in drawn:
+        setattr(native, name, builder.zeros)
+    try:
+        yield
+    finally:
+        for name, initializer in drawn.items():
+            setattr(native, name, initializer)
 
 
 def _activate(
