@@ -73,7 +73,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues, _: Any) -> None:
     # Late: --help must not wait for the runtime.
     from tfslim import report
-    from tfslim.benchmark import Options, baseline, compare
+    from tfslim.benchmark import Options, baseline, comparison
 
     allowed = _share(values.max_regression)
     jobs = [
@@ -84,39 +84,48 @@ def _run(values: flags.FlagValues, _: Any) -> None:
     old = None
     if values.baseline and not values.baseline.endswith(".tflite"):
         old = baseline.read(Path(values.baseline))
+    problem = None
+    if values.android:
+        sessions, problem = _time_on_phones(values, models, jobs)
+    else:
+        sessions = _time_here(values, models, jobs)
     rows: list[baseline.Row] = []
-    for results in _time(values, models, jobs):
-        for result in results:
-            other, paired = (results[0], True)
-            if old is not None:
-                other, paired = baseline.match(result, old), False
-            compared = None
-            if other is not result:
-                compared = compare(
-                    other, result, paired=paired, confidence=values.confidence
-                )
-            rows.append((result, compared))
+    for results in sessions:
+        if old is None:
+            rows += comparison.with_first(results, confidence=values.confidence)
+        else:
+            rows += [(result, _with_old(result, old, values)) for result in results]
     content = baseline.to_json(rows)
     if values.json:
         files.write_json(values.json, content)
     if values.markdown:
         files.write_text(values.markdown, report.latency_to_markdown(content["rows"]))
     report.latency_to_terminal(content["rows"])
+    if problem is not None:
+        raise problem
     if values.baseline:
         _gate(rows, allowed)
 
 
-def _time(
+def _time_on_phones(
+    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Any]
+) -> tuple[list[list[Any]], errors.BenchmarkError | None]:
+    """Returns the results, and what went wrong on some of the phones."""
+    from tfslim.benchmark import android
+    from tfslim.report import progress
+
+    options = _fields(android.AndroidOptions, values)
+    with progress.steps() as on_step:
+        try:
+            return android.run_android(models, jobs, options, on_step=on_step), None
+        except android.SomeDevicesFailedError as error:
+            return error.sessions, error
+
+
+def _time_here(
     values: flags.FlagValues, models: dict[str, bytes], jobs: list[Any]
 ) -> list[list[Any]]:
     """Returns the results in lists: those of one list were interleaved."""
-    if values.android:
-        from tfslim.benchmark import android
-        from tfslim.report import progress
-
-        options = _fields(android.AndroidOptions, values)
-        with progress.steps() as on_step:
-            return android.run_android(models, jobs, options, on_step=on_step)
     from tfslim.benchmark import host
     from tfslim.benchmark import profile as profile_lib
 
@@ -134,6 +143,13 @@ def _time(
         ]
         for results in sessions
     ]
+
+
+def _with_old(result: Any, old: Any, values: flags.FlagValues) -> Any:
+    from tfslim.benchmark import baseline, compare
+
+    before = baseline.match(result, old)
+    return compare(before, result, paired=False, confidence=values.confidence)
 
 
 def _gate(rows: Sequence[baseline.Row], allowed: float) -> None:

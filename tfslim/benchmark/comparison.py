@@ -114,6 +114,17 @@ def compare(
     )
 
 
+def with_first(
+    results: Sequence[BenchmarkResult], *, confidence: float = 0.99
+) -> list[tuple[BenchmarkResult, Comparison | None]]:
+    """Compares each of the interleaved `results` with the first of them."""
+    first, *others = results
+    return [
+        (first, None),
+        *((other, compare(first, other, confidence=confidence)) for other in others),
+    ]
+
+
 def min_rounds(confidence: float) -> int:
     """Returns how many rounds a verdict needs.
 
