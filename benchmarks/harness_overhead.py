@@ -101,7 +101,7 @@ def main() -> None:
                 "litert_benchmark_us": tool,
                 "difference_us": mine - tool,
                 "ratio": mine / tool,
-                "is_within_goal": mine - tool <= max(5.0, 0.02 * tool),
+                "is_within_goal": abs(mine - tool) <= max(5.0, 0.02 * tool),
                 "pairs_us": pairs,
             }
             rows.append(row)

@@ -45,6 +45,7 @@ class Faults:
     """What goes wrong, until a test sets it back.
 
     Attributes:
+        silent: does not answer a connection.
         unauthorized: never accepts a key.
         cut_pushes, cut_runs: so many connections break in the middle of a push, or of
             a command that holds `cut_word`.
@@ -52,6 +53,7 @@ class Faults:
         delay_secs: wait before every packet of a file.
     """
 
+    silent: bool = False
     unauthorized: bool = False
     cut_pushes: int = 0
     cut_runs: int = 0
@@ -174,7 +176,9 @@ class _Transport:
 
     def _handle(self, command: int, first: int, second: int, data: bytes) -> None:
         if command in (_CNXN, _AUTH):
-            if self.device.faults.unauthorized:
+            if self.device.faults.silent:
+                pass
+            elif self.device.faults.unauthorized:
                 # Whatever it signs, it is asked again; a public key is not answered:
                 # the dialog on the screen waits.
                 if command == _CNXN or first == 2:

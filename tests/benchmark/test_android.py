@@ -295,6 +295,31 @@ def test_unauthorized_device(new_phone):
         adb.Adb().choose(phone.serial)
 
 
+def test_silent_device(new_phone):
+    phone = new_phone(connect=False)
+    phone.device.faults.silent = True
+    subprocess.run(["adb", "connect", phone.serial], capture_output=True)
+    with pytest.raises(errors.ConfigError, match="is offline: unplug it"):
+        adb.Adb().choose(phone.serial)
+
+
+def test_hot_device_is_waited_for(phone, tool, tiny_models):
+    # 40 degrees at the start, 45 at the next two questions, then 40 again.
+    count = phone.bin / "count"
+    phone.script(
+        "dumpsys",
+        f"""test $1 = battery || exit 0
+echo >> {count}
+case $(wc -l < {count}) in 3|4) t=450 ;; *) t=400 ;; esac
+echo "  temperature: $t" """,
+    )
+    start = time.monotonic()
+    [result] = _run(phone, tool, {"a": tiny_models["a"]}, cooldown_secs=30)
+    assert time.monotonic() - start > 4  # Two steps of two seconds.
+    assert "hot" not in result.invalid
+    assert result.environment["temperature_before_c"] == 40.0
+
+
 def test_binary_for_another_device_is_refused_before_any_push(phone, tmp_path):
     # An ELF header for x86-64 (62) on a phone with ARM cores.
     path = tmp_path / "x86"

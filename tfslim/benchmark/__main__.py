@@ -20,14 +20,24 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from absl import flags
 
-from tfslim import cli, errors, files
-
-if TYPE_CHECKING:
-    from tfslim.benchmark import baseline
+from tfslim import cli, errors, files, report
+from tfslim.benchmark import (
+    BenchmarkResult,
+    Comparison,
+    Options,
+    android,
+    baseline,
+    compare,
+    comparison,
+    profile_host,
+    run_host,
+)
+from tfslim.benchmark.profile import SOURCE
+from tfslim.report import progress
 
 T = TypeVar("T")
 
@@ -71,15 +81,12 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues, _: Any) -> None:
-    # Late: --help must not wait for the runtime.
-    from tfslim import report
-    from tfslim.benchmark import Options, baseline, comparison
-
     allowed = _share(values.max_regression)
     jobs = [
         _fields(Options, values, num_threads=number)
         for number in _threads(values.num_threads)
     ]
+    comparison.min_rounds(values.confidence)  # Refuses a wrong one before any run.
     models = _models([Path(name) for name in values.files], values.baseline)
     old = None
     if values.baseline and not values.baseline.endswith(".tflite"):
@@ -108,12 +115,9 @@ def _run(values: flags.FlagValues, _: Any) -> None:
 
 
 def _time_on_phones(
-    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Any]
-) -> tuple[list[list[Any]], errors.BenchmarkError | None]:
+    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Options]
+) -> tuple[list[list[BenchmarkResult]], errors.BenchmarkError | None]:
     """Returns the results, and what went wrong on some of the phones."""
-    from tfslim.benchmark import android
-    from tfslim.report import progress
-
     options = _fields(android.AndroidOptions, values)
     with progress.steps() as on_step:
         try:
@@ -123,21 +127,18 @@ def _time_on_phones(
 
 
 def _time_here(
-    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Any]
-) -> list[list[Any]]:
+    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Options]
+) -> list[list[BenchmarkResult]]:
     """Returns the results in lists: those of one list were interleaved."""
-    from tfslim.benchmark import host
-    from tfslim.benchmark import profile as profile_lib
-
-    sessions = [host.run_host(models, options) for options in jobs]
+    sessions = [run_host(models, options) for options in jobs]
     if not values.profile:
         return sessions
     return [
         [
             dataclasses.replace(
                 result,
-                ops=profile_lib.profile_host(models[result.name], result.options),
-                ops_source=profile_lib.SOURCE,
+                ops=profile_host(models[result.name], result.options),
+                ops_source=SOURCE,
             )
             for result in results
         ]
@@ -145,9 +146,11 @@ def _time_here(
     ]
 
 
-def _with_old(result: Any, old: Any, values: flags.FlagValues) -> Any:
-    from tfslim.benchmark import baseline, compare
-
+def _with_old(
+    result: BenchmarkResult,
+    old: Sequence[BenchmarkResult],
+    values: flags.FlagValues,
+) -> Comparison:
     before = baseline.match(result, old)
     return compare(before, result, paired=False, confidence=values.confidence)
 
