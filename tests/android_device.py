@@ -26,16 +26,9 @@ import time
 from pathlib import Path
 
 _VERSION, _MAX_DATA = 0x01000001, 256 * 1024
+_COMMANDS = "CNXN AUTH OPEN OKAY CLSE WRTE"  # codespell:ignore
 _CNXN, _AUTH, _OPEN, _OKAY, _CLSE, _WRTE = (
-    int.from_bytes(name, "little")
-    for name in (
-        b"CNXN",
-        b"AUTH",
-        b"OPEN",
-        b"OKAY",
-        b"CLSE",
-        b"WRTE",
-    )  # codespell:ignore
+    int.from_bytes(name.encode(), "little") for name in _COMMANDS.split()
 )
 _BANNER = (
     b"device::ro.product.name=loop;ro.product.model=Loop;features=shell_v2,stat_v2"
@@ -52,6 +45,7 @@ class Faults:
     """What goes wrong, until a test sets it back.
 
     Attributes:
+        silent: does not answer a connection.
         unauthorized: never accepts a key.
         cut_pushes, cut_runs: so many connections break in the middle of a push, or of
             a command that holds `cut_word`.
@@ -59,6 +53,7 @@ class Faults:
         delay_secs: wait before every packet of a file.
     """
 
+    silent: bool = False
     unauthorized: bool = False
     cut_pushes: int = 0
     cut_runs: int = 0
@@ -181,7 +176,9 @@ class _Transport:
 
     def _handle(self, command: int, first: int, second: int, data: bytes) -> None:
         if command in (_CNXN, _AUTH):
-            if self.device.faults.unauthorized:
+            if self.device.faults.silent:
+                pass
+            elif self.device.faults.unauthorized:
                 # Whatever it signs, it is asked again; a public key is not answered:
                 # the dialog on the screen waits.
                 if command == _CNXN or first == 2:
@@ -326,45 +323,22 @@ class _Sync:
                 return
 
     def _stat_v1(self, path: str) -> None:
-        try:
+        numbers = (0, 0, 0)
+        with contextlib.suppress(OSError):
             found = Path(path).stat()
-        except OSError:
-            self._stream.write(struct.pack("<4s3I", b"STAT", 0, 0, 0))
-            return
-        self._stream.write(
-            struct.pack(
-                "<4s3I",
-                b"STAT",
-                found.st_mode,
-                found.st_size & 0xFFFFFFFF,
-                int(found.st_mtime),
-            )
-        )
+            numbers = found.st_mode, found.st_size & 0xFFFFFFFF, int(found.st_mtime)
+        self._stream.write(struct.pack("<4s3I", b"STAT", *numbers))
 
     def _stat_v2(self, kind: bytes, path: str) -> None:
         layout = "<4sI2Q4IQ3q"
+        fields = "dev ino mode nlink uid gid size atime mtime ctime"
         try:
             found = Path(path).stat() if kind == b"STA2" else Path(path).lstat()
         except OSError as error:
             self._stream.write(struct.pack(layout, kind, error.errno, *[0] * 10))
             return
-        self._stream.write(
-            struct.pack(
-                layout,
-                kind,
-                0,
-                found.st_dev,
-                found.st_ino,
-                found.st_mode,
-                found.st_nlink,
-                found.st_uid,
-                found.st_gid,
-                found.st_size,
-                int(found.st_atime),
-                int(found.st_mtime),
-                int(found.st_ctime),
-            )
-        )
+        numbers = [int(getattr(found, f"st_{field}")) for field in fields.split()]
+        self._stream.write(struct.pack(layout, kind, 0, *numbers))
 
     def _receive_file(self, path: str, mode: str) -> None:
         faults, content, problem = self._device.faults, b"", None

@@ -127,8 +127,9 @@ def _visible(values: flags.FlagValues) -> list[str]:
 
 
 def _help(name: str, doc: str, values: flags.FlagValues) -> str:
+    files = " FILE ..." if "files" in values else ""
     lines = [
-        f"Usage: python -m {name} [--flag=value ...]",
+        f"Usage: python -m {name}{files} [--flag=value ...]",
         "",
         doc.strip(),
         "",

@@ -99,7 +99,28 @@ def default_config() -> ml_collections.ConfigDict:
     )
     config.verify = ml_collections.ConfigDict({"num_samples": 64})
     config.benchmark = ml_collections.ConfigDict(
-        {"num_threads": 1, "warmup_runs": 5, "num_runs": 50, "rounds": 10}
+        {
+            "runners": ("host",),  # Of "host" and "android"; empty: nothing is timed.
+            "num_threads": 1,
+            "delegate": "xnnpack",
+            "warmup_runs": 5,
+            "warmup_secs": 0.1,
+            "num_runs": 50,
+            "min_secs": 0.0,
+            "rounds": 10,
+            # Which phones, and how; see docs/android.md.
+            "android": {
+                "serial": "",
+                "delegate": "xnnpack",
+                "benchmark_binary": "",
+                "device_dir": "/data/local/tmp",
+                "keep_files": False,
+                "cooldown_secs": 60.0,
+                "timeout_secs": 600.0,
+                "reconnect_secs": 20.0,
+                "profile": False,
+            },
+        }
     )
     return config.lock()
 

@@ -78,6 +78,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "Epochs of training; 0: none. Default: 8, 0 for a model that is opened.",
         flag_values=values,
     )
+    text(
+        "benchmark",
+        None,
+        "Where files are timed, by comma: host, android; empty: nowhere.",
+        flag_values=values,
+    )
     text("out_dir", "out/quickstart", "Folder of the results.", flag_values=values)
     switch(
         "allow_unsafe",
@@ -90,6 +96,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 # Short form -> the field it sets.
 _SHORT = {
+    "benchmark": "benchmark.runners",
     "allow_unsafe": "model.allow_unsafe",
     "data": "data.spec",
     "quantize": "quantization.recipes",

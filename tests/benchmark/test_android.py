@@ -13,6 +13,7 @@ import pytest
 
 from tfslim import errors
 from tfslim.benchmark import Options
+from tfslim.benchmark import __main__ as command
 from tfslim.benchmark.android import AndroidOptions, adb, run_android
 
 QUICK = Options(num_runs=2, rounds=1, warmup_runs=1, warmup_secs=0)
@@ -144,6 +145,34 @@ def test_two_devices_at_once(new_phone, tool, tiny_models):
         assert sorted(p.name for p in phone.bin.iterdir()) == ["dumpsys", "getprop"]
 
 
+def test_one_device_fails_and_the_other_is_in_the_table(
+    new_phone, tool, tiny_models, tmp_path, capsys
+):
+    good, full = new_phone(), new_phone()
+    full.device.faults.disk_full = True
+    model, out = tmp_path / "m.tflite", tmp_path / "out.json"
+    model.write_bytes(tiny_models["a"])
+    code = command.main(
+        [
+            "x",
+            str(model),
+            "--android",
+            "--serial=all",
+            f"--benchmark_binary={tool}",
+            "--device_dir=/mounted/bin",
+            "--num_runs=1",
+            "--rounds=1",
+            f"--json={out}",
+        ]
+    )
+    assert code == 1
+    [row] = json.loads(out.read_text())["rows"]
+    assert row["result"]["environment"]["serial"] == good.serial
+    captured = capsys.readouterr()
+    assert good.serial in captured.out
+    assert f"'{full.serial}' is full" in captured.err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("fault", ["cut_pushes", "cut_runs"])
 def test_one_broken_connection_is_survived(phone, tool, tiny_models, fault):
     setattr(phone.device.faults, fault, 1)
@@ -266,6 +295,31 @@ def test_unauthorized_device(new_phone):
         adb.Adb().choose(phone.serial)
 
 
+def test_silent_device(new_phone):
+    phone = new_phone(connect=False)
+    phone.device.faults.silent = True
+    subprocess.run(["adb", "connect", phone.serial], capture_output=True)
+    with pytest.raises(errors.ConfigError, match="is offline: unplug it"):
+        adb.Adb().choose(phone.serial)
+
+
+def test_hot_device_is_waited_for(phone, tool, tiny_models):
+    # 40 degrees at the start, 45 at the next two questions, then 40 again.
+    count = phone.bin / "count"
+    phone.script(
+        "dumpsys",
+        f"""test $1 = battery || exit 0
+echo >> {count}
+case $(wc -l < {count}) in 3|4) t=450 ;; *) t=400 ;; esac
+echo "  temperature: $t" """,
+    )
+    start = time.monotonic()
+    [result] = _run(phone, tool, {"a": tiny_models["a"]}, cooldown_secs=30)
+    assert time.monotonic() - start > 4  # Two steps of two seconds.
+    assert "hot" not in result.invalid
+    assert result.environment["temperature_before_c"] == 40.0
+
+
 def test_binary_for_another_device_is_refused_before_any_push(phone, tmp_path):
     # An ELF header for x86-64 (62) on a phone with ARM cores.
     path = tmp_path / "x86"
@@ -290,10 +344,10 @@ def test_ctrl_c_leaves_nothing(phone, tool, tiny_models, tmp_path):
         f"--benchmark_binary={tool}",
         f"--device_dir={phone.dir}",
     ]
-    command = [sys.executable, "-m", "tfslim.benchmark", str(model), "--android"]
+    start = [sys.executable, "-m", "tfslim.benchmark", str(model), "--android"]
     # A group of its own: a terminal sends Ctrl-C to adb as well.
     process = subprocess.Popen(
-        [*command, *arguments],
+        [*start, *arguments],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -308,3 +362,48 @@ def test_ctrl_c_leaves_nothing(phone, tool, tiny_models, tmp_path):
     assert process.returncode == 130
     assert problems.splitlines()[-1] == "tfslim.benchmark: interrupted"
     assert phone.left() == []
+
+
+def test_phone_in_the_pipeline(phone, tool, tmp_path, capsys):
+    """`--benchmark=host,android` puts both into result and report."""
+    from tfslim import export
+
+    section = "--config.benchmark.android"
+    code = export.main(
+        [
+            "export",
+            "--model=mlp:hidden=(8,)",
+            "--epochs=0",
+            "--quantize=float32,dynamic_int8",
+            f"--out_dir={tmp_path / 'out'}",
+            "--benchmark=host,android",
+            "--config.benchmark.num_runs=2",
+            "--config.benchmark.rounds=2",
+            f"{section}.serial={phone.serial}",
+            f"{section}.benchmark_binary={tool}",
+            f"{section}.device_dir={phone.dir}",
+        ]
+    )
+    assert code == 0, capsys.readouterr().err
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    for row in result["variants"]:
+        [entry] = row["android"]
+        timing = entry["result"]
+        assert (row["benchmark"]["runner"], timing["runner"]) == ("host", "android")
+        content = (tmp_path / "out" / row["file"]).read_bytes()
+        assert timing["sha256"] == hashlib.sha256(content).hexdigest()
+        assert content in phone.models_received
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "## On phones" in report and "LB1000" in report
+    assert phone.left() == []
+
+
+def test_a_missing_phone_fails_before_anything_is_made(adb_server, tmp_path, capsys):
+    from tfslim import export
+
+    out = tmp_path / "out"
+    code = export.main(["export", "--benchmark=android", f"--out_dir={out}"])
+    assert code == 2 and "No Android device" in capsys.readouterr().err
+    code = export.main(["export", "--benchmark=phone", f"--out_dir={out}"])
+    assert code == 2 and "Unknown benchmark runner" in capsys.readouterr().err
+    assert not list(out.glob("*"))

@@ -20,14 +20,24 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from absl import flags
 
-from tfslim import cli, errors, files
-
-if TYPE_CHECKING:
-    from tfslim.benchmark import baseline
+from tfslim import cli, errors, files, report
+from tfslim.benchmark import (
+    BenchmarkResult,
+    Comparison,
+    Options,
+    android,
+    baseline,
+    compare,
+    comparison,
+    profile_host,
+    run_host,
+)
+from tfslim.benchmark.profile import SOURCE
+from tfslim.report import progress
 
 T = TypeVar("T")
 
@@ -71,69 +81,78 @@ def define_flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues, _: Any) -> None:
-    # Late: --help must not wait for the runtime.
-    from tfslim import report
-    from tfslim.benchmark import Options, baseline, compare
-
     allowed = _share(values.max_regression)
     jobs = [
         _fields(Options, values, num_threads=number)
         for number in _threads(values.num_threads)
     ]
+    comparison.min_rounds(values.confidence)  # Refuses a wrong one before any run.
     models = _models([Path(name) for name in values.files], values.baseline)
     old = None
     if values.baseline and not values.baseline.endswith(".tflite"):
         old = baseline.read(Path(values.baseline))
+    problem = None
+    if values.android:
+        sessions, problem = _time_on_phones(values, models, jobs)
+    else:
+        sessions = _time_here(values, models, jobs)
     rows: list[baseline.Row] = []
-    for results in _time(values, models, jobs):
-        for result in results:
-            other, paired = (results[0], True)
-            if old is not None:
-                other, paired = baseline.match(result, old), False
-            compared = None
-            if other is not result:
-                compared = compare(
-                    other, result, paired=paired, confidence=values.confidence
-                )
-            rows.append((result, compared))
+    for results in sessions:
+        if old is None:
+            rows += comparison.with_first(results, confidence=values.confidence)
+        else:
+            rows += [(result, _with_old(result, old, values)) for result in results]
     content = baseline.to_json(rows)
     if values.json:
         files.write_json(values.json, content)
     if values.markdown:
         files.write_text(values.markdown, report.latency_to_markdown(content["rows"]))
     report.latency_to_terminal(content["rows"])
+    if problem is not None:
+        raise problem
     if values.baseline:
         _gate(rows, allowed)
 
 
-def _time(
-    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Any]
-) -> list[list[Any]]:
+def _time_on_phones(
+    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Options]
+) -> tuple[list[list[BenchmarkResult]], errors.BenchmarkError | None]:
+    """Returns the results, and what went wrong on some of the phones."""
+    options = _fields(android.AndroidOptions, values)
+    with progress.steps() as on_step:
+        try:
+            return android.run_android(models, jobs, options, on_step=on_step), None
+        except android.SomeDevicesFailedError as error:
+            return error.sessions, error
+
+
+def _time_here(
+    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Options]
+) -> list[list[BenchmarkResult]]:
     """Returns the results in lists: those of one list were interleaved."""
-    if values.android:
-        from tfslim.benchmark import android
-        from tfslim.report import progress
-
-        options = _fields(android.AndroidOptions, values)
-        with progress.steps() as on_step:
-            return android.run_android(models, jobs, options, on_step=on_step)
-    from tfslim.benchmark import host
-    from tfslim.benchmark import profile as profile_lib
-
-    sessions = [host.run_host(models, options) for options in jobs]
+    sessions = [run_host(models, options) for options in jobs]
     if not values.profile:
         return sessions
     return [
         [
             dataclasses.replace(
                 result,
-                ops=profile_lib.profile_host(models[result.name], result.options),
-                ops_source=profile_lib.SOURCE,
+                ops=profile_host(models[result.name], result.options),
+                ops_source=SOURCE,
             )
             for result in results
         ]
         for results in sessions
     ]
+
+
+def _with_old(
+    result: BenchmarkResult,
+    old: Sequence[BenchmarkResult],
+    values: flags.FlagValues,
+) -> Comparison:
+    before = baseline.match(result, old)
+    return compare(before, result, paired=False, confidence=values.confidence)
 
 
 def _gate(rows: Sequence[baseline.Row], allowed: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,15 @@ Row = tuple[BenchmarkResult, Comparison | None]
 
 def to_json(rows: Sequence[Row]) -> dict[str, Any]:
     """Returns what `--json` writes and `--baseline` reads."""
+    return {"schema_version": 1, "rows": [row_to_json(row) for row in rows]}
+
+
+def row_to_json(row: Row) -> dict[str, Any]:
+    """Returns one row as the report takes it."""
+    result, comparison = row
     return {
-        "schema_version": 1,
-        "rows": [
-            {"result": r.to_json(), "comparison": c and c.to_json()} for r, c in rows
-        ],
+        "result": result.to_json(),
+        "comparison": comparison and comparison.to_json(),
     }
 
 
@@ -77,9 +81,13 @@ def match(result: BenchmarkResult, old: Sequence[BenchmarkResult]) -> BenchmarkR
 
 
 def _kind(result: BenchmarkResult) -> tuple[Any, ...]:
-    serial: Mapping[str, Any] = result.environment
     options = result.options
-    return result.runner, serial.get("serial"), options.num_threads, options.delegate
+    return (
+        result.runner,
+        result.environment.get("serial"),
+        options.num_threads,
+        options.delegate,
+    )
 
 
 def _text(result: BenchmarkResult) -> str:

@@ -80,29 +80,21 @@ def compare(
         ConfigError: `confidence` is out of range, or paired results with different
             numbers of rounds.
     """
-    if not 0 < confidence < 1:
-        raise errors.ConfigError(
-            f"confidence must be between 0 and 1, got {confidence}; 0.99 is usual."
-        )
+    least = min_rounds(confidence)
     first, second = _log_latency(base.by_round), _log_latency(new.by_round)
     if paired and len(first) != len(second):
         raise errors.ConfigError(
             f"'{base.name}' has {len(first)} rounds and '{new.name}' {len(second)}: "
             "they were not run together. Compare them unpaired."
         )
-    rows = (_RESAMPLES, len(first))
-    random = np.random.default_rng(0)
     if paired:
         change = second - first
-        estimate = np.median(change)
-        drawn = np.median(change[random.integers(0, len(change), rows)], axis=1)
+        estimate, drawn = np.median(change), _medians(change)
     else:
         estimate = np.median(second) - np.median(first)
-        drawn = np.median(
-            second[random.integers(0, len(second), (_RESAMPLES, len(second)))], axis=1
-        ) - np.median(first[random.integers(0, len(first), rows)], axis=1)
+        drawn = _medians(second, seed=1) - _medians(first)
     low, high = np.exp(np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2]))
-    is_enough = min(len(first), len(second)) >= min_rounds(confidence)
+    is_enough = min(len(first), len(second)) >= least
     return Comparison(
         base=base.name,
         new=new.name,
@@ -114,12 +106,37 @@ def compare(
     )
 
 
+def _medians(values: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Draws resamples of `values` [rounds]; returns the median of each."""
+    size = (_RESAMPLES, len(values))
+    drawn = np.random.default_rng(seed).integers(0, len(values), size)
+    return np.median(values[drawn], axis=1)
+
+
+def with_first(
+    results: Sequence[BenchmarkResult], *, confidence: float = 0.99
+) -> list[tuple[BenchmarkResult, Comparison | None]]:
+    """Compares each of the interleaved `results` with the first of them."""
+    first, *others = results
+    return [
+        (first, None),
+        *((other, compare(first, other, confidence=confidence)) for other in others),
+    ]
+
+
 def min_rounds(confidence: float) -> int:
     """Returns how many rounds a verdict needs.
 
     If the files are equal, all of n rounds favour the same one with probability
     2 ** (1 - n), which must not be above 1 - confidence: 8 rounds for 99%.
+
+    Raises:
+        ConfigError: `confidence` is not between 0 and 1.
     """
+    if not 0 < confidence < 1:
+        raise errors.ConfigError(
+            f"confidence must be between 0 and 1, got {confidence}; 0.99 is usual."
+        )
     return int(np.ceil(1 - np.log2(1 - confidence)))
 
 

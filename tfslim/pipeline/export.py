@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 import tfslim
+from tfslim import config as config_lib
 from tfslim import (
-    benchmark,
     convert,
     errors,
     files,
@@ -26,10 +26,10 @@ from tfslim import (
     tasks,
     training,
 )
-from tfslim import config as config_lib
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import check, result, slim
 from tfslim.pipeline import job as job_lib
+from tfslim.pipeline import timing as timing_lib
 
 _RESULT = "result.json"
 _RANGES = "ranges.json"
@@ -110,10 +110,11 @@ def export_model(
         files.write_bytes(folder / row["file"], done.tflite)
         variants.append(row)
         contents[recipe.name] = done.tflite
-    on_step(f"timing {len(contents)} files on this machine")
-    timings = benchmark.run_host(contents, plan.benchmark)
-    for row, timing in zip(variants, timings, strict=True):
-        row["benchmark"] = timing.to_json()
+    timings, problem = timing_lib.run(contents, plan.timing, on_step)
+    if problem is not None:
+        notes.append(f"Not timed on every phone: {problem}")
+    for row in variants:
+        row |= timings[row["name"]]
     content = result.build_result(
         job,
         config,
@@ -129,6 +130,8 @@ def export_model(
     files.write_json(folder / _RESULT, content)
     for name in stale - {row["file"] for row in variants}:
         (folder / name).unlink(missing_ok=True)
+    if problem is not None:
+        raise problem
     return content
 
 
@@ -138,7 +141,7 @@ class _Plan:
 
     recipes: list[quantization.Recipe]
     ranges: Any
-    benchmark: benchmark.Options
+    timing: timing_lib.Timing
     training: training.FitOptions | None
     steps: list[slim.Step]
 
@@ -163,7 +166,7 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
             if config.quantization.ranges
             else None
         ),
-        benchmark=benchmark.Options(**config.benchmark.to_dict()),
+        timing=timing_lib.plan(config),
         training=_fit_options(config),
         steps=slim.plan(config),
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tfslim.report import table
+from tfslim.report import latency, table
 
 Result = Mapping[str, Any]
 
@@ -21,6 +21,7 @@ def to_markdown(result: Result) -> str:
         "## Variants",
         table.markdown_table(table.header(result), table.rows(result)),
         _conditions(result),
+        *_phones(result),
         "## Parity",
         _parity(result),
         "## Left alone, and why",
@@ -77,13 +78,22 @@ def _conditions(result: Result) -> str:
     first = timed[0]
     machine, options = first["environment"], first["options"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+    doubts = sorted({r for timing in timed for r in timing["invalid"].values()})
     return (
         f"Latency: host ({machine['cpu']}, {machine['os']}), not a phone; "
         f"{options['num_threads']} thread(s), {options['num_runs']} runs in "
         f"{options['rounds']} interleaved rounds after {options['warmup_runs']} "
         f"warm-up runs, XNNPACK; {versions}; load average at start "
         f"{machine['load_average']:.2f}."
+        + "".join(f"\n- Not a valid figure: {reason}" for reason in doubts)
     )
+
+
+def _phones(result: Result) -> list[str]:
+    entries = [v["android"] for v in result["variants"] if v.get("android")]
+    # Phone by phone, each with all variants.
+    rows = [entry for phone in zip(*entries, strict=True) for entry in phone]
+    return ["## On phones", latency.latency_to_markdown(rows).rstrip()] if rows else []
 
 
 def _step(step: Mapping[str, Any], metric_name: str) -> str:

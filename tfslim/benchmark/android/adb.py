@@ -216,7 +216,7 @@ class Device:
             DisconnectedError: the device went away before the command ended.
             BenchmarkError: it took more than `secs`.
         """
-        wrapped = f"({command}); printf '\\ntfslim-exit:%d\\n' $?"
+        wrapped = f"({command}); code=$?; echo; echo tfslim-exit:$code"
         done = self.adb.run(
             *("-s", self.serial, "shell", wrapped), secs=secs, cleaning=cleaning
         )

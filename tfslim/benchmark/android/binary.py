@@ -45,12 +45,7 @@ def find(
     path = path or os.environ.get(VARIABLE, "")
     if not path:
         return _downloaded(abis, on_step, source)
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise errors.ConfigError(
-            f"The benchmark_model binary '{path}' cannot be read: {error.strerror}."
-        ) from error
+    content = read(path)
     abi = elf_abi(content)
     # A script has no ABI: the device's shell finds its interpreter, or does not.
     if abi is not None and abi not in abis:
@@ -64,6 +59,20 @@ def find(
             "android_aarch64_benchmark_model."
         )
     return content
+
+
+def read(path: str) -> bytes:
+    """Reads the binary at `path`.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise errors.ConfigError(
+            f"The benchmark_model binary '{path}' cannot be read: {error.strerror}."
+        ) from error
 
 
 def elf_abi(content: bytes) -> str | None:

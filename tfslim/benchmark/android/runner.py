@@ -12,7 +12,7 @@ from typing import Any
 from tfslim import errors
 from tfslim.benchmark import parse, validity
 from tfslim.benchmark.android import binary, phone
-from tfslim.benchmark.android.adb import Adb, CancelledError, Device
+from tfslim.benchmark.android.adb import Adb, Device
 from tfslim.benchmark.android.session import Session
 from tfslim.benchmark.result import BenchmarkResult, LatencyStats, Options, describe
 
@@ -67,6 +67,18 @@ class AndroidOptions:
             )
 
 
+def find_devices(android: AndroidOptions) -> list[str]:
+    """Returns the serials that a run would use, without touching the devices.
+
+    Raises:
+        ConfigError: none or several, one that is not ready, or no file of that name as
+            `benchmark_binary`.
+    """
+    if android.benchmark_binary:
+        binary.read(android.benchmark_binary)
+    return Adb().choose(android.serial)
+
+
 def run_android(
     models: Mapping[str, bytes],
     jobs: Sequence[Options],
@@ -91,6 +103,7 @@ def run_android(
     Raises:
         ConfigError: no device, several without a choice, one that is not ready, a
             binary for another kind of device.
+        SomeDevicesFailedError: some did; it has the results of the others.
         BenchmarkError: a file does not run, the device is full, was lost or too slow.
     """
     android = android or AndroidOptions()
@@ -102,14 +115,31 @@ def run_android(
             for serial in serials
         ]
         try:
-            futures.wait(tasks, return_when=futures.FIRST_EXCEPTION)
-        finally:
-            # After Ctrl-C, or when one device failed, the others clean up and end.
+            futures.wait(tasks)
+        except BaseException:
+            # Ctrl-C: the workers stop and clean up; leaving the block waits for them.
             adb.cancelled.set()
+            raise
     problems = [error for task in tasks if (error := task.exception())]
-    for error in sorted(problems, key=lambda e: isinstance(e, CancelledError)):
-        raise error
-    return [session for task in tasks for session in task.result()]
+    sessions = [s for task in tasks if not task.exception() for s in task.result()]
+    if problems and sessions:
+        raise SomeDevicesFailedError(problems, sessions) from problems[0]
+    if problems:
+        raise problems[0]
+    return sessions
+
+
+class SomeDevicesFailedError(errors.BenchmarkError):
+    """Some devices failed; `sessions` has the results of the others."""
+
+    def __init__(
+        self,
+        problems: Sequence[BaseException],
+        sessions: list[list[BenchmarkResult]],
+    ):
+        """Joins the problems in one message."""
+        super().__init__(" ".join(str(problem) for problem in problems))
+        self.sessions = sessions
 
 
 class _Worker:

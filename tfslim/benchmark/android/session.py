@@ -94,6 +94,11 @@ class Session:
             file.write_bytes(content)
             self.device.push(file, part, secs=secs)
         arrived = self._digest(part)
+        if arrived is None:
+            raise errors.BenchmarkError(
+                f"Device '{self.device.serial}' has no sha256sum to check what came: "
+                "Android 8 or newer is needed."
+            )
         if arrived != digest:
             raise errors.BenchmarkError(
                 f"A file arrived damaged on device '{self.device.serial}' (SHA-256 "

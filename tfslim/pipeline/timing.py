@@ -1,0 +1,101 @@
+"""The step that times an export's files, on this computer and on phones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+
+from tfslim import benchmark, errors, registry
+from tfslim.benchmark import android, baseline, comparison
+
+RUNNERS = ("host", "android")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What `config.benchmark` asks for.
+
+    Attributes:
+        runners: names in `RUNNERS`; none: nothing is timed.
+        options: of both runners; the phone may have another delegate.
+        phone_delegate: delegate on the phone.
+        android: which phones, and how.
+    """
+
+    runners: tuple[str, ...]
+    options: benchmark.Options
+    phone_delegate: str
+    android: android.AndroidOptions
+
+
+def plan(config: ml_collections.ConfigDict) -> Timing:
+    """Reads the config, and looks for the phones: a missing one fails at once.
+
+    Raises:
+        ConfigError: an unknown runner, a value out of range, or no phone is ready.
+    """
+    fields = config.benchmark.to_dict()
+    runners = tuple(dict.fromkeys(fields.pop("runners")))
+    for name in runners:
+        if name not in RUNNERS:
+            raise registry.unknown_name("benchmark runner", name, RUNNERS)
+    phone = fields.pop("android")
+    timing = Timing(
+        runners=runners,
+        phone_delegate=phone.pop("delegate"),
+        options=benchmark.Options(**fields),
+        android=android.AndroidOptions(**phone),
+    )
+    if "android" in runners:
+        _on_phone(timing)
+        android.find_devices(timing.android)
+    return timing
+
+
+def _on_phone(timing: Timing) -> benchmark.Options:
+    return dataclasses.replace(timing.options, delegate=timing.phone_delegate)
+
+
+def run(
+    contents: Mapping[str, bytes], timing: Timing, on_step: Callable[[str], None]
+) -> tuple[dict[str, dict[str, Any]], errors.BenchmarkError | None]:
+    """Times the files.
+
+    Returns:
+        Name -> what a row of the result gets: "benchmark" with the host's figures,
+        "android" a list with one entry a phone, each compared with the first file. And
+        what went wrong on a phone: that must not cost the results that stand.
+
+    Raises:
+        BenchmarkError: a file does not run on this machine.
+    """
+    rows: dict[str, dict[str, Any]] = {name: {} for name in contents}
+    problem = None
+    if "host" in timing.runners:
+        on_step(f"timing {len(contents)} files on this machine")
+        for result in benchmark.run_host(contents, timing.options):
+            rows[result.name]["benchmark"] = result.to_json()
+    if "android" in timing.runners:
+        on_step(f"timing {len(contents)} files on Android")
+        sessions, problem = _run_phones(contents, timing, on_step)
+        for results in sessions:
+            for row in comparison.with_first(results):
+                entry = baseline.row_to_json(row)
+                rows[row[0].name].setdefault("android", []).append(entry)
+    return rows, problem
+
+
+def _run_phones(
+    contents: Mapping[str, bytes], timing: Timing, on_step: Callable[[str], None]
+) -> tuple[list[list[benchmark.BenchmarkResult]], errors.BenchmarkError | None]:
+    jobs = [_on_phone(timing)]
+    try:
+        done = android.run_android(contents, jobs, timing.android, on_step=on_step)
+    except android.SomeDevicesFailedError as error:
+        return error.sessions, error
+    except errors.BenchmarkError as error:
+        return [], error
+    return done, None
