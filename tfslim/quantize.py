@@ -34,6 +34,7 @@ def define_flags(values: flags.FlagValues) -> None:
         ("preprocessing", None, "raw, unit, symmetric, torch or caffe."),
         ("recipe", "int8", "int8, dynamic_int8, float16, …, or a .json of your own."),
         ("calibration", "auto", "auto, minmax, kl, mse, percentile, …"),
+        ("bias_correction", "full", "full, fast or none; used where it helps."),
         ("ranges", None, "A ranges.json to use instead of calibrating."),
         ("io", "float", "What inputs and outputs are: float, int8 or uint8."),
         ("layers", None, "Layers that take another recipe: conv_1=float32,block_2*=…"),
@@ -48,6 +49,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "this many percentage points.",
         flag_values=values,
     )
+    switch("equalize", True, "Balance channels where it helps.", flag_values=values)
     number("samples", 300, "Calibration samples.", flag_values=values)
     number("eval_samples", 1000, "Test examples; 0: do not test.", flag_values=values)
     number("seed", 0, "Of the samples' choice.", flag_values=values)
@@ -74,6 +76,13 @@ def _run(values: flags.FlagValues, config: None) -> None:
         )
     recipe = quantization.get_recipe(values.recipe)
     quantization.check_method(values.calibration)
+    options = quantization.Options(
+        calibration=values.calibration,
+        equalize=values.equalize,
+        bias_correction=values.bias_correction,
+        io=values.io,
+        layers=_layers(values.layers),
+    )
     out = _claim(values, recipe.name)
     model = flatbuffer.read_file(values.model)
     given = quantization.read_ranges(values.ranges) if values.ranges else None
@@ -82,19 +91,24 @@ def _run(values: flags.FlagValues, config: None) -> None:
         _check_fallback(values, recipe, data)
     with progress.steps() as on_step:
         on_step(f"quantizing {values.model} to {recipe.name}")
-        done = quantization.quantize_tflite(
+        accurate = quantization.quantize_accurately(
             model,
             recipe,
             samples=data.calibration,
-            calibration=values.calibration,
+            options=options,
             ranges=given,
-            layers=_layers(values.layers),
-            io=values.io,
+            on_step=on_step,
         )
-        report: dict[str, Any] = {"model": values.model, "recipe": recipe.name}
+        done = accurate.quantized
+        report: dict[str, Any] = {
+            "model": values.model,
+            "recipe": recipe.name,
+            "steps": accurate.steps,
+            "taken": accurate.taken,
+        }
         is_met = True
         if values.max_drop is not None:
-            done, is_met = _fall_back(values, model, done, data, report, on_step)
+            done, is_met = _fall_back(values, model, accurate, data, report, on_step)
         rows = _measure({"float": model, recipe.name: done.tflite}, data.test, on_step)
     report |= {"files": rows, "kept_float": _rows(done.kept_float)}
     if done.calibration is not None:
@@ -219,7 +233,7 @@ def _check_fallback(values: flags.FlagValues, recipe: Any, data: _Data) -> None:
 def _fall_back(
     values: flags.FlagValues,
     model: bytes,
-    done: Any,
+    accurate: Any,
     data: _Data,
     report: dict[str, Any],
     on_step: Callable[[str], None],
@@ -230,19 +244,27 @@ def _fall_back(
     from tfslim import quantization
 
     assert data.test is not None  # noqa: S101 - _check_fallback has seen to it.
-    test = data.test
+    test, done, source = data.test, accurate.quantized, accurate.source
     least = test(model)["accuracy"] - values.max_drop / 100.0
     if test(done.tflite)["accuracy"] >= least:
         on_step("INT8 keeps the accuracy: no layer returns to float")
         return done, True
     few = list(itertools.islice(data.calibration, 32))
-    ranking = quantization.rank_layers(model, done.calibration, few, on_step=on_step)
+    ranking = quantization.rank_layers(source, done.calibration, few, on_step=on_step)
+
+    def correct(content: bytes) -> bytes:
+        mode = values.bias_correction
+        if mode == "none":
+            return content
+        return quantization.correct_biases(content, source, few, mode=mode)[0]
+
     found = quantization.fall_back(
-        model,
+        source,
         done.calibration,
         ranking,
         evaluate=lambda content: test(content)["accuracy"],
         least=least,
+        correct=correct,
         latency=_latency,
         io=values.io,
         on_step=on_step,
@@ -283,6 +305,9 @@ def _summary(report: dict[str, Any], out: Path) -> str:
     lines = []
     for trial in report.get("trials", []):
         lines.append(f"  {trial['method']:<16} {trial['sqnr_db']:6.2f} dB on held-out")
+    for step, sqnr_db in report["steps"].items():
+        used = "" if step == "plain" or step in report["taken"] else " (not used)"
+        lines.append(f"  {step:<22} {sqnr_db:6.2f} dB{used}")
     for step in report.get("fallback", [])[1:]:
         lines.append(
             f"  {step['layer']} in float: {step['metric']:.4f}, "

@@ -1,5 +1,12 @@
 """Post-training quantization of float `.tflite` files, whoever made them."""
 
+from tfslim.quantization.accurate import (
+    CORRECTIONS,
+    AccurateResult,
+    Options,
+    quantize_accurately,
+)
+from tfslim.quantization.bias import Shift, correct_biases
 from tfslim.quantization.calibration import (
     Calibration,
     Ranges,
@@ -9,6 +16,8 @@ from tfslim.quantization.calibration import (
     method_names,
 )
 from tfslim.quantization.collect import Samples, collect
+from tfslim.quantization.equalization import Equalized, EqualizeResult, equalize
+from tfslim.quantization.pairs import Refused
 from tfslim.quantization.ptq import IO, KeptFloat, QuantizeResult, quantize_tflite
 from tfslim.quantization.ranges_file import read_ranges, write_ranges
 from tfslim.quantization.recipe import Recipe
@@ -23,23 +32,33 @@ from tfslim.quantization.sensitivity import (
 from tfslim.quantization.thresholds import THRESHOLDS
 
 __all__ = [
+    "CORRECTIONS",
     "IO",
     "THRESHOLDS",
+    "AccurateResult",
     "Calibration",
+    "EqualizeResult",
+    "Equalized",
     "FallbackResult",
     "KeptFloat",
     "LayerError",
+    "Options",
     "QuantizeResult",
     "Ranges",
     "Recipe",
+    "Refused",
     "Samples",
+    "Shift",
     "TensorRange",
     "calibrate",
     "check_method",
     "collect",
+    "correct_biases",
+    "equalize",
     "fall_back",
     "get_recipe",
     "method_names",
+    "quantize_accurately",
     "quantize_tflite",
     "rank_layers",
     "read_ranges",

@@ -45,12 +45,14 @@ class Calibration:
         tensors: tensor name -> its range.
         trials: with "auto", what each method reached on samples held out, the best
             first.
+        equalized: whether they are of the model as `equalize` changes it.
     """
 
     method: str
     num_samples: int
     tensors: dict[str, TensorRange]
     trials: tuple[auto.Trial, ...] = ()
+    equalized: bool = False
 
     @property
     def ranges(self) -> Ranges:

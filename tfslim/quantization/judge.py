@@ -50,8 +50,12 @@ class Judge:
         """Returns the SQNR in dB: the mean over the samples, and the worst sample's.
 
         Of several outputs the worst counts: none hides behind a larger one.
+
+        Args:
+            quantized: a file of the same model, with its softmax or without, that
+                takes and gives floats.
         """
-        found = outputs(quantized, self._samples)
+        found = outputs(without_softmax(quantized), self._samples)
         ratios = np.array(
             [
                 [sqnr_db(*pair) for pair in zip(truth, output, strict=True)]

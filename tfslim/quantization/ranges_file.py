@@ -30,6 +30,7 @@ def write_ranges(path: Path, calibration: Calibration, model: bytes) -> None:
         "schema_version": SCHEMA_VERSION,
         "method": calibration.method,
         "num_samples": calibration.num_samples,
+        "equalized": calibration.equalized,
         "trials": [dataclasses.asdict(trial) for trial in calibration.trials],
         "ranges": rows,
     }
@@ -76,6 +77,7 @@ def _calibration(content: dict[str, Any]) -> Calibration:
     return Calibration(
         method=content["method"],
         num_samples=int(content["num_samples"]),
+        equalized=bool(content["equalized"]),
         tensors={
             row["tensor"]: TensorRange(
                 float(row["min"]), float(row["max"]), row["method"], row["digest"]

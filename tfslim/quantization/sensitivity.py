@@ -115,6 +115,7 @@ def fall_back(
     *,
     evaluate: Callable[[bytes], float],
     least: float,
+    correct: Callable[[bytes], bytes] = lambda file: file,
     latency: Callable[[bytes], float | None] = lambda file: None,
     io: str = "float",
     on_step: OnStep = lambda text: None,
@@ -127,6 +128,7 @@ def fall_back(
         ranking: as `rank_layers` gives it.
         evaluate: a file's accuracy or agreement; larger is better.
         least: the value to reach.
+        correct: what else is done to a file, such as bias correction.
         latency: a file's latency in microseconds, for the report.
         io: as in `quantize_tflite`.
         on_step: called with a line of text after each file.
@@ -142,6 +144,7 @@ def fall_back(
         if name:
             kept[name] = "float32"
         done = quantize_tflite(model, "int8", ranges=calibration, layers=kept, io=io)
+        done = dataclasses.replace(done, tflite=correct(done.tflite))
         metric = evaluate(done.tflite)
         steps.append(Step(label, metric, len(done.tflite), latency(done.tflite)))
         on_step(f"{len(kept)} layers in float: {metric:.4f}, wanted {least:.4f}")
