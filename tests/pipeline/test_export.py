@@ -145,6 +145,14 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
     assert not out_dir.exists()
 
 
+def test_out_dir_that_cannot_be_made_is_told_before_the_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert _export(tmp_path / "file" / "out", "--model=mlp") == 2
+    error = capsys.readouterr().err
+    assert "cannot be written to" in error
+    assert "training" not in error
+
+
 @pytest.mark.parametrize("name", ["autoencoder", "mobilenet_v3_small"])
 def test_other_tasks_and_models(tmp_path, name):
     code = _export(

@@ -55,7 +55,7 @@ def to_tf_data(
     if batch_size < 1:
         raise errors.ConfigError(f"batch_size must be 1 or more, got {batch_size}.")
     task = tasks.resolve(task)
-    steps = _augmentations(augment, preprocessing)
+    steps = augmentations(augment, preprocessing)
     targets = np.asarray(examples.targets)
 
     def read(indices: np.ndarray, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +85,14 @@ def to_tf_data(
     return dataset.prefetch(_PARALLEL_BATCHES).with_options(_options())
 
 
-def _augmentations(
+def augmentations(
     names: Sequence[str], preprocessing: Preprocessing
 ) -> list[Augmentation]:
+    """Returns the augmentations of these names.
+
+    Raises:
+        ConfigError: an unknown name, or the model takes no images.
+    """
     if not names:
         return []
     if not isinstance(names, list | tuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,8 @@ def export_model(
     folder = _claim(Path(out_dir), overwrite)
     plan = _plan(config)
     job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
+    _check_samples(plan, job)
+    _make(folder)
     for note in job.feed.facts["notes"]:
         on_step(note)
     trained = _train(job, plan.training, train_fn, on_step)
@@ -191,7 +194,7 @@ def start_tensorflow() -> None:
 
 
 def _claim(folder: Path, overwrite: bool) -> Path:
-    """Makes the folder, or refuses one that holds results."""
+    """Refuses a folder that holds results."""
     if folder.exists() and not folder.is_dir():
         raise errors.ConfigError(f"out_dir '{folder}' is a file, not a folder.")
     ours = ["model.keras", "config.json", "report.md", _RANGES, _RESULT]
@@ -205,13 +208,35 @@ def _claim(folder: Path, overwrite: bool) -> Path:
     return folder
 
 
+def _check_samples(plan: _Plan, job: job_lib.Job) -> None:
+    """Refuses before the training what would fail after it."""
+    for recipe in plan.recipes:
+        if recipe.needs_ranges and job.feed.calibration is None and not plan.ranges:
+            raise errors.ConfigError(
+                f"The recipe '{recipe.name}' needs samples to calibrate with: pass "
+                "train_data or eval_data, or leave it out of quantization.recipes."
+            )
+
+
+def _make(folder: Path) -> None:
+    """Makes the folder, before there is work to lose."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise errors.ConfigError(
+            f"out_dir '{folder}' cannot be written to: {error.strerror}. Choose "
+            "another."
+        ) from error
+
+
 def _start_writing(folder: Path) -> set[str]:
-    """Makes the folder ready; returns the variants that an earlier export left.
+    """Returns the variants that an earlier export left.
 
     Its result goes first: from here on it would describe files that are no longer
     those. Only files that it names are ours to remove.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / _RANGES).unlink(missing_ok=True)
     old = folder / _RESULT
     if not old.exists():

@@ -49,6 +49,7 @@ def from_dataset(
     from tfslim.data import tf_data
 
     training = config.training
+    tf_data.augmentations(training.augment, preprocessing)  # A wrong name fails now.
 
     def batches(examples: data_lib.Examples, **options: Any) -> Any:
         return tf_data.to_tf_data(
