@@ -72,7 +72,7 @@ def test_two_models_interleaved(phone, tool, tiny_models):
     assert not [p for p in phone.dir.parent.rglob("owned")]
     assert not any("touch owned.tflite" in line for line in phone.device.commands)
     result = results[0]
-    assert (result.runner, result.partitions) == ("android", 1)
+    assert (result.runner, result.partitions, result.other_ops) == ("android", 1, 0)
     assert result.latency.num_runs == 4 and len(result.by_round) == 2
     assert results[1].latency.mean > result.latency.mean > 0
     assert result.peak_memory_bytes == 2.5 * 2**20
@@ -399,7 +399,7 @@ def test_phone_in_the_pipeline(phone, tool, tmp_path, capsys):
         assert timing["sha256"] == hashlib.sha256(content).hexdigest()
         assert content in phone.models_received
     report = (out / "report.md").read_text()
-    assert "## On phones" in report and "LB1000" in report
+    assert "## On phones" in report and "Loop Back 1, LB1000, Android 14" in report
     assert phone.left() == []
 
 
