@@ -72,7 +72,7 @@ def test_two_models_interleaved(phone, tool, tiny_models):
     assert not [p for p in phone.dir.parent.rglob("owned")]
     assert not any("touch owned.tflite" in line for line in phone.device.commands)
     result = results[0]
-    assert (result.runner, result.partitions) == ("android", 1)
+    assert (result.runner, result.partitions, result.other_ops) == ("android", 1, 0)
     assert result.latency.num_runs == 4 and len(result.by_round) == 2
     assert results[1].latency.mean > result.latency.mean > 0
     assert result.peak_memory_bytes == 2.5 * 2**20
@@ -364,18 +364,17 @@ def test_ctrl_c_leaves_nothing(phone, tool, tiny_models, tmp_path):
     assert phone.left() == []
 
 
-def test_phone_in_the_pipeline(phone, tool, tmp_path, capsys):
-    """`--benchmark=host,android` puts both into result and report."""
+def _export(phone, tool, out_dir):
     from tfslim import export
 
     section = "--config.benchmark.android"
-    code = export.main(
+    return export.main(
         [
             "export",
             "--model=mlp:hidden=(8,)",
             "--epochs=0",
             "--quantize=float32,dynamic_int8",
-            f"--out_dir={tmp_path / 'out'}",
+            f"--out_dir={out_dir}",
             "--benchmark=host,android",
             "--config.benchmark.num_runs=2",
             "--config.benchmark.rounds=2",
@@ -384,18 +383,34 @@ def test_phone_in_the_pipeline(phone, tool, tmp_path, capsys):
             f"{section}.device_dir={phone.dir}",
         ]
     )
+
+
+def test_phone_in_the_pipeline(phone, tool, tmp_path, capsys):
+    """`--benchmark=host,android` puts both into result and report."""
+    out = tmp_path / "out"
+    code = _export(phone, tool, out)
     assert code == 0, capsys.readouterr().err
-    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    result = json.loads((out / "result.json").read_text())
     for row in result["variants"]:
         [entry] = row["android"]
         timing = entry["result"]
         assert (row["benchmark"]["runner"], timing["runner"]) == ("host", "android")
-        content = (tmp_path / "out" / row["file"]).read_bytes()
+        content = (out / row["file"]).read_bytes()
         assert timing["sha256"] == hashlib.sha256(content).hexdigest()
         assert content in phone.models_received
-    report = (tmp_path / "out" / "report.md").read_text()
-    assert "## On phones" in report and "LB1000" in report
+    report = (out / "report.md").read_text()
+    assert "## On phones" in report and "Loop Back 1, LB1000, Android 14" in report
     assert phone.left() == []
+
+
+def test_a_failing_phone_does_not_cost_the_export(phone, tool, tmp_path, capsys):
+    phone.device.faults.disk_full = True
+    out = tmp_path / "out"
+    assert _export(phone, tool, out) == 1
+    assert "is full" in capsys.readouterr().err.splitlines()[-1]
+    result = json.loads((out / "result.json").read_text())
+    assert all(row["benchmark"] and "android" not in row for row in result["variants"])
+    assert "is full" in (out / "report.md").read_text()
 
 
 def test_a_missing_phone_fails_before_anything_is_made(adb_server, tmp_path, capsys):

@@ -1,6 +1,8 @@
 """The host runner on a real file, and the statistics by hand."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -60,3 +62,43 @@ def test_what_does_not_run_is_named():
 def test_wrong_options(field):
     with pytest.raises(errors.ConfigError, match=field):
         benchmark.Options(**{field: 0})
+
+
+def test_least_time_is_kept(small):
+    options = benchmark.Options(num_runs=4, rounds=4, min_secs=0.2, warmup_secs=0)
+    [result] = benchmark.run_host({"a": small}, options)
+    assert len(result.samples_us) == 4
+    for part in result.samples_us:
+        # A quarter of the time each, but for the last run's length.
+        assert sum(part) > 0.05e6 * 0.9
+    assert result.latency.num_runs > 4
+
+
+def test_without_delegate_the_builtin_kernels_run(small):
+    options = benchmark.Options(num_runs=2, rounds=1, delegate="none")
+    [result] = benchmark.run_host({"a": small}, options)
+    assert (result.partitions, result.delegated_ops, result.other_ops) == (0, 0, None)
+    assert result.environment["delegate"] == "none"
+
+
+def test_every_op_is_timed_and_their_sum_is_near_the_whole():
+    inputs = outputs = tf_keras.Input((32, 32, 16))
+    for _ in range(6):
+        outputs = tf_keras.layers.Conv2D(32, 3, activation="relu")(outputs)
+    outputs = tf_keras.layers.GlobalAveragePooling2D()(outputs)
+    data = convert.convert_model(tf_keras.Model(inputs, outputs)).tflite
+    ops = benchmark.profile_host(data)
+    assert [op.op for op in ops] == ["CONV_2D"] * 6 + ["MEAN"]
+    assert [op.index for op in ops] == list(range(7))
+    [result] = benchmark.run_host({"a": data})
+    total = sum(op.latency_us for op in ops)
+    # On a quiet machine within 9%; a busy one must not fail the suite.
+    assert 0.5 < total / result.latency.p25 < 2
+
+
+def test_command_needs_no_tensorflow():
+    code = (
+        "import sys, tfslim.benchmark.__main__;"
+        "sys.exit(any(n in sys.modules for n in ('tensorflow', 'keras', 'tf_keras')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

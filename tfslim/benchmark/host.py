@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,7 @@ def load(data: bytes, options: Options) -> tflite.Runner:
 
 
 def run_host(
-    models: Mapping[str, bytes],
-    options: Options | None = None,
-    *,
-    on_round: Callable[[int], None] = lambda index: None,
+    models: Mapping[str, bytes], options: Options | None = None
 ) -> list[BenchmarkResult]:
     """Times each file of `models` (name -> bytes), all interleaved in rounds.
 
@@ -78,7 +75,6 @@ def run_host(
     Args:
         models: what to time.
         options: how often, and on how many threads.
-        on_round: called with the number of each round, from 0, before it starts.
 
     Raises:
         BenchmarkError: a file does not load or run.
@@ -99,7 +95,6 @@ def run_host(
     series = {name: _Series() for name in models}
     names = list(models)
     for index in range(min(options.rounds, options.num_runs)):
-        on_round(index)
         for name in names:
             series[name].add_round(models[name], options, index)
         names.reverse()

@@ -298,7 +298,7 @@ def _result(
         peak_memory_bytes=max(peaks, default=None),
         partitions=use.partitions if use else 0,
         delegated_ops=use.delegated_ops if use else None,
-        other_ops=use.other_ops if use else None,
+        other_ops=0 if use and use.is_whole else use and use.other_ops,
         ops=profile.ops if profile else (),
         ops_source=PROFILE_SOURCE if profile else None,
         invalid={

@@ -118,7 +118,11 @@ class Session:
         """
         line = " ".join(shlex.quote(argument) for argument in arguments)
         folder, pid = shlex.quote(self.folder), shlex.quote(self._pid)
-        command = f"cd {folder} && {{ {line} & echo $! > {pid}; wait $!; }}"
+        # Without its file, the number may soon be that of another process.
+        command = (
+            f"cd {folder} && {{ {line} & echo $! > {pid}; "
+            f"wait $!; code=$?; rm -f {pid}; exit $code; }}"
+        )
 
         def once() -> Completed:
             # What a broken connection left running would disturb the next run.
