@@ -61,6 +61,7 @@ class _Data:
     """What `--data` gives: calibration samples, and a test."""
 
     calibration: Any
+    unseen: Any
     test: Callable[[bytes], dict[str, float]] | None
 
 
@@ -110,6 +111,13 @@ def _run(values: flags.FlagValues, config: None) -> None:
         if values.max_drop is not None:
             done, is_met = _fall_back(values, model, accurate, data, report, on_step)
         rows = _measure({"float": model, recipe.name: done.tflite}, data.test, on_step)
+        report["findings"] = []
+        if done.calibration is not None and data.unseen is not None:
+            on_step("looking for faults")
+            findings = quantization.diagnose(
+                accurate.source, done.tflite, done.calibration.ranges, data.unseen
+            )
+            report["findings"] = _rows(findings)
     report |= {"files": rows, "kept_float": _rows(done.kept_float)}
     if done.calibration is not None:
         report["trials"] = _rows(done.calibration.trials)
@@ -155,7 +163,7 @@ def _layers(text: str | None) -> dict[str, str]:
 
 def _load_data(values: flags.FlagValues, model: bytes) -> _Data:
     if values.data is None:
-        return _Data(None, None)
+        return _Data(None, None, None)
     from tfslim import data, tasks, verify
 
     prepare = _preprocessing(values, model)
@@ -164,8 +172,9 @@ def _load_data(values: flags.FlagValues, model: bytes) -> _Data:
     samples = data.calibration_samples(
         dataset.train, prepare, values.samples, values.seed
     )
+    unseen = data.calibration_samples(dataset.test, prepare, 32, values.seed)
     if not values.eval_samples:
-        return _Data(samples, None)
+        return _Data(samples, unseen, None)
     order = np.random.default_rng(values.seed).permutation(len(dataset.test))
     chosen = data.Subset(dataset.test, np.sort(order[: values.eval_samples]))
     reference: list[np.ndarray] = []
@@ -188,7 +197,7 @@ def _load_data(values: flags.FlagValues, model: bytes) -> _Data:
             ),
         }
 
-    return _Data(samples, test)
+    return _Data(samples, unseen, test)
 
 
 def _preprocessing(values: flags.FlagValues, model: bytes) -> Any:
@@ -326,6 +335,8 @@ def _summary(report: dict[str, Any], out: Path) -> str:
         ops = [row["op"] for row in report["kept_float"]]
         counts = [f"{ops.count(op)} {op}" for op in dict.fromkeys(ops)]
         lines.append(f"in float: {', '.join(counts)}")
+    for finding in report["findings"]:
+        lines.append(f"{finding['kind']}, {finding['where']}: {finding['text']}")
     return "\n".join([*lines, f"{out} is written.", ""])
 
 
