@@ -91,7 +91,6 @@ def _run(values: flags.FlagValues, config: None) -> None:
     if values.max_drop is not None:
         _check_fallback(values, recipe, data)
     with progress.steps() as on_step:
-        on_step(f"quantizing {values.model} to {recipe.name}")
         accurate = quantization.quantize_accurately(
             model,
             recipe,
@@ -100,38 +99,52 @@ def _run(values: flags.FlagValues, config: None) -> None:
             ranges=given,
             on_step=on_step,
         )
-        done = accurate.quantized
         report: dict[str, Any] = {
             "model": values.model,
             "recipe": recipe.name,
             "steps": accurate.steps,
             "taken": accurate.taken,
         }
-        is_met = True
+        done, is_met = accurate.quantized, True
         if values.max_drop is not None:
             done, is_met = _fall_back(values, model, accurate, data, report, on_step)
-        rows = _measure({"float": model, recipe.name: done.tflite}, data.test, on_step)
-        report["findings"] = []
-        if done.calibration is not None and data.unseen is not None:
-            on_step("looking for faults")
-            findings = quantization.diagnose(
-                accurate.source, done.tflite, done.calibration.ranges, data.unseen
-            )
-            report["findings"] = _rows(findings)
-    report |= {"files": rows, "kept_float": _rows(done.kept_float)}
+        contents = {"float": model, recipe.name: done.tflite}
+        report["files"] = _measure(contents, data.test, on_step)
+        _explain(report, accurate.source, done, data, on_step)
+    files.write_bytes(out, done.tflite)
+    files.write_json(out.with_suffix(".json"), report)
     if done.calibration is not None:
-        report["trials"] = _rows(done.calibration.trials)
         quantization.write_ranges(
             out.with_suffix(".ranges.json"), done.calibration, model
         )
-    files.write_bytes(out, done.tflite)
-    files.write_json(out.with_suffix(".json"), report)
     sys.stdout.write(_summary(report, out))
     if not is_met:
         raise errors.QuantizationError(
             f"{out} is written, but a drop of at most {values.max_drop} points cannot "
             "be met: with all layers in float it is larger. Test on more examples."
         )
+
+
+def _explain(
+    report: dict[str, Any],
+    source: bytes,
+    done: Any,
+    data: _Data,
+    on_step: Callable[[str], None],
+) -> None:
+    """Adds what stayed float, how the methods compared and what is wrong."""
+    from tfslim import quantization
+
+    report["kept_float"] = _rows(done.kept_float)
+    calibration = done.calibration
+    report["trials"] = _rows(calibration.trials) if calibration else []
+    report["findings"] = []
+    if calibration is not None and data.unseen is not None:
+        on_step("looking for faults")
+        found = quantization.diagnose(
+            source, done.tflite, calibration.ranges, data.unseen
+        )
+        report["findings"] = _rows(found)
 
 
 def _claim(values: flags.FlagValues, recipe: str) -> Path:
