@@ -21,7 +21,7 @@ import ml_collections
 from tfslim import errors, registry
 
 # Sections whose fields depend on a name in them: passed on as they are.
-_FREE = {"model.options"}
+_FREE = {"model.options", "quantization.layers"}
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -93,6 +93,9 @@ def default_config() -> ml_collections.ConfigDict:
             "recipes": ("float32", "float16", "dynamic_int8", "int8"),
             "calibration": "minmax",  # Or kl, mse, percentile, auto, …
             "calibration_samples": 300,
+            "equalize": False,  # Balance channels, where it helps.
+            "bias_correction": "fast",  # Or full, none.
+            "layers": ml_collections.ConfigDict(),  # {"conv_1": "float32"}
             "ranges": "",  # A ranges.json to reuse instead of calibrating.
             "io": "float",
         }

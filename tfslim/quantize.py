@@ -61,6 +61,7 @@ class _Data:
     """What `--data` gives: calibration samples, and a test."""
 
     calibration: Any
+    unseen: Any
     test: Callable[[bytes], dict[str, float]] | None
 
 
@@ -90,7 +91,6 @@ def _run(values: flags.FlagValues, config: None) -> None:
     if values.max_drop is not None:
         _check_fallback(values, recipe, data)
     with progress.steps() as on_step:
-        on_step(f"quantizing {values.model} to {recipe.name}")
         accurate = quantization.quantize_accurately(
             model,
             recipe,
@@ -99,31 +99,52 @@ def _run(values: flags.FlagValues, config: None) -> None:
             ranges=given,
             on_step=on_step,
         )
-        done = accurate.quantized
         report: dict[str, Any] = {
             "model": values.model,
             "recipe": recipe.name,
             "steps": accurate.steps,
             "taken": accurate.taken,
         }
-        is_met = True
+        done, is_met = accurate.quantized, True
         if values.max_drop is not None:
             done, is_met = _fall_back(values, model, accurate, data, report, on_step)
-        rows = _measure({"float": model, recipe.name: done.tflite}, data.test, on_step)
-    report |= {"files": rows, "kept_float": _rows(done.kept_float)}
+        contents = {"float": model, recipe.name: done.tflite}
+        report["files"] = _measure(contents, data.test, on_step)
+        _explain(report, accurate.source, done, data, on_step)
+    files.write_bytes(out, done.tflite)
+    files.write_json(out.with_suffix(".json"), report)
     if done.calibration is not None:
-        report["trials"] = _rows(done.calibration.trials)
         quantization.write_ranges(
             out.with_suffix(".ranges.json"), done.calibration, model
         )
-    files.write_bytes(out, done.tflite)
-    files.write_json(out.with_suffix(".json"), report)
     sys.stdout.write(_summary(report, out))
     if not is_met:
         raise errors.QuantizationError(
             f"{out} is written, but a drop of at most {values.max_drop} points cannot "
             "be met: with all layers in float it is larger. Test on more examples."
         )
+
+
+def _explain(
+    report: dict[str, Any],
+    source: bytes,
+    done: Any,
+    data: _Data,
+    on_step: Callable[[str], None],
+) -> None:
+    """Adds what stayed float, how the methods compared and what is wrong."""
+    from tfslim import quantization
+
+    report["kept_float"] = _rows(done.kept_float)
+    calibration = done.calibration
+    report["trials"] = _rows(calibration.trials) if calibration else []
+    report["findings"] = []
+    if calibration is not None and data.unseen is not None:
+        on_step("looking for faults")
+        found = quantization.diagnose(
+            source, done.tflite, calibration.ranges, data.unseen
+        )
+        report["findings"] = _rows(found)
 
 
 def _claim(values: flags.FlagValues, recipe: str) -> Path:
@@ -155,7 +176,7 @@ def _layers(text: str | None) -> dict[str, str]:
 
 def _load_data(values: flags.FlagValues, model: bytes) -> _Data:
     if values.data is None:
-        return _Data(None, None)
+        return _Data(None, None, None)
     from tfslim import data, tasks, verify
 
     prepare = _preprocessing(values, model)
@@ -164,8 +185,9 @@ def _load_data(values: flags.FlagValues, model: bytes) -> _Data:
     samples = data.calibration_samples(
         dataset.train, prepare, values.samples, values.seed
     )
+    unseen = data.calibration_samples(dataset.test, prepare, 32, values.seed)
     if not values.eval_samples:
-        return _Data(samples, None)
+        return _Data(samples, unseen, None)
     order = np.random.default_rng(values.seed).permutation(len(dataset.test))
     chosen = data.Subset(dataset.test, np.sort(order[: values.eval_samples]))
     reference: list[np.ndarray] = []
@@ -188,7 +210,7 @@ def _load_data(values: flags.FlagValues, model: bytes) -> _Data:
             ),
         }
 
-    return _Data(samples, test)
+    return _Data(samples, unseen, test)
 
 
 def _preprocessing(values: flags.FlagValues, model: bytes) -> Any:
@@ -326,6 +348,8 @@ def _summary(report: dict[str, Any], out: Path) -> str:
         ops = [row["op"] for row in report["kept_float"]]
         counts = [f"{ops.count(op)} {op}" for op in dict.fromkeys(ops)]
         lines.append(f"in float: {', '.join(counts)}")
+    for finding in report["findings"]:
+        lines.append(f"{finding['kind']}, {finding['where']}: {finding['text']}")
     return "\n".join([*lines, f"{out} is written.", ""])
 
 

@@ -101,10 +101,11 @@ def export_model(
     variants, contents = [], {}
     for recipe in plan.recipes:
         on_step(f"quantizing and verifying {recipe.name}")
-        done = _quantize(job, recipe, float_file, config, plan.ranges)
+        accurate = _quantize(job, recipe, float_file, plan)
+        done = accurate.quantized
         if done.calibration and recipe.scheme == "static_int8":
             quantization.write_ranges(folder / _RANGES, done.calibration, float_file)
-        row = _row(recipe, done)
+        row = _row(recipe, accurate)
         row |= (
             checked
             if recipe.name == "float32"
@@ -143,6 +144,7 @@ class _Plan:
     """The config's choices, looked up: a wrong one fails before anything runs."""
 
     recipes: list[quantization.Recipe]
+    quantization: quantization.Options
     ranges: Any
     timing: timing_lib.Timing
     training: training.FitOptions | None
@@ -164,6 +166,13 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
         )
     return _Plan(
         recipes=[quantization.get_recipe(name) for name in config.quantization.recipes],
+        quantization=quantization.Options(
+            calibration=config.quantization.calibration,
+            equalize=config.quantization.equalize,
+            bias_correction=config.quantization.bias_correction,
+            io=config.quantization.io,
+            layers=config.quantization.layers.to_dict(),
+        ),
         ranges=(
             quantization.read_ranges(config.quantization.ranges)
             if config.quantization.ranges
@@ -347,23 +356,22 @@ def _quantize(
     job: job_lib.Job,
     recipe: quantization.Recipe,
     float_file: bytes,
-    config: ml_collections.ConfigDict,
-    ranges: Any,
-) -> quantization.QuantizeResult:
-    return quantization.quantize_tflite(
+    plan: _Plan,
+) -> quantization.AccurateResult:
+    return quantization.quantize_accurately(
         float_file,
         recipe,
         samples=job.feed.calibration,
-        calibration=config.quantization.calibration,
+        options=plan.quantization,
         # Ranges kept from an earlier run are those of 8-bit activations.
-        ranges=ranges if recipe.scheme == "static_int8" else None,
-        io=config.quantization.io,
+        ranges=plan.ranges if recipe.scheme == "static_int8" else None,
     )
 
 
 def _row(
-    recipe: quantization.Recipe, done: quantization.QuantizeResult
+    recipe: quantization.Recipe, accurate: quantization.AccurateResult
 ) -> dict[str, Any]:
+    done = accurate.quantized
     calibrated = done.calibration
     return {
         "name": recipe.name,
@@ -373,6 +381,8 @@ def _row(
             "method": calibrated.method,
             "num_samples": calibrated.num_samples,
             "trials": [dataclasses.asdict(trial) for trial in calibrated.trials],
+            "steps": accurate.steps,
+            "taken": accurate.taken,
         },
         "scheme": recipe.scheme,
         "size_bytes": len(done.tflite),

@@ -16,6 +16,7 @@ from tfslim.quantization.calibration import (
     method_names,
 )
 from tfslim.quantization.collect import Samples, collect
+from tfslim.quantization.diagnosis import Finding, diagnose
 from tfslim.quantization.equalization import Equalized, EqualizeResult, equalize
 from tfslim.quantization.pairs import Refused
 from tfslim.quantization.ptq import IO, KeptFloat, QuantizeResult, quantize_tflite
@@ -40,6 +41,7 @@ __all__ = [
     "EqualizeResult",
     "Equalized",
     "FallbackResult",
+    "Finding",
     "KeptFloat",
     "LayerError",
     "Options",
@@ -54,6 +56,7 @@ __all__ = [
     "check_method",
     "collect",
     "correct_biases",
+    "diagnose",
     "equalize",
     "fall_back",
     "get_recipe",

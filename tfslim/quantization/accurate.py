@@ -21,7 +21,7 @@ OnStep = Callable[[str], None]
 
 # Samples that decide whether a step helps, and that the corrected means are of.
 _NUM_SAMPLES = 64
-_GAIN_DB = 0.1
+_GAIN_DB = 0.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,17 +111,41 @@ def quantize_accurately(
             "samples is read several times: pass a list or another object that starts "
             "anew, not a generator."
         )
+    sources = _sources(model, samples, options, ranges, on_step)
+    return _try(model, sources, chosen, samples, options, ranges, on_step)
+
+
+def _sources(
+    model: bytes,
+    samples: Samples,
+    options: Options,
+    ranges: Mapping[str, tuple[float, float]] | Calibration | None,
+    on_step: OnStep,
+) -> dict[str, bytes]:
+    """Returns the float files to try, by step."""
+    given = isinstance(ranges, Calibration) and ranges.equalized
+    if not given and (not options.equalize or ranges is not None):
+        return {"plain": model}
+    on_step("equalizing")
+    balanced = equalize(model, samples)
+    if given:
+        return {"equalized": balanced.tflite}
+    found = {"equalized": balanced.tflite} if balanced.equalized else {}
+    return {"plain": model, **found}
+
+
+def _try(
+    model: bytes,
+    sources: Mapping[str, bytes],
+    chosen: recipe.Recipe,
+    samples: Samples,
+    options: Options,
+    ranges: Mapping[str, tuple[float, float]] | Calibration | None,
+    on_step: OnStep,
+) -> AccurateResult:
     content = tflite.read(prepare(model))
     few = list(itertools.islice(singles(samples, content), _NUM_SAMPLES))
     judge = Judge(prepare(model), few)
-    sources = {"plain": model}
-    if given or (options.equalize and ranges is None):
-        on_step("equalizing")
-        balanced = equalize(model, samples)
-        if given:
-            sources = {"equalized": balanced.tflite}
-        elif balanced.equalized:
-            sources["equalized"] = balanced.tflite
     by_float = dataclasses.replace(options, io="float")
     files, steps = {}, {}
     for name, source in sources.items():

@@ -89,7 +89,7 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
     measured: dict[str, _ChannelExtremes] = {}
     if samples is not None:
         measured, _ = collect(source, samples, statistic=_ChannelExtremes)
-    constants = _constants(found, graph)
+    constants = read_constants(found, graph)
     totals = _balance(found, constants, measured)
     rows = []
     for pair, total in zip(found, totals, strict=True):
@@ -103,10 +103,12 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
                 absorbed=pair.absorb(constants, seen.min / total) if seen else 0,
             )
         )
-    return EqualizeResult(_written(source, constants), tuple(rows), tuple(refused))
+    return EqualizeResult(
+        write_constants(source, constants), tuple(rows), tuple(refused)
+    )
 
 
-def _constants(found: list[Pair], graph: tflite.Graph) -> Constants:
+def read_constants(found: list[Pair], graph: tflite.Graph) -> Constants:
     """Reads the weights and biases of all pairs."""
     values: Constants = {}
     for op in (op for pair in found for op in (pair.first, pair.second)):
@@ -153,7 +155,8 @@ def _factor(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.clip(factor, 1.0 / _MOST, _MOST)
 
 
-def _written(source: bytes, constants: Constants) -> bytes:
+def write_constants(source: bytes, constants: Constants) -> bytes:
+    """Writes weights and biases of single ops into a copy of a float file."""
     flat = flatbuffer.unpack(source)
     for (op, position), values in constants.items():
         set_constant(flat, op, position, values.astype(np.float32))

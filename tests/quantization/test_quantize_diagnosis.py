@@ -1,0 +1,83 @@
+"""Each fault is made on purpose, and found."""
+
+import numpy as np
+import pytest
+import small_models
+
+from tfslim import quantize_tflite
+from tfslim.quantization import calibrate, diagnose
+
+SHAPE = (1, 12, 12, 3)
+
+
+def images(count=30, seed=0, **options):
+    return small_models.samples(SHAPE, count=count, seed=seed, **options)
+
+
+def made(model, calibration, **options):
+    ranges = calibrate(model, calibration).ranges
+    return quantize_tflite(model, "int8", ranges=ranges, **options).tflite, ranges
+
+
+def test_a_healthy_file_has_no_finding(residual):
+    assert diagnose(residual, *made(residual, images()), images(seed=1)) == []
+
+
+def test_inputs_of_another_scale_come_first(residual):
+    file, ranges = made(residual, images())
+    pixels = [255 * x for x in images(seed=1)]
+    found = diagnose(residual, file, ranges, pixels)
+    assert found[0].kind == "data"
+    assert "preprocess both in the same way" in found[0].text
+    assert {f.kind for f in found} >= {"data", "saturation"}
+    narrow = diagnose(residual, file, ranges, [x / 255 for x in images(seed=1)])
+    assert narrow[0].kind == "data"
+
+
+def test_a_clipped_layer_is_named(residual):
+    file, ranges = made(residual, images())
+    name = next(n for n in ranges if "project" in n)
+    low, high = ranges[name]
+    ranges = {**ranges, name: (low / 4, high / 4)}
+    (finding,) = diagnose(residual, file, ranges, images(seed=1))
+    assert (finding.kind, finding.where) == ("saturation", "project")
+
+
+def test_dead_channels_are_counted():
+    import tf_keras
+    from tf_keras import layers
+
+    inputs = tf_keras.Input(SHAPE[1:], batch_size=1)
+    x = layers.Conv2D(8, 3, activation="relu", name="half")(inputs)
+    model = tf_keras.Model(inputs, layers.Conv2D(2, 1, name="out")(x))
+    kernel, bias = model.get_layer("half").get_weights()
+    bias[:6] = -100
+    model.get_layer("half").set_weights([kernel, bias])
+    file = small_models.convert(model)
+    (finding,) = diagnose(file, *made(file, images()), images(seed=1))
+    assert (finding.kind, finding.where) == ("dead channels", "half")
+    assert finding.text.startswith(("75%", "88%", "100%"))
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8"])
+def test_integer_outputs_tell_their_scale(residual, io):
+    (finding,) = diagnose(residual, *made(residual, images(), io=io), images(seed=1))
+    assert finding.kind == "integers"
+    assert io in finding.text
+
+
+def test_one_class_is_found():
+    import tf_keras
+    from tf_keras import layers
+
+    inputs = tf_keras.Input((4,), batch_size=1)
+    model = tf_keras.Model(inputs, layers.Dense(3)(inputs))
+    model.set_weights([np.eye(4, 3, dtype=np.float32), np.zeros(3, np.float32)])
+    file = small_models.convert(model)
+    xs = small_models.samples((1, 4), count=30)
+    ranges = calibrate(file, xs).ranges
+    # Ranges so wide that every logit rounds to the same step.
+    wide = {name: (-1e4, 1e4) for name in ranges}
+    done = quantize_tflite(file, "int8", ranges=wide).tflite
+    found = diagnose(file, done, wide, xs)
+    assert [f.kind for f in found] == ["data", "one class"]

@@ -1,0 +1,192 @@
+"""What is wrong with a quantized file, and the line that mends it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfslim import tflite
+from tfslim.quantization.calibration import logits
+from tfslim.quantization.collect import Samples, collect, singles
+from tfslim.quantization.layers import layer_name
+from tfslim.quantization.prepare import prepare
+
+# An input range that differs by more was preprocessed in another way.
+_OTHER_RANGE = 2.0
+# Methods clip at most some 0.1% on purpose.
+_SATURATED = 0.01
+_DEAD = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One fault.
+
+    Attributes:
+        kind: "data", "saturation", "dead channels", "one class" or "integers".
+        where: tensor or Keras layer.
+        text: what was measured, and what to do.
+    """
+
+    kind: str
+    where: str
+    text: str
+
+
+class _Seen:
+    """Extremes, the share beyond a range, and the channels that never move."""
+
+    def __init__(self, tensor: tflite.Tensor, bounds: tuple[float, float]):
+        self._bounds = bounds
+        self.min, self.max = np.inf, -np.inf
+        self._beyond = self._total = 0
+        size = tensor.shape[-1] if tensor.shape else 1
+        self._low = np.full(size, np.inf)
+        self._high = np.full(size, -np.inf)
+
+    def update(self, values: np.ndarray) -> None:
+        rows = values.reshape(-1, len(self._low))
+        self._low = np.minimum(self._low, rows.min(axis=0))
+        self._high = np.maximum(self._high, rows.max(axis=0))
+        low, high = self._bounds
+        # Half a percent of the range beyond its end is rounding, not clipping.
+        slack = 0.005 * (high - low)
+        self._beyond += int(((values < low - slack) | (values > high + slack)).sum())
+        self._total += values.size
+        self.min, self.max = float(self._low.min()), float(self._high.max())
+
+    @property
+    def beyond(self) -> float:
+        return self._beyond / max(self._total, 1)
+
+    @property
+    def still(self) -> float:
+        return float((self._low == self._high).mean())
+
+
+def diagnose(
+    model: bytes,
+    quantized: bytes,
+    ranges: Mapping[str, tuple[float, float]],
+    samples: Samples,
+) -> list[Finding]:
+    """Looks for the usual faults of a static INT8 file.
+
+    Args:
+        model: the float `.tflite`.
+        quantized: the file made from it.
+        ranges: tensor name -> (min, max) that it was made with.
+        samples: inputs as the app will give them, about 32; not those calibrated
+            with. All are kept in memory.
+
+    Returns:
+        The faults found, the likeliest cause first; empty for a healthy file.
+    """
+    source = prepare(model)
+    content = tflite.read(source)
+    graph = content.graphs[0]
+    kept = list(singles(samples, content))
+    seen, _ = collect(source, kept, statistic=lambda t: _Seen(t, ranges[t.name]))
+    layers = {
+        graph.tensors[i].name: layer_name(op, graph) or graph.tensors[i].name
+        for i, op in graph.producers.items()
+    }
+    found = [
+        finding
+        for tensor in graph.inputs
+        if tensor.name in seen
+        for finding in _data(tensor.name, ranges[tensor.name], seen[tensor.name])
+    ]
+    found += _saturation({n: s for n, s in seen.items() if n in layers}, layers)
+    found += _dead(graph, seen, layers)
+    found += _answers(model, quantized, kept, graph)
+    return found
+
+
+def _data(name: str, bounds: tuple[float, float], seen: _Seen) -> list[Finding]:
+    width, other = bounds[1] - bounds[0], seen.max - seen.min
+    if width / _OTHER_RANGE <= other <= width * _OTHER_RANGE:
+        return []
+    return [
+        Finding(
+            "data",
+            name,
+            f"The calibration samples span [{bounds[0]:.4g}, {bounds[1]:.4g}], these "
+            f"inputs [{seen.min:.4g}, {seen.max:.4g}]: preprocess both in the same "
+            "way.",
+        )
+    ]
+
+
+def _saturation(seen: Mapping[str, _Seen], layers: Mapping[str, str]) -> list[Finding]:
+    rows = sorted(seen.items(), key=lambda item: -item[1].beyond)
+    return [
+        Finding(
+            "saturation",
+            layers[name],
+            f"{row.beyond:.1%} of its values lie beyond the calibrated range: give "
+            "more samples, or --calibration=minmax.",
+        )
+        for name, row in rows
+        if row.beyond > _SATURATED
+    ]
+
+
+def _dead(
+    graph: tflite.Graph, seen: Mapping[str, _Seen], layers: Mapping[str, str]
+) -> list[Finding]:
+    found = []
+    for op in graph.ops:
+        name = graph.tensors[op.outputs[0]].name
+        if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D") or name not in seen:
+            continue
+        if seen[name].still > _DEAD:
+            found.append(
+                Finding(
+                    "dead channels",
+                    layers[name],
+                    f"{seen[name].still:.0%} of its channels never change: the model "
+                    "does not use them; prune it (--prune=channels:0.5).",
+                )
+            )
+    return found
+
+
+def _answers(
+    model: bytes, quantized: bytes, samples: list[tflite.Inputs], graph: tflite.Graph
+) -> list[Finding]:
+    outputs = tflite.read(quantized).outputs
+    found = [
+        Finding(
+            "integers",
+            tensor.name,
+            f"This output is {tensor.dtype}: an app must compute "
+            f"{tensor.quantization.scale[0]:.6g} * (q - "
+            f"{tensor.quantization.zero_point[0]}), or use io='float'.",
+        )
+        for tensor in outputs
+        if tensor.quantization is not None
+    ]
+    takes_integers = any(t.quantization for t in tflite.read(quantized).inputs)
+    if found or takes_integers or len(samples) < 8:
+        return found
+    first = graph.outputs[0]
+    if len(first.shape) != 2 or first.shape[1] < 2 or first.name not in logits(graph):
+        return found
+    chosen = [
+        {int(next(iter(runner(x).values())).argmax()) for x in samples}
+        for runner in (tflite.Runner(model), tflite.Runner(quantized))
+    ]
+    if len(chosen[1]) == 1 < len(chosen[0]):
+        found.append(
+            Finding(
+                "one class",
+                first.name,
+                f"It answers class {chosen[1].pop()} for every input, the float model "
+                f"{len(chosen[0])} classes: look at the findings above, then use "
+                "--max_drop.",
+            )
+        )
+    return found
