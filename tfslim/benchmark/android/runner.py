@@ -298,7 +298,7 @@ def _result(
         peak_memory_bytes=max(peaks, default=None),
         partitions=use.partitions if use else 0,
         delegated_ops=use.delegated_ops if use else None,
-        other_ops=0 if use and use.is_whole else use and use.other_ops,
+        other_ops=_other_ops(use),
         ops=profile.ops if profile else (),
         ops_source=PROFILE_SOURCE if profile else None,
         invalid={
@@ -329,3 +329,10 @@ def _check_tool(output: parse.ToolOutput, options: Options) -> dict[str, str]:
             f"The delegate '{options.delegate}' runs only a part of the graph{pieces}."
         )
     return found
+
+
+def _other_ops(use: parse.DelegateUse | None) -> int | None:
+    """Returns how many ops the delegate left, None where the tool does not say."""
+    if use is None:
+        return None
+    return 0 if use.is_whole else use.other_ops
