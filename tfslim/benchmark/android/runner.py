@@ -321,7 +321,7 @@ def _check_tool(output: parse.ToolOutput, options: Options) -> dict[str, str]:
     if options.delegate != "none" and (use is None or use.partitions == 0):
         found["fallback"] = (
             f"The delegate '{options.delegate}' was asked for and runs nothing: these "
-            "are the figures of the CPU's builtin kernels."
+            "are figures of the CPU."
         )
     elif use is not None and use.is_whole is False:
         pieces = "" if use.partitions is None else f" in {use.partitions} piece(s)"
