@@ -18,6 +18,7 @@ from tfslim.quantization.calibration import (
 from tfslim.quantization.collect import Samples, collect
 from tfslim.quantization.diagnosis import Finding, diagnose
 from tfslim.quantization.equalization import Equalized, EqualizeResult, equalize
+from tfslim.quantization.graph_equalization import equalize_graph
 from tfslim.quantization.pairs import Refused
 from tfslim.quantization.ptq import IO, KeptFloat, QuantizeResult, quantize_tflite
 from tfslim.quantization.ranges_file import read_ranges, write_ranges
@@ -58,6 +59,7 @@ __all__ = [
     "correct_biases",
     "diagnose",
     "equalize",
+    "equalize_graph",
     "fall_back",
     "get_recipe",
     "method_names",

@@ -134,7 +134,7 @@ def _balance(
                 if seen is None
                 else np.maximum(seen.max, -seen.min) / total
             )
-            factor = _factor(first, pair.second_size(constants))
+            factor = equalizing_factor(first, pair.second_size(constants))
             pair.scale(constants, factor)
             total *= factor
             largest = max(largest, float(np.abs(np.log(factor)).max()))
@@ -143,7 +143,7 @@ def _balance(
     return totals
 
 
-def _factor(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def equalizing_factor(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Returns what to divide the first layer by, so that both sizes are equal."""
     alive = (first > 0) & (second > 0)
     factor = np.ones(len(first))

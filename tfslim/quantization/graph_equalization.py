@@ -1,0 +1,187 @@
+"""Cross-layer equalization of a layer graph: the same as on a `.tflite`, before export.
+
+A batch norm after the first layer takes the factors, so that the model can go on
+training. Source: see `equalization`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfslim.graph import ir
+from tfslim.quantization.equalization import equalizing_factor
+from tfslim.quantization.pairs import Refused
+
+_WEIGHTED = ("Conv2D", "DepthwiseConv2D", "Dense")
+# f(s * x) = s * f(x) for s > 0, channel by channel.
+_CARRIERS = (
+    "relu",
+    "AveragePooling2D",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling2D",
+    "MaxPooling2D",
+    "ZeroPadding2D",
+)
+_ROUNDS = 20
+_CLOSE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """Layer names: whose kernel makes a channel, what scales it, who reads it."""
+
+    first: str
+    scaler: str
+    second: str
+    channels: int
+
+
+def equalize_graph(
+    graph: ir.Graph,
+) -> tuple[ir.Graph, list[tuple[str, str]], list[Refused]]:
+    """Balances the channels of neighbouring layers by their weights.
+
+    Args:
+        graph: as `tfslim.graph` reads it from either Keras; it is not changed.
+
+    Returns:
+        A graph of the same function, the names of the layers of each pair, and the
+        layers left alone with the reason.
+    """
+    pairs, refused = [], []
+    for index, node in enumerate(graph.nodes):
+        if graph.layer_of(node).op in _WEIGHTED:
+            found = _pair(graph, index)
+            if isinstance(found, _Pair):
+                pairs.append(found)
+            else:
+                refused.append(Refused(node.layer, found))
+    layers = dict(graph.layers)
+    for _ in range(_ROUNDS if pairs else 0):
+        largest = 0.0
+        for pair in pairs:
+            factor = equalizing_factor(
+                _made(layers, pair), _reads(layers[pair.second], pair.channels)
+            )
+            layers[pair.scaler] = _divided(layers[pair.scaler], factor)
+            layers[pair.second] = _multiplied(layers[pair.second], factor)
+            largest = max(largest, float(np.abs(np.log(factor)).max()))
+        if largest < _CLOSE:
+            break
+    rows = [(pair.first, pair.second) for pair in pairs]
+    return graph.with_layers(layers), rows, refused
+
+
+def _pair(graph: ir.Graph, index: int) -> _Pair | str:
+    """Follows the output of a node to the layer that reads it, or says what stops."""
+    first = graph.layer_of(graph.nodes[index])
+    reason = _unusable(graph, first)
+    if reason:
+        return reason
+    scaler, is_linear = first, first.config.get("activation", "linear") == "linear"
+    if not is_linear and first.config["activation"] != "relu":
+        return f"Its activation '{first.config['activation']}' does not scale."
+    channels = graph.nodes[index].shapes[0][-1]
+    while True:
+        ref = ir.TensorRef(index)
+        readers = [i for i, node in enumerate(graph.nodes) if ref in node.inputs]
+        if ref in graph.output_refs:
+            return "It is an output of the model."
+        if len(readers) != 1:
+            return f"Its output is read by {len(readers)} layers."
+        (index,) = readers
+        layer = graph.layer_of(graph.nodes[index])
+        if layer.op in _WEIGHTED:
+            break
+        if layer.op == "BatchNormalization" and is_linear and scaler is first:
+            if not {"gamma", "beta"} <= set(layer.weights) or _is_shared(graph, layer):
+                return f"'{layer.name}' has no scale of its own."
+            scaler = layer
+        elif not _carries(layer):
+            return f"'{layer.name}' ({layer.op}) does not scale with its input."
+        else:
+            is_linear = False
+    reason = _unusable(graph, layer)
+    if reason:
+        return f"The next layer: {reason}"
+    inputs = layer.weights[_kernel(layer)].shape[0 if layer.op == "Dense" else 2]
+    if (
+        channels is None
+        or inputs % channels
+        or (inputs != channels and layer.op != "Dense")
+    ):
+        return "The next layer reads it in another shape."
+    return _Pair(first.name, scaler.name, layer.name, channels)
+
+
+def _unusable(graph: ir.Graph, layer: ir.Layer) -> str | None:
+    if _is_shared(graph, layer):
+        return "It is called more than once."
+    if layer.config.get("data_format") == "channels_first":
+        return "Its channels are not the last axis."
+    if layer.op == "Conv2D" and layer.config.get("groups", 1) != 1:
+        return "It is a grouped convolution."
+    return None
+
+
+def _kernel(layer: ir.Layer) -> str:
+    return "kernel" if "kernel" in layer.weights else "depthwise_kernel"
+
+
+def _is_shared(graph: ir.Graph, layer: ir.Layer) -> bool:
+    return sum(node.layer == layer.name for node in graph.nodes) > 1
+
+
+def _carries(layer: ir.Layer) -> bool:
+    if layer.op == "ReLU":
+        return layer.config.get("max_value") is None and not layer.config.get(
+            "threshold"
+        )
+    if layer.op == "Activation":
+        return layer.config["activation"] in ("relu", "linear")
+    return layer.op in _CARRIERS
+
+
+def _made(layers: Mapping[str, ir.Layer], pair: _Pair) -> np.ndarray:
+    """Returns the largest weight that makes each channel, batch norm included."""
+    first, scaler = layers[pair.first], layers[pair.scaler]
+    kernel = np.abs(first.weights[_kernel(first)]).astype(np.float64)
+    size = kernel.reshape(-1, pair.channels).max(axis=0)
+    if scaler is not first:
+        variance = scaler.weights["moving_variance"] + scaler.config["epsilon"]
+        size = size * np.abs(scaler.weights["gamma"]) / np.sqrt(variance)
+    return size
+
+
+def _reads(layer: ir.Layer, channels: int) -> np.ndarray:
+    """Returns the largest weight that reads each channel."""
+    return np.abs(_by_channel(layer, channels)).max(axis=(0, 2))
+
+
+def _by_channel(layer: ir.Layer, channels: int) -> np.ndarray:
+    """Returns the kernel as [others, channels, others]."""
+    kernel = layer.weights[_kernel(layer)].astype(np.float64)
+    return kernel.reshape(-1, channels, kernel.shape[-1])
+
+
+def _divided(layer: ir.Layer, factor: np.ndarray) -> ir.Layer:
+    weights = dict(layer.weights)
+    for name in ("gamma", "beta") if "gamma" in weights else (_kernel(layer), "bias"):
+        if name in weights:
+            old = weights[name]
+            # A depthwise kernel [h, w, in, multiplier] has its channels on two axes.
+            rows = old.reshape(-1, len(factor)) / factor
+            weights[name] = rows.reshape(old.shape).astype(old.dtype)
+    return dataclasses.replace(layer, weights=weights)
+
+
+def _multiplied(layer: ir.Layer, factor: np.ndarray) -> ir.Layer:
+    old = layer.weights[_kernel(layer)]
+    scaled = _by_channel(layer, len(factor)) * factor[None, :, None]
+    kernel = scaled.reshape(old.shape).astype(old.dtype)
+    return dataclasses.replace(layer, weights={**layer.weights, _kernel(layer): kernel})
