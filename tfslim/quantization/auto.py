@@ -15,7 +15,7 @@ METHODS = ("minmax", "percentile", "mse", "kl", "moving_average")
 _EVERY = 5
 _MOST = 64
 # Less than this is noise of the samples.
-_GAIN_DB = 0.1
+_GAIN_DB = 0.3
 # Tensors that are tried one by one: those that the methods disagree about most.
 _MOST_TENSORS = 12
 
