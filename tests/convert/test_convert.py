@@ -132,3 +132,29 @@ def test_low_precision_and_open_models_are_refused():
     unbuilt = tf_keras.Sequential([tf_keras.layers.Dense(3)])
     with pytest.raises(errors.ConversionError, match="no fixed inputs"):
         convert.convert_model(unbuilt)
+
+
+@BOTH
+def test_large_matrices_take_the_detour_and_come_back(k):
+    """Two equal shapes, and square: neither order nor transposition may be wrong."""
+    inputs = k.Input((1024,), name="x")
+    x = k.layers.Dense(1024, activation="relu", name="a")(inputs)
+    x = k.layers.Dense(1024, name="b")(x)
+    model = k.Model(inputs, x)
+    random = np.random.default_rng(0)
+    model.set_weights([random.normal(size=w.shape) / 32 for w in model.get_weights()])
+    result = convert.convert_model(model)
+    x = random.normal(size=(1, 1024)).astype(np.float32)
+    _check(model, result, x)
+
+
+def test_matrix_that_the_converter_changes_is_not_detached():
+    """Batch norm is folded into the kernel: its stand-in does not come through."""
+    inputs = tf_keras.Input((1024,), name="x")
+    x = tf_keras.layers.Dense(1024, use_bias=False)(inputs)
+    x = tf_keras.layers.BatchNormalization()(x)
+    model = _randomize(tf_keras.Model(inputs, x))
+    x = np.random.default_rng(0).normal(size=(1, 1024)).astype(np.float32)
+    expected = np.asarray(model(x, training=False))
+    [found] = tflite.run(convert.convert_model(model).tflite, x).values()
+    assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)

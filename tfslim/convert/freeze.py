@@ -1,6 +1,6 @@
 """Freezes a traced function, large matrices detached.
 
-The converter copies every constant some ten times, in Python and in C++; the weights
+The converter copies every constant many times, in Python and in C++; the weights
 of a large Dense layer pass through all of it unchanged but for a transposition. They
 are replaced by one repeated number (a splat, which costs nothing), and put into the
 finished file in its place.
