@@ -51,7 +51,8 @@ ALLOWED = {
     "analysis": _STEPS,
     "search": _STEPS,
     "report": _BASE,
-    "config": _BASE,
+    "defaults": set(),
+    "config": _BASE | {"defaults"},
     "cli": _BASE | {"config"},
 }
 TOP = {"pipeline", "export", "quantize", "__main__"}
