@@ -38,7 +38,7 @@ ALLOWED = {
     "graph": _BASE,
     "models": _GROUND,
     "data": _GROUND,
-    "training": _GROUND,
+    "training": _GROUND | {"graph"},
     "pruning": _BASE | {"graph"},
     "factorize": _BASE | {"graph"},
     "methods": _GROUND | {"graph", "pruning", "factorize", "training"},

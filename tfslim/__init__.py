@@ -30,6 +30,7 @@ _PUBLIC: dict[str, str] = {
     "recalibrate_batch_norm": "tfslim.methods.batch_norm:recalibrate_batch_norm",
     "reconstruct_kernels": "tfslim.methods.reconstruct:reconstruct_kernels",
     "scale_width": "tfslim.methods.channels:scale_width",
+    "start_workers": "tfslim.training:start_workers",
     "quantize_tflite": "tfslim.quantization:quantize_tflite",
 }
 
