@@ -51,6 +51,8 @@ ALLOWED = {
     "analysis": _STEPS,
     "search": _STEPS,
     "report": _BASE,
+    "callbacks": {"training"},
+    "optimizers": {"training"},
     "defaults": set(),
     "config": _BASE | {"defaults"},
     "cli": _BASE | {"config"},
