@@ -101,7 +101,7 @@ def cluster_kernels(
     active.finish()
 
 
-class _Nearest(clustering_algorithm.ClusteringAlgorithm):
+class Nearest(clustering_algorithm.ClusteringAlgorithm):
     """Finds the nearest centroid by bisection.
 
     TF-MOT compares every weight with every centroid, which takes gigabytes for the
@@ -123,6 +123,6 @@ class _ClusterWeights(cluster_wrapper.ClusterWeights):
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         for name, centroids in self.cluster_centroids.items():
-            self.clustering_algorithms[name] = _Nearest(
+            self.clustering_algorithms[name] = Nearest(
                 centroids, self.cluster_gradient_aggregation, self.data_format
             )

@@ -63,14 +63,9 @@ def choose(
     Raises:
         ConfigError: a pattern fits no layer with a kernel, or none is left.
     """
-    candidates = _with_kernels(graph)
+    candidates = with_kernels(graph)
     names = [layer.name for layer in candidates]
-    ignored = set()
-    for pattern in ignore:
-        found = fnmatch.filter(names, pattern)
-        if not found:
-            raise registry.unknown_name("layer to ignore", pattern, names)
-        ignored |= set(found)
+    ignored = matching(ignore, names)
     chosen, left_alone = [], {}
     for layer in candidates:
         if layer.name in ignored:
@@ -94,7 +89,7 @@ def choose(
     return chosen, left_alone
 
 
-def _with_kernels(graph: ir.Graph) -> list[ir.Layer]:
+def with_kernels(graph: ir.Graph) -> list[ir.Layer]:
     """Returns the layers that have a weight of two or more axes."""
     return [
         layer
@@ -105,3 +100,18 @@ def _with_kernels(graph: ir.Graph) -> list[ir.Layer]:
             for name, weight in layer.weights.items()
         )
     ]
+
+
+def matching(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Returns the names that fit one of the patterns, in their order.
+
+    Raises:
+        ConfigError: a pattern fits none.
+    """
+    names, found = list(names), set()
+    for pattern in patterns:
+        fitting = fnmatch.filter(names, pattern)
+        if not fitting:
+            raise registry.unknown_name("layer to ignore", pattern, names)
+        found |= set(fitting)
+    return [name for name in names if name in found]
