@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import logging as absl_logging
 
 from tfslim import errors, quiet, registry, tflite
-from tfslim.convert import freeze
+from tfslim.convert import detour, freeze
 from tfslim.tflite import flatbuffer, signature
 from tfslim.tflite import metadata as metadata_lib
 
@@ -139,6 +139,7 @@ def _convert(
     flat = flatbuffer.unpack(_run_converter(frozen, allow_flex, io))
     if not freeze.attach(flat, detached):
         return None
+    detour.add_detours(flat)
     signature.set_signature(flat, *ends)
     metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})
     flatbuffer.share_buffers(flat)

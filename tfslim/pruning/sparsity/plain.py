@@ -15,6 +15,7 @@ import numpy as np
 import tf_keras
 
 from tfslim.graph import ir, keras2_functions
+from tfslim.pruning.sparsity import hard
 
 # Activations that TF-MOT quantizes inside the layer that has them.
 _INSIDE = (None, "linear", "relu", "softmax", "sigmoid", "tanh")
@@ -77,11 +78,15 @@ def plain(graph: ir.Graph) -> ir.Graph:
     layers: dict[str, ir.Layer] = {}
     nodes: list[ir.Node] = []
     moved: dict[ir.TensorRef, ir.TensorRef] = {}
+    spelled_out = hard.find(graph)
     for number, node in enumerate(graph.nodes):
         layer = graph.layer_of(node)
         args, kwargs = node.args, node.kwargs
         chain = [layer]
-        if layer.op in ir.FUNCTIONS:
+        if number in spelled_out:
+            op, source = spelled_out[number]
+            chain, args, kwargs = [_graph_function(layer.name, {"op": op})], (source,), {}
+        elif layer.op in ir.FUNCTIONS:
             chain, args = _as_layer(graph, layer, node)
         elif layer.op == "Activation":
             chain = [_activation(layer.name, layer.config["activation"]) or layer]

@@ -14,6 +14,7 @@ from tfslim import errors, registry
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning.sparsity import kernels, training
+from tfslim.pruning.sparsity.fold import fold
 from tfslim.pruning.sparsity.plain import plain
 from tfslim.pruning.sparsity.schemes import KEEP, Scheme
 
@@ -44,7 +45,10 @@ def quantize_aware(
     """
     if keep not in KEEP:
         raise registry.unknown_name("keep", keep, KEEP)
-    graph = plain(graph_keras.read(model))
+    graph = graph_keras.read(model)
+    if keep in ("nothing", "zeros"):
+        graph = fold(graph)  # It would tear clusters apart.
+    graph = plain(graph)
     left_alone = _left_alone(graph, ignore)
     quantized = _quantized(graph, keep, left_alone)
     at_start = _state(quantized)
