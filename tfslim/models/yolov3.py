@@ -120,4 +120,5 @@ def _head(
     x: Tensor, filters: int, num_classes: int, *, alpha: float, name: str
 ) -> Tensor:
     x = _conv(x, filters, 3, alpha=alpha, name=f"{name}_last")
-    return layers.Conv2D(_ANCHORS_PER_HEAD * (5 + num_classes), 1, name=name)(x)
+    channels = _ANCHORS_PER_HEAD * (5 + num_classes)
+    return layers.Conv2D(channels, 1, padding="same", name=name)(x)

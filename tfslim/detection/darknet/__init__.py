@@ -13,7 +13,8 @@ from typing import Any
 
 from tfslim import errors, files
 from tfslim.detection.darknet import cfg as cfg_lib
-from tfslim.detection.darknet import sections, weights
+from tfslim.detection.darknet import sections
+from tfslim.detection.darknet import weights as weights_lib
 from tfslim.detection.darknet.from_graph import from_graph
 from tfslim.detection.darknet.network import Network
 from tfslim.detection.darknet.to_graph import to_graph
@@ -22,6 +23,8 @@ from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 
 __all__ = ["Darknet", "load_darknet", "read_darknet", "save_darknet"]
+
+_NEW = weights_lib.Header()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,8 +38,8 @@ class Darknet:
     """
 
     network: Network
-    weights: tuple[weights.ConvWeights, ...]
-    header: weights.Header = weights.Header()
+    weights: tuple[weights_lib.ConvWeights, ...]
+    header: weights_lib.Header = _NEW
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -52,7 +55,7 @@ class Darknet:
         cls,
         graph: ir.Graph,
         heads: Sequence[Head],
-        header: weights.Header | None = None,
+        header: weights_lib.Header = _NEW,
     ) -> Darknet:
         """Builds Darknet's form of a YOLO graph, whole or with channels removed.
 
@@ -60,7 +63,7 @@ class Darknet:
             GraphError: a layer has no section in Darknet, or a head does not fit.
         """
         network, arrays = from_graph(graph, heads)
-        return cls(network, arrays, header or weights.Header())
+        return cls(network, arrays, header)
 
     def cfg(self) -> str:
         """Returns the text of the `.cfg`."""
@@ -68,7 +71,7 @@ class Darknet:
 
     def weights_bytes(self) -> bytes:
         """Returns the bytes of the `.weights`."""
-        return weights.encode(self.header, self.weights)
+        return weights_lib.encode(self.header, self.weights)
 
 
 def read_darknet(
@@ -90,9 +93,9 @@ def read_darknet(
     try:
         network = sections.build(cfg_lib.parse(text))
         if weights_file is None:
-            return Darknet(network, weights.random(network, seed))
+            return Darknet(network, weights_lib.random(network, seed))
         data = _read(weights_file, ".weights")
-        header, arrays = weights.decode(data, network)
+        header, arrays = weights_lib.decode(data, network)
     except errors.GraphError as error:
         raise errors.GraphError(f"{weights_file or cfg}: {error}") from error
     return Darknet(network, arrays, header)

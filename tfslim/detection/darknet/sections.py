@@ -86,8 +86,10 @@ def _convolutional(section: Section, network: Network) -> Layer:
             f"{section} has {op.groups} groups, which divide neither or only one of "
             f"its {channels} inputs and {op.filters} filters."
         )
-    sides = ((n + 2 * op.padding - size) // op.stride + 1 for n in (height, width))
-    return Layer(op, (source,), (*sides, op.filters))
+    rows, columns = (
+        (n + 2 * op.padding - size) // op.stride + 1 for n in (height, width)
+    )
+    return Layer(op, (source,), (rows, columns, op.filters))
 
 
 def _activation(section: Section, default: str) -> str:
@@ -179,8 +181,8 @@ def _maxpool(section: Section, network: Network) -> Layer:
     stride = section.number("stride", 1, least=1)
     size = section.number("size", stride, least=1)
     op = Maxpool(size, stride, section.number("padding", size - 1))
-    sides = ((n + op.padding - size) // stride + 1 for n in (height, width))
-    return Layer(op, (source,), (*sides, channels))
+    rows, columns = ((n + op.padding - size) // stride + 1 for n in (height, width))
+    return Layer(op, (source,), (rows, columns, channels))
 
 
 def _yolo(section: Section, network: Network) -> Layer:

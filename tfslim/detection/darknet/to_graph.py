@@ -26,9 +26,7 @@ from tfslim.graph import ir
 EPSILON = 1e-5
 
 
-def to_graph(
-    network: Network, weights: tuple[ConvWeights, ...], name: str
-) -> ir.Graph:
+def to_graph(network: Network, weights: tuple[ConvWeights, ...], name: str) -> ir.Graph:
     """Returns the graph of a network; layers are numbered as in the `.cfg`."""
     builder = _Builder(network, iter(weights))
     for index, layer in enumerate(network.layers):
@@ -113,9 +111,7 @@ class _Builder:
         arrays = {"kernel": weights.kernel.transpose(2, 3, 1, 0)}
         if weights.bias is not None:
             arrays["bias"] = weights.bias
-        x = self._add(
-            ir.Layer(f"conv_{index}", "Conv2D", config, arrays), (x,), shape
-        )
+        x = self._add(ir.Layer(f"conv_{index}", "Conv2D", config, arrays), (x,), shape)
         if weights.norm is not None:
             x = self._add(_batch_norm(index, weights.norm), (x,), shape)
         return self._activation(index, op.activation, x, shape)
