@@ -18,11 +18,14 @@ SMALL = {
     "autoencoder": {"input_shape": (12, 8, 2)},
     "mlp": {},
     "vgg16": {"input_shape": (32, 32, 3), "num_classes": 4, "classifier": "gap"},
+    "yolov3": {"input_shape": (32, 64, 1), "num_classes": 4, "alpha": 0.25},
+    "yolov3_tiny": {"input_shape": (32, 64, 1), "num_classes": 4, "alpha": 0.25},
 }
 PLAIN_LAYERS = {
     "Activation",
     "Add",
     "BatchNormalization",
+    "Concatenate",
     "Conv2D",
     "Conv2DTranspose",
     "Dense",
@@ -31,10 +34,12 @@ PLAIN_LAYERS = {
     "Flatten",
     "GlobalAveragePooling2D",
     "InputLayer",
+    "LeakyReLU",
     "MaxPooling2D",
     "Multiply",
     "ReLU",
     "Rescaling",
+    "UpSampling2D",
     "ZeroPadding2D",
 }
 each_model = pytest.mark.parametrize("name", MODELS.names())
@@ -57,7 +62,15 @@ def test_output_shape_and_range(name):
     assert model.name == name
     assert model.input_shape == (2, *spec.input_shape)
     x = np.random.default_rng(0).normal(size=(2, *spec.input_shape))
-    y = model(x.astype(np.float32)).numpy()
+    y = model(x.astype(np.float32))
+    if spec.task == "detection":
+        # Coarse first; three anchors of four sides, objectness and four classes.
+        strides = (32, 16, 8) if name == "yolov3" else (32, 16)
+        height, width = spec.input_shape[:2]
+        shapes = [(2, height // s, width // s, 3 * (5 + 4)) for s in strides]
+        assert [tuple(part.shape) for part in y] == shapes
+        return
+    y = y.numpy()
     if spec.task == "classification":
         assert y.shape == (2, 4)
         np.testing.assert_allclose(y.sum(axis=1), 1.0, atol=1e-5)

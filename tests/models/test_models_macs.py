@@ -25,6 +25,9 @@ def _macs(name, **options):
         # By hand: 14*14*36 + 7*7*36*16, and the same backwards.
         ("autoencoder", {}, 70_560),
         ("mlp", {}, 3_000),
+        # Darknet's page: 65.86 and 5.56 billion operations, two a MAC, at 416 x 416.
+        ("yolov3", {}, pytest.approx(65.86e9 / 2, rel=1e-3)),
+        ("yolov3_tiny", {}, pytest.approx(5.56e9 / 2, rel=1e-3)),
     ],
 )
 def test_macs(name, options, macs):

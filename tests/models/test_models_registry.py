@@ -18,6 +18,8 @@ NAMES = [
     "mobilenet_v3_small",
     "resnet18",
     "vgg16",
+    "yolov3",
+    "yolov3_tiny",
 ]
 
 

@@ -24,6 +24,11 @@ def _trainable(model):
         # By hand: kernels 36, 576, 576, 36; biases 4, 16, 4, 1; 4 x 25 of batch norm.
         ("autoencoder", {}, 1_349),
         ("mlp", {}, 4_001),
+        # Darknet's yolov3.weights and yolov3-tiny.weights have 248,007,048 and
+        # 35,434,956 bytes: 20 of header, then 4 a number.
+        ("yolov3", {}, 62_001_757),
+        ("yolov3", {"input_shape": (320, 608, 3)}, 62_001_757),
+        ("yolov3_tiny", {}, 8_858_734),
     ],
 )
 def test_total_params(name, options, params):

@@ -128,6 +128,22 @@ _SPECS = (
         min_size=None,
         adapt=_adapt_mlp,
     ),
+    ModelSpec(
+        name="yolov3",
+        builder="tfslim.models.yolov3:yolov3",
+        task="detection",
+        input_shape=(416, 416, 3),
+        preprocessing="unit",
+        size_multiple=32,
+    ),
+    ModelSpec(
+        name="yolov3_tiny",
+        builder="tfslim.models.yolov3:yolov3_tiny",
+        task="detection",
+        input_shape=(416, 416, 3),
+        preprocessing="unit",
+        size_multiple=32,
+    ),
 )
 
 MODELS: Registry[ModelSpec] = Registry("model")
