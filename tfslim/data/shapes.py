@@ -93,9 +93,10 @@ def paint(canvas: np.ndarray, shape: Shape, rng: np.random.Generator) -> None:
     left, top, right, bottom = shape.box
     columns = slice(int(left * width), int(np.ceil(right * width)))
     rows = slice(int(top * height), int(np.ceil(bottom * height)))
-    mask = finer.crop(
-        tuple(_FINER * e for e in (columns.start, rows.start, columns.stop, rows.stop))
-    ).reduce(_FINER)
+    x_min, y_min, x_max, y_max = (
+        _FINER * end for end in (columns.start, rows.start, columns.stop, rows.stop)
+    )
+    mask = finer.crop((x_min, y_min, x_max, y_max)).reduce(_FINER)
     opacity = np.asarray(mask, np.float32)[..., None] / 255
     patch = canvas[rows, columns]
     colour = _contrasting(patch.mean(axis=(0, 1)), rng)
@@ -127,8 +128,9 @@ def texture(size: int, rng: np.random.Generator) -> np.ndarray:
         grey = rng.random() < 0.5
         noise = noise.mean(axis=2, keepdims=True).repeat(3, 2) if grey else noise
         for channel in range(3):
-            layer = Image.fromarray(noise[..., channel].astype(np.float32))
-            canvas[..., channel] += layer.resize((size, size), Image.Resampling.BICUBIC)
+            coarse = Image.fromarray(noise[..., channel].astype(np.float32))
+            layer = coarse.resize((size, size), Image.Resampling.BICUBIC)
+            canvas[..., channel] += np.asarray(layer)
     image = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(0, 6)):

@@ -79,7 +79,7 @@ def fit(
     """
     options = _with_overrides(options or FitOptions(), overrides)
     _check_model(model)
-    task = tasks.resolve(task)
+    task = tasks.resolve(task, model)
     tf_keras.utils.set_random_seed(options.seed)
     strategy = replicas.resolve_strategy(options.strategy)
     make_epoch, steps = inputs.training_epochs(

@@ -164,12 +164,15 @@ def _image_folder(file: Path, images: list[Any]) -> Path:
 def _examples(
     part: _Part, numbers: dict[int, int], options: base.LoadOptions
 ) -> tuple[FileExamples, list[str]]:
-    images, skipped = part.images, []
+    images: list[Path] = part.images
+    skipped: list[str] = []
     if options.skip_corrupt:
         images, skipped = sound_images(part.images)
     sound = set(images)
     rows = [
-        np.array([(*box, numbers[category]) for *box, category in row]).reshape(-1, 5)
+        np.array([(*box, numbers[int(category)]) for *box, category in row]).reshape(
+            -1, 5
+        )
         for image, row in zip(part.images, part.rows, strict=True)
         if image in sound
     ]

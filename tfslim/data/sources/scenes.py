@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfslim import errors, registry
-from tfslim.data import boxes, shapes
+from tfslim.data import boxes, shapes, splits
 from tfslim.data.examples import SUFFIXES, Indices, decode_image
 from tfslim.data.sources import base
 
@@ -43,7 +43,7 @@ def load_scenes(argument: str, options: base.LoadOptions) -> base.Dataset:
     settings = _parse(argument)
     counts = _counts(settings.examples, options)
     photos = _photos(settings.photos, counts, options.seed)
-    splits = {
+    parts = {
         split: SceneExamples(
             counts[split],
             settings=settings,
@@ -54,9 +54,9 @@ def load_scenes(argument: str, options: base.LoadOptions) -> base.Dataset:
     }
     return base.Dataset(
         name=f"scenes:{argument}",
-        train=splits["train"],
-        validation=splits["validation"],
-        test=splits["test"],
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
         class_names=tuple(shapes.KINDS)[: settings.classes],
         task="detection",
     )
@@ -99,7 +99,7 @@ class SceneExamples:
         rng = np.random.default_rng([*self._seed, index, 1])
         size = self._settings.size
         if self._photos:
-            photo = self._photos[rng.integers(len(self._photos))]
+            photo = self._photos[int(rng.integers(len(self._photos)))]
             canvas = shapes.crop(decode_image(photo), size, rng)
         else:
             canvas = shapes.texture(size, rng)
@@ -162,7 +162,7 @@ def _parse(text: str) -> _Settings:
 def _counts(examples: int, options: base.LoadOptions) -> dict[str, int]:
     everything = np.zeros(examples)
     fractions = (options.validation_fraction, options.test_fraction)
-    validation, test, train = base.splits.split_indices(
+    validation, test, train = splits.split_indices(
         everything, fractions, seed=options.seed, stratify=False
     )
     return {"train": len(train), "validation": len(validation), "test": len(test)}
