@@ -222,7 +222,9 @@ def test_every_box_is_answered_by_one_head():
 def test_centre_on_the_far_border_falls_in_the_last_cell():
     boxes = np.array([[[1 - 1e-7, 1 - 1e-7, 1, 1, 0]]], np.float32)
     raw = _maps(RNG, 1)
-    values = [float(loss(boxes, m)) for loss, m in zip(yolo_losses(HEADS), raw)]
+    values = [
+        float(loss(boxes, m)) for loss, m in zip(yolo_losses(HEADS), raw, strict=True)
+    ]
     assert np.isfinite(values).all()
 
 
