@@ -87,7 +87,7 @@ def test_yolo_splits_empty_images_names_and_polygons(tmp_path):
     (tmp_path / "classes.txt").write_text("one\n\ntwo\n")
     assert data.load(f"yolo:{tmp_path}").class_names == ("one", "two")
     (tmp_path / "classes.txt").write_text("one")
-    with pytest.raises(errors.DataError, match="names 1 classes, but .* class 1"):
+    with pytest.raises(errors.DataError, match=r"names 1 classes, but .* class 1"):
         data.load(f"yolo:{tmp_path}")
 
 
