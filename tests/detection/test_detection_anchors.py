@@ -58,5 +58,5 @@ def test_clusters_fit_better_than_the_anchors_of_another_dataset():
 def test_too_few_boxes():
     heads = (Head(((1, 1), (2, 2)), 8, num_classes=1),)
     targets = np.array([[[0, 0, 0.5, 0.5, 0]], [[0.5, 0.5, 1, 1, 0]]])
-    with pytest.raises(errors.ConfigError, match="2 anchors .* got 1"):
+    with pytest.raises(errors.ConfigError, match=r"2 anchors .* got 1"):
         heads_for(targets, heads, (64, 64, 3))
