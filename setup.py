@@ -28,10 +28,13 @@ TENSORFLOW = [
     "tensorflow-model-optimization==0.8.1",
     "tf_keras>=2.21,<2.22",
 ]
+VIDEO = ["opencv-python-headless>=4.10"]
 DEV = [
+    *VIDEO,
     "codespell>=2.4",
     "hypothesis>=6.100",
     "mypy>=2.0",
+    "pycocotools>=2.0.8",
     "pytest>=8.3",
     "pytest-timeout>=2.3",
     "ruff>=0.14",
@@ -54,5 +57,5 @@ setuptools.setup(
     package_dir={"tfslim.configs": "configs"},
     package_data={"tfslim": ["py.typed", "**/*.json", "**/*.html", "**/*.md"]},
     install_requires=BASE,
-    extras_require={"tensorflow": TENSORFLOW, "dev": DEV},
+    extras_require={"tensorflow": TENSORFLOW, "video": VIDEO, "dev": DEV},
 )

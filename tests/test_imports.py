@@ -47,7 +47,7 @@ ALLOWED = {
     "quantization": _BASE | {"graph", "tflite"},
     "verify": _GROUND | {"tflite"},
     "benchmark": _BASE | {"tflite"},
-    "detection": _GROUND,
+    "detection": _GROUND | {"graph", "tflite"},
     "analysis": _STEPS,
     "search": _STEPS,
     "report": _BASE,

@@ -41,20 +41,19 @@ def yolov3(
         8, linear; channels of each anchor: tx, ty, tw, th, objectness, classes.
     """
     x = _conv(inputs, 32, 3, alpha=alpha, name="stem")
-    stages = []
+    stages: dict[int, Tensor] = {}  # By their stride.
     for stage, (channels, repeats) in enumerate(_STAGES, start=1):
         x = _conv(x, channels, 3, strides=2, alpha=alpha, name=f"stage{stage}_down")
         for index in range(repeats):
             x = _residual(x, channels, alpha=alpha, name=f"stage{stage}_{index}")
-        stages.append(x)
-    outputs = []
+        stages[2**stage] = x
+    outputs: list[Tensor] = []
     for stride, channels in ((32, 512), (16, 256), (8, 128)):
         name = f"head{stride}"
         if outputs:
             x = _conv(x, channels, 1, alpha=alpha, name=f"{name}_lateral")
             x = layers.UpSampling2D(2, name=f"{name}_upsample")(x)
-            finer = stages[{16: 3, 8: 2}[stride]]
-            x = layers.Concatenate(name=f"{name}_concat")([x, finer])
+            x = layers.Concatenate(name=f"{name}_concat")([x, stages[stride]])
         for index, (width, size) in enumerate(((1, 1), (2, 3)) * 2 + ((1, 1),)):
             x = _conv(x, channels * width, size, alpha=alpha, name=f"{name}_{index}")
         outputs.append(_head(x, channels * 2, num_classes, alpha=alpha, name=name))
@@ -127,7 +126,7 @@ def _head(
 ) -> Tensor:
     x = _conv(x, filters, 3, alpha=alpha, name=f"{name}_last")
     values = 5 + num_classes
-    head = layers.Conv2D(_ANCHORS_PER_HEAD * values, 1, name=name)
+    head = layers.Conv2D(_ANCHORS_PER_HEAD * values, 1, padding="same", name=name)
     outputs = head(x)
     bias = np.zeros(_ANCHORS_PER_HEAD * values, np.float32)
     bias[4::values] = -np.log((1 - _OBJECT_PRIOR) / _OBJECT_PRIOR)
