@@ -108,9 +108,7 @@ def test_agreement_of_a_task_is_above_a_quarter_only():
     assert task.agreement(maps, doubtful) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("name", "num_heads"), [("yolov3", 3), ("yolov3_tiny", 2)]
-)
+@pytest.mark.parametrize(("name", "num_heads"), [("yolov3", 3), ("yolov3_tiny", 2)])
 def test_heads_of_a_model(name, num_heads):
     model = tfslim.build_model(
         name, input_shape=(64, 128, 3), num_classes=7, alpha=0.125
@@ -127,7 +125,9 @@ def test_heads_of_a_model(name, num_heads):
 
 def test_what_is_no_yolo_is_told_so():
     model = tfslim.build_model("mlp", input_shape=(4,), num_classes=3)
-    with pytest.raises(errors.ConfigError, match=r"not those of YOLOv3.*detection_task"):
+    with pytest.raises(
+        errors.ConfigError, match=r"not those of YOLOv3.*detection_task"
+    ):
         tasks.resolve("detection", model)
     unbound = tasks.resolve("detection")
     with pytest.raises(errors.ConfigError, match="with the heads of a model"):
