@@ -150,7 +150,7 @@ def two_images():
     task = detection_task(heads_for(many, heads, (96, 96, 3)))
     tf_keras.utils.set_random_seed(0)
     model = tfslim.build_model(
-        "yolov3_tiny", input_shape=(96, 96, 3), num_classes=2, alpha=0.25
+        "yolov3_tiny", input_shape=(96, 96, 3), num_classes=2, alpha=0.125
     )
     batches = to_tf_data(examples, preset("unit", (96, 96, 3)), task, batch_size=2)
     result = tfslim.fit(
@@ -158,8 +158,7 @@ def two_images():
         batches.repeat(40),
         task=task,
         epochs=3,
-        learning_rate=3e-3,
-        schedule="cosine",
+        learning_rate=1e-2,
     )
     return examples, model, task, result
 
