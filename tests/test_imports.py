@@ -38,7 +38,7 @@ ALLOWED = {
     "graph": _BASE,
     "models": _GROUND,
     "data": _GROUND,
-    "training": _GROUND,
+    "training": _GROUND | {"graph"},
     "pruning": _BASE | {"graph"},
     "factorize": _BASE | {"graph"},
     "methods": _GROUND | {"graph", "pruning", "factorize", "training"},
@@ -51,7 +51,10 @@ ALLOWED = {
     "analysis": _STEPS,
     "search": _STEPS,
     "report": _BASE,
-    "config": _BASE,
+    "callbacks": {"training"},
+    "optimizers": {"training"},
+    "defaults": set(),
+    "config": _BASE | {"defaults"},
     "cli": _BASE | {"config"},
 }
 TOP = {"pipeline", "export", "quantize", "__main__"}

@@ -11,6 +11,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+# Modules that are used by their own name: `tfslim.callbacks.NetworkSlimming`.
+_MODULES = frozenset({"callbacks", "optimizers"})
 # Public name -> the place where it stands.
 _PUBLIC: dict[str, str] = {
     "Budget": "tfslim.pruning.budget:Budget",
@@ -29,7 +31,10 @@ _PUBLIC: dict[str, str] = {
     "prune_iteratively": "tfslim.methods.channels:prune_iteratively",
     "recalibrate_batch_norm": "tfslim.methods.batch_norm:recalibrate_batch_norm",
     "reconstruct_kernels": "tfslim.methods.reconstruct:reconstruct_kernels",
+    "slim_network": "tfslim.methods.slimming:slim_network",
     "scale_width": "tfslim.methods.channels:scale_width",
+    "prox_sg": "tfslim.methods.proximal:prox_sg",
+    "ratios_from_sparsity": "tfslim.pruning.ratios:ratios_from_sparsity",
     "quantize_tflite": "tfslim.quantization:quantize_tflite",
 }
 
@@ -37,6 +42,8 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tfslim.{name}")
     place = _PUBLIC.get(name)
     if place is None:
         raise AttributeError(f"module 'tfslim' has no attribute {name!r}")
@@ -47,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted([*globals(), *_MODULES, *_PUBLIC])

@@ -19,113 +19,20 @@ from typing import Any
 import ml_collections
 
 from tfslim import errors, registry
+from tfslim.defaults import default_config
+
+__all__ = [
+    "default_config",
+    "find",
+    "load",
+    "merge",
+    "override",
+    "parse_call",
+    "parse_options",
+]
 
 # Sections whose fields depend on a name in them: passed on as they are.
 _FREE = {"model.options", "quantization.layers"}
-
-
-def default_config() -> ml_collections.ConfigDict:
-    """Returns a new config with every field there is, at its default."""
-    config = ml_collections.ConfigDict()
-    config.seed = 0
-    config.task = "auto"  # By the model and the data, or a name in tasks.TASKS.
-    config.model = ml_collections.ConfigDict(
-        {
-            "name": "resnet18",  # Of the zoo, or what `load_model` opens.
-            "input_shape": (),  # Empty: the model's own default.
-            "options": {},
-            # Of a model that is opened: a preset of tfslim.preprocessing, or "auto":
-            # as the model says, else the one it does best with.
-            "preprocessing": "auto",
-            "allow_unsafe": False,  # Open files that hold code; see `load_model`.
-            "save_format": "keras",  # Of model.keras: "keras" (3) or "tf_keras".
-        }
-    )
-    config.data = ml_collections.ConfigDict({"spec": "digits", "skip_corrupt": False})
-    config.training = ml_collections.ConfigDict(
-        {
-            # Unset: 8 for a model of the zoo; none for one that is opened, whose
-            # weights stay.
-            "epochs": ml_collections.config_dict.placeholder(int),
-            "batch_size": 32,
-            "optimizer": "adam",
-            "learning_rate": 0.0,  # 0: the optimizer's default.
-            "schedule": "one_cycle",
-            "patience": 0,  # Epochs without progress before stopping; 0: never.
-            "augment": (),  # Names in tfslim.data.augment, e.g. ("flip", "shift").
-            "strategy": "none",
-            "mixed_precision": False,
-            "log_dir": "",
-            "backup_dir": "",
-        }
-    )
-    config.prune = ml_collections.ConfigDict(
-        {
-            "method": "",  # "channels", or nothing is pruned.
-            "ratio": 0.0,  # Share of channels to remove.
-            "max_macs": 0.0,  # Instead of the ratio: what may be left.
-            "max_params": 0.0,
-            "criterion": "l1_norm",
-            "scope": "uniform",  # Or "global": the least important of all groups.
-            "divisor": 16,
-            "min_channels": 1,
-            "ignore": (),  # Names or patterns of layers to leave whole.
-            "fold": "exact",
-            "epochs": 5,  # Of fine-tuning after the cut.
-            "learning_rate": 0.0,
-        }
-    )
-    config.factorize = ml_collections.ConfigDict(
-        {
-            "method": "",  # "tucker", "svd" or "tucker+svd", or nothing is factorized.
-            "energy": 0.0,  # Share of the kernel's squared norm to keep, or
-            "target": 0.0,  # what may be left of the MACs, as a share, or
-            "ranks": "",  # "vbmf".
-            "divisor": 8,
-            "ignore": (),
-            "epochs": 5,
-            "learning_rate": 0.0,
-        }
-    )
-    config.convert = ml_collections.ConfigDict({"allow_flex": False})
-    config.quantization = ml_collections.ConfigDict(
-        {
-            "recipes": ("float32", "float16", "dynamic_int8", "int8"),
-            "calibration": "minmax",  # Or kl, mse, percentile, auto, …
-            "calibration_samples": 300,
-            "equalize": False,  # Balance channels, where it helps.
-            "bias_correction": "fast",  # Or full, none.
-            "layers": ml_collections.ConfigDict(),  # {"conv_1": "float32"}
-            "ranges": "",  # A ranges.json to reuse instead of calibrating.
-            "io": "float",
-        }
-    )
-    config.verify = ml_collections.ConfigDict({"num_samples": 64})
-    config.benchmark = ml_collections.ConfigDict(
-        {
-            "runners": ("host",),  # Of "host" and "android"; empty: nothing is timed.
-            "num_threads": 1,
-            "delegate": "xnnpack",
-            "warmup_runs": 5,
-            "warmup_secs": 0.1,
-            "num_runs": 50,
-            "min_secs": 0.0,
-            "rounds": 10,
-            # Which phones, and how; see docs/android.md.
-            "android": {
-                "serial": "",
-                "delegate": "xnnpack",
-                "benchmark_binary": "",
-                "device_dir": "/data/local/tmp",
-                "keep_files": False,
-                "cooldown_secs": 60.0,
-                "timeout_secs": 600.0,
-                "reconnect_secs": 20.0,
-                "profile": False,
-            },
-        }
-    )
-    return config.lock()
 
 
 def find(path: str) -> Path:

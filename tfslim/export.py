@@ -72,6 +72,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "options are the fields of config.factorize.",
         flag_values=values,
     )
+    text(
+        "steps",
+        None,
+        "What makes the model smaller, in this order, by spaces: 'width:0.5 "
+        "slim:0.6,passes=2 quantize'. Steps: cluster, distil, factorize, prune, "
+        "quantize, slim, sparsify, width; options are the fields of their sections.",
+        flag_values=values,
+    )
     number(
         "epochs",
         None,
@@ -119,6 +127,8 @@ def apply_short_forms(
             method, _, options = text.partition(":")
             parsed = config_lib.parse_options(options, method, first=first)
             config_lib.merge(config, {section: {"method": method, **parsed}})
+    if values["steps"].value is not None:
+        config_lib.merge(config, {"steps": tuple(values["steps"].value.split())})
     if values.model is not None:
         # Late: it looks at files and modules with NumPy at hand.
         from tfslim import loading

@@ -28,8 +28,9 @@ from tfslim import (
     training,
 )
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import check, result, slim
+from tfslim.pipeline import check, result
 from tfslim.pipeline import job as job_lib
+from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
 
 _RESULT = "result.json"
@@ -148,7 +149,7 @@ class _Plan:
     ranges: Any
     timing: timing_lib.Timing
     training: training.FitOptions | None
-    steps: list[slim.Step]
+    steps: list[steps_lib.Step]
 
 
 def _plan(config: ml_collections.ConfigDict) -> _Plan:
@@ -180,7 +181,7 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
         ),
         timing=timing_lib.plan(config),
         training=_fit_options(config),
-        steps=slim.plan(config),
+        steps=steps_lib.plan(config),
     )
 
 
@@ -270,7 +271,7 @@ def _slim(
     done = []
     for step in plan.steps:
         on_step(step.title)
-        row = slim.run(
+        row = steps_lib.run(
             step,
             job,
             lambda options: _train(job, options, train_fn, on_step),

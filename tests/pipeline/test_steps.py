@@ -128,3 +128,43 @@ def test_users_model_of_either_keras_is_pruned_and_trained_on(tmp_path, k):
     )
     assert result["model"]["params"] == 4 * 16 + 16 + 17
     assert model.count_params() == 4 * 32 + 32 + 33
+
+
+def test_steps_run_in_the_order_given_each_with_its_own_training(tmp_path):
+    code = _export(
+        tmp_path,
+        "--model=mlp:hidden=(64,)",
+        "--epochs=2",
+        "--steps=width:0.5,epochs=1 prune:0.25,divisor=1,epochs=0 "
+        "prune:0.5,divisor=1,criterion=random,epochs=0",
+    )
+    assert code == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    width, first, second = result["slimming"]
+    # 64 hidden units, then 32, 24 and 12, each with 64 + 1 + 10 weights.
+    assert [step["params"][1] for step in (width, first, second)] == [
+        units * 75 + 10 for units in (32, 24, 12)
+    ]
+    assert "fine_tuned" in width["metric"]
+    assert "fine_tuned" not in first["metric"]
+    assert "random" in second["step"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("widht:0.5", "Did you mean 'width'?"),
+        ("width", "config.width.alpha must be in (0, 1], got 0.0"),
+        ("width:2", "got 2.0"),
+        ("width:0.5,alfa=1", "Did you mean 'width.alpha'?"),
+        ("prune", "got none"),
+        ("width:0.5 prune:1.5", "1.5"),
+    ],
+)
+def test_wrong_steps(tmp_path, capsys, steps, message):
+    out_dir = tmp_path / "out"
+    assert _export(out_dir, "--model=mlp", f"--steps={steps}") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("tfslim.export: error: ")
+    assert message in error
+    assert not out_dir.exists()

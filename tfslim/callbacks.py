@@ -1,0 +1,12 @@
+"""Callbacks for the `fit` of tf_keras and Keras 3, and what replaces them in a loop.
+
+A callback does nothing in a training loop of your own; the functions here do the same
+job inside its step.
+"""
+
+from __future__ import annotations
+
+from tfslim.training.callbacks import BestWeights
+from tfslim.training.slimming import NetworkSlimming, slimming_penalty
+
+__all__ = ["BestWeights", "NetworkSlimming", "slimming_penalty"]

@@ -1,0 +1,96 @@
+"""The trainings between two cuts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tf_keras
+
+from tfslim import errors
+from tfslim.graph import count
+from tfslim.training import FitOptions, TrainingResult, fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """What all trainings of a method share: the data, the task and the options.
+
+    Attributes:
+        train: as for `tfslim.fit`.
+        validation: as for `tfslim.fit`, or None.
+        task: as for `tfslim.fit`.
+        options: how to train; None takes the defaults.
+        overrides: fields of `FitOptions` that replace those of `options`.
+    """
+
+    train: Any
+    validation: Any
+    task: Any
+    options: FitOptions | None
+    overrides: Mapping[str, Any]
+
+    def run(
+        self,
+        model: tf_keras.Model,
+        epochs: int,
+        *,
+        callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+        keep: str = "best",
+        **more: Any,
+    ) -> TrainingResult:
+        """Trains `model` in place.
+
+        Args:
+            model: a built tf_keras model.
+            epochs: how long.
+            callbacks: more Keras callbacks.
+            keep: whose weights stay: those of the "best" epoch, or of the "last" one,
+                where a training makes a model sparse rather than accurate.
+            **more: further fields of `FitOptions`.
+        """
+        options = {**self.overrides, "epochs": epochs, **more}
+        given = self.options or FitOptions()
+        if options.get("backup_dir", given.backup_dir) is not None:
+            raise errors.ConfigError(
+                "backup_dir resumes one training; a method has several, with cuts "
+                "between them. Leave it out."
+            )
+        last = _LastWeights()
+        result = fit(
+            model,
+            self.train,
+            self.validation,
+            task=self.task,
+            options=given,
+            callbacks=[*callbacks, last],
+            **options,
+        )
+        if keep == "last":
+            model.set_weights(last.weights)
+        return result
+
+
+class _LastWeights(tf_keras.callbacks.Callback):
+    """Remembers the weights of the epoch that came last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[np.ndarray] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.weights = self.model.get_weights()
+
+
+def summary(before: count.Counts, after: count.Counts) -> str:
+    """Returns the sums of two counts and their change in one line."""
+    return ", ".join(
+        f"{noun} {old:,} -> {new:,} ({new / old - 1:+.1%})"
+        for noun, old, new in (
+            ("params", before.params, after.params),
+            ("MACs", before.macs, after.macs),
+        )
+        if old
+    )

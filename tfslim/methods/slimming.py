@@ -1,0 +1,187 @@
+"""Network slimming: sparse training, a cut by the scales that are left, fine-tuning.
+
+Source: Liu et al., "Learning Efficient Convolutional Networks through Network
+Slimming", ICCV 2017, https://arxiv.org/abs/1708.06519.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tfslim import errors
+from tfslim.graph import count
+from tfslim.graph import keras as graph_keras
+from tfslim.methods import phases
+from tfslim.methods.channels import PruneReport, prune_channels
+from tfslim.pruning import budget as budget_lib
+from tfslim.pruning import channels as channels_lib
+from tfslim.pruning import scores as scores_lib
+from tfslim.training import FitOptions
+from tfslim.training.slimming import NetworkSlimming, gamma_histogram
+
+# The paper ranks the scales of all layers together, as they are.
+_SCORING = scores_lib.Scoring(criterion="bn_scale", normalization="none")
+
+
+@dataclasses.dataclass(frozen=True)
+class SlimmingPass:
+    """One round of sparse training, cut and fine-tuning.
+
+    Attributes:
+        sparse: what `NetworkSlimming` measured, one dict per epoch.
+        histograms: `gamma_histogram` by stage: "before", "sparse" (after the sparse
+            training) and "after" (the cut and the fine-tuning).
+        cut: what was removed.
+        fine_tuning: Keras' logs, one value per epoch.
+        skipped: normalizations that were not penalized, with the reason.
+    """
+
+    sparse: Sequence[Mapping[str, Any]]
+    histograms: Mapping[str, Mapping[str, list[float]]]
+    cut: PruneReport
+    fine_tuning: Mapping[str, list[float]]
+    skipped: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class SlimmingReport:
+    """What network slimming did.
+
+    Attributes:
+        passes: one entry per round.
+        before: the cost of the model that was passed in.
+        after: the cost of the one that came out.
+    """
+
+    passes: Sequence[SlimmingPass]
+    before: count.Counts
+    after: count.Counts
+
+    def lines(self) -> Iterator[str]:
+        """Yields the report, a few lines per pass."""
+        for number, done in enumerate(self.passes, 1):
+            yield (
+                f"pass {number}: {done.sparse[-1]['sparsity']:.1%} of the scales near "
+                f"zero after {len(done.sparse)} epochs of sparse training"
+            )
+            for stage, histogram in done.histograms.items():
+                yield f"  scales {stage:>6}: {' '.join(map(str, histogram['counts']))}"
+            counts = done.cut.cut
+            yield (
+                f"  cut: params {counts.before.params:,} -> {counts.after.params:,}, "
+                f"MACs {counts.before.macs:,} -> {counts.after.macs:,}"
+            )
+            for name, why in {**done.skipped, **done.cut.left_alone}.items():
+                yield f"  left alone: {name}: {why}"
+        yield phases.summary(self.before, self.after)
+
+    def __str__(self) -> str:
+        """The lines as one text."""
+        return "\n".join(self.lines())
+
+
+def slim_network(
+    model: Any,
+    train: Any,
+    validation: Any = None,
+    *,
+    task: Any,
+    pruning_ratio: float | None = None,
+    budget: budget_lib.Budget | None = None,
+    passes: int = 1,
+    strength: float = 1e-3,
+    schedule: str | Callable[[int], float] = "constant",
+    layers: str | Sequence[str] = "*",
+    sparse_epochs: int = 10,
+    fine_tune_epochs: int = 10,
+    fold: str = "exact",
+    options: FitOptions | None = None,
+    **overrides: Any,
+) -> tuple[Any, SlimmingReport]:
+    """Trains a model with a penalty on its scales, cuts what they call idle, retrains.
+
+    Channels that are added up along a residual trunk form a group and go together, by
+    the mean of their scales. The model itself is not changed.
+
+    Args:
+        model: a trained functional or Sequential model of tf_keras or Keras 3, with
+            batch normalization.
+        train: as for `tfslim.fit`.
+        validation: as for `tfslim.fit`; chooses the best epoch of the fine-tuning.
+        task: what the model is for, as for `tfslim.fit`.
+        pruning_ratio: share of all channels to remove, those with the smallest scales
+            of the whole network.
+        budget: limits and patterns in place of `pruning_ratio`; its `scope` counts.
+        passes: rounds; each removes the same share of what is left.
+        strength: weight of the L1 penalty on the scales, see `NetworkSlimming`.
+        schedule: how the strength goes over the epochs of a sparse training.
+        layers: names or patterns of the batch normalizations to penalize.
+        sparse_epochs: length of each sparse training; its last epoch counts, not its
+            most accurate one.
+        fine_tune_epochs: length of each fine-tuning.
+        fold: see `prune_channels`.
+        options: how to train, for all trainings alike; `epochs` is not used.
+        **overrides: fields of `FitOptions` that replace those of `options`.
+
+    Returns:
+        A smaller plain model of the same Keras, not compiled, and the report.
+
+    Raises:
+        ConfigError: an option, no scales to penalize, or a limit that cannot be met.
+        GraphError: the model cannot be read or rebuilt.
+        VerificationError: a cut model differs from the masked one.
+
+    Example:
+        smaller, report = slim_network(
+            model, data["train"], data["validation"],
+            task="classification", pruning_ratio=0.6,
+        )
+    """
+    if passes < 1:
+        raise errors.ConfigError(f"passes must be 1 or more, got {passes}.")
+    budget = _budget(pruning_ratio, budget)
+    trainer = phases.Trainer(train, validation, task, options, overrides)
+    current = graph_keras.to_tf_keras(model)
+    whole = _analyze(current, budget)
+    done = []
+    for number in range(1, passes + 1):
+        callback = NetworkSlimming(strength, layers=layers, schedule=schedule)
+        histograms = {"before": gamma_histogram(current, layers=layers)}
+        trainer.run(current, sparse_epochs, callbacks=[callback], keep="last")
+        histograms["sparse"] = gamma_histogram(current, layers=layers)
+        part = budget_lib.part_of(
+            budget, whole, _analyze(current, budget), number / passes
+        )
+        current, cut = prune_channels(
+            current, criterion=_SCORING, budget=part, fold=fold
+        )
+        tuned = trainer.run(current, fine_tune_epochs)
+        histograms["after"] = gamma_histogram(current, layers=layers)
+        done.append(
+            SlimmingPass(
+                callback.history, histograms, cut, tuned.history, callback.skipped
+            )
+        )
+    graph = graph_keras.read(current)
+    report = SlimmingReport(done, count.count(whole.graph), count.count(graph))
+    return graph_keras.write(graph, graph_keras.keras_of(model)), report
+
+
+def _budget(
+    pruning_ratio: float | None, budget: budget_lib.Budget | None
+) -> budget_lib.Budget:
+    if (pruning_ratio is None) == (budget is None):
+        raise errors.ConfigError(
+            "Pass either pruning_ratio (0.6 removes 60% of all channels) or a Budget."
+        )
+    return budget or budget_lib.Budget(pruning_ratio=pruning_ratio, scope="global")
+
+
+def _analyze(model: Any, budget: budget_lib.Budget) -> channels_lib.Channels:
+    return channels_lib.analyze(
+        graph_keras.read(model),
+        ignore=budget.ignore,
+        cut_layer_norms=budget.cut_layer_norms,
+    )

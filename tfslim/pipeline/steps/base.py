@@ -1,0 +1,123 @@
+"""What every step that makes a model smaller has, and how one is run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import ml_collections
+import numpy as np
+
+from tfslim import errors, training
+from tfslim.graph import count
+from tfslim.graph import keras as graph_keras
+from tfslim.pipeline.job import Job
+
+# Batches that criteria with gradients, and the proof, look at.
+_NUM_BATCHES = 8
+
+
+class Step(Protocol):
+    """One way to make a model smaller, with its options looked up."""
+
+    @property
+    def title(self) -> str:
+        """What the user is told, e.g. "pruning channels by taylor"."""
+        ...
+
+    @property
+    def fine_tune(self) -> training.FitOptions | None:
+        """How to train afterwards; None: not at all, or the step does it itself."""
+        ...
+
+    def apply(self, job: Job) -> tuple[Any, Outcome]:
+        """Returns the smaller model and what the report says of it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the report says of a step.
+
+    Attributes:
+        layers: a line for each layer that changed.
+        proof_error: largest relative difference from the masked original; None where
+            weights change on purpose.
+        left_alone: what stayed as it was, with the reason.
+        notes: what the user should know.
+        details: figures of the method's own, e.g. the histogram of the scales.
+    """
+
+    layers: tuple[str, ...] = ()
+    proof_error: float | None = None
+    left_alone: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def fine_tune(
+    config: ml_collections.ConfigDict, section: ml_collections.ConfigDict
+) -> training.FitOptions | None:
+    """Returns how to train after a step: as before, but for epochs and rate."""
+    if section.epochs < 0:
+        raise errors.ConfigError(f"epochs must be 0 or more, got {section.epochs}.")
+    return fit_options(config, section, section.epochs) if section.epochs else None
+
+
+def fit_options(
+    config: ml_collections.ConfigDict, section: ml_collections.ConfigDict, epochs: int
+) -> training.FitOptions:
+    """Returns `config.training` with a step's own epochs and learning rate."""
+    return training.FitOptions(
+        seed=config.seed,
+        epochs=epochs,
+        batch_size=config.training.batch_size,
+        optimizer=config.training.optimizer,
+        learning_rate=section.learning_rate or config.training.learning_rate or None,
+        strategy=config.training.strategy,
+        mixed_precision=config.training.mixed_precision,
+    )
+
+
+def run(
+    step: Step,
+    job: Job,
+    train: Callable[[training.FitOptions], Any],
+    measure: Callable[[], float | None],
+) -> dict[str, Any]:
+    """Replaces `job.model` by a smaller one, fine-tunes it, and says what happened.
+
+    Args:
+        step: what to do.
+        job: its model is replaced.
+        train: trains `job.model`.
+        measure: returns the metric of `job.model`; called before and after.
+    """
+    metric: dict[str, float | None] = {"before": measure()}
+    before = count.count(graph_keras.read(job.model))
+    job.model, outcome = step.apply(job)
+    metric["cut"] = measure()
+    if step.fine_tune is not None and train(step.fine_tune) is not None:
+        metric["fine_tuned"] = measure()
+    after = count.count(graph_keras.read(job.model))
+    return {
+        "step": step.title,
+        "params": [before.params, after.params],
+        "macs": [before.macs, after.macs],
+        "metric": metric,
+        **dataclasses.asdict(outcome),
+    }
+
+
+def batches(job: Job) -> list[Any]:
+    """Returns the first training batches (x, target) as arrays."""
+    data = job.feed.train
+    if data is None:
+        return []
+    if isinstance(data, tuple):
+        x, y = data
+        spans = [slice(i * 32, (i + 1) * 32) for i in range(_NUM_BATCHES)]
+        return [(x[s], job.task.target(x[s], y[s])) for s in spans if len(y[s])]
+    dataset = data(np.int64(0)) if callable(data) else data
+    return list(dataset.take(_NUM_BATCHES).as_numpy_iterator())

@@ -1,0 +1,208 @@
+"""What callbacks and optimizers need of a model, whichever Keras it belongs to."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfslim import errors, registry
+from tfslim.graph import keras as graph_keras
+
+# Class of a layer -> its kernels, with the axes that count the output channels.
+_KERNELS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "Dense": {"kernel": (-1,)},
+    **{f"Conv{n}D": {"kernel": (-1,)} for n in (1, 2, 3)},
+    **{f"Conv{n}DTranspose": {"kernel": (-2,)} for n in (1, 2, 3)},
+    **{
+        f"DepthwiseConv{n}D": {"depthwise_kernel": (-2, -1), "kernel": (-2, -1)}
+        for n in (1, 2)
+    },
+    **{
+        f"SeparableConv{n}D": {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
+        for n in (1, 2)
+    },
+}
+
+
+def layers_of(model: Any) -> list[Any]:
+    """Returns the model's layers, those inside nested models and layers too.
+
+    A shared layer comes once.
+    """
+    # Private, but of one name in both Keras and the only way into composite layers.
+    found = model._flatten_layers(include_self=False)
+    return list({id(layer): layer for layer in found}.values())
+
+
+def is_a(layer: Any, *class_names: str) -> bool:
+    """Tells whether a layer is of a class, or derives from one, by the class' name.
+
+    By name, because the classes of both Keras have the same names and only one of the
+    two packages need be imported.
+    """
+    return any(base.__name__ in class_names for base in type(layer).__mro__)
+
+
+def choose_layers(
+    model: Any, patterns: str | Sequence[str], *, kind: str, classes: Sequence[str]
+) -> list[Any]:
+    """Returns the layers of some classes whose names fit one of the patterns.
+
+    Args:
+        model: a built model of tf_keras or Keras 3.
+        patterns: names, or patterns such as "block_*", as in `fnmatch`.
+        kind: what the layers are, for messages.
+        classes: names of the classes.
+
+    Raises:
+        ConfigError: there is no such layer, or none that a pattern fits.
+    """
+    graph_keras.keras_of(model)
+    wanted = [layer for layer in layers_of(model) if is_a(layer, *classes)]
+    if not wanted:
+        raise errors.ConfigError(
+            f"The model '{model.name}' has no {kind}. It has to have one, and to be "
+            "built: call it once on a batch if it has no weights yet."
+        )
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    names = [layer.name for layer in wanted]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise registry.unknown_name(kind, pattern, names)
+    return [
+        layer
+        for layer in wanted
+        if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)
+    ]
+
+
+def kernels_of(
+    model: Any, layers: str | Sequence[str] = "*"
+) -> list[tuple[Any, tuple[int, ...]]]:
+    """Returns the trainable kernels of a model and the axes of their output channels.
+
+    Biases and normalizations are none of them.
+
+    Args:
+        model: a built model of tf_keras or Keras 3.
+        layers: names or patterns of convolutions and dense layers.
+
+    Raises:
+        ConfigError: no trainable layer with a kernel fits.
+    """
+    chosen = choose_layers(
+        model, layers, kind="layer with a kernel", classes=list(_KERNELS)
+    )
+    found = []
+    for layer in chosen:
+        known = next(c.__name__ for c in type(layer).__mro__ if c.__name__ in _KERNELS)
+        for name, axes in _KERNELS[known].items():
+            kernel = getattr(layer, name, None)
+            if kernel is not None and kernel.trainable and layer.trainable:
+                ndim = len(kernel.shape)
+                # Keras 3 knows a depthwise kernel by both names.
+                if all(kernel is not other for other, _ in found):
+                    found.append((kernel, tuple(axis % ndim for axis in axes)))
+    if not found:
+        raise errors.ConfigError(
+            f"All kernels of '{model.name}' that fit {layers!r} are frozen or not yet "
+            "built. Set trainable=True, or call the model once on a batch."
+        )
+    return found
+
+
+def kernel_axes(model: Any, layers: str | Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Returns `kernels_of` by short name, to find them again in a copy of the model.
+
+    Raises:
+        ConfigError: no trainable kernel fits, or two kernels of one name differ.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for kernel, axes in kernels_of(model, layers):
+        name = short_name(kernel)
+        if found.setdefault(name, axes) != axes:
+            raise errors.ConfigError(
+                f"Two layers of different kinds have a kernel called '{name}', so that "
+                "an optimizer cannot tell them apart. Give the layers other names."
+            )
+    return found
+
+
+def tensor_variable(variable: Any) -> tf.Variable:
+    """Returns the `tf.Variable` that a Keras 3 variable stands for, or itself."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def short_name(variable: Any) -> str:
+    """Returns a variable's name with its layer's: "conv1/kernel".
+
+    What stands before, the names of models around the layer, changes when a model is
+    copied or loaded.
+    """
+    full = str(getattr(variable, "path", None) or variable.name)
+    return "/".join(full.partition(":")[0].split("/")[-2:])
+
+
+def add_penalty(
+    model: Any, variables: Sequence[Any], penalty: Callable[[Any], tf.Tensor]
+) -> Callable[[], None]:
+    """Adds a term for each variable to the losses of a model.
+
+    It is part of `model.losses`, as a regularizer's is: both Keras add these to the
+    loss they differentiate, divided by the number of replicas under a strategy. The
+    step that `fit` runs is traced anew, so that it sees the term.
+
+    Args:
+        model: a model of tf_keras or Keras 3.
+        variables: trainable variables of the model.
+        penalty: variable -> scalar tensor.
+
+    Returns:
+        The function that takes the terms out again.
+    """
+    if graph_keras.keras_of(model) == "tf_keras":
+        remove = _add_to_tf_keras(model, variables, penalty)
+    else:
+        remove = _add_to_keras3(variables, penalty)
+    if model.train_function is not None:
+        # `fit` has made its functions before any callback runs.
+        model.make_train_function(force=True)
+        model.test_function = None
+
+    def undo() -> None:
+        remove()
+        model.train_function = model.test_function = None
+
+    return undo
+
+
+def _add_to_tf_keras(
+    model: Any, variables: Sequence[Any], penalty: Callable[[Any], tf.Tensor]
+) -> Callable[[], None]:
+    model.add_loss(lambda: tf.add_n([penalty(variable) for variable in variables]))
+    # There is no public way to take a loss back.
+    term = model._callable_losses[-1]
+    return lambda: model._callable_losses.remove(term)
+
+
+def _add_to_keras3(
+    variables: Sequence[Any], penalty: Callable[[Any], tf.Tensor]
+) -> Callable[[], None]:
+    before = [variable.regularizer for variable in variables]
+    for variable, own in zip(variables, before, strict=True):
+        variable.regularizer = _sum_of(own, penalty)
+
+    def restore() -> None:
+        for variable, own in zip(variables, before, strict=True):
+            variable.regularizer = own
+
+    return restore
+
+
+def _sum_of(
+    own: Callable[[Any], Any] | None, more: Callable[[Any], tf.Tensor]
+) -> Callable[[Any], Any]:
+    return more if own is None else lambda variable: own(variable) + more(variable)

@@ -1,0 +1,277 @@
+"""Network slimming: an L1 penalty on the scales of batch normalization.
+
+A channel whose scale (gamma) is driven to zero says nothing and can be removed; the
+ranking of what is left is the criterion `bn_scale`.
+
+Source: Liu et al., "Learning Efficient Convolutional Networks through Network
+Slimming", ICCV 2017, https://arxiv.org/abs/1708.06519.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tfslim import errors, registry
+from tfslim.training import access
+
+# Epoch from 0, number of epochs -> share of the strength.
+SCHEDULES: Mapping[str, Callable[[int, int], float]] = {
+    "constant": lambda epoch, epochs: 1.0,
+    "linear": lambda epoch, epochs: min(1.0, (epoch + 1) / epochs),
+}
+_CLASSES = ("BatchNormalization", "BatchNormalizationBase")
+# Upper ends of the bins of |gamma|; what is larger falls into one more.
+_EDGES = np.linspace(0.0, 1.0, 21)
+
+
+class NetworkSlimming(tf_keras.callbacks.Callback):
+    """Adds `strength * sum |gamma|` to the loss while a model is fitted.
+
+    It works in the `fit` of tf_keras and of Keras 3, also under a `tf.distribute`
+    strategy, where the penalty counts once. The penalty is a part of the loss, so
+    gradients, optimizers and loss scales treat it as such, and `loss` and `val_loss`
+    contain it. When the training ends, it is taken out: the model is as plain as
+    before.
+
+    The logs of every epoch get `gamma_sparsity`, the share of gammas whose magnitude
+    is below `threshold`, and `gamma_penalty`. In a training loop of your own,
+    callbacks do nothing: add `slimming_penalty` to the loss there.
+
+    Attributes:
+        history: one dict per finished epoch: `epoch`, `strength`, `penalty`,
+            `sparsity` and `histogram` (see `gamma_histogram`).
+        skipped: normalizations that were left out, with the reason.
+
+    Example:
+        model.fit(x, y, callbacks=[tfslim.callbacks.NetworkSlimming(1e-4)])
+        smaller, report = tfslim.prune_channels(
+            model,
+            criterion=tfslim.Scoring(criterion="bn_scale", normalization="none"),
+            budget=tfslim.Budget(pruning_ratio=0.5, scope="global"),
+        )
+    """
+
+    def __init__(
+        self,
+        strength: float = 1e-4,
+        *,
+        layers: str | Sequence[str] = "*",
+        schedule: str | Callable[[int], float] = "constant",
+        threshold: float = 0.01,
+        log_dir: Path | str | None = None,
+    ):
+        """Prepares to penalize.
+
+        Args:
+            strength: weight of the penalty. The paper takes 1e-5 to 1e-4 for 160
+                epochs; a shorter training needs more, since `strength` times the sum
+                of all learning rates is how far SGD can move a gamma.
+            layers: names or patterns of batch normalizations.
+            schedule: "constant"; "linear", which grows evenly to `strength` in the
+                last epoch; or a function of the epoch, from 0, that gives the
+                strength itself.
+            threshold: below this magnitude a gamma counts as zero in the logs.
+            log_dir: where to write the figures and the histogram for TensorBoard.
+
+        Raises:
+            ConfigError: a value is out of range, or there is no such schedule.
+        """
+        super().__init__()
+        _check_strength(strength)
+        if not callable(schedule) and schedule not in SCHEDULES:
+            raise registry.unknown_name("schedule of the strength", schedule, SCHEDULES)
+        if not threshold > 0.0:
+            raise errors.ConfigError(f"threshold must be above 0, got {threshold}.")
+        if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
+            raise errors.MissingExtraError(
+                "tensorboard", extra="tensorflow", needed_for="log_dir"
+            )
+        self.strength = strength
+        self.layers = layers
+        self.schedule = schedule
+        self.threshold = threshold
+        self.history: list[dict[str, Any]] = []
+        self.skipped: dict[str, str] = {}
+        self._log_dir = log_dir
+        self._writer: Any = None
+        self._gammas: list[Any] = []
+        # In a variable, since the step that `fit` runs is traced once.
+        self._current: tf.Variable | None = None
+        self._remove: Callable[[], None] | None = None
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Adds the penalty to the model.
+
+        Raises:
+            ConfigError: no trainable batch normalization with a scale fits `layers`.
+        """
+        self.remove()
+        gammas, self.skipped = _choose(self.model, self.layers)
+        self._gammas = list(gammas.values())
+        with self.model.distribute_strategy.scope():
+            self._current = tf.Variable(0.0, trainable=False, name="slimming_strength")
+        self._remove = access.add_penalty(
+            self.model, self._gammas, lambda gamma: self._current * _l1(gamma)
+        )
+        if self._log_dir is not None:
+            self._writer = tf.summary.create_file_writer(str(self._log_dir))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Sets the strength of the epoch."""
+        strength = self.strength_at(epoch, int((self.params or {}).get("epochs") or 1))
+        if self._current is not None:
+            self._current.assign(strength)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Measures the gammas and writes it down."""
+        gammas = np.concatenate([np.ravel(_array(gamma)) for gamma in self._gammas])
+        strength = 0.0 if self._current is None else float(self._current.numpy())
+        measured = {
+            "epoch": epoch,
+            "strength": strength,
+            "penalty": strength * float(np.abs(gammas).sum()),
+            "sparsity": float((np.abs(gammas) < self.threshold).mean()),
+            "histogram": _histogram(gammas),
+        }
+        self.history.append(measured)
+        if logs is not None:
+            logs["gamma_sparsity"] = measured["sparsity"]
+            logs["gamma_penalty"] = measured["penalty"]
+        if self._writer is not None:
+            with self._writer.as_default(step=epoch):
+                tf.summary.histogram("slimming/gamma", gammas)
+                for name in ("sparsity", "penalty", "strength"):
+                    tf.summary.scalar(f"slimming/{name}", measured[name])
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Takes the penalty out of the model."""
+        self.remove()
+
+    def remove(self) -> None:
+        """Takes the penalty out; for a training that broke off without an end."""
+        if self._remove is not None:
+            self._remove()
+            self._remove = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def strength_at(self, epoch: int, epochs: int) -> float:
+        """Returns the strength of an epoch, counted from 0, out of `epochs`.
+
+        Raises:
+            ConfigError: the schedule gives a number below zero or none.
+        """
+        if callable(self.schedule):
+            strength = float(self.schedule(epoch))
+            _check_strength(strength)
+            return strength
+        return self.strength * SCHEDULES[self.schedule](epoch, epochs)
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns what a training that goes on after a kill needs, as plain data."""
+        return {"history": self.history}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `get_state` gave; the strength follows from the epoch."""
+        self.history = [dict(epoch) for epoch in state["history"]]
+
+
+def slimming_penalty(
+    model: Any, strength: float, *, layers: str | Sequence[str] = "*"
+) -> tf.Tensor:
+    """Returns `strength * sum |gamma|`, to be added to the loss of your own step.
+
+    Works eagerly and in a `tf.function`. Under a strategy, scale it as regularization
+    is scaled (`tf.nn.scale_regularization_loss`), or it counts once per replica.
+
+    Args:
+        model: a built model of tf_keras or Keras 3.
+        strength: weight of the penalty, 0 or more; a number or a scalar tensor.
+        layers: names or patterns of batch normalizations.
+
+    Returns:
+        A scalar float32 tensor. Frozen layers do not count.
+
+    Raises:
+        ConfigError: no trainable batch normalization with a scale fits `layers`.
+
+    Example:
+        with tf.GradientTape() as tape:
+            loss = loss_fn(y, model(x, training=True))
+            loss += tfslim.callbacks.slimming_penalty(model, 1e-4)
+    """
+    gammas, _ = _choose(model, layers)
+    return strength * tf.add_n([_l1(gamma) for gamma in gammas.values()])
+
+
+def gamma_histogram(
+    model: Any, *, layers: str | Sequence[str] = "*"
+) -> dict[str, list[float]]:
+    """Returns how many gammas of a model have which magnitude.
+
+    Returns:
+        `edges`: the 21 ends of 20 bins of |gamma| from 0 to 1; `counts`: 21 numbers,
+        one per bin and one for all that is above 1.
+
+    Raises:
+        ConfigError: no trainable batch normalization with a scale fits `layers`.
+    """
+    gammas, _ = _choose(model, layers)
+    arrays = [np.ravel(_array(gamma)) for gamma in gammas.values()]
+    return _histogram(np.concatenate(arrays))
+
+
+def _choose(
+    model: Any, patterns: str | Sequence[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the gammas to penalize, by layer, and why others are not."""
+    chosen = access.choose_layers(
+        model, patterns, kind="batch normalization", classes=_CLASSES
+    )
+    gammas, skipped = {}, {}
+    for layer in chosen:
+        gamma = getattr(layer, "gamma", None)
+        if gamma is None:
+            skipped[layer.name] = "has no scale (scale=False)"
+        elif not (layer.trainable and gamma.trainable):
+            skipped[layer.name] = "is frozen (trainable=False)"
+        else:
+            gammas[layer.name] = gamma
+    if not gammas:
+        listed = "; ".join(f"{name} {why}" for name, why in skipped.items())
+        raise errors.ConfigError(
+            f"No batch normalization of '{model.name}' has a scale to penalize: "
+            f"{listed}. Build them with scale=True and leave them trainable."
+        )
+    return gammas, skipped
+
+
+def _l1(gamma: Any) -> tf.Tensor:
+    return tf.reduce_sum(tf.abs(tf.convert_to_tensor(gamma)))
+
+
+def _array(variable: Any) -> np.ndarray:
+    return np.asarray(access.tensor_variable(variable).numpy())
+
+
+def _histogram(gammas: np.ndarray) -> dict[str, list[float]]:
+    edges = [*_EDGES, math.inf]
+    counts, _ = np.histogram(np.abs(gammas), bins=edges)
+    return {"edges": _EDGES.tolist(), "counts": counts.tolist()}
+
+
+def _check_strength(strength: float) -> None:
+    if not (strength >= 0.0 and math.isfinite(strength)):
+        raise errors.ConfigError(
+            f"The strength of the penalty must be 0 or more, got {strength}. 1e-4 is "
+            "usual for a long training."
+        )
