@@ -14,6 +14,7 @@ BASE = [
     "ml_collections>=1.1",
     "numpy>=2.0",
     "pillow>=11",
+    "pyyaml>=6",
     "rich>=13",
     "scikit-learn>=1.5",
 ]

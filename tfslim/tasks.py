@@ -7,7 +7,7 @@ asks the `Task`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,25 +32,46 @@ class Task:
             second model does what the first does; 1 is equal.
         keras_metric: the same metric for Keras, to be watched while training; None
             where the loss says it all.
+        all_outputs: `metric` and `agreement` take the list of all outputs of a model,
+            instead of the first one.
+        has_boxes: the data's targets are boxes in the image, [n, max_boxes, 5] (see
+            `tfslim.data.boxes`), which move when the image is changed.
+        for_model: model -> this task with the loss and metric for that model; None
+            where they fit every model.
     """
 
     name: str
     loss: Any
     target: Callable[[Any, Any], Any]
     metric_name: str
-    metric: Callable[[np.ndarray, np.ndarray], float]
+    metric: Callable[[Any, np.ndarray], float]
     higher_is_better: bool
     agreement_name: str
-    agreement: Callable[[np.ndarray, np.ndarray], float]
+    agreement: Callable[[Any, Any], float]
     keras_metric: Any = None
+    all_outputs: bool = False
+    has_boxes: bool = False
+    for_model: Callable[[Any], Task] | None = None
+
+    def measured(self, outputs: Sequence[np.ndarray]) -> Any:
+        """Returns what `metric` and `agreement` take of a model's outputs."""
+        return list(outputs) if self.all_outputs else outputs[0]
 
 
 TASKS: registry.Registry[Task] = registry.Registry("task")
 
 
-def resolve(task: str | Task) -> Task:
-    """Returns `task`, looked up in `TASKS` if it is a name."""
-    return task if isinstance(task, Task) else TASKS.get(task)
+def resolve(task: str | Task, model: Any = None) -> Task:
+    """Returns `task`, looked up in `TASKS` if it is a name.
+
+    Args:
+        task: the name or the task itself.
+        model: what a task that depends on the model is completed for.
+    """
+    task = task if isinstance(task, Task) else TASKS.get(task)
+    if model is not None and task.for_model is not None:
+        return task.for_model(model)
+    return task
 
 
 def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
@@ -174,3 +195,4 @@ TASKS.register("regression")(_REGRESSION)
 TASKS.register("reconstruction")(
     dataclasses.replace(_REGRESSION, name="reconstruction", target=_inputs_themselves)
 )
+TASKS.register_lazy("detection", "tfslim.detection.task:DETECTION")

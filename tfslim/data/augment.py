@@ -33,7 +33,26 @@ def shift(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return padded[top : top + height, left : left + width]
 
 
+def colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Changes brightness, contrast and saturation by up to a third.
+
+    Relative to the image's own mean and spread, so that it fits any preprocessing.
+
+    Args:
+        image: array [height, width, channels].
+        rng: gives the three strengths.
+    """
+    contrast, saturation = np.exp(rng.uniform(-0.3, 0.3, 2))
+    brightness = rng.uniform(-0.3, 0.3) * image.std()
+    grey = image.mean(axis=-1, keepdims=True)
+    mean = image.mean()
+    jittered = grey + saturation * (image - grey)
+    changed: np.ndarray = mean + contrast * (jittered - mean) + brightness
+    return changed.astype(image.dtype)
+
+
 AUGMENTATIONS: dict[str, Augmentation] = {
+    "colour": colour,
     "flip": flip,
     "shift": shift,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,9 @@ from tfslim import errors
 Indices = Sequence[int] | np.ndarray
 Inputs = Sequence[np.ndarray] | np.ndarray
 
+# Of files that are taken for images.
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+
 # DecompressionBombError: a small hostile file that would take all memory.
 _DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -23,8 +27,8 @@ class Examples(Protocol):
     """One split of a dataset, with random access.
 
     Attributes:
-        targets: array [n, ...]: class indices (int64) or float values; always in
-            memory.
+        targets: array [n, ...]: class indices (int64), float values or boxes (see
+            `tfslim.data.boxes`); always in memory.
     """
 
     @property
@@ -140,6 +144,27 @@ def decode_image(file: Path | str | object, name: str | None = None) -> np.ndarr
             "or pass skip_corrupt=True to leave such images out."
         ) from error
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def sound_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Decodes every image once.
+
+    Returns:
+        The paths of the images that can be read, and one line with the reason for
+        each of the others.
+    """
+
+    def complaint(path: Path) -> str | None:
+        try:
+            decode_image(path)
+        except errors.DataError as error:
+            return f"{path}: {error.__cause__}"
+        return None
+
+    with futures.ThreadPoolExecutor() as pool:
+        complaints = list(pool.map(complaint, paths))
+    sound = [path for path, bad in zip(paths, complaints, strict=True) if bad is None]
+    return sound, [bad for bad in complaints if bad is not None]
 
 
 def _grey_or_rgb(image: Image.Image) -> Image.Image:

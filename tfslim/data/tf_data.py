@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import errors, registry, tasks
-from tfslim.data.augment import AUGMENTATIONS, Augmentation
+from tfslim.data.augment import AUGMENTATIONS
+from tfslim.data.box_augment import BOX_AUGMENTATIONS, BoxAugmentation, without_boxes
 from tfslim.data.examples import Examples
 from tfslim.preprocessing import Preprocessing
 
@@ -43,7 +44,8 @@ def to_tf_data(
             examples would spoil the statistics.
         seed: of the order and of the augmentation.
         shuffle: a new random order for every epoch.
-        augment: names in `AUGMENTATIONS`, applied after preprocessing.
+        augment: names in `AUGMENTATIONS`, or in `BOX_AUGMENTATIONS` where the task's
+            targets are boxes, applied after preprocessing.
         epoch: number of the epoch, from 0; may be a scalar tensor.
 
     Returns:
@@ -55,16 +57,16 @@ def to_tf_data(
     if batch_size < 1:
         raise errors.ConfigError(f"batch_size must be 1 or more, got {batch_size}.")
     task = tasks.resolve(task)
-    steps = augmentations(augment, preprocessing)
+    steps = augmentations(augment, preprocessing, task)
     targets = np.asarray(examples.targets)
 
     def read(indices: np.ndarray, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        batch = preprocessing.apply(examples.inputs(indices))
+        x, y = preprocessing.apply(examples.inputs(indices)), targets[indices]
         for position, index in enumerate(indices if steps else ()):
             rng = np.random.default_rng([seed, int(epoch), int(index)])
             for step in steps:
-                batch[position] = step(batch[position], rng)
-        return batch, targets[indices]
+                x[position], y[position] = step(x[position], y[position], rng)
+        return x, y
 
     def to_batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         x, y = tf.numpy_function(
@@ -86,19 +88,19 @@ def to_tf_data(
 
 
 def augmentations(
-    names: Sequence[str], preprocessing: Preprocessing
-) -> list[Augmentation]:
-    """Returns the augmentations of these names.
+    names: Sequence[str], preprocessing: Preprocessing, task: tasks.Task
+) -> list[BoxAugmentation]:
+    """Returns the augmentations of these names, each (image, target, rng) -> both.
 
     Raises:
         ConfigError: an unknown name, or the model takes no images.
     """
     if not names:
         return []
+    known = BOX_AUGMENTATIONS if task.has_boxes else AUGMENTATIONS
     if not isinstance(names, list | tuple):
         raise errors.ConfigError(
-            f"augment must be a list of names ({', '.join(AUGMENTATIONS)}), got "
-            f"{names!r}."
+            f"augment must be a list of names ({', '.join(known)}), got {names!r}."
         )
     if not preprocessing.is_image:
         raise errors.ConfigError(
@@ -106,9 +108,11 @@ def augmentations(
             f"{preprocessing.input_shape}."
         )
     for name in names:
-        if name not in AUGMENTATIONS:
-            raise registry.unknown_name("augmentation", name, AUGMENTATIONS)
-    return [AUGMENTATIONS[name] for name in names]
+        if name not in known:
+            raise registry.unknown_name("augmentation", name, known)
+    if task.has_boxes:
+        return [BOX_AUGMENTATIONS[name] for name in names]
+    return [without_boxes(AUGMENTATIONS[name]) for name in names]
 
 
 def _options() -> tf.data.Options:

@@ -50,10 +50,12 @@ def gather(
         kind: the Keras to run it in.
         batches: `(inputs, targets)` pairs; inputs alone do for activations.
         needs: names of arrays, see `criteria.ARRAYS`.
-        loss: a Keras loss, or its name; not needed for activations.
+        loss: a Keras loss, or its name, or a list of one per output; not needed for
+            activations.
 
     Raises:
-        ConfigError: targets or a loss are needed and missing.
+        ConfigError: targets or a loss are needed and missing, or there is another
+            number of losses than of outputs.
     """
     needs_loss = needs & (_BY_WEIGHT | {"activation_gradients"})
     if needs_loss and loss is None:
@@ -66,8 +68,8 @@ def gather(
         _unfrozen(graph), outputs=[*graph.output_refs, *watched.values()]
     )
     model = graph_keras.write(probe, kind)
-    function = importlib.import_module(kind).losses.get(loss) if needs_loss else None
-    run = _Run(probe, model, function, len(graph.output_refs))
+    functions = _losses(kind, loss, len(graph.output_refs)) if needs_loss else None
+    run = _Run(probe, model, functions, len(graph.output_refs))
     for batch in batches:
         if needs_loss and (not isinstance(batch, tuple) or len(batch) < 2):
             raise errors.ConfigError(
@@ -80,6 +82,19 @@ def gather(
         yield scores.Evidence(weights=weights, layers=layers)
 
 
+def _losses(
+    kind: graph_keras.KerasName, loss: Any, num_outputs: int
+) -> list[Callable[[Any, Any], Any]]:
+    """Returns the loss of each output; a single one is that of all."""
+    losses = loss if isinstance(loss, list | tuple) else [loss] * num_outputs
+    if len(losses) != num_outputs:
+        raise errors.ConfigError(
+            f"The model has {num_outputs} outputs and {len(losses)} losses; give one "
+            "loss for all outputs or one for each."
+        )
+    return [importlib.import_module(kind).losses.get(one) for one in losses]
+
+
 class _Run:
     """A model whose outputs are followed by the tensors to look at."""
 
@@ -87,12 +102,12 @@ class _Run:
         self,
         graph: ir.Graph,
         model: Any,
-        loss: Callable[[Any, Any], Any] | None,
+        losses: list[Callable[[Any, Any], Any]] | None,
         num_outputs: int,
     ):
         self._graph = graph
         self._model = model
-        self._loss = loss
+        self._losses = losses
         self._num_outputs = num_outputs
         self._names, self._variables = [], []
         for layer, named in graph_keras.variables(graph, model).items():
@@ -105,13 +120,15 @@ class _Run:
         """Returns the sum over samples of the loss, and the tensors to look at."""
         outputs = self._model(inputs_of(batch), training=False)
         ours, seen = outputs[: self._num_outputs], outputs[self._num_outputs :]
-        if self._loss is None or not isinstance(batch, tuple):
+        if self._losses is None or not isinstance(batch, tuple):
             return None, seen
-        targets = batch[1] if isinstance(batch[1], list | tuple) else [batch[1]]
+        # As in Keras, a single target is that of all outputs.
+        is_single = not isinstance(batch[1], list | tuple)
+        targets = [batch[1]] * len(ours) if is_single else batch[1]
         total = 0.0
-        for target, output in zip(targets, ours, strict=True):
+        for loss, target, output in zip(self._losses, targets, ours, strict=True):
             # A function gives a value per sample or position, a Loss object their mean.
-            value = self._loss(target, output)
+            value = loss(target, output)
             total += tf.reduce_mean(value) * len(target)
         return total, seen
 

@@ -6,6 +6,7 @@ them into boxes and reads and writes Darknet's own files.
 
 from __future__ import annotations
 
+import numpy as np
 from tf_keras import layers
 
 from tfslim.models import blocks
@@ -15,6 +16,10 @@ from tfslim.models.blocks import Tensor
 _STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))
 # What each scale predicts at one place: boxes of three anchors.
 _ANCHORS_PER_HEAD = 3
+# Objectness that a new head begins with: most places are empty, and a network that
+# starts at one half spends its first epochs on learning just that. Lin et al., "Focal
+# Loss", ICCV 2017, https://arxiv.org/abs/1708.02002, section 4.1.
+_OBJECT_PRIOR = 0.01
 
 
 def yolov3(
@@ -120,5 +125,10 @@ def _head(
     x: Tensor, filters: int, num_classes: int, *, alpha: float, name: str
 ) -> Tensor:
     x = _conv(x, filters, 3, alpha=alpha, name=f"{name}_last")
-    channels = _ANCHORS_PER_HEAD * (5 + num_classes)
-    return layers.Conv2D(channels, 1, padding="same", name=name)(x)
+    values = 5 + num_classes
+    head = layers.Conv2D(_ANCHORS_PER_HEAD * values, 1, padding="same", name=name)
+    outputs = head(x)
+    bias = np.zeros(_ANCHORS_PER_HEAD * values, np.float32)
+    bias[4::values] = -np.log((1 - _OBJECT_PRIOR) / _OBJECT_PRIOR)
+    head.bias.assign(bias)
+    return outputs

@@ -49,7 +49,8 @@ def from_dataset(
     from tfslim.data import tf_data
 
     training = config.training
-    tf_data.augmentations(training.augment, preprocessing)  # A wrong name fails now.
+    # A wrong name fails now.
+    tf_data.augmentations(training.augment, preprocessing, task)
 
     def batches(examples: data_lib.Examples, **options: Any) -> Any:
         return tf_data.to_tf_data(

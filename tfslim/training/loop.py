@@ -83,7 +83,7 @@ def fit(
         TfslimError: another worker died.
     """
     options = _with_overrides(options or FitOptions(), overrides)
-    task = tasks.resolve(task)
+    task = tasks.resolve(task, model)
     strategy = replicas.resolve_strategy(options.strategy)
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -23,7 +23,7 @@ class Parity:
         relative_error: largest error of an output divided by the range
             (max - min) of that output's reference; the worst of the outputs.
         sqnr_db: signal-to-quantization-noise ratio of the worst output.
-        agreement: share (or measure) of agreement by the task, on the first output.
+        agreement: share (or measure) of agreement by the task.
     """
 
     num_samples: int
@@ -68,12 +68,13 @@ def compare(
         absolute.append(error)
         relative.append(error / extent)
         sqnr.append(tasks.sqnr_db(expected, got))
+    agreement = task.agreement(task.measured(reference), task.measured(outputs))
     return Parity(
         num_samples=len(reference[0]),
         max_abs_error=max(absolute),
         relative_error=max(relative),
         sqnr_db=min(sqnr),
-        agreement=float(task.agreement(reference[0], outputs[0])),
+        agreement=float(agreement),
     )
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from tfslim.data.sources.base import SOURCES, Dataset, LoadOptions, load
 
 # A new source is one file with a function (argument, options) -> Dataset and one line.
-for _name in ("digits", "folder", "npz", "synthetic", "tfds"):
+for _name in (
+    "coco",
+    "digits",
+    "folder",
+    "npz",
+    "scenes",
+    "synthetic",
+    "tfds",
+    "yolo",
+):
     SOURCES.register_lazy(_name, f"tfslim.data.sources.{_name}:load_{_name}")
 
 __all__ = ["SOURCES", "Dataset", "LoadOptions", "load"]

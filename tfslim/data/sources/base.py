@@ -70,6 +70,10 @@ class Splits(TypedDict):
     test: Examples
 
 
+_SPLIT_NAMES = {"train": "train", "test": "test"} | dict.fromkeys(
+    ("val", "valid", "validation"), "validation"
+)
+
 Source = Callable[[str, LoadOptions], Dataset]
 SOURCES: registry.Registry[Source] = registry.Registry("data source")
 
@@ -87,7 +91,8 @@ def load(
 
     Args:
         spec: "digits", "tfds:NAME", "folder:PATH", "npz:PATH", "synthetic" or
-            "synthetic:OPTIONS"; `SOURCES` holds them.
+            "synthetic:OPTIONS"; of images with boxes "yolo:PATH", "coco:PATH" or
+            "scenes:OPTIONS"; `SOURCES` holds them.
         seed: see `LoadOptions`, as for the others.
         validation_fraction: share of all examples, 0..1.
         test_fraction: share of all examples, 0..1.
@@ -173,6 +178,26 @@ def locate(argument: str, *, source: str) -> Path:
     if not path.exists():
         raise errors.DataError(f"{path} does not exist (asked for by '{source}:').")
     return path
+
+
+def split_of(name: str) -> str | None:
+    """Returns the split that a folder or file called "val", "valid2017", ... holds.
+
+    Example:
+        >>> split_of("val2017"), split_of("cats")
+        ('validation', None)
+    """
+    return _SPLIT_NAMES.get(name.rstrip("0123456789"))
+
+
+def split_folders(path: Path) -> dict[str, Path]:
+    """Returns the sub-folders of `path` that are splits."""
+    found: dict[str, Path] = {}
+    for folder in sorted(path.iterdir()) if path.is_dir() else []:
+        split = split_of(folder.name)
+        if split is not None and folder.is_dir():
+            found[split] = folder
+    return found
 
 
 def no_argument(argument: str, *, source: str) -> None:

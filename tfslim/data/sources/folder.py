@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent import futures
 from pathlib import Path
 
 import numpy as np
 
 from tfslim import errors
-from tfslim.data.examples import Examples, FileExamples, decode_image
+from tfslim.data.examples import SUFFIXES, Examples, FileExamples, sound_images
 from tfslim.data.sources import base
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation"} | {
     "test": "test"
 }
@@ -78,7 +76,7 @@ def _read_split(
             if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
         )
         if skip_corrupt:
-            images, left_out = _sound_images(images)
+            images, left_out = sound_images(images)
             skipped += left_out
         if not images:
             raise errors.DataError(
@@ -90,17 +88,3 @@ def _read_split(
     if not paths:
         raise errors.DataError(f"{root} has no class folders.")
     return FileExamples(paths, np.array(targets, np.int64)), skipped
-
-
-def _sound_images(images: list[Path]) -> tuple[list[Path], list[str]]:
-    def complaint(path: Path) -> str | None:
-        try:
-            decode_image(path)
-        except errors.DataError as error:
-            return f"{path}: {error.__cause__}"
-        return None
-
-    with futures.ThreadPoolExecutor() as pool:
-        complaints = list(pool.map(complaint, images))
-    sound = [path for path, bad in zip(images, complaints, strict=True) if bad is None]
-    return sound, [bad for bad in complaints if bad is not None]

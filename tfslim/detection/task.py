@@ -1,0 +1,125 @@
+"""Detection as a task: what trains a YOLO network, and what it is measured by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfslim import errors, tasks
+from tfslim.detection import evaluation
+from tfslim.detection.heads import YOLOV3_HEADS, YOLOV3_TINY_HEADS, Head, with_classes
+from tfslim.detection.metrics import mean_average_precision
+
+# The input's side for which Darknet's anchors were made.
+_DARKNET_SIDE = 416
+
+
+def detection_task(heads: Sequence[Head], **loss_options: Any) -> tasks.Task:
+    """Returns the task of finding objects with the given heads.
+
+    Targets are boxes, [n, max_boxes, 5]; the model's outputs are the raw maps of the
+    heads, in order. The metric is the mean average precision at an overlap of 0.5;
+    agreement is the share of equal detections above a score of 0.25.
+
+    Args:
+        heads: what the outputs mean.
+        **loss_options: those of `tfslim.detection.loss.YoloLoss`: `box`,
+            `box_weight`, `ignore_threshold`.
+    """
+    # Late: whoever only measures needs no TensorFlow.
+    from tfslim.detection.loss import yolo_losses
+
+    heads = tuple(heads)
+
+    def metric(outputs: Sequence[np.ndarray], targets: np.ndarray) -> float:
+        found = evaluation.detect_batch(outputs, heads, evaluation.EVERYTHING)
+        return mean_average_precision(found, evaluation.truths_of(targets)).map_50
+
+    def agreement(
+        reference: Sequence[np.ndarray], other: Sequence[np.ndarray]
+    ) -> float:
+        return evaluation.agreement(
+            evaluation.detect_batch(reference, heads),
+            evaluation.detect_batch(other, heads),
+        )
+
+    return dataclasses.replace(
+        DETECTION,
+        loss=yolo_losses(heads, **loss_options),
+        metric=metric,
+        agreement=agreement,
+        for_model=None,
+    )
+
+
+def standard_heads(model: Any) -> tuple[Head, ...]:
+    """Returns what the outputs of a YOLOv3 or YOLOv3-tiny mean, if they are Darknet's.
+
+    The anchors are scaled from Darknet's 416 pixels to the model's input; strides and
+    the number of classes follow from the shapes.
+
+    Args:
+        model: a Keras model of one image input and two or three maps, coarse first.
+
+    Raises:
+        ConfigError: the outputs are not those of three anchors at two or three scales.
+    """
+    sides = [tuple(tensor.shape[1:]) for tensor in [*model.inputs, *model.outputs]]
+    like = {3: YOLOV3_HEADS, 2: YOLOV3_TINY_HEADS}.get(len(sides) - 1)
+    if like is not None and all(len(s) == 3 and None not in s for s in sides):
+        (height, width, _), *maps = sides
+        num_classes = maps[0][2] // 3 - 5
+        is_yolo = num_classes > 0 and all(
+            shape == (height // h.stride, width // h.stride, 3 * (5 + num_classes))
+            for shape, h in zip(maps, like, strict=True)
+        )
+        if is_yolo:
+            return tuple(
+                dataclasses.replace(
+                    head,
+                    anchors=tuple(
+                        (w * width / _DARKNET_SIDE, h * height / _DARKNET_SIDE)
+                        for w, h in head.anchors
+                    ),
+                )
+                for head in with_classes(like, num_classes)
+            )
+    raise errors.ConfigError(
+        f"'{model.name}' has the input and outputs {sides}, which are not those of "
+        "YOLOv3 (strides 32, 16, 8) or YOLOv3-tiny (32, 16) with three anchors. Say "
+        "what they mean: task=tfslim.detection.task.detection_task(heads)."
+    )
+
+
+def _for_model(model: Any) -> tasks.Task:
+    return detection_task(standard_heads(model))
+
+
+def _no_heads(*arguments: Any) -> float:
+    raise errors.ConfigError(
+        "The task 'detection' is measured with the heads of a model: pass "
+        "detection_task(heads), or complete it with tasks.resolve('detection', model)."
+    )
+
+
+def _boxes(x: Any, y: Any) -> Any:
+    return y
+
+
+# Of no model yet: `for_model` completes it.
+DETECTION = tasks.Task(
+    name="detection",
+    loss=None,
+    target=_boxes,
+    metric_name="mAP@0.5",
+    metric=_no_heads,
+    higher_is_better=True,
+    agreement_name="equal detections",
+    agreement=_no_heads,
+    all_outputs=True,
+    has_boxes=True,
+    for_model=_for_model,
+)
