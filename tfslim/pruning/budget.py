@@ -284,7 +284,7 @@ def part_of(
         changes["pruning_ratio"] = ratio_now(budget.pruning_ratio, "*")
     for name in _LIMITS:
         if _is_set(budget, name):
-            first, last = _cost(whole.graph, budget, name), getattr(budget, name)
+            first, last = cost_of(whole.graph, budget), getattr(budget, name)
             changes[name] = first ** (1.0 - done) * min(first, last) ** done
     return dataclasses.replace(budget, **changes)
 
