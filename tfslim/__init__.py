@@ -18,6 +18,7 @@ _PUBLIC: dict[str, str] = {
     "TfslimError": "tfslim.errors:TfslimError",
     "build_model": "tfslim.models.build:build_model",
     "convert_model": "tfslim.convert:convert_model",
+    "convert_quantized": "tfslim.convert:convert_quantized",
     "export_model": "tfslim.pipeline:export_model",
     "factorize_model": "tfslim.methods.factorize:factorize_model",
     "fit": "tfslim.training:fit",
@@ -30,6 +31,7 @@ _PUBLIC: dict[str, str] = {
     "recalibrate_batch_norm": "tfslim.methods.batch_norm:recalibrate_batch_norm",
     "reconstruct_kernels": "tfslim.methods.reconstruct:reconstruct_kernels",
     "scale_width": "tfslim.methods.channels:scale_width",
+    "sparsify": "tfslim.methods.sparsify:sparsify",
     "quantize_tflite": "tfslim.quantization:quantize_tflite",
 }
 

@@ -7,7 +7,14 @@
 from __future__ import annotations
 
 from tfslim.training.callbacks import BestWeights
-from tfslim.training.loop import TrainingResult, check_names, fit
+from tfslim.training.loop import TrainingResult, check_names, fit, with_overrides
 from tfslim.training.options import FitOptions
 
-__all__ = ["BestWeights", "FitOptions", "TrainingResult", "check_names", "fit"]
+__all__ = [
+    "BestWeights",
+    "FitOptions",
+    "TrainingResult",
+    "check_names",
+    "fit",
+    "with_overrides",
+]

@@ -35,6 +35,7 @@ class BestWeights(tf_keras.callbacks.Callback):
         *,
         higher_is_better: bool,
         patience: int = 0,
+        first_epoch: int = 0,
         folder: Path | str | None = None,
     ):
         """Prepares to watch.
@@ -43,12 +44,14 @@ class BestWeights(tf_keras.callbacks.Callback):
             monitor: a key of Keras' logs, such as "val_accuracy".
             higher_is_better: which of two values of it is better.
             patience: stops after so many epochs without a better one; 0 never.
+            first_epoch: the first epoch, from 0, that may be the best one.
             folder: where to keep the state; None keeps it in memory only.
         """
         super().__init__()
         self.monitor = monitor
         self._sign = 1.0 if higher_is_better else -1.0
         self._patience = patience
+        self._first_epoch = first_epoch
         self._folder = None if folder is None else Path(folder)
         self._best_weights: list[np.ndarray] | None = None
         self.epochs: list[dict[str, float]] = []
@@ -72,6 +75,9 @@ class BestWeights(tf_keras.callbacks.Callback):
             return
         try:
             logs = json.loads((self._folder / "epochs.json").read_text())
+            if len(logs) <= self._first_epoch:
+                self.epochs = logs[:num_epochs]
+                return
             with np.load(self._folder / "best.npz", allow_pickle=False) as best:
                 weights = [best[f"w{i}"] for i in range(len(best.files) - 2)]
                 best_epoch, best_rank = int(best["epoch"]), best["rank"]
@@ -92,10 +98,12 @@ class BestWeights(tf_keras.callbacks.Callback):
                 f"There is no '{self.monitor}' to choose the best epoch by; Keras "
                 f"reports {', '.join(sorted(self.epochs[-1]))}."
             )
-        rank = self._rank(self.epochs[-1])
-        is_best = self.best_epoch is None or rank > self._best_rank
+        rank, number = self._rank(self.epochs[-1]), len(self.epochs) - 1
+        is_best = number >= self._first_epoch and (
+            self.best_epoch is None or rank > self._best_rank
+        )
         if is_best:
-            self.best_epoch, self._best_rank = len(self.epochs) - 1, rank
+            self.best_epoch, self._best_rank = number, rank
             self._best_weights = self.model.get_weights()
         if self._folder is not None:
             self._write(with_weights=is_best)

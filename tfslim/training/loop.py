@@ -77,7 +77,7 @@ def fit(
         ConfigError: an option is unknown or wrong, or `train` has no known length.
         DataError: an example cannot be read.
     """
-    options = _with_overrides(options or FitOptions(), overrides)
+    options = with_overrides(options or FitOptions(), overrides)
     _check_model(model)
     task = tasks.resolve(task)
     tf_keras.utils.set_random_seed(options.seed)
@@ -209,11 +209,17 @@ def _best_weights(
         monitor,
         higher_is_better=higher_is_better,
         patience=options.patience,
+        first_epoch=options.best_from_epoch,
         folder=folder,
     )
 
 
-def _with_overrides(options: FitOptions, overrides: dict[str, Any]) -> FitOptions:
+def with_overrides(options: FitOptions, overrides: dict[str, Any]) -> FitOptions:
+    """Returns the options with some fields replaced.
+
+    Raises:
+        ConfigError: there is no such field.
+    """
     known = [field.name for field in dataclasses.fields(FitOptions)]
     for name in overrides:
         if name not in known:
