@@ -1,1 +1,1 @@
-"""One benchmark a paper."""
+"""The figures of the papers, and ours."""

@@ -17,8 +17,8 @@ from typing import Any
 import tensorflow as tf
 from absl import logging as absl_logging
 
-from tfslim import errors, quiet, tflite
-from tfslim.convert import freeze
+from tfslim import errors, quiet, registry, tflite
+from tfslim.convert import detour, freeze
 from tfslim.tflite import flatbuffer, signature
 from tfslim.tflite import metadata as metadata_lib
 
@@ -79,6 +79,49 @@ def convert_model(
     return ConvertResult(data, flex)
 
 
+def convert_quantized(
+    model: Any,
+    *,
+    io: str = "float",
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch_size: int = 1,
+    metadata: Mapping[str, Any] | None = None,
+) -> ConvertResult:
+    """Converts a tf_keras model with fake quantization to an INT8 `.tflite`.
+
+    Args:
+        model: what quantization-aware training left; its ranges become scales and
+            zero points.
+        io: what inputs and outputs are: "float", "int8" or "uint8".
+        input_shapes: as for `convert_model`.
+        batch_size: as for `convert_model`.
+        metadata: as for `convert_model`.
+
+    Raises:
+        ConfigError: as `convert_model`, or an unknown `io`.
+        ConversionError: as `convert_model`, or the model has no fake quantization.
+    """
+    if io not in _IO:
+        raise registry.unknown_name("io", io, _IO)
+    inputs, outputs = _ends(model)
+    specs = _specs(inputs, input_shapes or {}, batch_size)
+    ends = [spec.name for spec in specs], outputs
+    data = _convert(
+        _trace(model, specs), ends, False, metadata or {}, detach=False, io=_IO[io]
+    )
+    content = tflite.read(data or b"")
+    _refuse_dynamic(content)
+    if not content.is_quantized:
+        raise errors.ConversionError(
+            f"Model '{model.name}' has no fake quantization: convert it with "
+            "convert_model, and quantize the file."
+        )
+    return ConvertResult(data or b"")
+
+
+_IO = {"float": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
+
+
 def _convert(
     traced: Any,
     ends: tuple[Sequence[str], Sequence[str]],
@@ -86,23 +129,32 @@ def _convert(
     metadata: Mapping[str, Any],
     *,
     detach: bool,
+    io: tf.DType | None = None,
 ) -> bytes | None:
-    """Returns the finished file, None if what was detached did not come through."""
+    """Returns the finished file, None if what was detached did not come through.
+
+    With `io`, the type of inputs and outputs, fake quantization becomes INT8.
+    """
     frozen, detached = freeze.freeze(traced, detach=detach)
-    flat = flatbuffer.unpack(_run_converter(frozen, allow_flex))
+    flat = flatbuffer.unpack(_run_converter(frozen, allow_flex, io))
     if not freeze.attach(flat, detached):
         return None
+    detour.add_detours(flat)
     signature.set_signature(flat, *ends)
     metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})
     flatbuffer.share_buffers(flat)
     return flatbuffer.pack(flat)
 
 
-def _run_converter(frozen: Any, allow_flex: bool) -> bytes:
+def _run_converter(frozen: Any, allow_flex: bool, io: tf.DType | None) -> bytes:
     with _quiet() as said:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
         # Else it packs the file twice more, in Python, to add what we write ourselves.
         converter._experimental_use_buffer_offset = True
+        if io is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.inference_input_type = io
+            converter.inference_output_type = io
         if allow_flex:
             converter.target_spec.supported_ops = [
                 tf.lite.OpsSet.TFLITE_BUILTINS,

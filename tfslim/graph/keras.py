@@ -92,6 +92,23 @@ def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
     return keras3.variables(graph, model)
 
 
+def own_variables(model: Any) -> dict[str, dict[str, Any]]:
+    """Returns the variables of any model that `read` takes, named as `read` names them.
+
+    So a model and one that was written from its graph have equal keys.
+
+    Raises:
+        GraphError: the model cannot be read.
+    """
+    if keras_of(model) == "tf_keras":
+        from tfslim.graph import keras2
+
+        return keras2.own_variables(model)
+    from tfslim.graph import keras3
+
+    return keras3.own_variables(model)
+
+
 def to_keras3(model: Any) -> Any:
     """Returns the same model, with the same weights, as a Keras 3 model."""
     return write(read(model), "keras")

@@ -96,8 +96,8 @@ class _Keras2(keras_reader.Dialect):
                 {"function": native.symbol},
                 keras_class=type(native),
             )
-        known = _class_of(op) is type(native) and not keras_config.is_wrapper(native)
-        weights = keras_config.named_weights(native.name, native.weights, known=known)
+        known = _is_known(native)
+        weights = self.weights(native)
         return ir.Layer(
             name,
             op,
@@ -107,6 +107,17 @@ class _Keras2(keras_reader.Dialect):
             native.trainable,
             None if known else type(native),
         )
+
+    def weights(self, native: Any) -> dict[str, Any]:
+        return keras_config.named_weights(
+            native.name, native.weights, known=_is_known(native)
+        )
+
+
+def _is_known(native: Any) -> bool:
+    """Tells whether a layer is one of tf_keras' own that the vocabulary has."""
+    known = _class_of(type(native).__name__)
+    return known is type(native) and not keras_config.is_wrapper(native)
 
 
 def _canonical(native: Any, ndim: int) -> dict[str, Any]:
@@ -207,6 +218,11 @@ class _Writer(keras_writer.Builder):
 def write(graph: ir.Graph) -> tf_keras.Model:
     """Builds a functional tf_keras model."""
     return keras_writer.write(graph, _Writer())
+
+
+def own_variables(model: tf_keras.Model) -> dict[str, dict[str, Any]]:
+    """Returns the variables of any functional or sequential tf_keras model."""
+    return keras_reader.own_variables(model, _Keras2())
 
 
 def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:

@@ -159,15 +159,42 @@ def write(
     if op in _COMPOSED:
         return _COMPOSED[op](name, operands, config)
     if op == "getitem":
-        key = tuple(slice(*e) if isinstance(e, list) else e for e in config["key"])
-        return SlicingOpLambda(tf.__operators__.getitem, name=name)(*operands, key)
-    function = _TF[op]
+        function, key = tf.__operators__.getitem, _slices(config["key"])
+        return SlicingOpLambda(function, name=name)(*operands, key)
+    arguments, options = _arguments(op, operands, config)
+    return TFOpLambda(_TF[op], name=name)(*arguments, **options)
+
+
+def compute(op: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
+    """Applies a function of the graph to tensors that have values.
+
+    Raises:
+        KeyError: TensorFlow has no such function.
+    """
+    if op == "hard_sigmoid":
+        return tf.nn.relu6(operands[0] + 3.0) * (1 / 6)
+    if op == "hard_silu":
+        return operands[0] * (tf.nn.relu6(operands[0] + 3.0) * (1 / 6))
+    if op == "hard_sigmoid_legacy":
+        return tf_keras.activations.hard_sigmoid(operands[0])
+    if op == "getitem":
+        return operands[0][_slices(config["key"])]
+    arguments, options = _arguments(op, operands, config)
+    return _TF[op](*arguments, **options)
+
+
+def _slices(key: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(slice(*e) if isinstance(e, list) else e for e in key)
+
+
+def _arguments(
+    op: str, operands: Sequence[Any], config: Mapping[str, Any]
+) -> tuple[Sequence[Any], dict[str, Any]]:
     symbol = next(s for s in _SYMBOLS.values() if s.op == op)
     options = {symbol.config[key]: value for key, value in config.items()}
-    operands = [list(operands)] if op == "concatenate" else operands
     if op == "pad":
         options["mode"] = options["mode"].upper()
-    return TFOpLambda(function, name=name)(*operands, **options)
+    return ([list(operands)] if op == "concatenate" else operands), options
 
 
 def _hard_sigmoid(name: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:

@@ -76,24 +76,34 @@ class _Keras3(keras_reader.Dialect):
         if not isinstance(native, keras.layers.Layer):
             config = keras_config.without_fields(native.get_config())
             return ir.Layer(name, f"ops.{op}", config, keras_class=type(native))
-        known = _class_of(op) is type(native) and not keras_config.is_wrapper(native)
-        weights = keras_config.named_weights(native.name, native.weights, known=known)
+        known = _is_known(native)
+        weights = self.weights(native)
         return ir.Layer(
             name,
             op,
             _canonical(native, ndim) if known else keras_config.native(native),
-            {
-                _WEIGHTS.get((op, key), key): weight.numpy().copy()
-                for key, weight in weights.items()
-            },
+            {key: weight.numpy().copy() for key, weight in weights.items()},
             frozenset(
-                _WEIGHTS.get((op, key), key)
+                key
                 for key, weight in weights.items()
                 if not _is_trained(weight, native)
             ),
             native.trainable,
             None if known else type(native),
         )
+
+    def weights(self, native: Any) -> dict[str, Any]:
+        op = type(native).__name__
+        named = keras_config.named_weights(
+            native.name, getattr(native, "weights", ()), known=_is_known(native)
+        )
+        return {_WEIGHTS.get((op, key), key): weight for key, weight in named.items()}
+
+
+def _is_known(native: Any) -> bool:
+    """Tells whether a layer is one of Keras 3's own that the vocabulary has."""
+    known = _class_of(type(native).__name__)
+    return known is type(native) and not keras_config.is_wrapper(native)
 
 
 def _functional(model: Any) -> Any:
@@ -181,6 +191,11 @@ class _Writer(keras_writer.Builder):
 def write(graph: ir.Graph) -> keras.Model:
     """Builds a functional Keras 3 model."""
     return keras_writer.write(graph, _Writer())
+
+
+def own_variables(model: keras.Model) -> dict[str, dict[str, Any]]:
+    """Returns the variables of any functional or sequential Keras 3 model."""
+    return keras_reader.own_variables(model, _Keras3())
 
 
 def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:

@@ -67,6 +67,10 @@ class Dialect(abc.ABC):
         """Returns a Keras layer as a value; `ndim` is the rank of its input."""
 
     @abc.abstractmethod
+    def weights(self, native: Any) -> dict[str, Any]:
+        """Returns a layer's variables by their names in the graph."""
+
+    @abc.abstractmethod
     def function(self, call: Call) -> Function | None:
         """Returns a call of a function of the vocabulary, None for all else."""
 
@@ -87,6 +91,18 @@ def read(model: Any, dialect: Dialect) -> ir.Graph:
     if not graph.output_refs:
         raise errors.GraphError(f"Model '{model.name}' has no outputs.")
     return graph
+
+
+def own_variables(model: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """Returns a model's variables; see `tfslim.graph.keras.own_variables`."""
+    _check_functional(model, dialect)
+    reader = _Reader(dialect)
+    reader.inline(model, None, prefix="", training=None)
+    return {
+        name: weights
+        for name, native in reader.natives.items()
+        if (weights := dialect.weights(native))
+    }
 
 
 def _check_functional(model: Any, dialect: Dialect) -> None:
@@ -144,6 +160,7 @@ class _Reader:
     def __init__(self, dialect: Dialect):
         self._dialect = dialect
         self._names: dict[int, str] = {}
+        self.natives: dict[str, Any] = {}
         self.layers: dict[str, ir.Layer] = {}
         self.nodes: list[ir.Node] = []
 
@@ -195,6 +212,7 @@ class _Reader:
         if name is None:
             name = self._free_name(call.layer.name, prefix)
             self._names[id(call.layer)] = name
+            self.natives[name] = call.layer
             sources = _flat([call.args, dict(call.kwargs)], self._dialect)
             ndim = len((sources or call.outputs)[0].shape)
             self.layers[name] = self._dialect.layer(call.layer, name, ndim)

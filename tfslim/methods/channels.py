@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,16 +95,48 @@ def prune_channels(
         print(report)
     """
     constants.check_mode(fold)
-    budget = _budget(pruning_ratio, budget)
+    budget = budget_of(pruning_ratio, budget)
     batches = None if data is None else list(data)
     kind = graph_keras.keras_of(model)
     graph = graph_keras.read(model)
     channels = channels_lib.analyze(
         graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
     )
-    scoring = _scoring(graph, kind, criterion, batches, loss)
-    scores = scores_lib.score_channels(channels, scoring)
+    scores = score_by(channels, kind, criterion, batches, loss)
     keep = budget_lib.plan(channels, scores, budget)
+    return cut_and_prove(
+        channels,
+        keep,
+        kind,
+        batches=batches or (),
+        fold=fold,
+        left_alone={**scores.unscored, **_whole(keep, budget)},
+    )
+
+
+def cut_and_prove(
+    channels: channels_lib.Channels,
+    keep: Mapping[str, channels_lib.Mask],
+    kind: graph_keras.KerasName,
+    *,
+    batches: Sequence[Any] = (),
+    fold: str = "exact",
+    left_alone: Mapping[str, str] | None = None,
+) -> tuple[Any, PruneReport]:
+    """Cuts what was chosen and compares with the original, masked.
+
+    Args:
+        channels: the analysis of the model's graph.
+        keep: for each group to cut, one bool per channel.
+        kind: the Keras to build the smaller model in.
+        batches: the proof runs on the first, besides random inputs.
+        fold: as for `prune_channels`.
+        left_alone: what was not cut, with reasons for the report.
+
+    Raises:
+        VerificationError: the cut model differs from the masked one.
+    """
+    graph = channels.graph
     folding = None
     whole = graph
     if fold != "none":
@@ -119,22 +151,23 @@ def prune_channels(
     written = graph_keras.write(smaller, kind)
     inputs = [random_inputs(graph)]
     if batches:
-        inputs.append(_flat(evidence.inputs_of(batches[0])))
+        inputs.append(flat(evidence.inputs_of(batches[0])))
     error = prove(masked, smaller, kind, inputs)
     report = PruneReport(
         cut=cut,
         keep=keep,
         error=error,
         folding=folding,
-        left_alone={**scores.unscored, **_whole(keep, budget)},
+        left_alone=left_alone or {},
         notes=_notes(folding),
     )
     return written, report
 
 
-def _budget(
+def budget_of(
     pruning_ratio: float | None, budget: budget_lib.Budget | None
 ) -> budget_lib.Budget:
+    """Returns the one of both that was given, as a budget."""
     if (pruning_ratio is None) == (budget is None):
         raise errors.ConfigError(
             "Pass either pruning_ratio (0.5 removes half of the channels) or a Budget."
@@ -142,15 +175,28 @@ def _budget(
     return budget or budget_lib.Budget(pruning_ratio=pruning_ratio)
 
 
+def score_by(
+    channels: channels_lib.Channels,
+    kind: graph_keras.KerasName,
+    criterion: str | criteria.Criterion | scores_lib.Scoring,
+    batches: Sequence[Any] | None,
+    loss: Any,
+) -> scores_lib.Scores:
+    """Scores the channels of a model; arguments as for `prune_channels`."""
+    scoring = _scoring(channels.graph, kind, criterion, batches, loss)
+    return scores_lib.score_channels(channels, scoring)
+
+
 def _scoring(
     graph: ir.Graph,
     kind: graph_keras.KerasName,
-    criterion: Any,
-    batches: list[Any] | None,
+    criterion: str | criteria.Criterion | scores_lib.Scoring,
+    batches: Sequence[Any] | None,
     loss: Any,
 ) -> scores_lib.Scoring:
-    scoring = criterion
-    if not isinstance(scoring, scores_lib.Scoring):
+    if isinstance(criterion, scores_lib.Scoring):
+        scoring = criterion
+    else:
         scoring = scores_lib.Scoring(criterion=criterion)
     needs = criteria.needed_arrays(criteria.resolve(scoring.criterion))
     if not needs & criteria.DATA_ARRAYS or scoring.evidence:
@@ -256,15 +302,15 @@ def _exposed(graph: ir.Graph) -> ir.Graph:
 def run(model: Any, graph: ir.Graph, inputs: list[Any]) -> list[Any]:
     """Returns the outputs of a model for flat inputs, flat, as arrays."""
     fed = ir.substitute(graph.inputs, dict(zip(graph.input_refs, inputs, strict=True)))
-    return [np.asarray(output) for output in _flat(model(fed, training=False))]
+    return [np.asarray(output) for output in flat(model(fed, training=False))]
 
 
-def _flat(structure: Any) -> list[Any]:
+def flat(structure: Any) -> list[Any]:
     """Returns the leaves of a nested structure, dicts by sorted keys."""
     if isinstance(structure, Mapping):
         structure = [structure[key] for key in sorted(structure)]
     if isinstance(structure, list | tuple):
-        return [leaf for item in structure for leaf in _flat(item)]
+        return [leaf for item in structure for leaf in flat(item)]
     return [structure]
 
 
@@ -284,39 +330,6 @@ def random_inputs(graph: ir.Graph, *, batch: int = 2, seed: int = 0) -> list[Any
         else:
             arrays.append(rng.normal(size=shape).astype("float32"))
     return arrays
-
-
-def prune_iteratively(
-    model: Any,
-    fine_tune: Callable[[Any], Any],
-    *,
-    pruning_ratio: float,
-    steps: int,
-    curve: str = "geometric",
-    **options: Any,
-) -> tuple[Any, tuple[PruneReport, ...]]:
-    """Prunes a little, fine-tunes, and again, until the ratio is reached.
-
-    Args:
-        model: as for `prune_channels`.
-        fine_tune: takes a cut model, trains it in place; what it returns is ignored.
-        pruning_ratio: share of the original channels to remove in all, in [0, 1).
-        steps: number of rounds.
-        curve: see `budget.schedule`.
-        **options: those of `prune_channels` but `budget`.
-
-    Returns:
-        The model after the last fine-tuning and the report of each round.
-    """
-    reports = []
-    before = 0.0
-    for ratio in budget_lib.schedule(pruning_ratio, steps, curve=curve):
-        share = 1.0 - (1.0 - ratio) / (1.0 - before)
-        model, report = prune_channels(model, pruning_ratio=share, **options)
-        fine_tune(model)
-        reports.append(report)
-        before = ratio
-    return model, tuple(reports)
 
 
 def scale_width(

@@ -5,8 +5,8 @@ channel's mean. The difference of the means, before the activation, is
 
     sum over taps and inputs of W' * E[x'] - W * E[x],
 
-with W', x' as the quantized file has them; it is subtracted from the bias. Taps that
-fall into the padding count for the share of positions where they do not.
+with W', x' as the quantized file has them; it is subtracted from the float bias. Taps
+that fall into the padding count for the share of positions where they do not.
 Source: Nagel et al., "Data-free quantization through weight equalization and bias
 correction", ICCV 2019, https://arxiv.org/abs/1906.04721, section 4.2, with measured
 means in place of those assumed.
@@ -16,22 +16,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import registry, tflite
 from tfslim.quantization.collect import Samples, collect, singles
-from tfslim.quantization.edit import drop_unused, set_constant
+from tfslim.quantization.edit import drop_unused
 from tfslim.quantization.prepare import prepare
+from tfslim.quantization.weights import stored_weights, twins, write_bias
 from tfslim.tflite import flatbuffer
 from tfslim.tflite.interpreter import named_inputs
 
 # "fast" takes E[x'] = E[x], one pass for all layers; "full" measures E[x'] layer by
 # layer, in order, in the file whose earlier layers are corrected already.
 MODES = ("fast", "full")
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ class _Mean:
 def correct_biases(
     quantized: bytes, model: bytes, samples: Samples, *, mode: str = "full"
 ) -> tuple[bytes, list[Shift]]:
-    """Corrects the INT32 biases of a static INT8 file.
+    """Sets the INT32 biases of a static INT8 file anew.
 
     Args:
         quantized: the file made from `model`; it is not changed.
@@ -90,8 +89,8 @@ def correct_biases(
     means, _ = collect(source, kept, statistic=_Mean)
     flat = flatbuffer.unpack(quantized)
     shifts = []
-    for op in before.graphs[0].ops:
-        layer = _layer(op, before.graphs[0], after)
+    for op, twin in twins(before.graphs[0], after.graphs[0]):
+        layer = _layer(op, twin, before.graphs[0], after.graphs[0])
         if layer is None:
             continue
         mean = shifted = means[layer.before.name].value
@@ -100,7 +99,7 @@ def correct_biases(
             shifted = _quantized_mean(current, kept, layer.source)
         change = layer.response(layer.rounded, shifted)
         change -= layer.response(layer.weights, mean)
-        _subtract(flat, layer, change)
+        write_bias(flat, layer.op, layer.bias, layer.offset - change)
         shifts.append(Shift(layer.output.name, float(np.abs(change).max())))
     attached = flatbuffer.attached_files(quantized)
     drop_unused(flat)
@@ -112,7 +111,8 @@ class _Layer:
     """An op with weights, in both files; `weights` and `rounded` are [out, h, w, in].
 
     Of a depthwise one they are [1, h, w, channels]. `op` is its place in the
-    quantized file, `source` its input there and `before` in the float file.
+    quantized file, `source` its input and `bias` its bias there, `before` and
+    `offset` those of the float file.
     """
 
     op: int
@@ -120,6 +120,7 @@ class _Layer:
     source: tflite.Tensor
     output: tflite.Tensor
     bias: tflite.Tensor
+    offset: np.ndarray
     weights: np.ndarray
     rounded: np.ndarray
     coverage: np.ndarray
@@ -137,50 +138,36 @@ class _Layer:
 
 
 def _layer(
-    op: tflite.Op, graph: tflite.Graph, after: tflite.TfliteModel
+    op: tflite.Op, twin: tflite.Op, graph: tflite.Graph, after: tflite.Graph
 ) -> _Layer | None:
-    """Finds an op of the float file in the quantized one; None if it is float there."""
-    if op.name not in _WEIGHTED or len(op.inputs) < 3 or op.inputs[2] < 0:
+    """Reads a layer of the float file and of the quantized one; None if float there."""
+    if len(op.inputs) < 3 or op.inputs[2] < 0:
         return None
-    tensors = [graph.tensors[i] for i in op.inputs[:3]]
-    weights_name = tensors[1].name
-    sharing = [o for o in graph.ops if _reads(o, weights_name, graph)]
-    twins = [o for o in after.ops if _reads(o, weights_name, after.graphs[0])]
-    if len(sharing) != len(twins):
+    before, weights, offset = (graph.tensors[i] for i in op.inputs[:3])
+    source, _, bias = (after.tensors[i] for i in twin.inputs[:3])
+    stored = stored_weights(twin, after)
+    if (source.dtype, bias.dtype) != ("int8", "int32") or stored is None:
         return None
-    twin = twins[sharing.index(op)]
-    source, weights, bias = (after.tensors[i] for i in twin.inputs[:3])
-    if (source.dtype, weights.dtype, bias.dtype) != ("int8", "int8", "int32"):
+    if weights.data is None or offset.data is None:
         return None
-    data, rounded = tensors[1].data, weights.data
-    params = weights.quantization
-    if data is None or rounded is None or params is None:
-        return None
-    shape = [1] * data.ndim
-    shape[params.axis] = len(params.scale)
-    real = rounded * params.scale.astype(np.float64).reshape(shape)
+    data, rounded = weights.data, stored.values * stored.scale
     if op.name == "FULLY_CONNECTED":
         if source.shape[-1] != data.shape[-1]:
             return None
-        data, real = data[:, None, None, :], real[:, None, None, :]
+        data, rounded = data[:, None, None, :], rounded[:, None, None, :]
     output = graph.tensors[op.outputs[0]]
     return _Layer(
         op=twin.index,
-        before=tensors[0],
+        before=before,
         source=source,
         output=output,
         bias=bias,
+        offset=offset.data,
         weights=data.astype(np.float64),
-        rounded=real,
+        rounded=rounded,
         coverage=_coverage(op, source.shape, output.shape, data.shape),
         is_depthwise=op.name == "DEPTHWISE_CONV_2D",
     )
-
-
-def _reads(op: tflite.Op, weights: str, graph: tflite.Graph) -> bool:
-    """Whether `op` is the one with the weights so called; other names may change."""
-    has_bias = op.name in _WEIGHTED and len(op.inputs) > 2 and op.inputs[2] >= 0
-    return has_bias and graph.tensors[op.inputs[1]].name == weights
 
 
 def _coverage(
@@ -236,13 +223,3 @@ def _quantized_inputs(
             steps = np.rint(named[name] / params.scale[0]) + params.zero_point[0]
             named[name] = np.clip(steps, limits.min, limits.max).astype(limits.dtype)
     return named
-
-
-def _subtract(flat: Any, layer: _Layer, change: np.ndarray) -> None:
-    """Subtracts `change` from a layer's bias in the quantized file."""
-    params, data = layer.bias.quantization, layer.bias.data
-    assert params is not None and data is not None  # noqa: S101 - it is INT32.
-    steps = np.rint(change / params.scale.astype(np.float64))
-    limits = np.iinfo(np.int32)
-    values = np.clip(data - steps, limits.min, limits.max).astype(np.int32)
-    set_constant(flat, layer.op, 2, values)

@@ -1,4 +1,4 @@
-"""Fitting a tf_keras model: enough training to have something to slim.
+"""Fitting a Keras model: enough training to have something to slim.
 
 `fit` keeps the best epoch's weights, survives a kill, and runs under a
 `tf.distribute` strategy. It knows no data source: it takes tf.data or arrays.
@@ -9,5 +9,13 @@ from __future__ import annotations
 from tfslim.training.callbacks import BestWeights
 from tfslim.training.loop import TrainingResult, check_names, fit
 from tfslim.training.options import FitOptions
+from tfslim.training.replicas import start_workers
 
-__all__ = ["BestWeights", "FitOptions", "TrainingResult", "check_names", "fit"]
+__all__ = [
+    "BestWeights",
+    "FitOptions",
+    "TrainingResult",
+    "check_names",
+    "fit",
+    "start_workers",
+]

@@ -1,8 +1,9 @@
-"""The folder that a training which may be killed leaves behind."""
+"""The state that a training leaves behind after every epoch, in case it is killed."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +11,212 @@ import tensorflow as tf
 import tf_keras
 
 from tfslim import errors, files
+from tfslim.training import packing, workers
 from tfslim.training.options import FitOptions
 
-# As tf_keras' BackupAndRestore names it in its checkpoint.
-_EPOCH_VARIABLE = "ckpt_saved_epoch/.ATTRIBUTES/VARIABLE_VALUE"
+# What callbacks of either Keras know and cannot tell; their constructors set the rest.
+_KNOWN_STATES = {
+    "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
+    "ModelCheckpoint": ("best", "epochs_since_last_save"),
+    "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
+}
 
 
-def keras_folder(folder: Path) -> Path:
-    """Returns where `BackupAndRestore` writes."""
-    return folder / "model"
+class Backup(tf_keras.callbacks.Callback):
+    """Writes everything that the next epoch depends on, and reads it again.
 
-
-def best_folder(folder: Path) -> Path:
-    """Returns where `BestWeights` writes."""
-    return folder / "best"
-
-
-def prepare(
-    folder: Path, model: tf_keras.Model, options: FitOptions, steps: int
-) -> int:
-    """Makes `folder` ready and returns the epoch to begin with.
-
-    Raises:
-        ConfigError: the folder holds the state of another training.
+    One file holds it all and appears whole or not at all, so the state is always that
+    of one epoch's end. It stands last among the callbacks: an epoch counts as done
+    when everything else about it is. Only the chief of several workers writes; the
+    others get what it has read.
     """
-    description = _describe(model, options, steps)
-    path = folder / "training.json"
-    if path.exists():
-        found = json.loads(path.read_text())
-        differing = [key for key in description if found.get(key) != description[key]]
+
+    def __init__(
+        self,
+        folder: Path | str,
+        description: dict[str, Any],
+        callbacks: Sequence[tf_keras.callbacks.Callback],
+    ):
+        """Prepares to keep the state.
+
+        Args:
+            folder: where to write.
+            description: plain data by which a training is known again.
+            callbacks: those before this one; the state of each is kept that has
+                `get_state` and `set_state` or is a known one of Keras.
+        """
+        super().__init__()
+        self._path = Path(folder) / "state.npz"
+        stateful = [
+            wrapped
+            for callback in callbacks
+            if _has_state(wrapped := getattr(callback, "wrapped", callback))
+        ]
+        self._callbacks = {
+            f"{index}: {type(callback).__name__}": callback
+            for index, callback in enumerate(stateful)
+        }
+        self._description = {**description, "callbacks": list(self._callbacks)}
+        self._states: dict[str, Any] | None = None
+        self.is_stopped = False
+
+    def load(self, model: tf_keras.Model) -> int:
+        """Sets the variables of a compiled model; returns how many epochs are done.
+
+        Raises:
+            ConfigError: the file is of another training or cannot be read.
+        """
+        strategy = model.distribute_strategy
+        data = b""
+        if workers.is_chief(strategy) and self._path.exists():
+            data = self._path.read_bytes()
+        data = workers.from_chief(strategy, data)
+        if not data:
+            return 0
+        state = self._checked(data)
+        variables = _variables(model)
+        if len(variables) != len(state["variables"]):
+            raise errors.ConfigError(
+                f"{self._path} has {len(state['variables'])} variables and the model "
+                f"has {len(variables)}: a layer or optimizer makes some only while it "
+                "is trained. Make them in `build`, or train without backup_dir."
+            )
+        for variable, value in zip(variables, state["variables"], strict=True):
+            variable.assign(value)
+        self._states, self.is_stopped = state["callbacks"], state["is_stopped"]
+        return int(state["epochs"])
+
+    def _checked(self, data: bytes) -> Any:
+        try:
+            state = packing.unpack(data)
+            found = state["description"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise errors.ConfigError(
+                f"{self._path} cannot be read ({error}). Delete it to start anew."
+            ) from error
+        own = packing.unpack(packing.pack(self._description))
+        differing = [key for key in own if found.get(key) != own[key]]
         if differing:
             raise errors.ConfigError(
-                f"{folder} holds the state of another training (different "
+                f"{self._path.parent} holds the state of another training (different "
                 f"{', '.join(differing)}). Delete it or choose another backup_dir."
             )
-    else:
-        files.write_json(path, description)
-    checkpoint = tf.train.latest_checkpoint(str(keras_folder(folder) / "chief"))
-    if checkpoint is None:
-        return 0
-    return int(tf.train.load_variable(checkpoint, _EPOCH_VARIABLE)) + 1
+        return state
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Gives the callbacks their states; most forget them as a training begins."""
+        if self._states is not None:
+            for name, callback in self._callbacks.items():
+                _set_state(callback, self._states[name])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Writes the state."""
+        # All workers must read: statistics are averaged over them.
+        state = {
+            "epochs": epoch + 1,
+            "is_stopped": bool(self.model.stop_training),
+            "description": self._description,
+            "variables": [variable.numpy() for variable in _variables(self.model)],
+            "callbacks": {
+                name: _get_state(callback) for name, callback in self._callbacks.items()
+            },
+        }
+        try:
+            data = packing.pack(state)
+        except TypeError as error:
+            raise errors.ConfigError(
+                f"The state of a callback cannot be kept: {error}. get_state must "
+                "return JSON values and numpy arrays."
+            ) from error
+        if workers.is_chief(self.model.distribute_strategy):
+            files.write_bytes(self._path, data)
+
+    def remove(self) -> None:
+        """Removes the file, and the folder if nothing else is in it."""
+        if workers.is_chief(self.model.distribute_strategy):
+            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.parent.rmdir()
 
 
-def _describe(model: tf_keras.Model, options: FitOptions, steps: int) -> dict[str, Any]:
-    name = options.optimizer
+def describe(
+    model: tf_keras.Model, options: FitOptions, steps: int, monitor: str
+) -> dict[str, Any]:
+    """Returns by what a training is known again."""
+    optimizer = options.optimizer
+    if not isinstance(optimizer, str):
+        optimizer = f"{type(optimizer).__name__} {optimizer.get_config()}"
     return {
         "epochs": options.epochs,
         "steps_per_epoch": steps,
-        "optimizer": name if isinstance(name, str) else type(name).__name__,
+        "batch_size": options.batch_size,
+        "optimizer": optimizer,
         "learning_rate": options.learning_rate,
         "schedule": options.schedule,
+        "patience": options.patience,
+        "mixed_precision": options.mixed_precision,
         "seed": options.seed,
+        "monitor": monitor,
         "weights": [list(weight.shape) for weight in model.weights],
     }
+
+
+def _variables(model: tf_keras.Model) -> list[tf.Variable]:
+    """Returns what a step reads and writes, each once, in a stable order."""
+    found = [*model.weights, *_tracked(model), *_of_optimizer(model)]
+    return list({id(variable): variable for variable in found}.values())
+
+
+def _tracked(model: tf_keras.Model) -> list[tf.Variable]:
+    """Returns variables of layers that are no weights, such as random generators."""
+    return [
+        part
+        for layer in model.layers
+        for part in tf.train.TrackableView(layer).descendants()
+        if isinstance(part, tf.Variable)
+    ]
+
+
+def _of_optimizer(model: tf_keras.Model) -> list[tf.Variable]:
+    optimizer = model.optimizer
+    with model.distribute_strategy.scope():
+        if hasattr(optimizer, "build"):
+            optimizer.build(model.trainable_variables)
+        else:  # tf_keras.optimizers.legacy
+            optimizer._create_all_weights(model.trainable_variables)
+    rate = optimizer.learning_rate
+    found = list(optimizer.variables())
+    return [*found, rate] if isinstance(rate, tf.Variable) else found
+
+
+def _has_state(callback: Any) -> bool:
+    return _tells_state(callback) or bool(_known_state(callback))
+
+
+def _tells_state(callback: Any) -> bool:
+    return hasattr(callback, "get_state") and hasattr(callback, "set_state")
+
+
+def _known_state(callback: Any) -> tuple[str, ...]:
+    for base in type(callback).__mro__:
+        if base.__module__.partition(".")[0] in ("keras", "tf_keras"):
+            return _KNOWN_STATES.get(base.__name__, ())
+    return ()
+
+
+def _get_state(callback: Any) -> Any:
+    if _tells_state(callback):
+        return callback.get_state()
+    return {
+        name: getattr(callback, name)
+        for name in _known_state(callback)
+        if hasattr(callback, name)
+    }
+
+
+def _set_state(callback: Any, state: Any) -> None:
+    if _tells_state(callback):
+        callback.set_state(state)
+        return
+    for name, value in state.items():
+        setattr(callback, name, value)

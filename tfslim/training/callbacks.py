@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tf_keras
 from rich import console, progress
 
-from tfslim import errors, files
+from tfslim import errors
 
 
 class BestWeights(tf_keras.callbacks.Callback):
     """Keeps the weights of the best epoch and puts them into the model at the end.
 
     The best epoch is the one with the best `monitor`; between equal ones, the lower
-    loss decides (a small validation set gives equal accuracies often). With a
-    `folder`, everything it knows is written there after every epoch, so that a
-    training that was killed goes on with the best epoch of before: put it before
-    `BackupAndRestore` in the list of callbacks.
+    loss decides (a small validation set gives equal accuracies often).
 
     Attributes:
         epochs: one dict of logs per finished epoch.
         best_epoch: index of the best epoch from 0; None before the first.
     """
 
-    def __init__(
-        self,
-        monitor: str,
-        *,
-        higher_is_better: bool,
-        patience: int = 0,
-        folder: Path | str | None = None,
-    ):
+    def __init__(self, monitor: str, *, higher_is_better: bool, patience: int = 0):
         """Prepares to watch.
 
         Args:
             monitor: a key of Keras' logs, such as "val_accuracy".
             higher_is_better: which of two values of it is better.
             patience: stops after so many epochs without a better one; 0 never.
-            folder: where to keep the state; None keeps it in memory only.
         """
         super().__init__()
         self.monitor = monitor
         self._sign = 1.0 if higher_is_better else -1.0
         self._patience = patience
-        self._folder = None if folder is None else Path(folder)
         self._best_weights: list[np.ndarray] | None = None
         self.epochs: list[dict[str, float]] = []
         self.best_epoch: int | None = None
@@ -62,27 +47,21 @@ class BestWeights(tf_keras.callbacks.Callback):
             return False
         return len(self.epochs) - 1 - self.best_epoch >= self._patience
 
-    def restore(self, num_epochs: int) -> None:
-        """Reads the state from `folder`, as it was after `num_epochs` epochs.
+    def get_state(self) -> dict[str, Any]:
+        """Returns all it knows, for a backup."""
+        return {
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "best_rank": self._best_rank,
+            "best_weights": self._best_weights,
+        }
 
-        A kill between this callback's writing and the backup of the model leaves one
-        epoch too many: that epoch is trained again, so it is forgotten here.
-        """
-        if self._folder is None or num_epochs == 0:
-            return
-        try:
-            logs = json.loads((self._folder / "epochs.json").read_text())
-            with np.load(self._folder / "best.npz", allow_pickle=False) as best:
-                weights = [best[f"w{i}"] for i in range(len(best.files) - 2)]
-                best_epoch, best_rank = int(best["epoch"]), best["rank"]
-        except (OSError, ValueError, KeyError) as error:
-            raise errors.ConfigError(
-                f"The state of the killed training in {self._folder} cannot be read "
-                f"({error}). Delete the folder to start anew."
-            ) from error
-        self.epochs = logs[:num_epochs]
-        self.best_epoch, self._best_weights = best_epoch, weights
-        self._best_rank = (float(best_rank[0]), float(best_rank[1]))
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes what `get_state` returned."""
+        self.epochs = state["epochs"]
+        self.best_epoch = state["best_epoch"]
+        self._best_rank = tuple(state["best_rank"])
+        self._best_weights = state["best_weights"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Compares the epoch with the best one so far."""
@@ -93,42 +72,20 @@ class BestWeights(tf_keras.callbacks.Callback):
                 f"reports {', '.join(sorted(self.epochs[-1]))}."
             )
         rank = self._rank(self.epochs[-1])
-        is_best = self.best_epoch is None or rank > self._best_rank
-        if is_best:
+        if self.best_epoch is None or rank > self._best_rank:
             self.best_epoch, self._best_rank = len(self.epochs) - 1, rank
             self._best_weights = self.model.get_weights()
-        if self._folder is not None:
-            self._write(with_weights=is_best)
         if self.is_exhausted:
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Puts the best weights into the model."""
-        self.load_best_into(self.model)
-
-    def load_best_into(self, model: Any) -> None:
-        """Sets the best epoch's weights, if there was an epoch."""
         if self._best_weights is not None:
-            model.set_weights(self._best_weights)
+            self.model.set_weights(self._best_weights)
 
     def _rank(self, logs: dict[str, float]) -> tuple[float, float]:
         loss = logs.get("val_loss", logs.get("loss", 0.0))
         return _nan_last(self._sign * logs[self.monitor]), _nan_last(-loss)
-
-    def _write(self, *, with_weights: bool) -> None:
-        folder = self._folder
-        if folder is None:
-            return
-        if with_weights:
-            weights = {f"w{i}": w for i, w in enumerate(self._best_weights or [])}
-            weights |= {
-                "epoch": np.array(self.best_epoch),
-                "rank": np.array(self._best_rank),
-            }
-            archive = io.BytesIO()
-            np.savez(archive, **weights)  # type: ignore[arg-type]
-            files.write_bytes(folder / "best.npz", archive.getvalue())
-        files.write_json(folder / "epochs.json", self.epochs)
 
 
 class Progress(tf_keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,19 @@ import tensorflow as tf
 
 from tfslim import errors, tasks
 
-# One epoch's batches by the number of the epoch (an int or a scalar int64 tensor).
+# One epoch's batches by the number of the epoch (a scalar int64 tensor).
 EpochFn = Callable[[Any], tf.data.Dataset]
 Arrays = tuple[np.ndarray, np.ndarray]
 
 _PREFETCHED_BATCHES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+    """Training data: `stream(start)` has the epochs from `start` on, joined."""
+
+    stream: Callable[[int], tf.data.Dataset]
+    steps: int
 
 
 def training_epochs(
@@ -23,17 +32,21 @@ def training_epochs(
     task: tasks.Task,
     batch_size: int,
     seed: int,
+    num_epochs: int,
     steps_per_epoch: int | None,
-) -> tuple[EpochFn, int]:
-    """Returns the function that makes an epoch, and the number of its steps.
+) -> Epochs:
+    """Returns the epochs of whatever `fit` takes.
 
     Raises:
         ConfigError: `data` is of another kind, empty, or of unknown length.
     """
+    if isinstance(data, tf.data.Dataset):
+        steps = steps_per_epoch or _checked(data)
+        # It may shuffle by counters of its own, so what was read before a kill is
+        # read again.
+        return Epochs(lambda start: _feed(data.repeat().skip(start * steps)), steps)
     if isinstance(data, tuple):
         make = _shuffled_arrays(data, task=task, batch_size=batch_size, seed=seed)
-    elif isinstance(data, tf.data.Dataset):
-        make = _same_dataset(data)
     elif callable(data):
         make = data
     else:
@@ -41,11 +54,21 @@ def training_epochs(
             f"train is a {type(data).__name__}; expected a tf.data.Dataset, a tuple "
             "(x, y) of arrays, or a function epoch -> tf.data.Dataset."
         )
-    if steps_per_epoch is not None:
-        return (lambda epoch: make(epoch).repeat().take(steps_per_epoch)), (
-            steps_per_epoch
-        )
-    steps = int(make(0).cardinality())
+
+    def epoch_of(epoch: Any) -> tf.data.Dataset:
+        if steps_per_epoch is None:
+            return make(epoch)
+        return make(epoch).repeat().take(steps_per_epoch)
+
+    def stream(start: int) -> tf.data.Dataset:
+        return _feed(tf.data.Dataset.range(start, num_epochs).flat_map(epoch_of))
+
+    return Epochs(stream, steps_per_epoch or _checked(make(0)))
+
+
+def _checked(dataset: tf.data.Dataset) -> int:
+    """Returns the number of batches."""
+    steps = int(dataset.cardinality())
     if steps < 0:
         raise errors.ConfigError(
             "The length of the training data is not known. Pass steps_per_epoch, or "
@@ -53,13 +76,12 @@ def training_epochs(
         )
     if steps == 0:
         raise errors.ConfigError("The training data has no batches.")
-    return make, steps
+    return steps
 
 
-def stream(make_epoch: EpochFn, start: int, stop: int) -> tf.data.Dataset:
-    """Joins the epochs start..stop-1; the next one is read ahead at the seam."""
-    epochs = tf.data.Dataset.range(start, stop).flat_map(make_epoch)
-    return without_autotune(epochs.prefetch(_PREFETCHED_BATCHES))
+def _feed(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    # Over the seam between two epochs, too.
+    return without_autotune(dataset.prefetch(_PREFETCHED_BATCHES))
 
 
 def validation_dataset(
@@ -82,14 +104,12 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Turns off tf.data's tuner, for whose next tick the end of an epoch waits."""
     options = tf.data.Options()
     options.autotune.enabled = False
+    # Each worker reads all and takes its part of every batch, so that all parts
+    # together are the batch that one process would have.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
     )
     return dataset.with_options(options)
-
-
-def _same_dataset(dataset: tf.data.Dataset) -> EpochFn:
-    return lambda epoch: dataset
 
 
 def _shuffled_arrays(

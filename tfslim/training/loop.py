@@ -1,22 +1,21 @@
-"""`fit`: trains a tf_keras model and leaves the best epoch's weights in it."""
+"""`fit`: trains a model of either Keras and leaves the best epoch's weights in it."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import re
-import shutil
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from tfslim import errors, registry, tasks
-from tfslim.training import backup, inputs, optimizers, replicas
+from tfslim.training import backup as backup_lib
+from tfslim.training import inputs, keras3, optimizers, randomness, replicas, workers
 from tfslim.training.callbacks import BestWeights, Progress
 from tfslim.training.options import FitOptions
 
@@ -34,7 +33,7 @@ class TrainingResult:
         seconds: wall time of this run.
     """
 
-    model: tf_keras.Model
+    model: Any
     history: dict[str, list[float]]
     best_epoch: int
     monitor: str
@@ -43,74 +42,75 @@ class TrainingResult:
 
 
 def fit(
-    model: tf_keras.Model,
+    model: Any,
     train: tf.data.Dataset | inputs.Arrays | inputs.EpochFn,
     validation: tf.data.Dataset | inputs.Arrays | None = None,
     *,
     task: str | tasks.Task,
     options: FitOptions | None = None,
-    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+    callbacks: Sequence[Any] = (),
     **overrides: Any,
 ) -> TrainingResult:
     """Trains `model` in place and leaves the best epoch's weights in it.
 
     The best epoch has the best validation metric of the task (its loss where the task
     names none, the training loss without validation data). The model keeps its own
-    dtype policy and strategy: where another was asked for, a copy is trained and its
-    weights are set back.
+    Keras, dtype policy and strategy: where another is needed, a copy is trained and
+    its weights are set back. A Keras 3 model is always trained as a tf_keras copy.
 
-    Resuming gives the same weights as not having been killed if the data's order
-    depends on the epoch only and the model has no random layers such as dropout.
+    With `backup_dir`, a training that was killed goes on from the end of its last
+    epoch, and ends with the weights that it would have had: the order of the data and
+    the numbers that random layers draw depend on the seed and the step only.
 
     Args:
-        model: a built tf_keras model; it is compiled anew.
-        train: batches (x, target) as a `tf.data.Dataset`, the same for every epoch;
-            or a function epoch -> dataset, called with a scalar tensor; or arrays
-            (x, y), shuffled by the seed and the epoch.
+        model: a built model of tf_keras, compiled anew; or a functional or Sequential
+            one of Keras 3.
+        train: batches (x, target) as a `tf.data.Dataset`, over and over; or a function
+            epoch -> dataset, called with a scalar tensor; or arrays (x, y), shuffled
+            by the seed and the epoch.
         validation: batches (x, target), or arrays (x, y).
         task: what the model is for: gives loss, metric and the target of arrays.
         options: how to train; None takes the defaults.
-        callbacks: more Keras callbacks; they run before the best epoch is chosen.
+        callbacks: more callbacks of either Keras; they run before the best epoch is
+            chosen and see the model that is trained, which may be the copy. The state
+            of those with `get_state()` and `set_state(state)` is part of the backup.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
     Raises:
         ConfigError: an option is unknown or wrong, or `train` has no known length.
         DataError: an example cannot be read.
+        GraphError: a Keras 3 model has no equal in tf_keras.
+        TfslimError: another worker died.
     """
     options = _with_overrides(options or FitOptions(), overrides)
-    _check_model(model)
     task = tasks.resolve(task, model)
-    tf_keras.utils.set_random_seed(options.seed)
     strategy = replicas.resolve_strategy(options.strategy)
-    make_epoch, steps = inputs.training_epochs(
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    tf_keras.utils.set_random_seed(options.seed)
+    _check_model(model)
+    epochs = inputs.training_epochs(
         train,
         task=task,
         batch_size=options.batch_size,
         seed=options.seed,
+        num_epochs=options.epochs,
         steps_per_epoch=options.steps_per_epoch,
     )
     if validation is not None:
         validation = inputs.validation_dataset(
             validation, task=task, batch_size=options.batch_size
         )
-    copy = replicas.copy_for_training(
-        model, strategy, mixed_bfloat16=options.mixed_precision
-    )
-    with replicas.batch_norm_for(copy, steps * options.epochs):
-        with copy.distribute_strategy.scope():
-            optimizer = optimizers.build(options, steps * options.epochs)
-            metrics = [] if task.keras_metric is None else [task.keras_metric]
-            copy.compile(optimizer=optimizer, loss=task.loss, metrics=metrics)
-        result = _run(
-            copy,
-            make_epoch,
-            steps,
-            validation,
-            _best_weights(task, validation, options),
-            options,
-            callbacks,
-        )
-    if copy is not model:
+    copy = _copy(model, epochs, strategy, options)
+    total_steps = epochs.steps * options.epochs
+    with replicas.batch_norm_for(copy, total_steps):
+        _compile(copy, task, options, total_steps)
+        with randomness.drawn_by_step(copy, options.seed):
+            best = _best_weights(task, validation, options)
+            result = _run(copy, epochs, validation, best, options, callbacks)
+    if keras3.is_keras3(model):
+        keras3.set_back(model, copy)
+    elif copy is not model:
         model.set_weights(copy.get_weights())
     return dataclasses.replace(result, model=model)
 
@@ -123,41 +123,86 @@ def check_names(options: FitOptions) -> None:
         raise registry.unknown_name("strategy", name, replicas.STRATEGIES)
 
 
+def _copy(
+    model: Any,
+    epochs: inputs.Epochs,
+    strategy: tf.distribute.Strategy,
+    options: FitOptions,
+) -> tf_keras.Model:
+    """Returns the model to train: `model` itself, or a copy of it."""
+    own = model
+    if keras3.is_keras3(model):
+        with strategy.scope():
+            own = keras3.copy_of(model)
+        keras3.check_copy(model, own, epochs.stream(0))
+    copy = replicas.copy_for_training(
+        own,
+        strategy,
+        mixed_bfloat16=options.mixed_precision,
+        sync_batch_norm=options.sync_batch_norm,
+    )
+    if own is not model:
+        keras3.compute_alike(copy)
+    return copy
+
+
+def _compile(
+    model: tf_keras.Model, task: tasks.Task, options: FitOptions, total_steps: int
+) -> None:
+    with model.distribute_strategy.scope():
+        metric = keras3.to_tf_keras(task.keras_metric, tf_keras.metrics)
+        model.compile(
+            optimizer=optimizers.build(options, total_steps),
+            loss=keras3.to_tf_keras(task.loss, tf_keras.losses),
+            metrics=[] if metric is None else [metric],
+        )
+
+
 def _run(
     model: tf_keras.Model,
-    make_epoch: inputs.EpochFn,
-    steps: int,
+    epochs: inputs.Epochs,
     validation: tf.data.Dataset | None,
     best: BestWeights,
     options: FitOptions,
-    callbacks: Sequence[tf_keras.callbacks.Callback],
+    more: Sequence[Any],
 ) -> TrainingResult:
     started = time.perf_counter()
+    bar = Progress(options.epochs, epochs.steps) if _is_verbose(options) else None
+    callbacks = _callbacks(model, epochs.steps, best, bar, options, more)
+    backup = None
     first_epoch = 0
     if options.backup_dir is not None:
-        first_epoch = backup.prepare(Path(options.backup_dir), model, options, steps)
-        best.restore(first_epoch)
-    if first_epoch < options.epochs and not best.is_exhausted:
-        bar = Progress(options.epochs, steps) if _is_verbose(options) else None
-        try:
+        # Last: an epoch counts as done when everything else about it is.
+        backup = backup_lib.Backup(
+            options.backup_dir,
+            backup_lib.describe(model, options, epochs.steps, best.monitor),
+            callbacks,
+        )
+        callbacks.append(backup)
+        first_epoch = backup.load(model)
+    try:
+        if first_epoch < options.epochs and not (backup and backup.is_stopped):
             model.fit(
-                inputs.stream(make_epoch, first_epoch, options.epochs),
+                epochs.stream(first_epoch),
                 epochs=options.epochs,
-                steps_per_epoch=steps,
+                steps_per_epoch=epochs.steps,
                 initial_epoch=first_epoch,
                 validation_data=validation,
-                callbacks=_callbacks(best, bar, options, callbacks),
+                callbacks=callbacks,
                 verbose=0,
             )
-        except tf.errors.OpError as error:
-            raise _data_error(error) or error from None
-        finally:
-            if bar is not None:
-                bar.close()
-    else:
-        best.load_best_into(model)
-    if options.backup_dir is not None:
-        shutil.rmtree(options.backup_dir, ignore_errors=True)
+        else:
+            # Killed after its last epoch: only the end is left to do.
+            rest = tf_keras.callbacks.CallbackList(callbacks, model=model)
+            rest.on_train_begin()
+            rest.on_train_end()
+    except tf.errors.OpError as error:
+        raise _data_error(error) or workers.lost(error) or error from None
+    finally:
+        if bar is not None:
+            bar.close()
+    if backup is not None:
+        backup.remove()
     names = best.epochs[0] if best.epochs else {}
     return TrainingResult(
         model=model,
@@ -170,33 +215,35 @@ def _run(
 
 
 def _callbacks(
+    model: tf_keras.Model,
+    steps: int,
     best: BestWeights,
     bar: Progress | None,
     options: FitOptions,
-    more: Sequence[tf_keras.callbacks.Callback],
+    more: Sequence[Any],
 ) -> list[tf_keras.callbacks.Callback]:
-    found = [*more, best]
+    # Tracing anew costs seconds: only where a backup promises equal results.
+    retrace = options.backup_dir is not None
+    found = [
+        randomness.EpochSeeds(options.seed, steps, retrace=retrace),
+        *map(keras3.adapted, more),
+        best,
+    ]
     if options.log_dir is not None:
         if importlib.util.find_spec("tensorboard") is None:
             raise errors.MissingExtraError(
                 "tensorboard", extra="tensorflow", needed_for="log_dir"
             )
-        found.append(tf_keras.callbacks.TensorBoard(str(options.log_dir)))
+        if workers.is_chief(model.distribute_strategy):
+            found.append(tf_keras.callbacks.TensorBoard(str(options.log_dir)))
     if bar is not None:
         found.append(bar)
-    if options.backup_dir is not None:
-        # Last: an epoch counts as done when everything else about it is written.
-        folder = backup.keras_folder(Path(options.backup_dir))
-        found.append(tf_keras.callbacks.BackupAndRestore(str(folder)))
     return found
 
 
 def _best_weights(
     task: tasks.Task, validation: tf.data.Dataset | None, options: FitOptions
 ) -> BestWeights:
-    folder = None
-    if options.backup_dir is not None:
-        folder = backup.best_folder(Path(options.backup_dir))
     monitor, higher_is_better = "loss", False
     if validation is not None:
         monitor = "val_loss"
@@ -206,10 +253,7 @@ def _best_weights(
             monitor = f"val_{name or metric.__name__}"
             higher_is_better = task.higher_is_better
     return BestWeights(
-        monitor,
-        higher_is_better=higher_is_better,
-        patience=options.patience,
-        folder=folder,
+        monitor, higher_is_better=higher_is_better, patience=options.patience
     )
 
 
@@ -222,11 +266,12 @@ def _with_overrides(options: FitOptions, overrides: dict[str, Any]) -> FitOption
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, tf_keras.Model):
+    if not isinstance(model, tf_keras.Model) and not (
+        keras3.is_keras3(model) and hasattr(model, "layers")
+    ):
         raise errors.ConfigError(
-            f"fit trains tf_keras models, got a {type(model).__module__}."
-            f"{type(model).__qualname__}. Bring a Keras 3 model over with "
-            "tfslim.to_tf_keras."
+            f"fit trains models of tf_keras and Keras 3, got a {type(model).__module__}"
+            f".{type(model).__qualname__}."
         )
     if not model.built:
         raise errors.ConfigError(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import tensorflow as tf
 import tf_keras
 
 from tfslim import registry
+from tfslim.training import keras3
 from tfslim.training.options import FitOptions
 
 _WARM_UP = 0.2
@@ -45,6 +47,14 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
 }
 
 
+def _given(optimizer: Any) -> tf_keras.optimizers.Optimizer:
+    optimizer = keras3.to_tf_keras(optimizer, tf_keras.optimizers)
+    if not tf.distribute.has_strategy():
+        return optimizer
+    # Its variables belong to the strategy under which it is made.
+    return type(optimizer).from_config(optimizer.get_config())
+
+
 def build(options: FitOptions, total_steps: int) -> tf_keras.optimizers.Optimizer:
     """Makes the optimizer for a training of `total_steps` steps.
 
@@ -52,7 +62,7 @@ def build(options: FitOptions, total_steps: int) -> tf_keras.optimizers.Optimize
         ConfigError: there is no such optimizer or schedule.
     """
     if not isinstance(options.optimizer, str):
-        return options.optimizer
+        return _given(options.optimizer)
     if options.optimizer not in OPTIMIZERS:
         raise registry.unknown_name("optimizer", options.optimizer, OPTIMIZERS)
     if options.schedule not in SCHEDULES:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
-import tf_keras
 
 from tfslim import errors
 
@@ -18,35 +18,44 @@ class FitOptions:
     Attributes:
         epochs: passes over the training data.
         batch_size: examples per step, where the data is given as arrays.
-        optimizer: a key of `optimizers.OPTIMIZERS`, or a tf_keras optimizer, which
-            then brings its own learning rate.
+        optimizer: a key of `optimizers.OPTIMIZERS`, or an optimizer of either Keras,
+            which then brings its own learning rate; under a strategy, and of Keras 3,
+            one of equal options is made.
         learning_rate: peak of the schedule; None takes the optimizer's default.
         schedule: "one_cycle" (up for a fifth of the steps, then down to 0 by a
             cosine), "cosine" or "constant".
         patience: stop after so many epochs without a better one; 0 never stops.
-        strategy: "none", "mirrored", "multiworker", or a `tf.distribute.Strategy`.
+        strategy: "none", "mirrored", "multiworker" (see `start_workers`), or a
+            `tf.distribute.Strategy`.
+        sync_batch_norm: take batch normalization's statistics over the batches of all
+            replicas; each has its own otherwise. Of no effect with one replica.
         mixed_precision: compute in bfloat16; the weights stay float32.
-        steps_per_epoch: for data whose length is unknown or endless.
+        steps_per_epoch: for data whose length is unknown or endless; a Dataset goes on
+            in the next epoch where it stopped in the last.
         log_dir: where to write TensorBoard's logs.
         backup_dir: where a training that is killed leaves its state after every
             epoch; the same call goes on from there. Removed at the end.
         seed: of the order of arrays and of random layers; sets TensorFlow's, NumPy's
             and Python's global seeds.
+        deterministic: make two runs bit-equal also where threads add up in any order;
+            turns on TensorFlow's op determinism for the rest of the process.
         verbose: whether to show a progress bar; None shows it on a terminal only.
     """
 
     epochs: int = 10
     batch_size: int = 32
-    optimizer: str | tf_keras.optimizers.Optimizer = "adam"
+    optimizer: Any = "adam"
     learning_rate: float | None = None
     schedule: str = "one_cycle"
     patience: int = 0
     strategy: str | tf.distribute.Strategy = "none"
+    sync_batch_norm: bool = False
     mixed_precision: bool = False
     steps_per_epoch: int | None = None
     log_dir: Path | str | None = None
     backup_dir: Path | str | None = None
     seed: int = 0
+    deterministic: bool = False
     verbose: bool | None = None
 
     def __post_init__(self) -> None:

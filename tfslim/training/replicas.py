@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfslim import errors, registry
+from tfslim.training import packing, workers
 
 STRATEGIES = {
     "mirrored": tf.distribute.MirroredStrategy,
@@ -23,6 +24,32 @@ _STATISTICS_PER_TRAINING = 10
 _MIN_MOMENTUM = 0.8
 
 
+# TensorFlow starts its workers once in a process.
+_joined: list[tf.distribute.Strategy] = []
+
+
+def start_workers(timeout_s: float = 300.0) -> tf.distribute.Strategy:
+    """Joins the processes that TF_CONFIG names, for `strategy="multiworker"`.
+
+    TensorFlow can do this only before it has made its first tensor: call it at the
+    top of the script, before the model is built or loaded. Without TF_CONFIG, this
+    process is the only worker.
+
+    Args:
+        timeout_s: how long to wait for the other workers, in seconds.
+
+    Returns:
+        The strategy; later calls return the same one.
+
+    Raises:
+        ConfigError: TF_CONFIG is wrong, a worker does not answer, or it is too late.
+    """
+    if not _joined:
+        workers.await_peers(timeout_s)
+        _joined.append(_started("multiworker"))
+    return _joined[0]
+
+
 def resolve_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
     """Returns the strategy called so, or the given one.
 
@@ -33,51 +60,80 @@ def resolve_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.St
         return strategy
     if strategy not in STRATEGIES:
         raise registry.unknown_name("distribution strategy", strategy, STRATEGIES)
+    return start_workers() if strategy == "multiworker" else _started(strategy)
+
+
+def _started(name: str) -> tf.distribute.Strategy:
     try:
-        return STRATEGIES[strategy]()
+        return STRATEGIES[name]()
     except (RuntimeError, ValueError) as error:
+        hint = ""
+        if "program startup" in str(error):
+            hint = (
+                " Call tfslim.start_workers() at the top of the script, before "
+                "anything else uses TensorFlow."
+            )
         raise errors.ConfigError(
-            f"The strategy '{strategy}' cannot be started: "
-            f"{' '.join(str(error).split())}"
+            f"The strategy '{name}' cannot be started: "
+            f"{' '.join(str(error).split()).rstrip('.')}.{hint}"
         ) from error
 
 
 def copy_for_training(
-    model: tf_keras.Model, strategy: tf.distribute.Strategy, *, mixed_bfloat16: bool
+    model: tf_keras.Model,
+    strategy: tf.distribute.Strategy,
+    *,
+    mixed_bfloat16: bool,
+    sync_batch_norm: bool,
 ) -> tf_keras.Model:
     """Returns `model` itself if it can be trained as it is, or else a copy.
 
     The variables of a model belong to the strategy under which they were made. With
     `mixed_bfloat16` all layers but the outputs compute in bfloat16; weights stay
-    float32 either way, so that they can be set back into the original.
+    float32 either way, so that they can be set back into the original. All workers
+    get the weights that the model has on the chief.
 
     Raises:
         ConfigError: the model cannot be copied.
     """
-    if model.distribute_strategy is strategy and not mixed_bfloat16:
-        return model
-    try:
-        with strategy.scope():
-            copy = _clone(model, mixed_bfloat16)
-            copy.set_weights(model.get_weights())
-    except (ValueError, NotImplementedError, TypeError) as error:
-        raise errors.ConfigError(
-            f"The model '{model.name}' cannot be copied for a strategy or another "
-            f"precision ({' '.join(str(error).split())}). Build it under the "
-            "strategy's scope or under the dtype policy yourself."
-        ) from error
+    sync_batch_norm = sync_batch_norm and strategy.num_replicas_in_sync > 1
+    copy = model
+    if model.distribute_strategy is not strategy or mixed_bfloat16 or sync_batch_norm:
+        try:
+            with strategy.scope():
+                copy = _clone(model, mixed_bfloat16, sync_batch_norm)
+        except (ValueError, NotImplementedError, TypeError) as error:
+            raise errors.ConfigError(
+                f"The model '{model.name}' cannot be copied for a strategy or another "
+                f"precision ({' '.join(str(error).split())}). Build it under the "
+                "strategy's scope or under the dtype policy yourself."
+            ) from error
+    if workers.num_workers(strategy) > 1:
+        weights = workers.from_chief(strategy, packing.pack(model.get_weights()))
+        copy.set_weights(packing.unpack(weights))
+    elif copy is not model:
+        copy.set_weights(model.get_weights())
     return copy
 
 
 def _clone(
-    model: tf_keras.Model, mixed_bfloat16: bool, *, is_inner: bool = False
+    model: tf_keras.Model,
+    mixed_bfloat16: bool,
+    sync_batch_norm: bool,
+    *,
+    is_inner: bool = False,
 ) -> tf_keras.Model:
     # Outputs stay float32: a softmax in bfloat16 has two or three digits.
     kept = set() if is_inner else set(getattr(model, "output_names", ()))
 
     def clone_layer(layer: Any) -> Any:
         if isinstance(layer, tf_keras.Model):
-            return _clone(layer, mixed_bfloat16, is_inner=layer.name not in kept)
+            return _clone(
+                layer,
+                mixed_bfloat16,
+                sync_batch_norm,
+                is_inner=layer.name not in kept,
+            )
         config = layer.get_config()
         if (
             mixed_bfloat16
@@ -85,6 +141,8 @@ def _clone(
             and layer.dtype_policy.name == "float32"
         ):
             config["dtype"] = "mixed_bfloat16"
+        if sync_batch_norm and isinstance(layer, tf_keras.layers.BatchNormalization):
+            config["synchronized"] = True
         return layer.__class__.from_config(config)
 
     return tf_keras.models.clone_model(model, clone_function=clone_layer)

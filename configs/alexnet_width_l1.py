@@ -1,0 +1,28 @@
+"""AlexNet on photos of flowers: fewer kernels, then an L1 penalty, then INT8.
+
+Zhong compares both ways of making AlexNet smaller and leaves their combination to
+the future ("Research on optimization technology based on mobile terminals
+convolutional neural networks"). Here it is: half the kernels of the convolutions,
+then filters that a group lasso has driven to zero.
+
+  python -m tfslim.export --config=configs/alexnet_width_l1.py --data=folder:flowers
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.model = {"name": "alexnet", "input_shape": (224, 224, 3)}
+    config.data = {"spec": "folder:flowers"}
+    config.training = {
+        "epochs": 10,
+        "learning_rate": 3e-4,
+        "mixed_precision": True,
+    }
+    # The paper leaves the dense layers whole when it takes kernels away.
+    config.steps = (
+        "width:0.5,ignore=('fc1','fc2')",
+        "slim:0.5,method=prox_sg",
+    )
+    return config

@@ -1,0 +1,228 @@
+"""How often the units of a model are active on data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfslim import errors
+from tfslim.graph import ir
+from tfslim.graph import keras as graph_keras
+from tfslim.methods import evidence, fitting
+from tfslim.pruning import channels as channels_lib
+
+# Activations of which only the positive side counts as active.
+_RECTIFIERS = frozenset(
+    """celu elu gelu hard_silu leaky_relu mish relu relu6 selu silu ELU LeakyReLU PReLU
+    ReLU ThresholdedReLU""".split()
+)
+# What has its own nonlinearity, for which a count above zero says nothing.
+_OTHERS = (ir.ELEMENTWISE | {"Softmax", "exponential", "log_sigmoid"}) - _RECTIFIERS
+# Ops behind an activation that leave a silent channel silent, or at least constant.
+_TRANSPARENT = frozenset(
+    {
+        *(f"{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
+        *(f"Global{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
+        *(f"Cropping{n}D" for n in (1, 2, 3)),
+        *(f"UpSampling{n}D" for n in (1, 2, 3)),
+        *(f"ZeroPadding{n}D" for n in (1, 2, 3)),
+        *(f"SpatialDropout{n}D" for n in (1, 2, 3)),
+        *(f"DepthwiseConv{n}D" for n in (1, 2)),
+        *"""ActivityRegularization Activation AlphaDropout BatchNormalization Dropout
+        Flatten GaussianDropout GaussianNoise Identity Permute RepeatVector Reshape
+        Rescaling cast expand_dims getitem max mean pad reshape resize split squeeze
+        sum transpose""".split(),
+    }
+)
+_JOINS = frozenset("Add Average Concatenate Maximum add concatenate maximum".split())
+_PRODUCTS = frozenset(["Multiply", "multiply"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Activity:
+    """How often the channels of a model were above zero on data.
+
+    A channel whose values are read at several places, as along a residual trunk,
+    counts where it is active most.
+
+    Attributes:
+        counts: group -> int64 [channels], values above zero behind the activation
+            function, over samples and positions.
+        rates: group -> float64 [channels], the same as shares of all values, 0..1.
+        uncounted: group -> why its channels have no count.
+    """
+
+    counts: Mapping[str, ir.Array]
+    rates: Mapping[str, ir.Array]
+    uncounted: Mapping[str, str]
+
+
+def count_activations(model: Any, data: Any) -> Activity:
+    """Counts, for every unit that could be removed, how often it is active.
+
+    A unit of a Dense layer or a channel of a convolution is active where the output of
+    its rectifier (ReLU and its kin, behind a batch normalization if there is one) is
+    above zero. With a count of 0, and a ReLU, removing it changes nothing on the data.
+
+    Source: Hu et al., "Network Trimming", 2016, https://arxiv.org/abs/1607.03250,
+    whose APoZ is 1 - rate.
+
+    Args:
+        model: a functional or Sequential model of tf_keras or Keras 3.
+        data: arrays (x, y) or x alone, batches of inputs or of (inputs, targets), or a
+            function epoch -> batches.
+
+    Raises:
+        DataError: there are no batches.
+    """
+    kind = graph_keras.keras_of(model)
+    channels = channels_lib.analyze(graph_keras.read(model))
+    return count_channels(channels, kind, data)
+
+
+def count_channels(
+    channels: channels_lib.Channels, kind: graph_keras.KerasName, data: Any
+) -> Activity:
+    """Counts as `count_activations` does, for a graph whose channels are known."""
+    places, uncounted = _places(channels)
+    counts = _run(channels, kind, places, data) if places else {}
+    best_counts = np.zeros(channels.num_labels, np.int64)
+    best_rates = np.zeros(channels.num_labels)
+    for ref, (active, total) in counts.items():
+        labels = _labels(channels, ref).reshape(-1)
+        np.maximum.at(best_counts, labels, active.reshape(-1))
+        np.maximum.at(best_rates, labels, active.reshape(-1) / total)
+    counted = [g for g in channels.groups if g.name not in uncounted]
+    return Activity(
+        {group.name: best_counts[group.labels] for group in counted},
+        {group.name: best_rates[group.labels] for group in counted},
+        uncounted,
+    )
+
+
+def countable(channels: channels_lib.Channels) -> list[channels_lib.Group]:
+    """Returns the groups whose activations can be counted."""
+    _, uncounted = _places(channels)
+    return [group for group in channels.groups if group.name not in uncounted]
+
+
+def _labels(channels: channels_lib.Channels, ref: ir.TensorRef) -> Any:
+    return channels.wirings[ref.node].outputs[ref.port]
+
+
+def _places(
+    channels: channels_lib.Channels,
+) -> tuple[list[ir.TensorRef], dict[str, str]]:
+    """Returns where to count, and group -> why its channels are not counted."""
+    finder = _Finder(channels.graph)
+    places: dict[ir.TensorRef, None] = {}
+    reasons: dict[int, str] = {}
+    for node, wiring in zip(channels.graph.nodes, channels.wirings, strict=True):
+        if not wiring.sums:
+            continue
+        for ref, reason in finder.origins(node.inputs[0]):
+            if reason is None:
+                places[ref] = None
+            else:
+                for label in _labels(channels, ref).reshape(-1).tolist():
+                    reasons.setdefault(label, reason)
+    seen = np.zeros(channels.num_labels, bool)
+    for ref in places:
+        seen[_labels(channels, ref)] = True
+    uncounted = {
+        group.name: next(
+            (reasons[label] for label in group.labels.tolist() if label in reasons),
+            "no kernel reads it behind an activation",
+        )
+        for group in channels.groups
+        if not seen[group.labels].all() or not reasons.keys().isdisjoint(group.labels)
+    }
+    return list(places), uncounted
+
+
+class _Finder:
+    """Walks from what a kernel reads back to the activations that made it."""
+
+    def __init__(self, graph: ir.Graph):
+        self._graph = graph
+
+    def origins(self, ref: ir.TensorRef) -> list[tuple[ir.TensorRef, str | None]]:
+        """Returns tensors to count in, or tensors with the reason why not."""
+        node = self._graph.nodes[ref.node]
+        layer = self._graph.layer_of(node)
+        name = _activation(layer)
+        if name in _RECTIFIERS:
+            return [(ref, None)]
+        if name is not None:
+            return [(ref, f"'{layer.name}' ends in {name}, not in a rectifier")]
+        if layer.op in _TRANSPARENT:
+            return self.origins(node.inputs[0])
+        if layer.op in _JOINS:
+            return [found for each in node.inputs for found in self.origins(each)]
+        if layer.op in _PRODUCTS:
+            # Zero times a gate is zero: one silent factor is enough.
+            factors = [self.origins(each) for each in node.inputs]
+            sure = [f for f in factors if all(reason is None for _, reason in f)]
+            return (sure or factors)[0]
+        return [(ref, f"'{layer.name}' ({layer.op}) has no activation behind it")]
+
+
+def _activation(layer: ir.Layer) -> str | None:
+    """Returns the nonlinearity that a layer ends in, None for none."""
+    if layer.op in _RECTIFIERS | _OTHERS:
+        return None if layer.op in _TRANSPARENT else layer.op
+    activation = layer.config.get("activation") or "linear"
+    if not isinstance(activation, str):
+        return "a function of the user"
+    return None if activation == "linear" else activation
+
+
+def _run(
+    channels: channels_lib.Channels,
+    kind: graph_keras.KerasName,
+    places: list[ir.TensorRef],
+    data: Any,
+) -> dict[ir.TensorRef, tuple[ir.Array, int]]:
+    """Returns, for each place, counts of the shape of its labels, and of what."""
+    graph = channels.graph
+    # The model's own outputs too: writing leaves out what no output needs.
+    probe = dataclasses.replace(graph, outputs=[*graph.output_refs, *places])
+    model = graph_keras.write(probe, kind)
+    axes = [_summed_axes(_labels(channels, ref)) for ref in places]
+
+    @tf.function(reduce_retracing=True)
+    def step(inputs: Any) -> Any:
+        seen = model(inputs, training=False)[len(graph.output_refs) :]
+        return [
+            (
+                tf.math.count_nonzero(tensor > 0, axis=summed, keepdims=True),
+                tf.size(tensor, tf.int64),
+            )
+            for tensor, summed in zip(seen, axes, strict=True)
+        ]
+
+    totals: list[Any] | None = None
+    for batch in fitting.batches(data):
+        found = [
+            (active.numpy(), int(size))
+            for active, size in step(evidence.inputs_of(batch))
+        ]
+        totals = (
+            found
+            if totals is None
+            else [(a + b, m + n) for (a, m), (b, n) in zip(totals, found, strict=True)]
+        )
+    if totals is None:
+        raise errors.DataError("Counting activations needs data: there was no batch.")
+    return {
+        ref: (active, size // active.size)
+        for ref, (active, size) in zip(places, totals, strict=True)
+    }
+
+
+def _summed_axes(labels: Any) -> list[int]:
+    return [axis for axis, size in enumerate(labels.shape) if size == 1]

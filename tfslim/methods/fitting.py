@@ -1,0 +1,147 @@
+"""How the loops here train and judge a model, whichever Keras it belongs to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfslim import errors, tasks, training
+from tfslim.graph import keras as graph_keras
+
+# Samples that a model sees at once where nothing is trained.
+BATCH_SIZE = 256
+
+
+def fit(
+    model: Any,
+    data: Any,
+    validation: Any = None,
+    *,
+    task: str | tasks.Task,
+    options: training.FitOptions | None = None,
+) -> Any:
+    """Trains by `tfslim.fit` and returns the model with the best epoch's weights.
+
+    A Keras 3 model crosses the bridge, is trained as a tf_keras model and comes back
+    as a new one; a tf_keras model is trained in place.
+    """
+    options = options or training.FitOptions()
+    if not isinstance(options.optimizer, str):
+        # An optimizer keeps the variables that it trained: each model needs its own.
+        fresh = type(options.optimizer).from_config(options.optimizer.get_config())
+        options = dataclasses.replace(options, optimizer=fresh)
+    is_keras3 = graph_keras.keras_of(model) == "keras"
+    trained = graph_keras.to_tf_keras(model) if is_keras3 else model
+    training.fit(trained, data, validation, task=task, options=options)
+    return graph_keras.to_keras3(trained) if is_keras3 else trained
+
+
+def evaluate(model: Any, data: Any, task: str | tasks.Task) -> float:
+    """Returns the task's metric of a model on arrays (x, y) or batches (x, target)."""
+    task = tasks.resolve(task)
+    outputs, targets = [], []
+    for batch in batches(data, task):
+        if not isinstance(batch, tuple) or len(batch) < 2:
+            raise errors.ConfigError(
+                "To evaluate a model, data must give (inputs, targets) pairs."
+            )
+        outputs.append(np.asarray(model(batch[0], training=False)))
+        targets.append(np.asarray(batch[1]))
+    if not outputs:
+        raise errors.DataError("The data to evaluate on has no batches.")
+    return float(task.metric(np.concatenate(outputs), np.concatenate(targets)))
+
+
+def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
+    """Yields the batches of what `tfslim.fit` takes, in order and once.
+
+    Args:
+        data: arrays (x, y), of which x may be an array alone; an iterable of batches;
+            or a function epoch -> iterable, of which the first epoch is taken.
+        task: gives the targets of arrays; None: they are y.
+    """
+    if isinstance(data, np.ndarray):
+        for start in range(0, len(data), BATCH_SIZE):
+            yield data[start : start + BATCH_SIZE]
+    elif _is_arrays(data):
+        x, y = data
+        target = None if task is None else tasks.resolve(task).target
+        for start in range(0, len(x), BATCH_SIZE):
+            span = slice(start, start + BATCH_SIZE)
+            yield x[span], y[span] if target is None else target(x[span], y[span])
+    elif isinstance(data, Iterable):
+        yield from data
+    elif callable(data):
+        yield from data(np.int64(0))
+    else:
+        raise errors.ConfigError(
+            f"data is a {type(data).__name__}; expected arrays (x, y), a "
+            "tf.data.Dataset or another iterable of batches, or a function "
+            "epoch -> dataset."
+        )
+
+
+def _is_arrays(data: Any) -> bool:
+    return isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], tuple)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the loops here fine-tune a cut model and judge it.
+
+    Attributes:
+        train: what `tfslim.fit` takes: arrays (x, y), batches, or epoch -> batches.
+        validation: arrays (x, y) or batches; chooses the best epoch and gives the
+            metric; None: the training loss chooses, and there is no metric.
+        task: what the model is for.
+        options: how to train.
+    """
+
+    train: Any
+    validation: Any = None
+    task: str | tasks.Task = "classification"
+    options: training.FitOptions = dataclasses.field(
+        default_factory=training.FitOptions
+    )
+
+    def __call__(self, model: Any) -> Any:
+        """Returns the model, trained."""
+        return fit(
+            model, self.train, self.validation, task=self.task, options=self.options
+        )
+
+    def with_backup(self, folder: Path) -> Training:
+        """Returns the same with a place for the state of a killed training."""
+        options = dataclasses.replace(self.options, backup_dir=folder)
+        return dataclasses.replace(self, options=options)
+
+    def metric(self, model: Any) -> float | None:
+        """Returns the task's metric on the validation data, None without."""
+        if self.validation is None:
+            return None
+        return evaluate(model, self.validation, self.task)
+
+
+def tuned(model: Any, fine_tune: Callable[[Any], Any]) -> Any:
+    """Returns a model after a function that trains it, in place or as a new one."""
+    result = fine_tune(model)
+    return result if is_model(result) else model
+
+
+def is_model(value: Any) -> bool:
+    """Tells whether a value is a model of either Keras."""
+    try:
+        graph_keras.keras_of(value)
+    except errors.GraphError:
+        return False
+    return hasattr(value, "get_weights")
+
+
+def drop(metric: float, baseline: float, *, higher_is_better: bool) -> float:
+    """Returns how much worse a metric is than the baseline; NaN counts as endless."""
+    worse = baseline - metric if higher_is_better else metric - baseline
+    return float("inf") if np.isnan(worse) else worse

@@ -1,0 +1,120 @@
+"""The step `slim`: a training that makes channels idle, their removal, retraining."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from tfslim import errors, registry, training
+from tfslim.methods.activation import activation_pruning
+from tfslim.methods.fitting import Training
+from tfslim.methods.proximal import prox_sg
+from tfslim.methods.slimming import slim_network
+from tfslim.pipeline.job import Job
+from tfslim.pipeline.steps import base, cut
+from tfslim.pruning import budget as budget_lib
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slim:
+    """A method that trains, cuts and trains again by itself."""
+
+    title: str
+    method: Callable[[Slim, Job], tuple[Any, base.Outcome]]
+    budget: budget_lib.Budget
+    options: training.FitOptions
+    sparse_epochs: int
+    passes: int
+    strength: dict[str, float]
+    fine_tune: None = None
+
+    def apply(self, job: Job) -> tuple[Any, base.Outcome]:
+        """Runs the method on the training data."""
+        if job.feed.train is None:
+            raise errors.ConfigError(
+                f"The step '{self.title}' trains the model: pass train_data, or name "
+                "data in the config."
+            )
+        return self.method(self, job)
+
+
+def _slimming(step: Slim, job: Job) -> tuple[Any, base.Outcome]:
+    return _trained_sparse(slim_network, step, job, passes=step.passes)
+
+
+def _prox_sg(step: Slim, job: Job) -> tuple[Any, base.Outcome]:
+    return _trained_sparse(prox_sg, step, job)
+
+
+def _trained_sparse(
+    method: Any, step: Slim, job: Job, **more: Any
+) -> tuple[Any, base.Outcome]:
+    model, report = method(
+        job.model,
+        job.feed.train,
+        job.feed.validation,
+        task=job.task,
+        budget=step.budget,
+        sparse_epochs=step.sparse_epochs,
+        fine_tune_epochs=step.options.epochs,
+        options=step.options,
+        **step.strength,
+        **more,
+    )
+    return model, base.Outcome(layers=tuple(report.lines()))
+
+
+def _activation(step: Slim, job: Job) -> tuple[Any, base.Outcome]:
+    model, history = activation_pruning(
+        job.model,
+        base.batches(job),
+        Training(
+            train=job.feed.train,
+            validation=job.feed.validation,
+            task=job.task,
+            options=step.options,
+        ),
+        budget=step.budget,
+        cycles=step.passes,
+        is_trained=True,
+    )
+    lines = [
+        f"cycle {cycle.number}: {cycle.removed} units removed, active at most "
+        f"{cycle.rate:.2%} of the time; {cycle.units} left"
+        for cycle in history
+    ]
+    return model, base.Outcome(
+        layers=tuple(lines), proof_error=max(cycle.error for cycle in history)
+    )
+
+
+_METHODS: dict[str, Callable[[Slim, Job], tuple[Any, base.Outcome]]] = {
+    "activation": _activation,
+    "prox_sg": _prox_sg,
+    "slimming": _slimming,
+}
+
+
+def plan(
+    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
+) -> Slim:
+    """Looks up the section `slim`."""
+    if section.method not in _METHODS:
+        raise registry.unknown_name("slimming method", section.method, _METHODS)
+    for name in ("epochs", "sparse_epochs", "passes"):
+        if section[name] < 1:
+            raise errors.ConfigError(
+                f"config.slim.{name} must be 1 or more, got {section[name]}."
+            )
+    return Slim(
+        title=f"slimming by {section.method}",
+        method=_METHODS[section.method],
+        budget=cut.budget_of("slim", section, scope="global"),
+        options=base.fit_options(config, section, section.epochs),
+        sparse_epochs=section.sparse_epochs,
+        passes=section.passes,
+        strength={"strength": section.strength} if section.strength else {},
+    )

@@ -1,0 +1,24 @@
+"""TF-MOT: pruning, clustering and quantization while a model trains.
+
+The only place that imports tensorflow_model_optimization. Each method is a context
+that wraps a copy of the model and gives back a plain one.
+"""
+
+from tfslim.pruning.sparsity.cluster import cluster_kernels
+from tfslim.pruning.sparsity.prune import (
+    prune_blocks,
+    prune_for_xnnpack,
+    prune_m_by_n,
+    prune_magnitude,
+)
+from tfslim.pruning.sparsity.training import SparsityReport, Training
+
+__all__ = [
+    "SparsityReport",
+    "Training",
+    "cluster_kernels",
+    "prune_blocks",
+    "prune_for_xnnpack",
+    "prune_m_by_n",
+    "prune_magnitude",
+]
