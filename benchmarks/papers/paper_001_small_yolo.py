@@ -142,8 +142,10 @@ def stage(
     return model, row
 
 
-def slim(case: Case, folder: Path, epochs: dict[str, int]) -> list[dict[str, Any]]:
-    """Runs the stages in Keras; the last model is the slim one."""
+def slim(
+    case: Case, folder: Path, epochs: dict[str, int]
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Runs the stages in Keras: name -> model and figures."""
     import tfslim
     from tfslim.methods import phases
 
@@ -187,11 +189,88 @@ def slim(case: Case, folder: Path, epochs: dict[str, int]) -> list[dict[str, Any
         trainer.run(smaller, epochs["fine_tune"], learning_rate=1e-3)
         return smaller, {"epochs": epochs["fine_tune"]}
 
-    whole, before = stage("trained", folder, case, train)
-    sparse_model, while_sparse = stage("sparse", folder, case, sparse)
-    smaller, after_cut = stage("cut", folder, case, cut)
-    _, after = stage("fine_tuned", folder, case, fine_tune)
-    return [before, while_sparse, after_cut, after]
+    done = {}
+    whole, _ = done["trained"] = stage("trained", folder, case, train)
+    sparse_model, _ = done["sparse"] = stage("sparse", folder, case, sparse)
+    smaller, _ = done["cut"] = stage("cut", folder, case, cut)
+    done["fine_tuned"] = stage("fine_tuned", folder, case, fine_tune)
+    return done
+
+
+# Variant -> format of the file (see tfslim.detection.outputs), layers left in float.
+VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
+    "raw": ("raw", {}),
+    "split": ("split", {}),
+    "raw_float_heads": ("raw", {"head32": "float32", "head16": "float32"}),
+    "decoded": ("decoded", {}),
+    "decoded_in_float": ("decoded", {"decode_*": "float32"}),
+}
+
+
+def precision_of_file(case: Case, form: str, file: bytes) -> dict[str, float]:
+    """Returns the precision of a `.tflite` of a format, in percent."""
+    from tfslim import data, verify
+    from tfslim.detection import metrics, nms, outputs
+    from tfslim.detection.evaluation import EVERYTHING, truths_of
+
+    predict = verify.Predictor(file)
+    if form == "raw":
+        return case.precision(predict)
+    if form == "split":
+        size = (SIZE, SIZE)
+        return case.precision(
+            lambda x: outputs.join_parts(predict(x), case.heads, size)
+        )
+    detections, truths = [], []
+    for x, targets in data.batches(case.data.test, case.preprocessing, 50):
+        for boxes, scores in zip(*predict(x), strict=True):
+            detections.append(nms.nms(boxes.clip(0, 1), scores, EVERYTHING))
+        truths += truths_of(targets)
+    found = metrics.mean_average_precision(detections, truths)
+    return {"map_50": 100 * found.map_50, "map_50_95": 100 * found.map_50_95}
+
+
+def quantize(case: Case, name: str, model: Any) -> list[dict[str, Any]]:
+    """Measures a model as float file and in all ways of INT8."""
+    import tfslim
+    from tfslim import benchmark, data
+    from tfslim.detection import outputs
+    from tfslim.graph import keras
+
+    graph = keras.read(model)
+    forms = {
+        "raw": graph,
+        "split": outputs.split_heads(graph, case.heads),
+        "decoded": outputs.decode_heads(graph, case.heads),
+    }
+    floats = {
+        form: tfslim.convert_model(keras.write(each, "tf_keras")).tflite
+        for form, each in forms.items()
+    }
+    samples = list(data.calibration_samples(case.data.train, case.preprocessing, 300))
+    files = {"float32": ("raw", floats["raw"])}
+    for variant, (form, layers) in VARIANTS.items():
+        done = tfslim.quantize_tflite(
+            floats[form], "int8", samples=samples, layers=layers
+        )
+        files[f"int8_{variant}"] = (form, done.tflite)
+    timings = benchmark.run_host(
+        {variant: file for variant, (_, file) in files.items()},
+        benchmark.Options(num_runs=100, rounds=10),
+    )
+    rows = []
+    for (variant, (form, file)), timing in zip(files.items(), timings, strict=True):
+        rows.append(
+            {
+                "model": name,
+                "file": variant,
+                "size_bytes": len(file),
+                "p50_us": timing.latency.p50,
+                **precision_of_file(case, form, file),
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
 
 
 def main() -> None:
@@ -212,7 +291,22 @@ def main() -> None:
     case = prepare(photos, options.examples)
     heads = [head.to_json() for head in case.heads]
     (folder / "heads.json").write_text(json.dumps(heads))
-    rows = slim(case, folder, epochs)
+    stages = slim(case, folder, epochs)
+    files = []
+    for name in ("trained", "fine_tuned"):
+        files += quantize(case, name, stages[name][0])
+    record.save(
+        "paper_001_small_yolo",
+        {"stages": [row for _, row in stages.values()], "files": files},
+        model=f"yolov3_tiny, alpha {ALPHA}",
+        input_side=SIZE,
+        scenes=options.examples,
+        test_images=len(case.data.test),
+        backgrounds="photographs" if photos else "textures",
+        pruning_ratio=RATIO,
+        divisor=DIVISOR,
+        strength=STRENGTH,
+    )
 
 
 if __name__ == "__main__":
