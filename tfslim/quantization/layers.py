@@ -16,7 +16,8 @@ _OWN = ("BiasAdd", "MatMul", "depthwise", "Conv2D", "convolution", "add", "mul")
 def layer_name(op: tflite.Op, graph: tflite.Graph) -> str:
     """Returns the name of the layer that made `op`; "" if its tensors tell none.
 
-    A model's output has a name of its own; there the op's weights tell.
+    A model's output has a name of its own; there the op's weights tell. An output of an
+    op without weights is named after the layer itself.
     """
     tensors = [graph.tensors[op.outputs[0]]]
     tensors += [t for i in op.inputs if i >= 0 and (t := graph.tensors[i]).is_constant]
@@ -29,4 +30,5 @@ def layer_name(op: tflite.Op, graph: tflite.Graph) -> str:
                     return path[-2]
         if paths:
             return paths[0][-2]
-    return ""
+    ends = {tensor.index for tensor in graph.outputs}
+    return graph.tensors[op.outputs[0]].name if ends & set(op.outputs) else ""

@@ -1,0 +1,84 @@
+"""Rebuilding a graph node by node, with changes on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from tfslim.graph import ir
+
+
+class Editor:
+    """A new graph that grows from an old one.
+
+    Attributes:
+        graph: the old graph.
+        moved: where a tensor of the old graph is in the new one.
+    """
+
+    def __init__(self, graph: ir.Graph):
+        """Starts with no nodes."""
+        self.graph = graph
+        self.moved: dict[ir.TensorRef, ir.TensorRef] = {}
+        self._layers: dict[str, ir.Layer] = {}
+        self._nodes: list[ir.Node] = []
+
+    def copy(self, number: int) -> None:
+        """Calls what node `number` of the old graph calls."""
+        node = self.graph.nodes[number]
+        self._layers[node.layer] = self.graph.layer_of(node)
+        args = ir.substitute(node.args, self.moved)
+        kwargs = ir.substitute(node.kwargs, self.moved)
+        self._nodes.append(dataclasses.replace(node, args=args, kwargs=kwargs))
+        for port in range(len(node.shapes)):
+            self.moved[ir.TensorRef(number, port)] = ir.TensorRef(
+                len(self._nodes) - 1, port
+            )
+
+    def add(
+        self,
+        name: str,
+        op: str,
+        args: tuple[Any, ...],
+        shape: ir.Shape,
+        config: Mapping[str, Any] | None = None,
+        weights: Mapping[str, ir.Array] | None = None,
+    ) -> ir.TensorRef:
+        """Calls a new layer on tensors of the new graph.
+
+        Args:
+            name: of the layer; numbered if the old or the new graph has it.
+            op: as in `ir`.
+            args: of the call.
+            shape: of the only output.
+            config: of the layer.
+            weights: of the layer.
+        """
+        taken = {*self._layers, *self.graph.layers}
+        names = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(1)))
+        free = next(candidate for candidate in names if candidate not in taken)
+        self._layers[free] = ir.Layer(free, op, config or {}, weights or {})
+        self._nodes.append(ir.Node(free, args, (shape,)))
+        return ir.TensorRef(len(self._nodes) - 1)
+
+    def shape(self, ref: ir.TensorRef) -> ir.Shape:
+        """Returns the shape of a tensor of the new graph."""
+        return self._nodes[ref.node].shapes[ref.port]
+
+    def finish(self, outputs: Any = None) -> ir.Graph:
+        """Returns the new graph.
+
+        Args:
+            outputs: tensors of the new graph; None: where the old outputs are now.
+        """
+        if outputs is None:
+            outputs = ir.substitute(self.graph.outputs, self.moved)
+        return dataclasses.replace(
+            self.graph,
+            layers=self._layers,
+            nodes=tuple(self._nodes),
+            inputs=ir.substitute(self.graph.inputs, self.moved),
+            outputs=outputs,
+        )
