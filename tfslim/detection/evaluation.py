@@ -50,7 +50,7 @@ def truths_of(targets: np.ndarray) -> list[Truth]:
 
 
 def evaluate_detector(
-    predict: Callable[[Any], Sequence[np.ndarray]],
+    predict: Callable[[Any], Any],
     data: Iterable[tuple[Any, np.ndarray]],
     heads: Sequence[Head],
     options: NmsOptions = EVERYTHING,

@@ -57,18 +57,21 @@ def with_overrides(
 
 def evaluate(model: Any, data: Any, task: str | tasks.Task) -> float:
     """Returns the task's metric of a model on arrays (x, y) or batches (x, target)."""
-    task = tasks.resolve(task)
+    task = tasks.resolve(task, model)
     outputs, targets = [], []
     for batch in batches(data, task):
         if not isinstance(batch, tuple) or len(batch) < 2:
             raise errors.ConfigError(
                 "To evaluate a model, data must give (inputs, targets) pairs."
             )
-        outputs.append(np.asarray(model(batch[0], training=False)))
+        found = model(batch[0], training=False)
+        found = found if isinstance(found, list | tuple) else [found]
+        outputs.append([np.asarray(output) for output in found])
         targets.append(np.asarray(batch[1]))
     if not outputs:
         raise errors.DataError("The data to evaluate on has no batches.")
-    return float(task.metric(np.concatenate(outputs), np.concatenate(targets)))
+    whole = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+    return float(task.metric(task.measured(whole), np.concatenate(targets)))
 
 
 def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
