@@ -261,6 +261,11 @@ def _best_weights(
 
 
 def with_overrides(options: FitOptions, overrides: dict[str, Any]) -> FitOptions:
+    """Returns the options with some fields replaced.
+
+    Raises:
+        ConfigError: there is no such field.
+    """
     known = [field.name for field in dataclasses.fields(FitOptions)]
     for name in overrides:
         if name not in known:

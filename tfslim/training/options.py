@@ -71,6 +71,11 @@ class FitOptions:
             raise errors.ConfigError(
                 f"patience must be 0 (never stop) or more, got {self.patience}."
             )
+        if not 0 <= self.best_from_epoch < self.epochs:
+            raise errors.ConfigError(
+                f"best_from_epoch must be an epoch from 0 to {self.epochs - 1}, got "
+                f"{self.best_from_epoch}."
+            )
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise errors.ConfigError(
                 f"learning_rate must be above 0, got {self.learning_rate}."
