@@ -151,20 +151,26 @@ def plan(
     for pattern in budget.ratios:
         if not fnmatch.filter(scores.groups, pattern):
             raise registry.unknown_name("channel group", pattern, scores.groups)
-    limit = next((name for name in _LIMITS if _is_set(budget, name)), None)
+    limit = limit_of(budget)
     if limit is None:
         return _plan_at(scores, budget, budget.pruning_ratio or 0.0)
 
     def cost(ratio: float) -> float:
         keep = _plan_at(scores, budget, ratio)
         graph, _ = surgery.cut_channels(channels.graph, keep, channels=channels)
-        return _cost(graph, budget, limit)
+        return cost_of(graph, budget, limit)
 
     ratio = search_ratio(cost, getattr(budget, limit), noun=limit)
     return _plan_at(scores, budget, ratio)
 
 
-def _cost(graph: ir.Graph, budget: Budget, limit: str) -> float:
+def limit_of(budget: Budget) -> str | None:
+    """Returns which limit is set, "max_macs" for instance; None for a ratio."""
+    return next((name for name in _LIMITS if _is_set(budget, name)), None)
+
+
+def cost_of(graph: ir.Graph, budget: Budget, limit: str) -> float:
+    """Returns what a graph costs, in the unit of the limit."""
     if budget.cost is not None:
         return budget.cost(graph)
     return float(getattr(count.count(graph), limit.removeprefix("max_")))
@@ -271,7 +277,7 @@ def part_of(
         changes["pruning_ratio"] = ratio_now(budget.pruning_ratio, "*")
     for name in _LIMITS:
         if _is_set(budget, name):
-            first, last = _cost(whole.graph, budget, name), getattr(budget, name)
+            first, last = cost_of(whole.graph, budget, name), getattr(budget, name)
             changes[name] = first ** (1.0 - done) * min(first, last) ** done
     return dataclasses.replace(budget, **changes)
 

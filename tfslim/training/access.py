@@ -96,7 +96,7 @@ def kernels_of(
     chosen = choose_layers(
         model, layers, kind="layer with a kernel", classes=list(_KERNELS)
     )
-    found = []
+    found: list[tuple[Any, tuple[int, ...]]] = []
     for layer in chosen:
         known = next(c.__name__ for c in type(layer).__mro__ if c.__name__ in _KERNELS)
         for name, axes in _KERNELS[known].items():
@@ -156,7 +156,7 @@ def add_penalty(
     step that `fit` runs is traced anew, so that it sees the term.
 
     Args:
-        model: a model of tf_keras or Keras 3.
+        model: a compiled model of tf_keras or Keras 3.
         variables: trainable variables of the model.
         penalty: variable -> scalar tensor.
 
@@ -167,10 +167,9 @@ def add_penalty(
         remove = _add_to_tf_keras(model, variables, penalty)
     else:
         remove = _add_to_keras3(variables, penalty)
-    if model.train_function is not None:
-        # `fit` has made its functions before any callback runs.
-        model.make_train_function(force=True)
-        model.test_function = None
+    # `fit` has made its function already when the first callback runs.
+    model.make_train_function(force=True)
+    model.test_function = None
 
     def undo() -> None:
         remove()

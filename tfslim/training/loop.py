@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def fit(
         ConfigError: an option is unknown or wrong, or `train` has no known length.
         DataError: an example cannot be read.
     """
-    options = _with_overrides(options or FitOptions(), overrides)
+    options = with_overrides(options, overrides)
     _check_model(model)
     task = tasks.resolve(task)
     tf_keras.utils.set_random_seed(options.seed)
@@ -213,12 +213,19 @@ def _best_weights(
     )
 
 
-def _with_overrides(options: FitOptions, overrides: dict[str, Any]) -> FitOptions:
+def with_overrides(
+    options: FitOptions | None, overrides: Mapping[str, Any]
+) -> FitOptions:
+    """Returns the options with some fields replaced.
+
+    Raises:
+        ConfigError: there is no such field, or its value is out of range.
+    """
     known = [field.name for field in dataclasses.fields(FitOptions)]
     for name in overrides:
         if name not in known:
             raise registry.unknown_name("training option", name, known)
-    return dataclasses.replace(options, **overrides)
+    return dataclasses.replace(options or FitOptions(), **overrides)
 
 
 def _check_model(model: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -18,8 +20,9 @@ class FitOptions:
     Attributes:
         epochs: passes over the training data.
         batch_size: examples per step, where the data is given as arrays.
-        optimizer: a key of `optimizers.OPTIMIZERS`, or a tf_keras optimizer, which
-            then brings its own learning rate.
+        optimizer: a key of `optimizers.OPTIMIZERS`; a tf_keras optimizer, which then
+            brings its own learning rate; or a function that takes the schedule of the
+            learning rate and makes one, called under the strategy's scope.
         learning_rate: peak of the schedule; None takes the optimizer's default.
         schedule: "one_cycle" (up for a fifth of the steps, then down to 0 by a
             cosine), "cosine" or "constant".
@@ -37,7 +40,11 @@ class FitOptions:
 
     epochs: int = 10
     batch_size: int = 32
-    optimizer: str | tf_keras.optimizers.Optimizer = "adam"
+    optimizer: (
+        str
+        | tf_keras.optimizers.Optimizer
+        | Callable[[Any], tf_keras.optimizers.Optimizer]
+    ) = "adam"
     learning_rate: float | None = None
     schedule: str = "one_cycle"
     patience: int = 0

@@ -169,12 +169,11 @@ def _class_over(base: type) -> type:
 
 
 def _with_rule(optimizer: Any, rule: _Rule) -> Any:
-    base = type(optimizer)
+    base: Any = type(optimizer)
     config = optimizer.get_config()
     # A schedule of the user's own need not be one that Keras can read from a config.
-    rate = optimizer._learning_rate
-    if callable(rate) and not isinstance(rate, tf.Variable):
-        config["learning_rate"] = rate
+    if callable(optimizer._learning_rate):
+        config["learning_rate"] = optimizer._learning_rate
     made = base.from_config.__func__(_class_over(base), config)
     made._rule = rule
     return made
