@@ -1,9 +1,10 @@
 """Trains a tf_keras model on handwritten digits, with `model.fit`.
 
-Network slimming is added in three lines, marked `# tfslim`: one for the callback, two
-that cut the trained network. What is saved is a smaller, plain tf_keras model.
+Network slimming is added in three lines, marked `# tfslim`: the callback penalizes the
+scales of batch normalization, and the channels with the smallest are cut. What is saved
+is a smaller, plain tf_keras model.
 
-  python examples/tf_keras_fit.py [--epochs=20] [--out=digits.keras]
+  python examples/tf_keras_fit.py [--epochs=12] [--out=digits.keras]
 """
 
 import argparse
@@ -13,7 +14,7 @@ import tf_keras
 from sklearn import datasets, model_selection
 from tf_keras import layers
 
-import tfslim  # tfslim
+from tfslim import callbacks, prune_channels  # tfslim
 
 
 def load_digits():
@@ -25,25 +26,21 @@ def load_digits():
 
 
 def build_model():
-    return tf_keras.Sequential(
-        [
-            layers.Input((8, 8, 1)),
-            layers.Conv2D(64, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(momentum=0.9),
-            layers.ReLU(),
-            layers.MaxPooling2D(),
-            layers.Conv2D(128, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(momentum=0.9),
-            layers.ReLU(),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
+    model = tf_keras.Sequential([layers.Input((8, 8, 1))])
+    for filters in (64, 128):
+        model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
+        model.add(layers.BatchNormalization(momentum=0.9))
+        model.add(layers.ReLU())
+        model.add(layers.MaxPooling2D())
+    model.add(layers.GlobalAveragePooling2D())
+    model.add(layers.Dense(10, activation="softmax"))
+    return model
 
 
-def compile_model(model, learning_rate):
+def compile_model(model, learning_rate, steps):
+    rates = tf_keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(
-        optimizer=tf_keras.optimizers.SGD(learning_rate, momentum=0.9),
+        optimizer=tf_keras.optimizers.SGD(rates, momentum=0.9),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
@@ -51,30 +48,29 @@ def compile_model(model, learning_rate):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--out", default="digits.keras")
     args = parser.parse_args()
 
     tf_keras.utils.set_random_seed(0)
     x_train, x_test, y_train, y_test = load_digits()
     model = build_model()
-    compile_model(model, learning_rate=0.05)
-    slimming = tfslim.callbacks.NetworkSlimming(1e-2)  # tfslim
+    steps = -(-len(x_train) // 32) * args.epochs
+    compile_model(model, learning_rate=0.05, steps=steps)
     model.fit(
         x_train,
         y_train,
         batch_size=32,
         epochs=args.epochs,
         validation_data=(x_test, y_test),
-        callbacks=[slimming],
+        callbacks=[callbacks.NetworkSlimming(0.01)],  # tfslim
         verbose=2,
     )
     print(f"trained: {model.count_params():,} params")
 
-    model, report = tfslim.prune_channels(model, pruning_ratio=0.6)  # tfslim
-    print(report)
-    compile_model(model, learning_rate=0.01)
-    model.fit(x_train, y_train, batch_size=32, epochs=args.epochs // 4 + 1, verbose=2)
+    model, _ = prune_channels(model, pruning_ratio=0.6, criterion="bn_scale")  # tfslim
+    compile_model(model, learning_rate=0.02, steps=steps)
+    model.fit(x_train, y_train, batch_size=32, epochs=args.epochs // 2 + 1, verbose=2)
     _, accuracy = model.evaluate(x_test, y_test, verbose=0)
     print(f"smaller: {model.count_params():,} params, accuracy {accuracy:.1%}")
     model.save(args.out)
