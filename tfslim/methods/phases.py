@@ -16,12 +16,12 @@ from tfslim.training import FitOptions, TrainingResult, fit, inputs, loop, optim
 # Of the learning rate, to average it.
 _RATE_SAMPLES = 100
 # With which the trainings that make a model sparse run.
-_MOMENTUM = 0.9
+MOMENTUM = 0.9
 
 
 def sgd(rate: Any) -> tf_keras.optimizers.Optimizer:
     """Makes the optimizer of the trainings that make a model sparse."""
-    return tf_keras.optimizers.SGD(rate, momentum=_MOMENTUM)
+    return tf_keras.optimizers.SGD(rate, momentum=MOMENTUM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +46,8 @@ class Trainer:
         """Returns the options of a training, `more` fields replaced."""
         return loop.with_overrides(self.options, {**self.overrides, **more})
 
-    def travel(self, epochs: int, peak: float) -> float:
-        """Returns how far `sgd` moves a weight whose gradient is always 1.
-
-        It is the sum of the learning rates of all steps, over 1 - momentum.
+    def total_rate(self, epochs: int, peak: float) -> float:
+        """Returns the sum of the learning rates of all steps of a training.
 
         Args:
             epochs: its length.
@@ -69,7 +67,7 @@ class Trainer:
         if callable(rates):
             at = np.linspace(0, steps - 1, min(steps, _RATE_SAMPLES)).astype(int)
             average = float(np.mean([float(rates(step)) for step in at]))
-        return steps * average / (1.0 - _MOMENTUM)
+        return steps * average
 
     def run(
         self,

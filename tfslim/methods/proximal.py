@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tfslim import errors
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import phases
@@ -20,6 +21,9 @@ from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import ratios as ratios_lib
 from tfslim.training import FitOptions
 from tfslim.training.proximal import Proximal
+
+# Of an idle weight over the training, in units of the mean magnitude of its kernel.
+_SHRINKAGE = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,8 @@ def prox_sg(
     validation: Any = None,
     *,
     task: Any,
-    strength: float = 1e-4,
+    strength: float | None = None,
+    relative: bool = True,
     penalty: str = "l1",
     layers: str | Sequence[str] = "*",
     budget: budget_lib.Budget | None = None,
@@ -85,7 +90,10 @@ def prox_sg(
         train: as for `tfslim.fit`.
         validation: as for `tfslim.fit`; chooses the best epoch of the retraining.
         task: what the model is for, as for `tfslim.fit`.
-        strength: weight of the penalty, see `tfslim.optimizers.Proximal`.
+        strength: weight of the penalty, see `tfslim.optimizers.Proximal`. None takes,
+            with `relative`, what would shrink a weight that nothing holds by twice the
+            mean magnitude of its kernel.
+        relative: see `tfslim.optimizers.Proximal`.
         penalty: "l1" for zeros anywhere in a kernel, "group_lasso" for whole filters.
         layers: names or patterns of the layers to penalize.
         budget: a limit to meet: the ratios are raised or lowered together until they
@@ -109,18 +117,30 @@ def prox_sg(
     Example:
         smaller, report = prox_sg(
             model, data["train"], data["validation"],
-            task="classification", strength=1e-4,
+            task="classification",
         )
     """
     trainer = phases.Trainer(train, validation, task, options, overrides)
     current = graph_keras.to_tf_keras(model)
+    if strength is None:
+        if not relative:
+            raise errors.ConfigError(
+                "Without relative=True there is no general strength: pass one. 1e-4 is "
+                "usual for a long training."
+            )
+        strength = _SHRINKAGE / trainer.total_rate(sparse_epochs, learning_rate)
     sparse = trainer.run(
         current,
         sparse_epochs,
         keep="last",
         learning_rate=learning_rate,
         optimizer=lambda rate: Proximal(
-            phases.sgd(rate), current, strength=strength, penalty=penalty, layers=layers
+            phases.sgd(rate),
+            current,
+            strength=strength,
+            penalty=penalty,
+            layers=layers,
+            relative=relative,
         ),
     )
     whole = graph_keras.read(current)

@@ -157,7 +157,9 @@ def slim_network(
     for number in range(1, passes + 1):
         pull = strength
         if pull is None:
-            travel = trainer.travel(sparse_epochs, learning_rate)
+            rates = trainer.total_rate(sparse_epochs, learning_rate)
+            # Momentum adds up to 1 / (1 - momentum) steps in the same direction.
+            travel = rates / (1.0 - phases.MOMENTUM)
             pull = _TRAVEL * mean_scale(current, layers=layers) / travel
         callback = NetworkSlimming(pull, layers=layers, schedule=schedule)
         histograms = {"before": gamma_histogram(current, layers=layers)}
