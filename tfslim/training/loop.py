@@ -7,7 +7,7 @@ import importlib.util
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -82,7 +82,7 @@ def fit(
         GraphError: a Keras 3 model has no equal in tf_keras.
         TfslimError: another worker died.
     """
-    options = with_overrides(options or FitOptions(), overrides)
+    options = with_overrides(options, overrides)
     task = tasks.resolve(task, model)
     strategy = replicas.resolve_strategy(options.strategy)
     if options.deterministic:
@@ -260,17 +260,19 @@ def _best_weights(
     )
 
 
-def with_overrides(options: FitOptions, overrides: dict[str, Any]) -> FitOptions:
+def with_overrides(
+    options: FitOptions | None, overrides: Mapping[str, Any]
+) -> FitOptions:
     """Returns the options with some fields replaced.
 
     Raises:
-        ConfigError: there is no such field.
+        ConfigError: there is no such field, or its value is out of range.
     """
     known = [field.name for field in dataclasses.fields(FitOptions)]
     for name in overrides:
         if name not in known:
             raise registry.unknown_name("training option", name, known)
-    return dataclasses.replace(options, **overrides)
+    return dataclasses.replace(options or FitOptions(), **overrides)
 
 
 def _check_model(model: Any) -> None:
