@@ -132,8 +132,7 @@ def _copy(
     """Returns the model to train: `model` itself, or a copy of it."""
     own = model
     if keras3.is_keras3(model):
-        with strategy.scope():
-            own = keras3.copy_of(model)
+        own = keras3.copy_of(model)
         keras3.check_copy(model, own, epochs.stream(0))
     copy = replicas.copy_for_training(
         own,
