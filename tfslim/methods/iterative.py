@@ -278,7 +278,8 @@ class _Loop:
         smaller, cut = cutting.cut_and_prove(
             channels, keep, self.kind, batches=self.data or (), fold=self.fold
         )
-        smaller = fitting.tuned(smaller, fine_tune)
+        if not all(kept.all() for kept in keep.values()):
+            smaller = fitting.tuned(smaller, fine_tune)
         left = self.channels(smaller)
         return smaller, Round(
             number=step + 1,

@@ -166,8 +166,7 @@ def _collinear(vectors: ir.Array, tolerance: float) -> Iterator[tuple[int, int, 
     units = vectors / np.maximum(norms, 1e-300)[:, None]
     # What is near is near in every direction too: one sorts out nearly all pairs.
     direction = np.random.default_rng(0).normal(size=vectors.shape[1])
-    direction /= np.linalg.norm(direction)
-    heights = units @ direction
+    heights = units @ (direction / np.linalg.norm(direction))
     order = np.argsort(heights, kind="stable")
     is_left = norms > 0
     # Of a bundle the longest stays: it has the most digits.
