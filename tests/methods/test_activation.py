@@ -11,6 +11,7 @@ from tfslim import errors
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import perturb
+from tfslim.training import FitOptions
 
 BOTH = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
 RNG = np.random.default_rng(0)
@@ -242,7 +243,7 @@ def test_the_papers_autoencoder(k):
         train=(x, x),
         validation=(x, x),
         task="reconstruction",
-        options=tfslim.training.FitOptions(epochs=1, learning_rate=0.003),
+        options=FitOptions(epochs=1, learning_rate=0.003),
     )
     target = tfslim.Budget(pruning_ratio=0.5, scope="global", divisor=1)
     smaller, cycles = tfslim.activation_pruning(
@@ -268,7 +269,7 @@ def _toy_training(low, seed, epochs, steps):
     random = np.random.default_rng(seed)
     x = random.uniform(low, 1, (5000, 2)).astype("float32")
     y = x.sum(axis=1, keepdims=True)
-    options = tfslim.training.FitOptions(
+    options = FitOptions(
         epochs=epochs,
         steps_per_epoch=steps,
         batch_size=200,

@@ -14,6 +14,7 @@ from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.methods.rounds import Rounds
 from tfslim.pruning import channels as channels_lib
+from tfslim.training import FitOptions
 
 BOTH = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
 
@@ -236,7 +237,7 @@ def _digits_model(k):
 
 def _training(**options):
     x, y = _digits()
-    options = tfslim.training.FitOptions(learning_rate=0.005, **options)
+    options = FitOptions(learning_rate=0.005, **options)
     return tfslim.Training(
         train=(x[:1300], y[:1300]), validation=(x[1300:], y[1300:]), options=options
     )
