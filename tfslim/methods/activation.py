@@ -389,7 +389,7 @@ def _to_limit(
         raise errors.ConfigError(
             "threshold='auto' needs a metric: pass a Training with validation data."
         )
-    higher = tasks.resolve(judge.task).higher_is_better
+    higher = tasks.resolve(judge.task, model).higher_is_better
     history: list[Cycle] = []
     wanted = job.units(model)
     while cycles is None or len(history) < cycles:
