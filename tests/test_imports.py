@@ -58,7 +58,7 @@ ALLOWED = {
     "config": _BASE | {"defaults"},
     "cli": _BASE | {"config"},
 }
-TOP = {"pipeline", "export", "quantize", "__main__"}
+TOP = {"pipeline", "export", "quantize", "detect", "__main__"}
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.
