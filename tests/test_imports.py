@@ -41,7 +41,8 @@ ALLOWED = {
     "training": _GROUND | {"graph"},
     "pruning": _BASE | {"graph"},
     "factorize": _BASE | {"graph"},
-    "methods": _GROUND | {"graph", "pruning", "factorize", "training"},
+    "methods": _GROUND
+    | {"graph", "pruning", "factorize", "training", "tflite", "verify"},
     "loading": _GROUND | {"graph", "models"},
     "convert": _GROUND | {"tflite"},
     "quantization": _BASE | {"graph", "tflite"},

@@ -25,6 +25,7 @@ _PUBLIC: dict[str, str] = {
     "count_activations": "tfslim.methods.activity:count_activations",
     "distill": "tfslim.methods.distill:distill",
     "distillation_loss": "tfslim.training.distillation:distillation_loss",
+    "convert_quantized": "tfslim.convert:convert_quantized",
     "export_model": "tfslim.pipeline:export_model",
     "factorize_model": "tfslim.methods.factorize:factorize_model",
     "fit": "tfslim.training:fit",
@@ -42,6 +43,7 @@ _PUBLIC: dict[str, str] = {
     "start_workers": "tfslim.training:start_workers",
     "prox_sg": "tfslim.methods.proximal:prox_sg",
     "ratios_from_sparsity": "tfslim.pruning.ratios:ratios_from_sparsity",
+    "sparsify": "tfslim.methods.sparsify:sparsify",
     "quantize_tflite": "tfslim.quantization:quantize_tflite",
 }
 

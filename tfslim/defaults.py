@@ -140,7 +140,8 @@ def _add_steps(config: ml_collections.ConfigDict) -> None:
         },
         "cluster": {"num_clusters": 16},
         # Training that knows of INT8; post-training quantization is `quantization`.
-        "quantize": {"method": "auto"},  # Or "qat", "pqat", "cqat", "pcqat".
+        # `keep` what earlier steps made: "zeros", "clusters", "both" or "nothing".
+        "quantize": {"keep": "auto"},
     }
     for name, fields in sections.items():
         config[name] = ml_collections.ConfigDict({**fields, **train})

@@ -34,6 +34,7 @@ def define_flags(values: flags.FlagValues) -> None:
         ("preprocessing", None, "raw, unit, symmetric, torch or caffe."),
         ("recipe", "int8", "int8, dynamic_int8, float16, …, or a .json of your own."),
         ("calibration", "auto", "auto, minmax, kl, mse, percentile, …"),
+        ("rounding", "gptq", "Of weights: gptq, used where it helps, or nearest."),
         ("bias_correction", "full", "full, fast or none; used where it helps."),
         ("ranges", None, "A ranges.json to use instead of calibrating."),
         ("io", "float", "What inputs and outputs are: float, int8 or uint8."),
@@ -80,6 +81,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
     options = quantization.Options(
         calibration=values.calibration,
         equalize=values.equalize,
+        rounding=values.rounding,
         bias_correction=values.bias_correction,
         io=values.io,
         layers=_layers(values.layers),
@@ -274,19 +276,18 @@ def _fall_back(
     few = list(itertools.islice(data.calibration, 32))
     ranking = quantization.rank_layers(source, done.calibration, few, on_step=on_step)
 
-    def correct(content: bytes) -> bytes:
-        mode = values.bias_correction
-        if mode == "none":
-            return content
-        return quantization.correct_biases(content, source, few, mode=mode)[0]
-
     found = quantization.fall_back(
         source,
         done.calibration,
         ranking,
         evaluate=lambda content: test(content)["accuracy"],
         least=least,
-        correct=correct,
+        improver=quantization.Improver(
+            model,
+            data.calibration,
+            rounding=values.rounding,
+            bias_correction=values.bias_correction,
+        ),
         latency=_latency,
         io=values.io,
         on_step=on_step,

@@ -44,12 +44,14 @@ def test_a_wounded_model_is_equalized_and_never_worse(wounded):
 
 def test_the_steps_are_what_the_files_measure(mobile):
     xs = images()
-    options = Options(calibration="minmax", equalize=False, bias_correction="none")
+    options = Options(
+        calibration="minmax", equalize=False, rounding="nearest", bias_correction="none"
+    )
     done = quantize_accurately(mobile, samples=xs, options=options)
     assert done.quantized.tflite == quantize_tflite(mobile, "int8", samples=xs).tflite
     assert done.taken == ()
     assert done.steps == {
-        "plain": pytest.approx(quality(mobile, done.quantized.tflite, xs))
+        "plain": pytest.approx(quality(mobile, done.quantized.tflite, xs[1::2]))
     }
 
 

@@ -15,7 +15,17 @@ from tfslim.tflite import flatbuffer
 from tfslim.tflite import model as tflite_model
 
 # With ai-edge-litert 2.3; tests/convert/test_detour.py asks the runtime.
-FLOAT_ONLY = ("GELU", "HARD_SWISH", "PRELU")
+FLOAT_ONLY = (
+    "AVERAGE_POOL_2D",
+    "GELU",
+    "HARD_SWISH",
+    "PRELU",
+    "RELU",
+    "RSQRT",
+    "SOFTMAX",
+    "SQRT",
+    "SQUARED_DIFFERENCE",
+)
 _INT8 = schema.TensorType.INT8
 
 
@@ -30,26 +40,44 @@ def add_detours(flat: Any) -> list[str]:
     """
     graph = flat.subgraphs[0]
     names = [tflite_model.op_name(code)[0] for code in flat.operatorCodes]
-    changed: list[str] = []
-    operators: list[Any] = []
-    for op in graph.operators:
-        name = names[op.opcodeIndex]
-        output = flatbuffer.numbers(op.outputs)[0]
-        if name not in FLOAT_ONLY or graph.tensors[output].type != _INT8:
-            operators.append(op)
+    chosen = [
+        op
+        for op in graph.operators
+        if names[op.opcodeIndex] in FLOAT_ONLY
+        and graph.tensors[flatbuffer.numbers(op.outputs)[0]].type == _INT8
+    ]
+    for op in chosen:
+        place = graph.operators.index(op)
+        sources = flatbuffer.numbers(op.inputs)
+        op.inputs = [_float_twin(graph, index) for index in sources]
+        graph.operators[place:place] = [
+            _operator(flat, "DEQUANTIZE", source, twin)
+            for source, twin in zip(sources, op.inputs, strict=True)
+        ]
+        (output,) = flatbuffer.numbers(op.outputs)
+        last = _only_dequantize(flat, output, names)
+        if last is not None:
+            # As what it gives is wanted in float, it need not be rounded on the way.
+            op.outputs = last.outputs
+            graph.operators.remove(last)
             continue
-        inputs = []
-        for index in flatbuffer.numbers(op.inputs):
-            inputs.append(_float_twin(graph, index))
-            operators.append(
-                _operator(flat, "DEQUANTIZE", index, inputs[-1])
-            )
-        result = _float_twin(graph, output)
-        op.inputs, op.outputs = inputs, [result]
-        operators += [op, _operator(flat, "QUANTIZE", result, output)]
-        changed.append(name)
-    graph.operators = operators
-    return changed
+        op.outputs = [_float_twin(graph, output)]
+        graph.operators.insert(
+            graph.operators.index(op) + 1,
+            _operator(flat, "QUANTIZE", op.outputs[0], output),
+        )
+    return [names[op.opcodeIndex] for op in chosen]
+
+
+def _only_dequantize(flat: Any, tensor: int, names: list[str]) -> Any:
+    """Returns the op that reads a tensor if it is the only one, and a DEQUANTIZE."""
+    graph = flat.subgraphs[0]
+    readers = [op for op in graph.operators if tensor in flatbuffer.numbers(op.inputs)]
+    if len(readers) != 1 or tensor in flatbuffer.numbers(graph.outputs):
+        return None
+    number = readers[0].opcodeIndex
+    is_known = number < len(names) and names[number] == "DEQUANTIZE"
+    return readers[0] if is_known else None
 
 
 def _float_twin(graph: Any, index: int) -> int:

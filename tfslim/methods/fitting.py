@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, tasks, training
+from tfslim import errors, registry, tasks, training
 from tfslim.graph import keras as graph_keras
 
 # Samples that a model sees at once where nothing is trained.
@@ -38,6 +38,21 @@ def fit(
     trained = graph_keras.to_tf_keras(model) if is_keras3 else model
     training.fit(trained, data, validation, task=task, options=options)
     return graph_keras.to_keras3(trained) if is_keras3 else trained
+
+
+def with_overrides(
+    options: training.FitOptions | None, overrides: dict[str, Any]
+) -> training.FitOptions:
+    """Returns training options with some fields replaced.
+
+    Raises:
+        ConfigError: there is no such field.
+    """
+    known = [field.name for field in dataclasses.fields(training.FitOptions)]
+    for name in overrides:
+        if name not in known:
+            raise registry.unknown_name("training option", name, known)
+    return dataclasses.replace(options or training.FitOptions(), **overrides)
 
 
 def evaluate(model: Any, data: Any, task: str | tasks.Task) -> float:

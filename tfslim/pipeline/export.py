@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 import tempfile
 import time
@@ -15,10 +14,8 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-import tfslim
 from tfslim import config as config_lib
 from tfslim import (
-    convert,
     errors,
     files,
     quantization,
@@ -32,6 +29,7 @@ from tfslim.pipeline import check, result
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
+from tfslim.pipeline import variants as variants_lib
 
 _RESULT = "result.json"
 _RANGES = "ranges.json"
@@ -92,21 +90,23 @@ def export_model(
     steps = _slim(job, plan, train_fn, eval_fn, on_step)
     stale = _start_writing(folder)
     on_step("saving model.keras")
-    package, notes = _save_keras(
+    package, notes = variants_lib.save_keras(
         job.model, config.model.save_format, folder / "model.keras"
     )
     on_step("converting to a float .tflite, checked against the Keras model")
-    float_file = _convert(job, config)
+    float_file = variants_lib.convert_float(job, config)
     checker = check.Checker(job, eval_fn, config)
     checked = checker.check_float(float_file)
     variants, contents = [], {}
     for recipe in plan.recipes:
         on_step(f"quantizing and verifying {recipe.name}")
-        accurate = _quantize(job, recipe, float_file, plan)
+        accurate = variants_lib.quantize(
+            job, recipe, float_file, plan.quantization, plan.ranges
+        )
         done = accurate.quantized
         if done.calibration and recipe.scheme == "static_int8":
             quantization.write_ranges(folder / _RANGES, done.calibration, float_file)
-        row = _row(recipe, accurate)
+        row = variants_lib.describe(recipe, accurate)
         row |= (
             checked
             if recipe.name == "float32"
@@ -115,6 +115,12 @@ def export_model(
         files.write_bytes(folder / row["file"], done.tflite)
         variants.append(row)
         contents[recipe.name] = done.tflite
+    if job.quantization_aware is not None:
+        on_step("converting and verifying int8_qat")
+        row, file = variants_lib.convert_quantization_aware(job, config, checker)
+        files.write_bytes(folder / row["file"], file)
+        variants.append(row)
+        contents[row["name"]] = file
     timings, problem = timing_lib.run(contents, plan.timing, on_step)
     if problem is not None:
         notes.append(f"Not timed on every phone: {problem}")
@@ -269,6 +275,7 @@ def _slim(
 ) -> list[dict[str, Any]]:
     """Makes `job.model` smaller, step by step; returns what each step did."""
     done = []
+    job.original = job.model
     for step in plan.steps:
         on_step(step.title)
         row = steps_lib.run(
@@ -313,80 +320,4 @@ def _train(
         "monitor": done.monitor,
         "seconds": time.monotonic() - start,
         "history": done.history,
-    }
-
-
-def _save_keras(model: Any, package: Any, path: Path) -> tuple[str, list[str]]:
-    """Writes the model, without optimizer state, in the wanted Keras's own format.
-
-    Returns:
-        The Keras that opens it, and what the user should know about it.
-    """
-    notes = []
-    own = graph_keras.keras_of(model)
-    try:
-        plain = graph_keras.write(graph_keras.read(model), package)
-    except errors.GraphError as error:
-        notes.append(f"model.keras is in the format of {own}, not {package}: {error}")
-        plain, package = model, own
-    building = path.with_name(f".{path.stem}.building.keras")
-    try:
-        plain.save(building)
-        building.replace(path)
-    finally:
-        building.unlink(missing_ok=True)
-    return package, notes
-
-
-def _convert(job: job_lib.Job, config: ml_collections.ConfigDict) -> bytes:
-    done = convert.convert_model(
-        job.model,
-        allow_flex=config.convert.allow_flex,
-        metadata={
-            "name": job.name,
-            "tfslim": tfslim.__version__,
-            "task": job.task.name,
-            "labels": job.feed.facts["class_names"],
-            "preprocessing": job.preprocessing and job.preprocessing.to_json(),
-        },
-    )
-    return done.tflite
-
-
-def _quantize(
-    job: job_lib.Job,
-    recipe: quantization.Recipe,
-    float_file: bytes,
-    plan: _Plan,
-) -> quantization.AccurateResult:
-    return quantization.quantize_accurately(
-        float_file,
-        recipe,
-        samples=job.feed.calibration,
-        options=plan.quantization,
-        # Ranges kept from an earlier run are those of 8-bit activations.
-        ranges=plan.ranges if recipe.scheme == "static_int8" else None,
-    )
-
-
-def _row(
-    recipe: quantization.Recipe, accurate: quantization.AccurateResult
-) -> dict[str, Any]:
-    done = accurate.quantized
-    calibrated = done.calibration
-    return {
-        "name": recipe.name,
-        "file": f"{recipe.name}.tflite",
-        "calibration": calibrated
-        and {
-            "method": calibrated.method,
-            "num_samples": calibrated.num_samples,
-            "trials": [dataclasses.asdict(trial) for trial in calibrated.trials],
-            "steps": accurate.steps,
-            "taken": accurate.taken,
-        },
-        "scheme": recipe.scheme,
-        "size_bytes": len(done.tflite),
-        "gzip_bytes": len(gzip.compress(done.tflite, 6, mtime=0)),
-        "kept_float": [dataclasses.asdict(kept) for kept in done.kept_float],
     }

@@ -18,13 +18,21 @@ _EPOCHS = 8
 
 @dataclasses.dataclass(kw_only=True)
 class Job:
-    """What all steps share; `preprocessing` is None where the user did it."""
+    """What all steps share.
+
+    Attributes:
+        preprocessing: None where the user did it.
+        original: the model before the steps that make it smaller.
+        quantization_aware: a model with fake quantization, if a step trained one.
+    """
 
     name: str
     model: Any
     task: tasks.Task
     feed: feed.Feed
     preprocessing: preprocessing.Preprocessing | None = None
+    original: Any = None
+    quantization_aware: Any = None
 
 
 def resolve(model: Any, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

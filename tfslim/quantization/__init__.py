@@ -1,7 +1,6 @@
 """Post-training quantization of float `.tflite` files, whoever made them."""
 
 from tfslim.quantization.accurate import (
-    CORRECTIONS,
     AccurateResult,
     Options,
     quantize_accurately,
@@ -19,12 +18,14 @@ from tfslim.quantization.collect import Samples, collect
 from tfslim.quantization.diagnosis import Finding, diagnose
 from tfslim.quantization.equalization import Equalized, EqualizeResult, equalize
 from tfslim.quantization.graph_equalization import equalize_graph
+from tfslim.quantization.improve import CORRECTIONS, ROUNDINGS, Improver
 from tfslim.quantization.pairs import Refused
 from tfslim.quantization.ptq import IO, KeptFloat, QuantizeResult, quantize_tflite
 from tfslim.quantization.ranges_file import read_ranges, write_ranges
 from tfslim.quantization.recipe import Recipe
 from tfslim.quantization.recipe import get as get_recipe
 from tfslim.quantization.recipe import names as recipe_names
+from tfslim.quantization.rounding import Rounded, round_weights
 from tfslim.quantization.sensitivity import (
     FallbackResult,
     LayerError,
@@ -36,6 +37,7 @@ from tfslim.quantization.thresholds import THRESHOLDS
 __all__ = [
     "CORRECTIONS",
     "IO",
+    "ROUNDINGS",
     "THRESHOLDS",
     "AccurateResult",
     "Calibration",
@@ -43,6 +45,7 @@ __all__ = [
     "Equalized",
     "FallbackResult",
     "Finding",
+    "Improver",
     "KeptFloat",
     "LayerError",
     "Options",
@@ -50,6 +53,7 @@ __all__ = [
     "Ranges",
     "Recipe",
     "Refused",
+    "Rounded",
     "Samples",
     "Shift",
     "TensorRange",
@@ -68,5 +72,6 @@ __all__ = [
     "rank_layers",
     "read_ranges",
     "recipe_names",
+    "round_weights",
     "write_ranges",
 ]

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tfslim import errors, registry, tflite
-from tfslim.quantization import auto, bias, recipe
+from tfslim import errors, tflite
+from tfslim.quantization import auto, improve, recipe
 from tfslim.quantization.calibration import Calibration
-from tfslim.quantization.collect import Samples, singles
+from tfslim.quantization.collect import Samples
 from tfslim.quantization.equalization import equalize
-from tfslim.quantization.judge import Judge
-from tfslim.quantization.prepare import prepare
+from tfslim.quantization.improve import Improver
 from tfslim.quantization.ptq import QuantizeResult, quantize_tflite
 
-CORRECTIONS = ("none", *bias.MODES)
 OnStep = Callable[[str], None]
-
-# Samples that decide whether a step helps, and that the corrected means are of.
-_NUM_SAMPLES = 64
-_GAIN_DB = 0.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +24,7 @@ class Options:
     Attributes:
         calibration: a name of `method_names()`.
         equalize: whether to balance channels first.
+        rounding: one of `ROUNDINGS`.
         bias_correction: one of `CORRECTIONS`.
         io: as in `quantize_tflite`.
         layers: as in `quantize_tflite`.
@@ -38,16 +32,14 @@ class Options:
 
     calibration: str = auto.NAME
     equalize: bool = True
+    rounding: str = "gptq"
     bias_correction: str = "full"
     io: str = "float"
     layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Checks the name of the correction."""
-        if self.bias_correction not in CORRECTIONS:
-            raise registry.unknown_name(
-                "bias correction", self.bias_correction, CORRECTIONS
-            )
+        """Checks the names of the steps."""
+        improve.check_names(self.rounding, self.bias_correction)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,15 +49,17 @@ class AccurateResult:
     Attributes:
         quantized: the file.
         source: the float file it was made from: the model, or the model equalized.
-        steps: what was tried -> SQNR in dB of the logits, in order; the mean over 64
-            of the samples.
+        steps: what was tried -> SQNR in dB of the worst output, in order; the mean
+            over at most 64 samples that no step was fitted to.
         taken: the steps that helped.
+        outputs: output name -> its own SQNR in dB with the file, on the same samples.
     """
 
     quantized: QuantizeResult
     source: bytes
-    steps: dict[str, float]
-    taken: tuple[str, ...]
+    steps: dict[str, float] = dataclasses.field(default_factory=dict)
+    taken: tuple[str, ...] = ()
+    outputs: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def quantize_accurately(
@@ -77,10 +71,11 @@ def quantize_accurately(
     ranges: Mapping[str, tuple[float, float]] | Calibration | None = None,
     on_step: OnStep = lambda text: None,
 ) -> AccurateResult:
-    """Quantizes a float `.tflite` with equalization and bias correction.
+    """Quantizes a float `.tflite`, with all that helps to keep its accuracy.
 
-    Both are for static INT8 and need samples; other recipes, and files without
-    samples, go through `quantize_tflite` alone.
+    Equalization and bias correction are for static INT8, rounding for all recipes with
+    INT8 or INT4 weights; they need samples, without which files go through
+    `quantize_tflite` alone.
 
     Args:
         model: the float `.tflite`.
@@ -103,14 +98,15 @@ def quantize_accurately(
             "The ranges are those of an equalized model: give the same samples to "
             "equalize it by."
         )
-    if chosen.scheme != "static_int8" or samples is None:
-        done = _quantize(model, chosen, samples, options, ranges)
-        return AccurateResult(done, model, {}, ())
+    if samples is None or not chosen.rules:
+        return AccurateResult(_quantize(model, chosen, samples, options, ranges), model)
     if isinstance(samples, Iterator):
         raise errors.ConfigError(
             "samples is read several times: pass a list or another object that starts "
             "anew, not a generator."
         )
+    if chosen.scheme != "static_int8":
+        options = dataclasses.replace(options, equalize=False, bias_correction="none")
     sources = _sources(model, samples, options, ranges, on_step)
     return _try(model, sources, chosen, samples, options, ranges, on_step)
 
@@ -143,40 +139,44 @@ def _try(
     ranges: Mapping[str, tuple[float, float]] | Calibration | None,
     on_step: OnStep,
 ) -> AccurateResult:
-    content = tflite.read(prepare(model))
-    few = list(itertools.islice(singles(samples, content), _NUM_SAMPLES))
-    judge = Judge(prepare(model), few)
-    by_float = dataclasses.replace(options, io="float")
-    files, steps = {}, {}
+    first = options
+    if chosen.scheme == "static_int8":  # Else another io is refused there.
+        first = dataclasses.replace(options, io="float")
+    files = {}
     for name, source in sources.items():
         on_step(f"quantizing, {name}")
-        files[name] = _quantize(source, chosen, samples, by_float, ranges)
-        steps[name], _ = judge.measure(files[name].tflite)
+        files[name] = _quantize(source, chosen, samples, first, ranges)
+    if not any(tflite.read(file.tflite).is_quantized for file in files.values()):
+        return AccurateResult(files["plain"], model)  # float16: nothing to mend.
+    improver = Improver(
+        model,
+        samples,
+        rounding=options.rounding,
+        bias_correction=options.bias_correction,
+    )
+    steps = {name: improver.judge.measure(f.tflite)[0] for name, f in files.items()}
     best = _best(steps)
-    done, source, taken = files[best], sources[best], [best]
-    if options.bias_correction != "none":
-        name = f"bias correction, {options.bias_correction}"
-        on_step(name)
-        fixed = _correct(done, source, few, options)
-        steps[name], _ = judge.measure(fixed.tflite)
-        if steps[name] > steps[best] + _GAIN_DB:
-            done = fixed
-            taken.append(name)
+    done, source = files[best], sources[best]
+    improved = improver(done.tflite, source, on_step=on_step)
+    steps |= {n: value for n, value in improved.steps.items() if n != "plain"}
+    outputs = improver.judge.by_output(improved.tflite)
+    done = dataclasses.replace(done, tflite=improved.tflite)
     if options.io != "float":
         done = _quantize(source, chosen, None, options, done.calibration)
-        if len(taken) > 1:
-            done = _correct(done, source, few, options)
+        mended = improver.apply(done.tflite, source, improved.taken)
+        done = dataclasses.replace(done, tflite=mended)
+    taken = improved.taken
     if best == "equalized" and done.calibration is not None:
+        taken = (best, *taken)
         noted = dataclasses.replace(done.calibration, equalized=True)
         done = dataclasses.replace(done, calibration=noted)
-    helped = tuple(name for name in taken if name != "plain")
-    return AccurateResult(done, source, steps, helped)
+    return AccurateResult(done, source, steps, taken, outputs)
 
 
 def _best(steps: Mapping[str, float]) -> str:
     """Returns the best step, the first unless another is better by more than noise."""
     first, best = next(iter(steps)), max(steps, key=lambda name: steps[name])
-    return best if steps[best] > steps[first] + _GAIN_DB else first
+    return best if steps[best] > steps[first] + improve.GAIN_DB else first
 
 
 def _quantize(
@@ -195,12 +195,3 @@ def _quantize(
         layers=options.layers,
         io=options.io,
     )
-
-
-def _correct(
-    done: QuantizeResult, source: bytes, samples: Samples, options: Options
-) -> QuantizeResult:
-    fixed, _ = bias.correct_biases(
-        done.tflite, source, samples, mode=options.bias_correction
-    )
-    return dataclasses.replace(done, tflite=fixed)

@@ -23,6 +23,7 @@ class Judge:
     def __init__(self, source: bytes, samples: Sequence[tflite.Inputs]):
         """Runs the prepared float model over single samples."""
         self._samples = samples
+        self._names = list(tflite.read(source).output_names)
         self.source = without_softmax(source)
         self.graph = tflite.read(self.source).graphs[0]
         self._truth = outputs(self.source, samples)
@@ -55,14 +56,31 @@ class Judge:
             quantized: a file of the same model, with its softmax or without, that
                 takes and gives floats.
         """
+        ratios = self._ratios(quantized)
+        return float(ratios.mean(axis=1).min()), float(ratios.min())
+
+    def by_output(self, quantized: bytes) -> dict[str, float]:
+        """Returns each output's SQNR in dB, the mean over the samples; see `measure`.
+
+        A softmax stands under its own name, though its logits are measured.
+        """
+        return dict(
+            zip(
+                self._names,
+                map(float, self._ratios(quantized).mean(axis=1)),
+                strict=True,
+            )
+        )
+
+    def _ratios(self, quantized: bytes) -> np.ndarray:
+        """Returns the SQNR of each output and sample [outputs, samples]."""
         found = outputs(without_softmax(quantized), self._samples)
-        ratios = np.array(
+        return np.array(
             [
                 [sqnr_db(*pair) for pair in zip(truth, output, strict=True)]
                 for truth, output in zip(self._truth, found, strict=True)
             ]
         )
-        return float(ratios.mean(axis=1).min()), float(ratios.min())
 
 
 def outputs(model: bytes, samples: Sequence[tflite.Inputs]) -> list[np.ndarray]:

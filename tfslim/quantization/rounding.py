@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -155,7 +156,9 @@ def round_weights(
     flat = flatbuffer.unpack(quantized)
     rows = []
     for chunk in _chunks(_layers(before.graphs[0], after.graphs[0])):
-        seen, _ = collect(source, kept, statistic=lambda t, c=chunk: _Readers(t, c))
+        seen, _ = collect(
+            source, kept, statistic=functools.partial(_Readers, layers=chunk)
+        )
         for layer in chunk:
             moments = seen[layer.source.name].moments.pop(layer.op.index)
             rows.append(_round_layer(flat, layer, moments))
@@ -228,7 +231,7 @@ def _round_layer(flat: Any, layer: _Layer, moments: _Moments) -> Rounded:
     scale = old_scale = old_scale.astype(np.float32)
     most = 2 ** (stored.bits - 1) - 1
     if _may_rescale(layer):
-        scale = best_scale(weights, scale, matrix, most)
+        scale = best_scale(weights, matrix, most)
     after = gptq(weights, scale, matrix, most)
     nearest_error = _error(before * old_scale - weights, matrix)
     error = _error(after * scale - weights, matrix)
@@ -296,14 +299,14 @@ def _factor(matrix: np.ndarray, order: np.ndarray) -> np.ndarray:
     return np.linalg.inv(lower[:, ::-1, ::-1]).astype(np.float32)
 
 
-def best_scale(
-    weights: np.ndarray, scale: np.ndarray, matrix: np.ndarray, most: int
-) -> np.ndarray:
+def best_scale(weights: np.ndarray, matrix: np.ndarray, most: int) -> np.ndarray:
     """Returns the scale of each row that nearest rounding loses least with.
 
     Arguments and result as in `gptq`; inputs count by their own H alone.
     """
     importance = np.einsum("gii->gi", matrix)[:, None]
+    scale = np.abs(weights).max(axis=2, keepdims=True) / np.float32(most)
+    scale[scale == 0.0] = 1.0
     best, least = scale.copy(), np.full(scale.shape, np.inf, np.float32)
     for shrink in _SHRINKS:
         tried = scale * np.float32(shrink)

@@ -10,6 +10,7 @@ from tfslim import errors, tflite
 from tfslim.quantization import policy, recipe
 from tfslim.quantization.calibration import Calibration
 from tfslim.quantization.collect import Samples, singles
+from tfslim.quantization.improve import Improver
 from tfslim.quantization.judge import Judge
 from tfslim.quantization.layers import layer_name
 from tfslim.quantization.prepare import prepare
@@ -115,7 +116,7 @@ def fall_back(
     *,
     evaluate: Callable[[bytes], float],
     least: float,
-    correct: Callable[[bytes], bytes] = lambda file: file,
+    improver: Improver | None = None,
     latency: Callable[[bytes], float | None] = lambda file: None,
     io: str = "float",
     on_step: OnStep = lambda text: None,
@@ -128,7 +129,7 @@ def fall_back(
         ranking: as `rank_layers` gives it.
         evaluate: a file's accuracy or agreement; larger is better.
         least: the value to reach.
-        correct: what else is done to a file, such as bias correction.
+        improver: what else is tried on each file.
         latency: a file's latency in microseconds, for the report.
         io: as in `quantize_tflite`.
         on_step: called with a line of text after each file.
@@ -143,11 +144,20 @@ def fall_back(
     for name, label in zip(names, labels, strict=True):
         if name:
             kept[name] = "float32"
-        done = quantize_tflite(model, "int8", ranges=calibration, layers=kept, io=io)
-        done = dataclasses.replace(done, tflite=correct(done.tflite))
+        done = quantize_tflite(model, "int8", ranges=calibration, layers=kept)
+        taken: tuple[str, ...] = ()
+        if improver is not None:
+            improved = improver(done.tflite, model)
+            done = dataclasses.replace(done, tflite=improved.tflite)
+            taken = improved.taken
         metric = evaluate(done.tflite)
         steps.append(Step(label, metric, len(done.tflite), latency(done.tflite)))
         on_step(f"{len(kept)} layers in float: {metric:.4f}, wanted {least:.4f}")
         if metric >= least:
             break
+    if io != "float":
+        done = quantize_tflite(model, "int8", ranges=calibration, layers=kept, io=io)
+        if improver is not None:
+            mended = improver.apply(done.tflite, model, taken)
+            done = dataclasses.replace(done, tflite=mended)
     return FallbackResult(done, tuple(steps), metric >= least)

@@ -7,6 +7,7 @@ from tfslim.tflite.delegate import Coverage, coverage
 from tfslim.tflite.extract import single_op
 from tfslim.tflite.interpreter import Inputs, Runner, run
 from tfslim.tflite.model import Graph, Op, Quantization, Tensor, TfliteModel, read
+from tfslim.tflite.sparse import store_dense, store_sparse
 
 __all__ = [
     "Coverage",
@@ -21,4 +22,6 @@ __all__ = [
     "read",
     "run",
     "single_op",
+    "store_dense",
+    "store_sparse",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim.tflite import flatbuffer
+from tfslim.tflite import flatbuffer, sparse
 
 
 def _names(enum: type) -> dict[int, str]:
@@ -57,6 +57,7 @@ class Tensor:
         quantization: None for a tensor of real numbers.
         raw: uint8 view on the constant's bytes, None where there is none.
         is_variable: whether it keeps its value between two runs.
+        sparsity: the schema's parameters of a constant in the sparse format, else None.
     """
 
     index: int
@@ -67,6 +68,7 @@ class Tensor:
     quantization: Quantization | None
     raw: np.ndarray | None
     is_variable: bool
+    sparsity: Any = None
 
     @property
     def is_constant(self) -> bool:
@@ -88,7 +90,10 @@ class Tensor:
         """The constant's value [shape], None where there is none or no numpy type."""
         if self.raw is None or self.dtype in _OPAQUE or self.dtype[:6] == "float8":
             return None
-        return self.raw.view(np.dtype(self.dtype)).reshape(self.shape)
+        values = self.raw.view(np.dtype(self.dtype))
+        if self.sparsity is not None:
+            return sparse.decode(values, self.sparsity, self.shape)
+        return values.reshape(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,6 +144,13 @@ class Graph:
             for tensor in dict.fromkeys(op.inputs):
                 readers.setdefault(tensor, []).append(op)
         return readers
+
+    def constant(self, index: int) -> np.ndarray | None:
+        """Returns the value of a constant, also of one that DENSIFY unpacks."""
+        producer = self.producers.get(index)
+        if producer is not None and producer.name == "DENSIFY":
+            index = producer.inputs[0]
+        return self.tensors[index].data
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -281,6 +293,7 @@ def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
         quantization=None if "float" in dtype else _quantization(tensor.quantization),
         raw=buffers[tensor.buffer].data,
         is_variable=bool(tensor.isVariable),
+        sparsity=tensor.sparsity,
     )
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from tfslim.training.callbacks import BestWeights
-from tfslim.training.loop import TrainingResult, check_names, fit
+from tfslim.training.loop import TrainingResult, check_names, fit, with_overrides
 from tfslim.training.options import FitOptions
 from tfslim.training.replicas import start_workers
 
@@ -18,4 +18,5 @@ __all__ = [
     "check_names",
     "fit",
     "start_workers",
+    "with_overrides",
 ]

@@ -23,18 +23,27 @@ class BestWeights(tf_keras.callbacks.Callback):
         best_epoch: index of the best epoch from 0; None before the first.
     """
 
-    def __init__(self, monitor: str, *, higher_is_better: bool, patience: int = 0):
+    def __init__(
+        self,
+        monitor: str,
+        *,
+        higher_is_better: bool,
+        patience: int = 0,
+        first_epoch: int = 0,
+    ):
         """Prepares to watch.
 
         Args:
             monitor: a key of Keras' logs, such as "val_accuracy".
             higher_is_better: which of two values of it is better.
             patience: stops after so many epochs without a better one; 0 never.
+            first_epoch: the first epoch, from 0, that may be the best one.
         """
         super().__init__()
         self.monitor = monitor
         self._sign = 1.0 if higher_is_better else -1.0
         self._patience = patience
+        self._first_epoch = first_epoch
         self._best_weights: list[np.ndarray] | None = None
         self.epochs: list[dict[str, float]] = []
         self.best_epoch: int | None = None
@@ -71,9 +80,11 @@ class BestWeights(tf_keras.callbacks.Callback):
                 f"There is no '{self.monitor}' to choose the best epoch by; Keras "
                 f"reports {', '.join(sorted(self.epochs[-1]))}."
             )
-        rank = self._rank(self.epochs[-1])
-        if self.best_epoch is None or rank > self._best_rank:
-            self.best_epoch, self._best_rank = len(self.epochs) - 1, rank
+        rank, number = self._rank(self.epochs[-1]), len(self.epochs) - 1
+        if number >= self._first_epoch and (
+            self.best_epoch is None or rank > self._best_rank
+        ):
+            self.best_epoch, self._best_rank = number, rank
             self._best_weights = self.model.get_weights()
         if self.is_exhausted:
             self.model.stop_training = True

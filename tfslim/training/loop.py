@@ -82,7 +82,7 @@ def fit(
         GraphError: a Keras 3 model has no equal in tf_keras.
         TfslimError: another worker died.
     """
-    options = _with_overrides(options or FitOptions(), overrides)
+    options = with_overrides(options or FitOptions(), overrides)
     task = tasks.resolve(task, model)
     strategy = replicas.resolve_strategy(options.strategy)
     if options.deterministic:
@@ -253,11 +253,19 @@ def _best_weights(
             monitor = f"val_{name or metric.__name__}"
             higher_is_better = task.higher_is_better
     return BestWeights(
-        monitor, higher_is_better=higher_is_better, patience=options.patience
+        monitor,
+        higher_is_better=higher_is_better,
+        patience=options.patience,
+        first_epoch=options.best_from_epoch,
     )
 
 
-def _with_overrides(options: FitOptions, overrides: dict[str, Any]) -> FitOptions:
+def with_overrides(options: FitOptions, overrides: dict[str, Any]) -> FitOptions:
+    """Returns the options with some fields replaced.
+
+    Raises:
+        ConfigError: there is no such field.
+    """
     known = [field.name for field in dataclasses.fields(FitOptions)]
     for name in overrides:
         if name not in known:

@@ -25,6 +25,8 @@ class FitOptions:
         schedule: "one_cycle" (up for a fifth of the steps, then down to 0 by a
             cosine), "cosine" or "constant".
         patience: stop after so many epochs without a better one; 0 never stops.
+        best_from_epoch: the first epoch, from 0, that may be chosen as the best one:
+            for trainings in which the model itself still changes at the beginning.
         strategy: "none", "mirrored", "multiworker" (see `start_workers`), or a
             `tf.distribute.Strategy`.
         sync_batch_norm: take batch normalization's statistics over the batches of all
@@ -48,6 +50,7 @@ class FitOptions:
     learning_rate: float | None = None
     schedule: str = "one_cycle"
     patience: int = 0
+    best_from_epoch: int = 0
     strategy: str | tf.distribute.Strategy = "none"
     sync_batch_norm: bool = False
     mixed_precision: bool = False
@@ -67,6 +70,11 @@ class FitOptions:
         if self.patience < 0:
             raise errors.ConfigError(
                 f"patience must be 0 (never stop) or more, got {self.patience}."
+            )
+        if not 0 <= self.best_from_epoch < self.epochs:
+            raise errors.ConfigError(
+                f"best_from_epoch must be an epoch from 0 to {self.epochs - 1}, got "
+                f"{self.best_from_epoch}."
             )
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise errors.ConfigError(

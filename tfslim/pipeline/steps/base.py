@@ -80,6 +80,15 @@ def fit_options(
     )
 
 
+def require_data(job: Job, title: str) -> None:
+    """Raises ConfigError for a step that trains by itself and has nothing to."""
+    if job.feed.train is None:
+        raise errors.ConfigError(
+            f"The step '{title}' trains the model: pass train_data, or name data in "
+            "the config."
+        )
+
+
 def run(
     step: Step,
     job: Job,

@@ -7,15 +7,20 @@ from collections.abc import Callable
 import ml_collections
 
 from tfslim import config as config_lib
-from tfslim import registry
+from tfslim import errors, registry
 from tfslim.pipeline.steps.base import Step
 
 # Its section of the config, with the options of this one step, and the config.
 Plan = Callable[[ml_collections.ConfigDict, ml_collections.ConfigDict], Step]
 
 STEPS: registry.Registry[Plan] = registry.Registry("step")
+STEPS.register_lazy("cluster", "tfslim.pipeline.steps.sparsify:plan_clusters")
+STEPS.register_lazy("distil", "tfslim.pipeline.steps.distil:plan")
 STEPS.register_lazy("factorize", "tfslim.pipeline.steps.factorize:plan")
 STEPS.register_lazy("prune", "tfslim.pipeline.steps.cut:plan_pruning")
+STEPS.register_lazy("quantize", "tfslim.pipeline.steps.sparsify:plan_quantization")
+STEPS.register_lazy("slim", "tfslim.pipeline.steps.slim:plan")
+STEPS.register_lazy("sparsify", "tfslim.pipeline.steps.sparsify:plan_sparsity")
 STEPS.register_lazy("width", "tfslim.pipeline.steps.cut:plan_width")
 
 # The option that a value without a name sets: "width:0.5".
@@ -24,7 +29,7 @@ _FIRST = {
     "distil": "temperature",
     "factorize": "energy",
     "prune": "ratio",
-    "quantize": "method",
+    "quantize": "keep",
     "slim": "ratio",
     "sparsify": "sparsity",
     "width": "alpha",
@@ -40,7 +45,14 @@ def plan(config: ml_collections.ConfigDict) -> list[Step]:
     texts = config.steps or [
         name for name in ("prune", "factorize") if config[name].method
     ]
-    return [_plan_one(text, config) for text in texts]
+    planned = [_plan_one(text, config) for text in texts]
+    names = [text.partition(":")[0] for text in texts]
+    if "quantize" in names[:-1]:
+        raise errors.ConfigError(
+            f"The step 'quantize' must be the last one, got '{' '.join(texts)}': what "
+            "comes after it would not know of INT8."
+        )
+    return planned
 
 
 def _plan_one(text: str, config: ml_collections.ConfigDict) -> Step:

@@ -33,11 +33,7 @@ class Slim:
 
     def apply(self, job: Job) -> tuple[Any, base.Outcome]:
         """Runs the method on the training data."""
-        if job.feed.train is None:
-            raise errors.ConfigError(
-                f"The step '{self.title}' trains the model: pass train_data, or name "
-                "data in the config."
-            )
+        base.require_data(job, self.title)
         return self.method(self, job)
 
 
@@ -98,9 +94,7 @@ _METHODS: dict[str, Callable[[Slim, Job], tuple[Any, base.Outcome]]] = {
 }
 
 
-def plan(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> Slim:
+def plan(section: ml_collections.ConfigDict, config: ml_collections.ConfigDict) -> Slim:
     """Looks up the section `slim`."""
     if section.method not in _METHODS:
         raise registry.unknown_name("slimming method", section.method, _METHODS)

@@ -11,6 +11,7 @@ from tfslim.pruning.sparsity.prune import (
     prune_m_by_n,
     prune_magnitude,
 )
+from tfslim.pruning.sparsity.quantize import quantize_aware
 from tfslim.pruning.sparsity.training import SparsityReport, Training
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "prune_for_xnnpack",
     "prune_m_by_n",
     "prune_magnitude",
+    "quantize_aware",
 ]

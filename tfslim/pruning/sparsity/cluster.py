@@ -63,15 +63,20 @@ def cluster_kernels(
         raise registry.unknown_name("initialization", initialization, INITIALIZATIONS)
 
     def refusal(layer: ir.Layer) -> str | None:
-        size = kernels.kernel_of(layer).size
-        if size <= clusters:
-            return f"its {size} weights are no more than {clusters} clusters"
+        kernel = kernels.kernel_of(layer)
+        if kernel.size <= clusters:
+            return f"its {kernel.size} weights are no more than {clusters} clusters"
+        if keep_zeros and not _fills_both_sides(kernel, clusters - 1):
+            return f"too few weights are left for {clusters} clusters"
         return None
 
     graph = graph_keras.read(model)
     chosen, left_alone = kernels.choose(graph, ignore, kernels.CLUSTERABLE, refusal)
     copy = graph_keras.write(graph, "tf_keras")
     variables = graph_keras.variables(graph, copy)
+    for name in left_alone if keep_zeros else ():
+        for variable in variables[name].values():
+            training.hold_zeros(variable)
 
     def wrap(native: Any) -> Any:
         if native.name not in chosen:
@@ -99,6 +104,15 @@ def cluster_kernels(
     active = training.Training(wrapped, finish)
     yield active
     active.finish()
+
+
+def _fills_both_sides(kernel: ir.Array, clusters: int) -> bool:
+    """Tells whether TF-MOT's split of clusters below and above 0 has enough weights."""
+    below, above = int(np.sum(kernel < 0)), int(np.sum(kernel > 0))
+    if not below + above:
+        return False
+    negative = round(clusters * below / (below + above))
+    return negative <= below and clusters - negative <= above
 
 
 class Nearest(clustering_algorithm.ClusteringAlgorithm):

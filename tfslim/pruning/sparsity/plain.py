@@ -85,7 +85,11 @@ def plain(graph: ir.Graph) -> ir.Graph:
         chain = [layer]
         if number in spelled_out:
             op, source = spelled_out[number]
-            chain, args, kwargs = [_graph_function(layer.name, {"op": op})], (source,), {}
+            chain, args, kwargs = (
+                [_graph_function(layer.name, {"op": op})],
+                (source,),
+                {},
+            )
         elif layer.op in ir.FUNCTIONS:
             chain, args = _as_layer(graph, layer, node)
         elif layer.op == "Activation":

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow_model_optimization as tfmot
 import tf_keras
+from tensorflow_model_optimization.python.core.quantization.keras import (
+    quantize_wrapper,
+)
 
 from tfslim import errors, registry
 from tfslim.graph import ir
@@ -16,6 +19,7 @@ from tfslim.graph import keras as graph_keras
 from tfslim.pruning.sparsity import kernels, training
 from tfslim.pruning.sparsity.fold import fold
 from tfslim.pruning.sparsity.plain import plain
+from tfslim.pruning.sparsity.quantizers import MAX_CLUSTERS, stop_training_kernels
 from tfslim.pruning.sparsity.schemes import KEEP, Scheme
 
 
@@ -60,7 +64,7 @@ def quantize_aware(
                 "activations are not known. Fit training.model there."
             )
         treated = {
-            layer.name: "INT8"
+            layer.name: _treated(layer, keep)
             for layer in kernels.with_kernels(graph)
             if layer.name not in left_alone
         }
@@ -107,16 +111,37 @@ def _quantized(graph: ir.Graph, keep: str, left_alone: dict[str, str]) -> Any:
         try:
             annotated = tf_keras.models.clone_model(
                 graph_keras.write(graph, "tf_keras"),
-                clone_function=lambda native: native
-                if native.name in whole
-                else annotate(native),
+                clone_function=lambda native: (
+                    native if native.name in whole else annotate(native)
+                ),
             )
-            return tfmot.quantization.keras.quantize_apply(annotated, Scheme(keep))
+            quantized = tfmot.quantization.keras.quantize_apply(annotated, Scheme(keep))
         except (ValueError, TypeError, RuntimeError) as error:
             raise errors.ConfigError(
-                f"TF-MOT cannot quantize '{graph.name}': "
-                f"{' '.join(str(error).split())}"
+                f"TF-MOT cannot quantize '{graph.name}': {' '.join(str(error).split())}"
             ) from error
+    for layer in quantized.layers:
+        if isinstance(layer, quantize_wrapper.QuantizeWrapper):
+            stop_training_kernels(layer)
+    if keep in ("zeros", "both"):
+        for variable in quantized.trainable_variables:
+            if len(variable.shape) > 1:
+                training.hold_zeros(variable)
+    return quantized
+
+
+def _treated(layer: ir.Layer, keep: str) -> str:
+    """Says what happens to a layer's kernel."""
+    words = ["INT8"]
+    if layer.op in kernels.PRUNABLE and keep != "nothing":
+        kernel = kernels.kernel_of(layer)
+        if keep in ("zeros", "both"):
+            words.append(f"{np.mean(kernel == 0):.1%} zeros kept")
+        if keep in ("clusters", "both"):
+            number = len(np.unique(kernel))
+            is_few = 1 < number <= MAX_CLUSTERS
+            words.append(f"{number} values{' kept' if is_few else ', no clusters'}")
+    return ", ".join(words)
 
 
 def _state(model: tf_keras.Model) -> list[np.ndarray]:

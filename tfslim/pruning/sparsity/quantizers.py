@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import types
-from typing import Any, ClassVar
+import warnings
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_model_optimization.python.core.clustering.keras import cluster_config
 from tensorflow_model_optimization.python.core.quantization.keras import quantizers
@@ -21,6 +23,8 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
 from tfslim.pruning.sparsity.cluster import Nearest
 
 _SLOWEST = 0.01
+# TF-MOT keeps the clusters of a kernel that has no more values than this.
+MAX_CLUSTERS = 1024
 
 
 class RunningRange(quantizers.MovingAverageQuantizer):
@@ -72,16 +76,21 @@ class _OneTable:
     """
 
     def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+        kernel = getattr(layer.layer, name)
+        if not np.any(kernel.numpy() == 0.0):
+            self.preserve_sparsity = False
         # TF-MOT chooses by the class of the layer that it is shown.
-        kernel = types.SimpleNamespace(
-            **{name: getattr(layer.layer, name), "data_format": "channels_last"}
-        )
         shown = types.SimpleNamespace(
-            layer=kernel, add_weight=layer.add_weight, name=layer.name
+            layer=types.SimpleNamespace(**{name: kernel, "data_format": None}),
+            add_weight=layer.add_weight,
+            name=layer.name,
         )
-        built: dict[str, Any] = super().build(  # type: ignore[misc]
-            tensor_shape, name, shown
-        )
+        with warnings.catch_warnings():
+            # Our report says which layers have no clusters.
+            warnings.filterwarnings("ignore", message="No clustering performed")
+            built: dict[str, Any] = super().build(  # type: ignore[misc]
+                tensor_shape, name, shown
+            )
         if cluster_preserve.CLUSTERING_IMPL in built:
             built[cluster_preserve.CLUSTERING_IMPL] = Nearest(
                 built[cluster_preserve.CLUSTER_CENTROIDS],
@@ -115,3 +124,17 @@ class TransposedZeros(prune_preserve.PrunePreserveDefault8BitWeightsQuantizer):
 
 DenseZeros = prune_preserve.PrunePreserveDefault8BitWeightsQuantizer
 ConvZeros = prune_preserve.PrunePreserveDefault8BitConvWeightsQuantizer
+
+
+def stop_training_kernels(wrapper: Any) -> None:
+    """Takes clustered kernels out of what a wrapper trains.
+
+    Their centroids are trained; the optimizer would warn of a kernel without gradient
+    at every step that it traces.
+    """
+    for kernel, _, weights in wrapper._weight_vars:
+        if cluster_preserve.CLUSTERING_IMPL in weights:
+            for holder in (wrapper, wrapper.layer):
+                trained = [w for w in holder._trainable_weights if w is not kernel]
+                holder._trainable_weights = trained
+            wrapper._non_trainable_weights.append(kernel)

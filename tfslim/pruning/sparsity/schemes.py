@@ -64,7 +64,12 @@ class _Registry(registry.Default8BitQuantizeRegistry):
 
     def get_quantize_config(self, layer: Any) -> Any:
         if isinstance(layer, tf_keras.layers.Activation):
-            known = layer.activation.__name__ in ("linear", "sigmoid", "softmax", "tanh")
+            known = layer.activation.__name__ in (
+                "linear",
+                "sigmoid",
+                "softmax",
+                "tanh",
+            )
             return configs.NoOpQuantizeConfig() if known else _OutputConfig()
         if super().supports(layer):
             return _adapted(super().get_quantize_config(layer), self._keep)

@@ -119,3 +119,14 @@ def values_of(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
         layer: {name: variable.numpy() for name, variable in weights.items()}
         for layer, weights in variables.items()
     }
+
+
+def hold_zeros(variable: Any) -> None:
+    """Lets the optimizer keep the zeros of a kernel, by a constraint.
+
+    For layers that a method leaves alone, or wraps without a mask, after pruning.
+    """
+    kept, before = variable.numpy() != 0, variable.constraint
+    if not kept.all():
+        # tf_keras takes a constraint only where it makes the variable.
+        variable._constraint = lambda value: (before(value) if before else value) * kept

@@ -1,0 +1,314 @@
+"""GPTQ against hand calculation and brute force; what it does to whole files."""
+
+import itertools
+
+import numpy as np
+import pytest
+import small_models
+from test_quantize_collect import Everything
+from test_quantize_equalize import chain
+
+from tfslim import errors, quantize_tflite, tflite
+from tfslim.quantization import (
+    Options,
+    collect,
+    correct_biases,
+    judge,
+    quantize_accurately,
+    round_weights,
+    rounding,
+    weights,
+)
+
+SHAPE = (1, 16, 16, 3)
+
+
+def images(count=40, seed=0):
+    """Smooth: neighbouring pixels are alike, as in photos."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(0.3, 1.0, (count, 1, 4, 4, 3))
+    fine = coarse.repeat(4, axis=2).repeat(4, axis=3)
+    return list((fine + 0.1 * rng.normal(size=(count, *SHAPE))).astype(np.float32))
+
+
+def error(difference, matrix):
+    return np.einsum("gri,gij,grj->gr", difference, matrix, difference)
+
+
+def test_two_weights_by_hand():
+    # 0.4 goes to 0; its twin takes up 0.9 of that error: 0.76 goes to 1.
+    matrix = np.array([[[1.0, 0.9], [0.9, 0.9999]]])
+    row, scale = np.array([[[0.4, 0.4]]], np.float32), np.ones((1, 1, 1), np.float32)
+    np.testing.assert_array_equal(rounding.gptq(row, scale, matrix, 7), [[[0, 1]]])
+    # Of inputs that have nothing in common every one is for itself.
+    np.testing.assert_array_equal(
+        rounding.gptq(row, scale, np.eye(2)[None], 7), [[[0, 0]]]
+    )
+
+
+def test_it_comes_close_to_the_best_of_all_roundings():
+    rng = np.random.default_rng(0)
+    groups, rows, width = 3, 20, 5
+    inputs = rng.normal(size=(groups, 40, width)) @ rng.normal(size=(width, width))
+    matrix = inputs.transpose(0, 2, 1) @ inputs / 40
+    row = rng.uniform(-2.4, 2.4, (groups, rows, width)).astype(np.float32)
+    scale = np.full((groups, rows, 1), 1.0, np.float32)
+    candidates = np.array(list(itertools.product(range(-2, 3), repeat=width)))
+    least = [
+        [error((c - w)[None, None], h[None])[0, 0] for c in candidates]
+        for group, h in zip(row, matrix, strict=True)
+        for w in group
+    ]
+    best = np.mean(np.min(least, axis=1))
+    nearest = error(np.clip(np.rint(row), -2, 2) - row, matrix).mean()
+    found = error(rounding.gptq(row, scale, matrix, 2) - row, matrix).mean()
+    assert best <= found < best + 0.35 * (nearest - best)
+
+
+def test_blocks_make_no_difference(monkeypatch):
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(2, 100, 30)) @ rng.normal(size=(30, 30))
+    matrix = inputs.transpose(0, 2, 1) @ inputs
+    row = rng.normal(size=(2, 4, 30)).astype(np.float32)
+    scale = np.full((2, 4, 1), 0.2, np.float32)
+    whole = rounding.gptq(row, scale, matrix, 127)
+    monkeypatch.setattr(rounding, "_BLOCK", 7)
+    np.testing.assert_array_equal(rounding.gptq(row, scale, matrix, 127), whole)
+
+
+def test_silent_inputs_are_rounded_to_nearest():
+    row = np.array([[[0.3, 0.8, -1.7]]], np.float32)
+    scale = np.ones((1, 1, 1), np.float32)
+    found = rounding.gptq(row, scale, np.zeros((1, 3, 3)), 7)
+    np.testing.assert_array_equal(found, [[[0, 1, -2]]])
+
+
+def test_the_best_scale_clips_an_outlier():
+    # One large weight nobody reads: 7 levels go to the others.
+    row = np.array([[[7.0, 0.31, -0.62, 0.95]]], np.float32)
+    matrix = np.diag([1e-6, 1.0, 1.0, 1.0])[None]
+    found = rounding.best_scale(row, matrix, 7)
+    tried = np.linspace(1.0, 0.4, 25)
+
+    def loss(s):
+        return error(np.clip(np.rint(row / s), -7, 7) * s - row, matrix)[0, 0]
+
+    assert found[0, 0, 0] == pytest.approx(min(tried, key=loss))
+    assert found[0, 0, 0] < 0.5
+
+
+def test_four_bits_are_packed_low_first():
+    values = np.array([1, -2, 7, -8, -1], np.int8)
+    packed = weights.pack_int4(values)
+    np.testing.assert_array_equal(packed, [0xE1, 0x87, 0x0F])
+    tensor = tflite.Tensor(0, "w", (5,), (5,), "int4", None, packed, False)
+    np.testing.assert_array_equal(weights.unpack_int4(tensor), values)
+
+
+def geometry(build):
+    from tf_keras import Input, Model
+
+    inputs = Input((9, 11, 4), batch_size=1)
+    return small_models.convert(Model(inputs, build(inputs)))
+
+
+def _layers():
+    from tf_keras import layers
+
+    return {
+        "same, stride 2": lambda x: layers.Conv2D(6, 3, 2, "same")(x),
+        "valid": lambda x: layers.Conv2D(6, (2, 3))(x),
+        "dilated": lambda x: layers.Conv2D(6, 3, padding="same", dilation_rate=2)(x),
+        "1x1, stride 2": lambda x: layers.Conv2D(6, 1, 2)(x),
+        "depthwise": lambda x: layers.DepthwiseConv2D(3, 2, "same", depth_multiplier=2)(
+            x
+        ),
+        "dense": lambda x: layers.Dense(5)(layers.Flatten()(x)),
+        "dense on images": lambda x: layers.Dense(5)(x),
+    }
+
+
+@pytest.mark.parametrize("kind", list(_layers()))
+def test_windows_times_weights_are_the_output(kind):
+    data = geometry(_layers()[kind])
+    content = tflite.read(data)
+    x = np.random.default_rng(0).normal(size=(1, 9, 11, 4)).astype(np.float32)
+    seen, _ = collect(data, [x], statistic=Everything)
+    (op,) = (op for op in content.ops if op.name in weights.WEIGHTED)
+    source, kernel = (content.tensors[i] for i in op.inputs[:2])
+    output = content.tensors[op.outputs[0]]
+    windows = weights.Windows(op, source.shape, kernel.shape, output.shape)
+    rows = windows.to_rows(kernel.data)
+    np.testing.assert_array_equal(windows.from_rows(rows), kernel.data)
+    read = windows.read(seen[source.name].values[0], 10**6)
+    assert read.shape[2] == windows.width
+    found = (read @ rows.transpose(0, 2, 1)).transpose(1, 0, 2)
+    truth = seen[output.name].values[0]
+    np.testing.assert_allclose(found.reshape(truth.shape), truth, atol=1e-5)
+    assert windows.read(seen[source.name].values[0], 3).shape[1] <= 3
+
+
+def test_grouped_windows():
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 6)).astype(np.float32)
+    data = small_models.convert_function(
+        lambda x: tf.nn.conv2d(x, kernel, 1, "SAME"),
+        [tf.TensorSpec((1, 6, 6, 4), tf.float32)],
+    )
+    content = tflite.read(data)
+    (op,) = content.ops
+    source, constant = (content.tensors[i] for i in op.inputs[:2])
+    assert constant.shape == (6, 3, 3, 2)
+    windows = weights.Windows(op, source.shape, constant.shape, (1, 6, 6, 6))
+    x = np.random.default_rng(1).normal(size=(1, 6, 6, 4)).astype(np.float32)
+    rows = windows.to_rows(constant.data)
+    found = (windows.read(x, 100) @ rows.transpose(0, 2, 1)).transpose(1, 0, 2)
+    (truth,) = tflite.run(data, x).values()
+    np.testing.assert_allclose(found.reshape(truth.shape), truth, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return chain()
+
+
+def same_outputs(one, other):
+    runs = [judge.outputs(file, images(5))[0] for file in (one, other)]
+    return np.array_equal(*runs)
+
+
+def quality(model, file, xs):
+    return judge.Judge(model, xs).measure(file)[0]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "gain_db"),
+    [
+        ("int8", 0.3),
+        ("dynamic_int8", 1),
+        ("dynamic_wi4_afp32", 5),
+        ("weight_only_wi4_afp32", 5),
+        ("weight_only_wi8_afp32", 3),
+    ],
+)
+def test_outputs_of_unseen_samples_come_closer(plain, recipe, gain_db):
+    file = quantize_tflite(plain, recipe, samples=images()).tflite
+    done, rows = round_weights(file, plain, images())
+    before, after = (quality(plain, f, images(seed=1)) for f in (file, done))
+    assert after > before + gain_db
+    assert all(row.rounded_db >= row.nearest_db - 1e-3 for row in rows)
+    content = tflite.read(done)
+    assert [op.name for op in content.ops] == [op.name for op in tflite.read(file).ops]
+    assert len(done) < len(file) + 2000
+    again, _ = round_weights(done, plain, images())
+    assert same_outputs(again, done)
+
+
+def test_eight_bits_keep_their_scales(plain):
+    file = quantize_tflite(plain, "int8", samples=images()).tflite
+    done, rows = round_weights(file, plain, images())
+    assert len(rows) == 5
+    pairs = [tflite.read(f).graphs[0] for f in (file, done)]
+    changed = 0
+    for before, after in zip(*(g.ops for g in pairs), strict=True):
+        if before.name not in weights.WEIGHTED:
+            continue
+        one, two = (
+            weights.stored_weights(op, graph)
+            for op, graph in zip((before, after), pairs, strict=True)
+        )
+        np.testing.assert_array_equal(one.scale, two.scale)
+        step = np.abs(one.values.astype(int) - two.values)
+        changed += (step > 0).mean()
+        assert step.max() <= 4
+    assert 0.2 < changed < 5
+
+
+def test_layers_in_float_stay_as_they_are(plain):
+    layers = {"third": "float32", "fourth": "float32"}
+    file = quantize_tflite(plain, "int8", samples=images(), layers=layers).tflite
+    done, rows = round_weights(file, plain, images())
+    assert len(rows) == 3
+    assert same_outputs(done, file) is False
+    unchanged, rows = round_weights(plain, plain, images(4))
+    assert rows == []
+    assert same_outputs(unchanged, plain)
+
+
+def test_a_layer_too_wide_to_invert_is_left_alone(plain, monkeypatch):
+    monkeypatch.setattr(rounding, "_MOST_WIDTH", 100)
+    file = quantize_tflite(plain, "dynamic_int8").tflite
+    _, rows = round_weights(file, plain, images(4))
+    # third reads 3 * 3 * 16 values, fourth a whole image.
+    assert len(rows) == len([r for r in rows if "th" not in r.tensor])
+
+
+def test_many_passes_give_the_same_as_one(plain, monkeypatch):
+    file = quantize_tflite(plain, "dynamic_wi4_afp32").tflite
+    whole, rows = round_weights(file, plain, images(8))
+    monkeypatch.setattr(rounding, "_MOST_BYTES", 1)
+    parts, again = round_weights(file, plain, images(8))
+    assert parts == whole
+    assert rows == again
+
+
+@pytest.mark.parametrize("mode", ["fast", "full"])
+def test_bias_correction_after_it_does_not_count_twice(plain, mode):
+    xs = images()
+    file = quantize_tflite(plain, "int8", samples=xs).tflite
+    done, _ = round_weights(file, plain, xs)
+    fixed, _ = correct_biases(done, plain, xs, mode=mode)
+    truth, found = (np.mean(judge.outputs(f, xs)[0], axis=0) for f in (plain, fixed))
+    spread = np.std(judge.outputs(plain, xs)[0], axis=0)
+    assert (np.abs(truth - found) < 0.05 * spread).all()
+    once, _ = correct_biases(fixed, plain, xs, mode="fast")
+    twice, _ = correct_biases(once, plain, xs, mode="fast")
+    assert same_outputs(once, twice)
+
+
+def test_weights_that_two_layers_share_are_parted():
+    from tf_keras import Input, Model, layers
+
+    inputs = Input(SHAPE[1:], batch_size=1)
+    shared = layers.Conv2D(3, 3, padding="same", bias_initializer="ones")
+    model = small_models.convert(Model(inputs, shared(shared(inputs))))
+    file = quantize_tflite(model, "dynamic_wi4_afp32").tflite
+    done, rows = round_weights(file, model, images())
+    assert len(rows) == 2
+    before, after = (quality(model, f, images(seed=1)) for f in (file, done))
+    assert after > before + 1
+
+
+def test_the_sequence_keeps_it_only_where_it_helps(plain):
+    done = quantize_accurately(plain, "dynamic_wi4_afp32", samples=images(80))
+    assert done.taken == ("rounding, gptq",)
+    assert done.steps["rounding, gptq"] > done.steps["plain"] + 5
+    gain = quality(plain, done.quantized.tflite, images(seed=1))
+    assert gain > done.steps["plain"] + 3
+    # It is fitted to every other sample: constant ones have nothing to fit to.
+    blank = [x if i % 2 else np.ones_like(x) for i, x in enumerate(images(80))]
+    fitted = quantize_accurately(plain, "dynamic_wi4_afp32", samples=blank)
+    assert fitted.steps["rounding, gptq"] < done.steps["rounding, gptq"] - 3
+    nearest = quantize_accurately(
+        plain,
+        "dynamic_wi4_afp32",
+        samples=images(),
+        options=Options(rounding="nearest"),
+    )
+    assert nearest.taken == ()
+    plainly = quantize_tflite(plain, "dynamic_wi4_afp32").tflite
+    assert nearest.quantized.tflite == plainly
+
+
+def test_what_has_no_integers_or_no_samples(plain):
+    done = quantize_accurately(plain, "float16", samples=images(4))
+    assert done.quantized.tflite == quantize_tflite(plain, "float16").tflite
+    with pytest.raises(errors.ConfigError, match="no samples"):
+        quantize_accurately(plain, "dynamic_int8", samples=[])
+    with pytest.raises(errors.ConfigError, match="needs a static recipe"):
+        quantize_accurately(
+            plain, "float16", samples=images(4), options=Options(io="int8")
+        )
+    with pytest.raises(errors.ConfigError, match="Did you mean 'gptq'"):
+        Options(rounding="gptk")

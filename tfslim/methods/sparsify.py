@@ -1,0 +1,231 @@
+"""Zeros, clusters and 8-bit weights by training: TF-MOT's methods in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tfslim import errors, registry, tasks, training
+from tfslim.pruning import sparsity
+from tfslim.training import inputs, replicas
+
+# Method -> its stages, each of which is trained. Zeros and clusters that an earlier
+# stage made are kept by the later ones.
+METHODS = {
+    "magnitude": ("magnitude",),
+    "2:4": ("2:4",),
+    "block": ("block",),
+    "xnnpack": ("xnnpack",),
+    "cluster": ("cluster",),
+    "qat": ("quantize",),
+    "pqat": ("magnitude", "quantize"),
+    "cqat": ("cluster", "quantize"),
+    "pcqat": ("magnitude", "cluster", "quantize"),
+}
+_SCHEDULED = {
+    "magnitude": sparsity.prune_magnitude,
+    "block": sparsity.prune_blocks,
+    "xnnpack": sparsity.prune_for_xnnpack,
+}
+# Trains a model, given the callbacks that its `fit` needs.
+TrainFn = Callable[[Any, list[Any]], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class SparsifyResult:
+    """A model after a method of TF-MOT.
+
+    Attributes:
+        model: a plain model of the Keras that was passed in; after quantization a
+            tf_keras model with fake quantization, for `tfslim.convert_quantized`.
+        is_quantized: whether `model` has fake quantization.
+        reports: what was done and left alone, one report a stage.
+        trainings: results of `tfslim.fit`, one a stage; none with a `train_fn`.
+    """
+
+    model: Any
+    is_quantized: bool
+    reports: tuple[sparsity.SparsityReport, ...]
+    trainings: tuple[training.TrainingResult, ...]
+
+    def __str__(self) -> str:
+        """Returns the reports, one after another."""
+        return "\n".join(map(str, self.reports))
+
+
+def sparsify(
+    model: Any,
+    train: Any = None,
+    validation: Any = None,
+    *,
+    method: str = "magnitude",
+    task: str | tasks.Task = "classification",
+    train_fn: TrainFn | None = None,
+    steps: int | None = None,
+    target: float = 0.8,
+    schedule: str = "polynomial",
+    block: tuple[int, int] = (1, 4),
+    clusters: int = 16,
+    symmetric_padding: bool = False,
+    ignore: Iterable[str] = (),
+    options: training.FitOptions | None = None,
+    **overrides: Any,
+) -> SparsifyResult:
+    """Makes weights zero, few or 8-bit while the model trains on.
+
+    Every stage of the method trains for `epochs`. Sparsity rises during the first half
+    of them, and only epochs at full sparsity are candidates for the best one.
+
+    Args:
+        model: a functional or Sequential model of tf_keras or Keras 3, trained;
+            not changed.
+        train: training data as `tfslim.fit` takes it.
+        validation: validation data as `tfslim.fit` takes it.
+        method: one of `METHODS`, or "m:n" for other numbers than 2:4.
+        task: what the model is for, as for `tfslim.fit`.
+        train_fn: trains instead of `train`: called with a tf_keras model, not
+            compiled, and the callbacks that its `fit` needs.
+        steps: with `train_fn`: training steps within which sparsity rises.
+        target: share of zeros; for "magnitude", "block", "xnnpack", "pqat", "pcqat".
+        schedule: how sparsity rises: "polynomial" or "constant".
+        block: (inputs, outputs) of a block.
+        clusters: different values in each kernel.
+        symmetric_padding: for "xnnpack"; see `sparsity.prune_for_xnnpack`.
+        ignore: names of layers, or patterns, to leave alone.
+        options: how to train; None takes the defaults.
+        **overrides: fields of `FitOptions` that replace those of `options`.
+
+    Raises:
+        ConfigError: an option is wrong, or no layer can be treated.
+        GraphError: the model cannot be read.
+
+    Example:
+        >>> pruned = sparsify(model, (x, y), method="magnitude", target=0.9).model
+    """
+    stages = _stages(method)
+    if (train is None) == (train_fn is None):
+        raise errors.ConfigError("Pass either training data or a train_fn.")
+    if train_fn is not None and steps is None and not {*stages}.isdisjoint(_SCHEDULED):
+        raise errors.ConfigError(
+            f"method='{method}' with a train_fn needs steps: the number of training "
+            "steps within which sparsity rises."
+        )
+    ignore = tuple(ignore)
+    trainer = _Trainer(train, validation, task, train_fn, steps, options, overrides)
+    reports = []
+    for number, stage in enumerate(stages):
+        before = stages[:number]
+        if stage in _SCHEDULED:
+            chosen: dict[str, Any] = {
+                "target": target,
+                "schedule": schedule,
+                "steps": trainer.rising_steps(schedule),
+            }
+            chosen |= {"block": block} if stage == "block" else {}
+            if stage == "xnnpack":
+                chosen["symmetric_padding"] = symmetric_padding
+            make = _SCHEDULED[stage]
+        elif stage == "cluster":
+            make = sparsity.cluster_kernels
+            chosen = {"clusters": clusters, "keep_zeros": bool(before)}
+        elif stage == "quantize":
+            make, chosen = sparsity.quantize_aware, {"keep": _kept(before)}
+        else:
+            m, n = map(int, stage.split(":"))
+            make, chosen = sparsity.prune_m_by_n, {"m": m, "n": n}
+        with trainer.scope(), make(model, ignore=ignore, **chosen) as active:
+            trainer.fit(active, rises=stage in _SCHEDULED and schedule == "polynomial")
+        model = active.result
+        reports.append(active.report)
+    return SparsifyResult(
+        model, stages[-1] == "quantize", tuple(reports), tuple(trainer.results)
+    )
+
+
+def _stages(method: str) -> tuple[str, ...]:
+    if method in METHODS:
+        return METHODS[method]
+    if re.fullmatch(r"\d+:\d+", method):
+        return (method,)
+    raise registry.unknown_name("method", method, METHODS)
+
+
+def _kept(before: tuple[str, ...]) -> str:
+    if "cluster" not in before:
+        return "zeros" if before else "nothing"
+    return "both" if len(before) > 1 else "clusters"
+
+
+class _Trainer:
+    """Trains each stage the same way."""
+
+    def __init__(
+        self,
+        train: Any,
+        validation: Any,
+        task: str | tasks.Task,
+        train_fn: TrainFn | None,
+        steps: int | None,
+        options: training.FitOptions | None,
+        overrides: dict[str, Any],
+    ):
+        self._data = train, validation
+        self._task = tasks.resolve(task)
+        self._train_fn = train_fn
+        self._steps = steps
+        self._options = training.with_overrides(
+            options or training.FitOptions(), overrides
+        )
+        if self._options.mixed_precision:
+            raise errors.ConfigError(
+                "mixed_precision trains a copy of the model, which would lose what "
+                "TF-MOT wrapped. Train in float32."
+            )
+        self._strategy = replicas.resolve_strategy(self._options.strategy)
+        self.results: list[training.TrainingResult] = []
+
+    @property
+    def _rising_epochs(self) -> int:
+        return max(1, self._options.epochs // 2)
+
+    def rising_steps(self, schedule: str) -> int:
+        """Returns the steps within which sparsity rises, and masks change."""
+        if self._train_fn is not None:
+            return self._steps or 1
+        options = self._options
+        _, steps = inputs.training_epochs(
+            self._data[0],
+            task=self._task,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            steps_per_epoch=options.steps_per_epoch,
+        )
+        if options.epochs == 1:
+            return max(1, steps // 2)
+        return steps * self._rising_epochs
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Returns the strategy's scope: a wrapped model cannot be copied into one."""
+        scope: contextlib.AbstractContextManager[Any] = self._strategy.scope()
+        return scope
+
+    def fit(self, active: sparsity.Training, *, rises: bool) -> None:
+        """Trains the wrapped model."""
+        if self._train_fn is not None:
+            self._train_fn(active.model, active.callbacks)
+            return
+        result = training.fit(
+            active.model,
+            *self._data,
+            task=self._task,
+            options=dataclasses.replace(
+                self._options,
+                strategy=self._strategy,
+                best_from_epoch=self._rising_epochs - 1 if rises else 0,
+            ),
+            callbacks=active.callbacks,
+        )
+        self.results.append(result)

@@ -1,0 +1,69 @@
+"""The step `distil`: a teacher helps the model to what the cuts took."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from tfslim import errors, loading, training
+from tfslim.methods.distill import distill
+from tfslim.pipeline.job import Job
+from tfslim.pipeline.steps import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distil:
+    """Training by a teacher."""
+
+    title: str
+    teacher: str
+    temperature: float
+    alpha: float
+    options: training.FitOptions
+    fine_tune: None = None
+
+    def apply(self, job: Job) -> tuple[Any, base.Outcome]:
+        """Trains on the training data; without a named teacher, by the first model."""
+        base.require_data(job, self.title)
+        teacher = job.original
+        if self.teacher.endswith(".tflite"):
+            teacher = self.teacher
+        elif self.teacher:
+            teacher = loading.load_model(self.teacher)
+        model, report = distill(
+            job.model,
+            teacher,
+            job.feed.train,
+            validation=job.feed.validation,
+            task=job.task,
+            temperature=self.temperature,
+            alpha=self.alpha,
+            options=self.options,
+        )
+        return model, base.Outcome(
+            layers=report.compared, details={"history": report.history}
+        )
+
+
+def plan(
+    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
+) -> Distil:
+    """Looks up the section `distil`."""
+    for name, is_right, expected in (
+        ("temperature", section.temperature > 0.0, "above 0"),
+        ("alpha", 0.0 <= section.alpha <= 1.0, "in [0, 1]"),
+        ("epochs", section.epochs >= 1, "1 or more"),
+    ):
+        if not is_right:
+            raise errors.ConfigError(
+                f"config.distil.{name} must be {expected}, got {section[name]}."
+            )
+    return Distil(
+        title=f"distilling {section.teacher or 'the model before the steps'}",
+        teacher=section.teacher,
+        temperature=section.temperature,
+        alpha=section.alpha,
+        options=base.fit_options(config, section, section.epochs),
+    )

@@ -1,0 +1,201 @@
+"""Constants in the sparse format: only what is not zero, and where it stands.
+
+XNNPACK uses its sparse kernels only for files that store weights so (float, and not
+on every CPU). A DENSIFY op in front of the reader unpacks the constant at loading.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfslim.tflite import flatbuffer
+
+_CSR = schema.DimensionType.SPARSE_CSR
+_FLOAT16 = schema.TensorType.FLOAT16
+_READERS = (
+    schema.BuiltinOperator.CONV_2D,
+    schema.BuiltinOperator.FULLY_CONNECTED,
+)
+# Narrowest first: indices take a good part of the file.
+_VECTORS = (
+    (np.uint8, schema.SparseIndexVector.Uint8Vector, schema.Uint8VectorT),
+    (np.uint16, schema.SparseIndexVector.Uint16Vector, schema.Uint16VectorT),
+    (np.int32, schema.SparseIndexVector.Int32Vector, schema.Int32VectorT),
+)
+
+
+def decode(values: np.ndarray, sparsity: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Unpacks a sparse constant.
+
+    Args:
+        values: what is stored, flat.
+        sparsity: the tensor's `schema.SparsityParametersT`.
+        shape: of the dense array.
+
+    Returns:
+        The dense array [shape].
+    """
+    count, levels = 1, []
+    for dimension in sparsity.dimMetadata:
+        if dimension.format == _CSR:
+            segments = np.asarray(dimension.arraySegments.values)
+            parents = np.repeat(np.arange(count), np.diff(segments))
+            places = np.asarray(dimension.arrayIndices.values)
+        else:
+            parents = np.repeat(np.arange(count), dimension.denseSize)
+            places = np.tile(np.arange(dimension.denseSize), count)
+        levels = [*(level[parents] for level in levels), places]
+        count = len(places)
+    blocks = flatbuffer.numbers(sparsity.blockMap)
+    where = [np.zeros(count, np.int64) for _ in shape]
+    # The last levels are the places within a block, along the axes that have one.
+    for level, axis in enumerate(flatbuffer.numbers(sparsity.traversalOrder)):
+        if axis < len(shape):
+            sizes = [
+                sparsity.dimMetadata[len(shape) + number].denseSize
+                for number, blocked in enumerate(blocks)
+                if blocked == axis
+            ]
+            where[axis] += levels[level] * int(np.prod(sizes, dtype=np.int64))
+        else:
+            where[blocks[axis - len(shape)]] += levels[level]
+    dense = np.zeros(shape, values.dtype)
+    dense[tuple(where)] = values
+    return dense
+
+
+def store_sparse(tflite: bytes, *, min_zeros: float = 0.5) -> bytes:
+    """Stores float kernels with many zeros in the sparse format.
+
+    The numbers that the file computes stay the same, bit for bit. A float file gets
+    smaller; packed with gzip it gains little.
+
+    Args:
+        tflite: the file.
+        min_zeros: kernels of convolutions and Dense layers with a larger share of
+            zeros are stored so; others would grow.
+
+    Raises:
+        ConversionError: it is no `.tflite`.
+    """
+    flat = flatbuffer.unpack(tflite)
+    graph = flat.subgraphs[0]
+    packed: dict[int, int] = {}
+    operators: list[Any] = []
+    for op in graph.operators:
+        code = flat.operatorCodes[op.opcodeIndex]
+        inputs = list(flatbuffer.numbers(op.inputs))
+        if max(code.builtinCode, code.deprecatedBuiltinCode) in _READERS:
+            index = inputs[1]
+            if index not in packed and _is_worth(flat, graph.tensors[index], min_zeros):
+                packed[index] = _pack(flat, graph, index)
+                operators.append(_densify(flat, index, packed[index]))
+            inputs[1] = packed.get(index, index)
+            op.inputs = inputs
+        operators.append(op)
+    if not packed:
+        return tflite
+    graph.operators = operators
+    flatbuffer.share_buffers(flat)  # Drops the dense ones.
+    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(tflite))
+
+
+def store_dense(tflite: bytes) -> bytes:
+    """Stores what is in the sparse format densely; undoes `store_sparse`.
+
+    Raises:
+        ConversionError: it is no `.tflite`.
+    """
+    flat = flatbuffer.unpack(tflite)
+    graph = flat.subgraphs[0]
+    twins: dict[int, int] = {}
+    operators = []
+    for op in graph.operators:
+        inputs = flatbuffer.numbers(op.inputs)
+        source = graph.tensors[inputs[0]] if inputs and inputs[0] >= 0 else None
+        if source is not None and source.sparsity is not None:
+            dtype = np.float16 if source.type == _FLOAT16 else np.float32
+            values = flat.buffers[source.buffer].data.view(dtype)
+            shape = flatbuffer.numbers(source.shape)
+            dense = decode(values, source.sparsity, shape)
+            source.sparsity = None
+            flat.buffers[source.buffer].data = dense.reshape(-1).view(np.uint8)
+            twins[flatbuffer.numbers(op.outputs)[0]] = inputs[0]
+            continue
+        op.inputs = [twins.get(index, index) for index in inputs]
+        operators.append(op)
+    graph.operators = operators
+    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(tflite))
+
+
+def _is_worth(flat: Any, tensor: Any, min_zeros: float) -> bool:
+    data = flat.buffers[tensor.buffer].data
+    if data is None or tensor.type != schema.TensorType.FLOAT32:
+        return False
+    if tensor.sparsity is not None:
+        return False
+    return bool(np.mean(data.view(np.float32) == 0.0) > min_zeros)
+
+
+def _pack(flat: Any, graph: Any, index: int) -> int:
+    """Makes a tensor sparse; returns the number of its dense twin."""
+    sparse = graph.tensors[index]
+    dense = copy.copy(sparse)
+    dense.name, dense.buffer = sparse.name + b";dense", 0
+    graph.tensors.append(dense)
+    shape = flatbuffer.numbers(sparse.shape)
+    kernel = flat.buffers[sparse.buffer].data.view(np.float32)
+    rows = kernel.reshape(-1, shape[-1])
+    where = rows != 0.0
+    sparse.sparsity = schema.SparsityParametersT()
+    sparse.sparsity.traversalOrder = list(range(len(shape)))
+    sparse.sparsity.dimMetadata = [_dense_axis(size) for size in shape[:-1]]
+    sparse.sparsity.dimMetadata.append(_sparse_axis(where))
+    sparse.buffer = len(flat.buffers)
+    flat.buffers.append(schema.BufferT())
+    flat.buffers[-1].data = rows[where].view(np.uint8)
+    return len(graph.tensors) - 1
+
+
+def _dense_axis(size: int) -> Any:
+    axis = schema.DimensionMetadataT()
+    axis.format, axis.denseSize = schema.DimensionType.DENSE, size
+    return axis
+
+
+def _sparse_axis(where: np.ndarray) -> Any:
+    axis = schema.DimensionMetadataT()
+    axis.format = _CSR
+    segments = np.concatenate([[0], np.cumsum(where.sum(axis=1))])
+    axis.arraySegmentsType, axis.arraySegments = _vector(segments)
+    axis.arrayIndicesType, axis.arrayIndices = _vector(np.nonzero(where)[1])
+    return axis
+
+
+def _vector(numbers: np.ndarray) -> tuple[int, Any]:
+    largest = int(numbers.max(initial=0))
+    dtype, kind, build = next(v for v in _VECTORS if largest <= np.iinfo(v[0]).max)
+    vector = build()
+    vector.values = numbers.astype(dtype)
+    return kind, vector
+
+
+def _densify(flat: Any, source: int, target: int) -> Any:
+    number = schema.BuiltinOperator.DENSIFY
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in flat.operatorCodes]
+    if number not in codes:
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = number
+        code.version = 1
+        flat.operatorCodes.append(code)
+        codes.append(number)
+    op = schema.OperatorT()
+    op.opcodeIndex = codes.index(number)
+    op.inputs, op.outputs = [source], [target]
+    op.builtinOptionsType = schema.BuiltinOptions.DensifyOptions
+    op.builtinOptions = schema.DensifyOptionsT()
+    return op
