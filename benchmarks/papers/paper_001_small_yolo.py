@@ -211,7 +211,7 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
 def precision_of_file(case: Case, form: str, file: bytes) -> dict[str, float]:
     """Returns the precision of a `.tflite` of a format, in percent."""
     from tfslim import data, verify
-    from tfslim.detection import metrics, nms, outputs
+    from tfslim.detection import mean_average_precision, nms, outputs
     from tfslim.detection.evaluation import EVERYTHING, truths_of
 
     predict = verify.Predictor(file)
@@ -225,9 +225,9 @@ def precision_of_file(case: Case, form: str, file: bytes) -> dict[str, float]:
     detections, truths = [], []
     for x, targets in data.batches(case.data.test, case.preprocessing, 50):
         for boxes, scores in zip(*predict(x), strict=True):
-            detections.append(nms.nms(boxes.clip(0, 1), scores, EVERYTHING))
+            detections.append(nms(boxes.clip(0, 1), scores, EVERYTHING))
         truths += truths_of(targets)
-    found = metrics.mean_average_precision(detections, truths)
+    found = mean_average_precision(detections, truths)
     return {"map_50": 100 * found.map_50, "map_50_95": 100 * found.map_50_95}
 
 

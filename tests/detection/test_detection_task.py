@@ -14,6 +14,7 @@ from tfslim.detection import Detections, Head
 from tfslim.detection.anchors import heads_for
 from tfslim.detection.evaluation import agreement, evaluate_detector
 from tfslim.detection.task import detection_task, standard_heads
+from tfslim.methods import fitting
 from tfslim.preprocessing import preset
 
 HEADS = (
@@ -200,6 +201,12 @@ def test_fit_completes_the_task_for_arrays_and_bfloat16():
     )
     assert np.isfinite(result.history["val_loss"]).all()
     assert result.monitor == "val_loss"
+
+
+def test_methods_measure_all_heads(two_images):
+    examples, model, task, _ = two_images
+    x = preset("unit", (96, 96, 3)).apply(examples.inputs([0, 1]))
+    assert fitting.evaluate(model, (x, examples.targets), task) == pytest.approx(1.0)
 
 
 def test_own_loss_options_reach_the_loss():
