@@ -27,6 +27,7 @@ TENSORFLOW = [
     "tensorflow-model-optimization==0.8.1",
     "tf_keras>=2.21,<2.22",
 ]
+PLOTS = ["matplotlib>=3.9"]
 DEV = [
     "codespell>=2.4",
     "hypothesis>=6.100",
@@ -53,5 +54,5 @@ setuptools.setup(
     package_dir={"tfslim.configs": "configs"},
     package_data={"tfslim": ["py.typed", "**/*.json", "**/*.html", "**/*.md"]},
     install_requires=BASE,
-    extras_require={"tensorflow": TENSORFLOW, "dev": DEV},
+    extras_require={"tensorflow": TENSORFLOW, "plots": PLOTS, "dev": DEV},
 )
