@@ -50,7 +50,7 @@ def plot_layers(rows: Sequence[LayerError], path: Path | str) -> None:
     axes.invert_yaxis()
     axes.margins(y=0.01)
     axes.set_xlabel("SQNR of the worst output, this layer alone in INT8 (dB)")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2)
     drawn = io.BytesIO()
     # No date: the same rows give the same file.
     suffix = Path(path).suffix[1:]
