@@ -31,6 +31,7 @@ TENSORFLOW = [
 VIDEO = ["opencv-python-headless>=4.10"]
 PLOTS = ["matplotlib>=3.9"]
 DEV = [
+    *PLOTS,
     *VIDEO,
     "codespell>=2.4",
     "hypothesis>=6.100",

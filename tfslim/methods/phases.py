@@ -54,14 +54,7 @@ class Trainer:
             peak: the largest learning rate; the schedule is that of the options.
         """
         options = self.settings()
-        _, steps = inputs.training_epochs(
-            self.train,
-            task=tasks.resolve(self.task),
-            batch_size=options.batch_size,
-            seed=options.seed,
-            steps_per_epoch=options.steps_per_epoch,
-        )
-        steps *= epochs
+        steps = epochs * inputs.num_steps(self.train, tasks.resolve(self.task), options)
         rates = optimizers.schedule(options.schedule, peak, steps)
         average = peak
         if callable(rates):

@@ -211,13 +211,7 @@ class _Trainer:
         if self._train_fn is not None:
             return self._steps or 1
         options = self._options
-        _, steps = inputs.training_epochs(
-            self._data[0],
-            task=self._task,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            steps_per_epoch=options.steps_per_epoch,
-        )
+        steps = inputs.num_steps(self._data[0], self._task, options)
         if options.epochs == 1:
             return max(1, steps // 2)
         return steps * self._rising_epochs

@@ -146,7 +146,7 @@ def meet_limit(
             for name, ratio in at(effort).items()
         }
         graph, _ = surgery.cut_channels(channels.graph, keep, channels=channels)
-        return budget_lib.cost_of(graph, budget, limit)
+        return budget_lib.cost_of(graph, budget)
 
     most = getattr(budget, limit)
     return at(budget_lib.search_ratio(cost, most, noun=limit))

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import time
+
 import numpy as np
 import tensorflow as tf
 
