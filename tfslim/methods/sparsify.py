@@ -71,6 +71,7 @@ def sparsify(
     schedule: str = "polynomial",
     block: tuple[int, int] = (1, 4),
     clusters: int = 16,
+    keep: str = "nothing",
     symmetric_padding: bool = False,
     ignore: Iterable[str] = (),
     options: training.FitOptions | None = None,
@@ -95,6 +96,8 @@ def sparsify(
         schedule: how sparsity rises: "polynomial" or "constant".
         block: (inputs, outputs) of a block.
         clusters: different values in each kernel.
+        keep: what an earlier call made of the kernels, for "cluster" and "qat" to
+            keep: "nothing", "zeros", "clusters" or "both".
         symmetric_padding: for "xnnpack"; see `sparsity.prune_for_xnnpack`.
         ignore: names of layers, or patterns, to leave alone.
         options: how to train; None takes the defaults.
@@ -121,6 +124,7 @@ def sparsify(
         "schedule": schedule,
         "block": block,
         "clusters": clusters,
+        "keep": keep,
         "symmetric_padding": symmetric_padding,
         "ignore": tuple(ignore),
     }
@@ -150,11 +154,11 @@ def _context(
         return functools.partial(
             sparsity.cluster_kernels,
             clusters=given["clusters"],
-            keep_zeros=bool(before),
+            keep_zeros=bool(before) or given["keep"] == "zeros",
             ignore=ignore,
         )
     if stage == "quantize":
-        keep = _kept(before)
+        keep = _kept(before) if before else given["keep"]
         return functools.partial(sparsity.quantize_aware, keep=keep, ignore=ignore)
     m, n = map(int, stage.split(":"))
     return functools.partial(sparsity.prune_m_by_n, m=m, n=n, ignore=ignore)
