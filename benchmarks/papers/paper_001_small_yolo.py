@@ -131,6 +131,8 @@ def stage(
         row = {
             "stage": name,
             "seconds": round(time.perf_counter() - started, 1),
+            # Of the last minute; above 1 others used the cores, too.
+            "load_average": os.getloadavg()[0],
             **cost(model),
             **case.precision(model.predict_on_batch),
             **more,
@@ -255,6 +257,7 @@ def quantize(case: Case, name: str, model: Any) -> list[dict[str, Any]]:
             floats[form], "int8", samples=samples, layers=layers
         )
         files[f"int8_{variant}"] = (form, done.tflite)
+    load = os.getloadavg()[0]
     timings = benchmark.run_host(
         {variant: file for variant, (_, file) in files.items()},
         benchmark.Options(num_runs=100, rounds=10),
@@ -267,6 +270,7 @@ def quantize(case: Case, name: str, model: Any) -> list[dict[str, Any]]:
                 "file": variant,
                 "size_bytes": len(file),
                 "p50_us": timing.latency.p50,
+                "load_average": load,
                 **precision_of_file(case, form, file),
             }
         )
