@@ -127,7 +127,7 @@ def _modules_after(statement: str) -> set[str]:
     return set(result.stdout.split())
 
 
-@pytest.mark.parametrize("name", ["tfslim"])
+@pytest.mark.parametrize("name", ["tfslim", "tfslim.detection", "tfslim.detect"])
 def test_import_brings_no_tensorflow(name):
     assert not _modules_after(f"import {name}") & KERAS
 
