@@ -257,6 +257,20 @@ def test_the_schedule_of_the_learning_rate_sets_the_threshold(k):
 
 
 @BOTH
+def test_relative_strength_counts_in_units_of_each_kernel(k):
+    model = _model(k)
+    weights, gradients = _weights(model), _gradients(k, model)
+    optimizer = tfslim.optimizers.ProxSGD(model, 0.5, strength=0.8, relative=True)
+    again = k.optimizers.deserialize(k.optimizers.serialize(optimizer))
+    assert again.get_config() == optimizer.get_config()
+    _fit(model, optimizer)
+    for i in KERNELS:
+        threshold = 0.5 * 0.8 * np.abs(weights[i]).mean()
+        expected = _soft(weights[i] - 0.5 * gradients[i], threshold)
+        np.testing.assert_allclose(_weights(model)[i], expected, atol=1e-6)
+
+
+@BOTH
 def test_only_layers_that_a_pattern_names(k):
     model = _model(k)
     optimizer = tfslim.optimizers.ProxSGD(model, 0.1, strength=100.0, layers="conv*")
