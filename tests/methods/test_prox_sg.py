@@ -14,7 +14,13 @@ DATA = digits.load()
 SPLIT = {"train": DATA["train"], "validation": DATA["validation"]}
 
 
-@BOTH
+@pytest.mark.parametrize(
+    "k",
+    [
+        pytest.param(tf_keras, marks=pytest.mark.slow, id="tf_keras"),
+        pytest.param(keras, id="keras"),
+    ],
+)
 def test_the_whole_procedure(k):
     model = digits.network(k)
     before = model.get_weights()

@@ -79,7 +79,7 @@ def prox_sg(
     divisor: int = 16,
     sparse_epochs: int = 10,
     retrain_epochs: int = 10,
-    learning_rate: float = 0.1,
+    sparse_learning_rate: float = 0.1,
     options: FitOptions | None = None,
     **overrides: Any,
 ) -> tuple[Any, ProxReport]:
@@ -105,7 +105,7 @@ def prox_sg(
             would carry weights away from zero); its last epoch counts, not its most
             accurate one.
         retrain_epochs: length of the training after the cut.
-        learning_rate: peak for Prox-SG; the retraining has that of `options`.
+        sparse_learning_rate: peak for Prox-SG; the retraining has that of `options`.
         options: how to train; `epochs` is not used, `optimizer` only for retraining.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
@@ -131,12 +131,12 @@ def prox_sg(
                 "Without relative=True there is no general strength: pass one. 1e-4 is "
                 "usual for a long training."
             )
-        strength = _SHRINKAGE / trainer.total_rate(sparse_epochs, learning_rate)
+        strength = _SHRINKAGE / trainer.total_rate(sparse_epochs, sparse_learning_rate)
     sparse = trainer.run(
         current,
         sparse_epochs,
         keep="last",
-        learning_rate=learning_rate,
+        learning_rate=sparse_learning_rate,
         optimizer=lambda rate: Proximal(
             tf_keras.optimizers.SGD(rate),
             current,
