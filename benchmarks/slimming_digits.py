@@ -27,7 +27,7 @@ from benchmarks import record
 NAME = "digits_training_methods"
 SHAPE = (32, 32, 3)
 LEFT = 0.4  # Of MACs and of params.
-BASE_EPOCHS, SPARSE_EPOCHS, FINE_TUNE_EPOCHS = 10, 10, 10
+BASE_EPOCHS, SPARSE_EPOCHS, FINE_TUNE_EPOCHS = 10, 8, 4
 MODELS = {
     "resnet18": {},
     "vgg16": {"classifier": "gap", "batch_norm": True},
@@ -76,6 +76,20 @@ def slimming(case: Case) -> Any:
     )[0]
 
 
+def prox_sg(case: Case) -> Any:
+    from tfslim.methods import proximal
+
+    return proximal.prox_sg(
+        case.base,
+        case.data["train"],
+        case.data["validation"],
+        budget=case.budget("uniform"),
+        sparse_epochs=SPARSE_EPOCHS,
+        retrain_epochs=FINE_TUNE_EPOCHS,
+        **case.training,
+    )[0]
+
+
 def random(case: Case) -> Any:
     import tfslim
     from tfslim.pruning import criteria
@@ -96,7 +110,7 @@ def random(case: Case) -> Any:
 
 
 # A method: case -> smaller model.
-METHODS = {"random": random, "slimming": slimming}
+METHODS = {"random": random, "slimming": slimming, "prox_sg": prox_sg}
 
 
 def load(seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
