@@ -56,8 +56,8 @@ def _last_convolution(network: Network, source: int) -> Convolutional:
         if not op.batch_normalize and op.groups == 1:
             return op
     raise errors.GraphError(
-        f"Layer {source} stands before a [yolo]; classes can only be changed where that "
-        "is a convolution without batch norm and groups that nothing else reads."
+        f"Layer {source} stands before a [yolo]; classes can only be changed where "
+        "that is a convolution without batch norm and groups that nothing else reads."
     )
 
 
