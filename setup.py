@@ -29,7 +29,9 @@ TENSORFLOW = [
     "tf_keras>=2.21,<2.22",
 ]
 VIDEO = ["opencv-python-headless>=4.10"]
+PLOTS = ["matplotlib>=3.9"]
 DEV = [
+    *PLOTS,
     *VIDEO,
     "codespell>=2.4",
     "hypothesis>=6.100",
@@ -57,5 +59,10 @@ setuptools.setup(
     package_dir={"tfslim.configs": "configs"},
     package_data={"tfslim": ["py.typed", "**/*.json", "**/*.html", "**/*.md"]},
     install_requires=BASE,
-    extras_require={"tensorflow": TENSORFLOW, "video": VIDEO, "dev": DEV},
+    extras_require={
+        "tensorflow": TENSORFLOW,
+        "plots": PLOTS,
+        "video": VIDEO,
+        "dev": DEV,
+    },
 )

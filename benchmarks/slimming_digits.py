@@ -45,9 +45,11 @@ class Case:
 
     @property
     def training(self) -> dict[str, Any]:
+        """Options of every training."""
         return {**TRAINING, "seed": self.seed}
 
     def budget(self, scope: str) -> Any:
+        """What every method has to get below."""
         import tfslim
         from tfslim.graph import count, keras
 

@@ -3,7 +3,7 @@
 Zhong compares both ways of making AlexNet smaller and leaves their combination to
 the future ("Research on optimization technology based on mobile terminals
 convolutional neural networks"). Here it is: half the kernels of the convolutions,
-then filters that a group lasso has driven to zero.
+then what Prox-SG leaves of the rest, at most 120 million multiply-accumulates.
 
   python -m tfslim.export --config=configs/alexnet_width_l1.py --data=folder:flowers
 """
@@ -23,6 +23,6 @@ def get_config() -> ml_collections.ConfigDict:
     # The paper leaves the dense layers whole when it takes kernels away.
     config.steps = (
         "width:0.5,ignore=('fc1','fc2')",
-        "slim:0.5,method=prox_sg",
+        "slim:max_macs=120e6,method=prox_sg",
     )
     return config

@@ -58,7 +58,7 @@ ALLOWED = {
     "config": _BASE | {"defaults"},
     "cli": _BASE | {"config"},
 }
-TOP = {"pipeline", "export", "quantize", "__main__"}
+TOP = {"pipeline", "export", "quantize", "detect", "__main__"}
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.
@@ -127,7 +127,7 @@ def _modules_after(statement: str) -> set[str]:
     return set(result.stdout.split())
 
 
-@pytest.mark.parametrize("name", ["tfslim"])
+@pytest.mark.parametrize("name", ["tfslim", "tfslim.detection", "tfslim.detect"])
 def test_import_brings_no_tensorflow(name):
     assert not _modules_after(f"import {name}") & KERAS
 

@@ -5,11 +5,12 @@ import json
 import keras
 import numpy as np
 import pytest
+import sklearn.datasets
 import tf_keras
 
 import tfslim
 from tfslim import config as config_lib
-from tfslim import export
+from tfslim import export, tflite
 
 
 def _export(out_dir, *arguments):
@@ -158,6 +159,15 @@ def test_steps_run_in_the_order_given_each_with_its_own_training(tmp_path):
         ("width:2", "got 2.0"),
         ("width:0.5,alfa=1", "Did you mean 'width.alpha'?"),
         ("prune", "got none"),
+        ("slim", "config.slim needs ratio"),
+        ("slim:0.5,method=prox_sg", "set max_macs or max_params"),
+        ("slim:0.5,method=lasso", "Unknown slimming method 'lasso'"),
+        ("slim:0.5,sparse_epochs=0", "sparse_epochs must be 1 or more"),
+        ("distil:-1", "temperature must be above 0"),
+        ("sparsify:1.5", "sparsity must be in (0, 1)"),
+        ("sparsify:method=3:4", "Unknown sparsity method"),
+        ("quantize:keep=zeroes", "Did you mean 'zeros'?"),
+        ("quantize width:0.5", "must be the last one"),
         ("width:0.5 prune:1.5", "1.5"),
     ],
 )
@@ -168,3 +178,92 @@ def test_wrong_steps(tmp_path, capsys, steps, message):
     assert error.startswith("tfslim.export: error: ")
     assert message in error
     assert not out_dir.exists()
+
+
+def _small_network():
+    inputs = tf_keras.Input((8, 8, 1))
+    x = tf_keras.layers.Conv2D(16, 3, use_bias=False)(inputs)
+    x = tf_keras.layers.BatchNormalization()(x)
+    x = tf_keras.layers.ReLU()(x)
+    x = tf_keras.layers.Conv2D(32, 3, use_bias=False)(x)
+    x = tf_keras.layers.BatchNormalization()(x)
+    x = tf_keras.layers.ReLU()(x)
+    x = tf_keras.layers.GlobalAveragePooling2D()(x)
+    return tf_keras.Model(
+        inputs, tf_keras.layers.Dense(10, activation="softmax")(x), name="small"
+    )
+
+
+def _digits():
+    images, labels = sklearn.datasets.load_digits(return_X_y=True)
+    x = (images.reshape(-1, 8, 8, 1) / 16).astype(np.float32)
+    return (x[:1200], labels[:1200]), (x[1200:], labels[1200:])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("slim:0.5,divisor=4,sparse_epochs=2,epochs=2", "distil:epochs=2"),
+        ("slim:max_params=3500,method=prox_sg,divisor=4,sparse_epochs=2,epochs=1",),
+        ("slim:0.5,method=activation,divisor=4,epochs=1",),
+    ],
+    ids=["slimming", "prox_sg", "activation"],
+)
+def test_slim_leaves_half_of_the_channels(tmp_path, steps):
+    train, test = _digits()
+    model = _small_network()
+    config = config_lib.default_config()
+    config_lib.merge(
+        config,
+        {
+            "steps": steps,
+            "training": {"epochs": 4, "learning_rate": 0.01},
+            "quantization": {"recipes": ("float32",)},
+            "benchmark": {"runners": ()},
+        },
+    )
+    result = tfslim.export_model(
+        model,
+        out_dir=tmp_path / "out",
+        config=config,
+        train_data=train,
+        validation_data=test,
+        eval_data=test,
+        task="classification",
+    )
+    slimmed = result["slimming"][0]
+    assert slimmed["params"][1] < 0.75 * slimmed["params"][0]
+    assert result["model"]["params"] == slimmed["params"][1]
+    file = tflite.read((tmp_path / "out/float32.tflite").read_bytes())
+    widths = [t.shape[0] for t in file.tensors if len(t.shape) == 4 and t.is_constant]
+    assert sum(widths) <= 0.75 * 48
+
+
+def test_sparsify_and_quantize_keep_the_zeros_in_the_file(tmp_path):
+    train, test = _digits()
+    config = config_lib.default_config()
+    config_lib.merge(
+        config,
+        {
+            "steps": ("sparsify:0.75,epochs=2", "quantize:epochs=2"),
+            "training": {"epochs": 4, "learning_rate": 0.01},
+            "quantization": {"recipes": ("float32", "int8")},
+            "benchmark": {"runners": ()},
+        },
+    )
+    result = tfslim.export_model(
+        _small_network(),
+        out_dir=tmp_path / "out",
+        config=config,
+        train_data=train,
+        eval_data=test,
+        task="classification",
+    )
+    assert [v["name"] for v in result["variants"]] == ["float32", "int8", "int8_qat"]
+    assert "zeros" in result["slimming"][1]["step"]
+    for variant in result["variants"]:
+        file = tflite.read((tmp_path / "out" / variant["file"]).read_bytes())
+        kernel = next(
+            t.data for t in file.tensors if t.shape == (32, 3, 3, 16) and t.is_constant
+        )
+        assert np.mean(kernel == 0) >= 0.74, variant["name"]

@@ -129,3 +129,23 @@ def test_folded_graph_equals_the_original(data):
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
     wanted = numpy_executor.execute(graph, [x])
     assert surgery.relative_error(wanted, numpy_executor.execute(folded, [x])) < 1e-6
+
+
+def test_leaky_relu_lets_negative_constants_through():
+    x = y = tf_keras.Input((6, 6, 3))
+    y = L.Conv2D(8, 3, use_bias=False)(y)
+    y = L.BatchNormalization()(y)
+    y = L.LeakyReLU(0.1)(y)
+    model = models.randomize(tf_keras.Model(x, L.Conv2D(4, 1, use_bias=False)(y)))
+    norm = model.layers[2]
+    norm.gamma.assign(np.where(np.arange(8) % 2 == 0, 1.0, 0.0))
+    norm.beta.assign(np.linspace(-5.0, 2.5, 8))
+    graph = graph_keras.read(model)
+    found = channels.analyze(graph)
+    keep = {found.groups[0].name: np.arange(8) % 2 == 0}
+    whole, folding = constants.fold_constants(graph, keep, channels=found)
+    assert list(folding.folded.values()) == [4]
+    smaller, _ = surgery.cut_channels(whole, keep)
+    image = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
+    cut = graph_keras.write(smaller)(image)
+    np.testing.assert_allclose(cut, model(image), atol=1e-5)

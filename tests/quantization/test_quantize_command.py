@@ -1,6 +1,7 @@
 """`python -m tfslim.quantize` from end to end, in this process."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -61,6 +62,134 @@ def test_it_quantizes_a_strangers_file(digits, tmp_path, capsys):
     assert again.read_bytes() == out.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory):
+    """Pictures in one folder: no labels."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos") / "all"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(60):
+        pixels = rng.integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return f"--data=folder:{folder.parent}"
+
+
+@pytest.fixture(scope="module")
+def two_headed(tmp_path_factory):
+    """A reconstruction and, 1000 times as large, a sum."""
+    import tf_keras
+    from tf_keras import layers
+
+    tf_keras.utils.set_random_seed(0)
+    inputs = tf_keras.Input((8, 8, 1), batch_size=1)
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(inputs)
+    small = layers.Conv2D(1, 3, padding="same", name="small")(x)
+    large = layers.GlobalAveragePooling2D()(layers.Conv2D(3, 3, name="sum")(x))
+    large = layers.Dense(2, name="large")(layers.Rescaling(1000.0)(large))
+    path = tmp_path_factory.mktemp("model") / "two.tflite"
+    path.write_bytes(convert(tf_keras.Model(inputs, [small, large])))
+    return path
+
+
+def test_each_output_has_its_own_range_and_row(two_headed, tmp_path, capsys):
+    out = tmp_path / "two.tflite"
+    assert run(two_headed, *COMMON, f"--out={out}") == 0
+    rows = json.loads((tmp_path / "two.json").read_text())["files"][1]["outputs"]
+    assert len(rows) == 2
+    sizes = sorted(row["rms"] for row in rows)
+    assert sizes[1] > 300 * sizes[0]
+    # One range for both would leave the smaller one a single level.
+    assert min(row["sqnr_db"] for row in rows) > 20
+    shown = [x for x in capsys.readouterr().out.splitlines() if "  output " in x]
+    assert len(shown) == 2
+    scales = [
+        float(content.quantization.scale[0])
+        for op in tflite.read(out).ops
+        if op.name == "DEQUANTIZE"
+        for content in [tflite.read(out).tensors[op.inputs[0]]]
+    ]
+    assert max(scales) > 100 * min(scales)
+
+
+def test_max_drop_without_labels_goes_by_agreement(
+    digits, unlabelled, tmp_path, capsys
+):
+    out = tmp_path / "a.tflite"
+    options = (unlabelled, "--preprocessing=unit", f"--out={out}", "--calibration=kl")
+    assert run(digits, *options, "--max_drop=-1") == 1
+    captured = capsys.readouterr()
+    assert "--max_drop by top-1 agreement (the data has no labels" in captured.out
+    assert "top-1 agreement 1.0100 (a drop" in captured.err
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["goal"]["least"] == pytest.approx(1.01)
+    # All layers in float: nothing is left to disagree.
+    assert report["fallback"][-1]["metric"] == 1.0
+    assert "accuracy" not in report["files"][0]
+    assert "no labels that fit" in captured.out
+
+
+def test_max_drop_of_what_does_not_classify_goes_by_error(
+    two_headed, unlabelled, tmp_path, capsys
+):
+    out = tmp_path / "a.tflite"
+    options = (unlabelled, "--preprocessing=unit", f"--out={out}", "--overwrite")
+    assert run(two_headed, *options, "--max_drop=10") == 0
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["goal"]["key"] == "sqnr_db"
+    assert report["goal"]["least"] == pytest.approx(20.0)
+    for row in report["files"][1]["outputs"]:
+        assert row["rms_error"] < 0.1 * row["rms"]
+    before = report["files"][1]["sqnr_db"]
+    assert run(two_headed, *options, "--max_drop=0.2") == 0
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert before < report["goal"]["least"] < report["files"][1]["sqnr_db"]
+    assert len(report["fallback"]) > 1
+    capsys.readouterr()
+    assert run(two_headed, *options, "--max_drop=0") == 2
+    assert "must be above 0" in capsys.readouterr().err
+
+
+def test_a_quantized_file_goes_through(digits, tmp_path, capsys):
+    first, second = tmp_path / "a.tflite", tmp_path / "b.tflite"
+    assert run(digits, *COMMON, "--calibration=minmax", f"--out={first}") == 0
+    capsys.readouterr()
+    assert run(first, *COMMON, f"--out={second}") == 0
+    assert second.read_bytes() == first.read_bytes()
+    assert "quantized already and is passed on" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "b.json").read_text())["files"]
+    assert row["name"] == "as given"
+    assert not (tmp_path / "b.ranges.json").exists()
+    code = run(first, *COMMON, "--max_drop=1", f"--out={tmp_path / 'c.tflite'}")
+    assert code == 2
+    assert "needs the float32 .tflite" in capsys.readouterr().err
+
+
+def test_the_sensitivity_is_drawn(digits, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out, picture = tmp_path / "a.tflite", tmp_path / "layers.svg"
+    options = ("--calibration=minmax", f"--out={out}", "--overwrite")
+    assert run(digits, *COMMON, *options, f"--sensitivity={picture}") == 0
+    rows = json.loads((tmp_path / "a.json").read_text())["sensitivity"]
+    assert {"first", "second", "answer"} <= {row["layer"] for row in rows}
+    drawn = picture.read_text()
+    places = [drawn.index(f">{row['layer']} ({row['op']})<") for row in rows]
+    assert places == sorted(places)
+    assert f"worst of {len(rows)} layers" in capsys.readouterr().out
+    picture = tmp_path / "layers.png"
+    assert run(digits, *COMMON, *options, f"--sensitivity={picture}") == 0
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_without_matplotlib_it_says_so_first(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code = run(digits, *COMMON, f"--out={tmp_path}/a.tflite", "--sensitivity=a.png")
+    assert code == 2
+    assert "pip install 'tfslim[plots]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_data(digits, tmp_path):
     out = tmp_path / "a.tflite"
     assert run(f"--model={digits}", "--recipe=float16", f"--out={out}") == 0
@@ -96,6 +225,10 @@ def test_max_drop_returns_layers_to_float(digits, tmp_path, monkeypatch, capsys)
         (("MODEL", *COMMON, "--layers=frist=float32"), "Did you mean 'first'"),
         (("MODEL", "--max_drop=1"), "--max_drop needs --data"),
         (("MODEL", "--recipe=float16", "--max_drop=1"), "Use --recipe=int8"),
+        (("MODEL", *COMMON, "--rounding=gtpq"), "Did you mean 'gptq'"),
+        (("MODEL", *COMMON, "--sensitivity=a.txt"), "name ending with .png"),
+        (("MODEL", "--sensitivity=a.png"), "--sensitivity needs --data"),
+        (("MODEL", *COMMON, "--max_drop=1", "--eval_samples=0"), "--eval_samples"),
         (("MODEL", "--nosuch=1"), "Unknown flag"),
     ],
 )

@@ -5,7 +5,14 @@ import pytest
 import small_models
 
 from tfslim import errors, quantize_tflite, tflite
-from tfslim.quantization import calibrate, fall_back, judge, rank_layers
+from tfslim.quantization import (
+    Improver,
+    bias,
+    calibrate,
+    fall_back,
+    judge,
+    rank_layers,
+)
 from tfslim.quantization.layers import layer_name
 
 SHAPE = (1, 12, 12, 3)
@@ -112,6 +119,57 @@ def test_falling_back_reaches_the_metric_with_the_fewest_layers(wounded):
     assert found.steps[-1].metric == evaluate(found.quantized.tflite) >= wanted
     assert found.steps[-1].size_bytes == len(found.quantized.tflite)
     assert all(step.metric < wanted for step in found.steps[:-1])
+
+
+def test_falling_back_keeps_a_correction_only_where_it_helps(wounded, monkeypatch):
+    ranges = calibrate(wounded, images())
+    xs = images(seed=1)
+    truth = judge.outputs(wounded, xs)[0]
+
+    def evaluate(model):
+        return judge.sqnr_db(truth, judge.outputs(model, xs)[0])
+
+    ranking = rank_layers(wounded, ranges, xs)[:1]
+    options = {"evaluate": evaluate, "least": 200.0}
+    plain = fall_back(wounded, ranges, ranking, **options)
+    improver = Improver(wounded, images(), rounding="nearest")
+    helped = fall_back(wounded, ranges, ranking, improver=improver, **options)
+    assert helped.steps[0].metric > plain.steps[0].metric + 1
+
+    def ruin(quantized, model, samples, mode):
+        layers = {"logits": "float32"}
+        half = {
+            name: (low / 4, high / 4) for name, (low, high) in ranges.ranges.items()
+        }
+        return quantize_tflite(model, ranges=half, layers=layers).tflite, [None]
+
+    monkeypatch.setattr(bias, "correct_biases", ruin)
+    spared = fall_back(wounded, ranges, ranking, improver=improver, **options)
+    assert [s.metric for s in spared.steps] == [s.metric for s in plain.steps]
+
+
+@pytest.mark.parametrize("io", ["int8", "uint8"])
+def test_falling_back_to_integers_at_the_ends(wounded, io):
+    ranges = calibrate(wounded, images())
+    ranking = rank_layers(wounded, ranges, images(8))
+    done = [
+        fall_back(
+            wounded,
+            ranges,
+            ranking,
+            evaluate=lambda model: 0.0 if tflite.read(model).ops else 1.0,
+            least=-1.0,
+            improver=Improver(wounded, images()),
+            io=kind,
+        ).quantized.tflite
+        for kind in ("float", io)
+    ]
+    assert {t.dtype for t in tflite.read(done[1]).inputs} == {io}
+    weights = [
+        {t.raw.tobytes() for t in tflite.read(file).tensors if t.is_constant}
+        for file in done
+    ]
+    assert weights[0] == weights[1]
 
 
 def test_what_cannot_be_met_ends_with_all_in_float(residual):

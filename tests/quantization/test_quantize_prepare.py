@@ -61,6 +61,31 @@ def test_a_clean_file_is_not_copied(residual):
     assert prepare.prepare(residual) is residual
 
 
+def test_half_precision_weights_become_whole(residual):
+    halves = quantize_tflite(residual, "float16").tflite
+    assert "float16" in {t.dtype for t in tflite.read(halves).tensors}
+    whole = prepare.prepare(halves)
+    ops = [[op.name for op in tflite.read(m).ops] for m in (residual, whole)]
+    assert ops[0] == ops[1]
+    xs = small_models.samples((1, 12, 12, 3))
+    for x in xs:
+        (a,), (b,) = (tflite.run(m, x).values() for m in (halves, whole))
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    done = quantize_tflite(halves, "int8", samples=xs)
+    dtypes = {t.dtype for t in tflite.read(done.tflite).tensors if t.is_constant}
+    assert dtypes == {"int8", "int32"}
+
+
+def test_other_half_precision_is_refused(residual):
+    flat = flatbuffer.unpack(residual)
+    tensor = next(
+        t for t in flat.subgraphs[0].tensors if flat.buffers[t.buffer].data is not None
+    )
+    tensor.type = schema.TensorType.BFLOAT16
+    with pytest.raises(errors.QuantizationError, match="is bfloat16"):
+        quantize_tflite(flatbuffer.pack(flat), "dynamic_int8")
+
+
 def test_control_flow_is_refused_for_static_and_done_for_dynamic():
     import tensorflow as tf
 

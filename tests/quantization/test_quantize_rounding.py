@@ -312,3 +312,16 @@ def test_what_has_no_integers_or_no_samples(plain):
         )
     with pytest.raises(errors.ConfigError, match="Did you mean 'gptq'"):
         Options(rounding="gptk")
+
+
+def test_zeros_stay_zeros():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(1, 64, 12)) @ rng.normal(size=(12, 12))
+    matrix = inputs.transpose(0, 2, 1) @ inputs / 64
+    row = rng.normal(size=(1, 30, 12)).astype(np.float32)
+    row[rng.random(row.shape) < 0.7] = 0.0
+    scale = np.full((1, 30, 1), 0.2, np.float32)
+    rounded = rounding.gptq(row, scale, matrix, 127)
+    assert (rounded[row == 0.0] == 0.0).all()
+    nearest = np.rint(row / scale) * scale - row
+    assert error(rounded * scale - row, matrix).sum() < error(nearest, matrix).sum()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tfslim import errors, quantize_tflite, tflite
+from tfslim.quantization import calibrate, quantize_accurately
 
 DATA = os.environ.get("TFSLIM_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="needs the files of TFSLIM_DATA")
@@ -94,6 +95,25 @@ def test_super_resolution_is_quantized_but_for_its_shuffle():
         "split_concat.tflite",
     ],
 )
-def test_a_quantized_file_says_so(name):
+def test_a_quantized_file_goes_through_unharmed(name):
+    data = model(name)
+    for done in (
+        quantize_tflite(data, "int8"),
+        quantize_tflite(data, "dynamic_int8"),
+        quantize_accurately(data, "int8", samples=[]).quantized,
+    ):
+        assert done.tflite == data
+        assert "quantized already" in done.note
+        assert done.calibration is None
+    with pytest.raises(errors.ConfigError, match="to choose"):
+        quantize_tflite(data, "int8", layers={"conv": "float32"})
     with pytest.raises(errors.QuantizationError, match="already quantized"):
-        quantize_tflite(model(name), "int8", samples=[])
+        calibrate(data, [])
+
+
+def test_float_ops_of_a_partly_quantized_file_are_named():
+    data = model("vww_96_float.tflite")
+    partly = quantize_tflite(data, "int8", samples=photos()[:4]).tflite
+    again = quantize_tflite(partly, "int8")
+    assert again.tflite == partly
+    assert {row.op for row in again.kept_float} == {"AVERAGE_POOL_2D", "SOFTMAX"}

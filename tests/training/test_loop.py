@@ -1,8 +1,3 @@
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,7 +8,6 @@ from tfslim.data.tf_data import to_tf_data
 from tfslim.preprocessing import preset
 from tfslim.training import FitOptions, fit, optimizers
 
-ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 4)).astype(np.float32)
 LABELS = (X[:, 0] + X[:, 1] > 0).astype(np.int64)
@@ -30,24 +24,6 @@ def _classifier(seed=0):
             tf_keras.layers.Dense(2, activation="softmax"),
         ]
     )
-
-
-def _assert_equal_weights(a, b):
-    for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-class _StopAt(tf_keras.callbacks.Callback):
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.at, self.epoch = (epoch, batch), 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.at:
-            raise KeyboardInterrupt
 
 
 class _Record(tf_keras.callbacks.Callback):
@@ -155,118 +131,6 @@ def test_regression_and_reconstruction_take_their_targets():
     np.testing.assert_allclose(model.get_weights()[0], np.eye(4), atol=0.02)
 
 
-@pytest.mark.parametrize("kind", ["arrays", "epochs"])
-def test_resuming_after_an_interrupt_gives_equal_weights(tmp_path, kind):
-    train = SPLIT["train"]
-    if kind == "epochs":
-        examples = data.ArrayExamples(*train)
-
-        def train(epoch):
-            return to_tf_data(
-                examples,
-                preset("raw", (4,)),
-                "classification",
-                batch_size=16,
-                shuffle=True,
-                epoch=epoch,
-            )
-
-    options = FitOptions(epochs=4, batch_size=16, learning_rate=0.02)
-    whole = _classifier()
-    expected = fit(
-        whole, train, SPLIT["validation"], task="classification", options=options
-    )
-    backup = tmp_path / "backup"
-    with pytest.raises(KeyboardInterrupt):
-        fit(
-            _classifier(),
-            train,
-            SPLIT["validation"],
-            task="classification",
-            options=options,
-            backup_dir=backup,
-            callbacks=[_StopAt(2, 1)],
-        )
-    resumed = _classifier(seed=7)  # What it starts from must not matter.
-    result = fit(
-        resumed,
-        train,
-        SPLIT["validation"],
-        task="classification",
-        options=options,
-        backup_dir=backup,
-    )
-    assert result.first_epoch == 2
-    assert result.history == expected.history
-    assert result.best_epoch == expected.best_epoch
-    _assert_equal_weights(resumed, whole)
-    assert not backup.exists()
-
-
-def test_best_epoch_before_a_real_kill_survives_it(tmp_path):
-    """Epoch 0 is the best by far; the process dies by SIGKILL in epoch 2."""
-    script = textwrap.dedent(
-        """
-        import os, signal, sys
-        import numpy as np, tf_keras
-        from tfslim.training import fit
-
-        class Spoil(tf_keras.callbacks.Callback):
-            def on_epoch_begin(self, epoch, logs=None):
-                if epoch > 0:
-                    self.model.set_weights([w + 9 for w in self.model.get_weights()])
-            def on_train_batch_end(self, batch, logs=None):
-                if sys.argv[2] == "kill" and self.model.optimizer.iterations == 9:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        tf_keras.utils.set_random_seed(0)
-        model = tf_keras.Sequential(
-            [tf_keras.layers.Input((2,)), tf_keras.layers.Dense(1)])
-        x = np.random.default_rng(0).normal(size=(32, 2)).astype("float32")
-        y = x.sum(1, keepdims=True)
-        result = fit(model, (x, y), (x, y), task="regression", epochs=4, batch_size=8,
-                     backup_dir=sys.argv[1], callbacks=[Spoil()])
-        print(result.first_epoch, result.best_epoch, *model.get_weights()[0].ravel())
-        """
-    )
-
-    def run(folder, mode):
-        return subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path / folder), mode],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            check=False,
-        )
-
-    assert run("a", "kill").returncode == -9
-    resumed, whole = run("a", "go"), run("b", "go")
-    assert resumed.returncode == 0, resumed.stderr
-    first, best, *weights = resumed.stdout.split()
-    assert (first, best) == ("2", "0")
-    assert weights == whole.stdout.split()[2:]
-
-
-def test_a_backup_of_another_training_is_refused(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        fit(
-            _classifier(),
-            SPLIT["train"],
-            task="classification",
-            epochs=3,
-            backup_dir=tmp_path / "b",
-            callbacks=[_StopAt(1, 0)],
-        )
-    with pytest.raises(errors.ConfigError, match=r"another training \(different epo"):
-        fit(
-            _classifier(),
-            SPLIT["train"],
-            task="classification",
-            epochs=5,
-            backup_dir=tmp_path / "b",
-        )
-
-
 def test_mixed_bfloat16_trains_a_copy_and_leaves_float32():
     inner = tf_keras.Sequential(
         [tf_keras.layers.Input((4,)), tf_keras.layers.Dense(8, activation="relu")]
@@ -300,40 +164,6 @@ def test_mixed_bfloat16_trains_a_copy_and_leaves_float32():
     assert not np.array_equal(before[0], model.get_weights()[0])
     chosen = model.predict(X[64:], verbose=0).argmax(1)
     assert (chosen == LABELS[64:]).mean() > 0.8
-
-
-def test_two_mirrored_replicas_train_as_one_device_does():
-    script = textwrap.dedent(
-        """
-        import numpy as np, tensorflow as tf, tf_keras
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-        multi = tf.distribute.MultiWorkerMirroredStrategy()
-        from tfslim.training import fit
-        x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
-        y = x.sum(1, keepdims=True)
-        for strategy in ("none", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
-                         "mirrored", multi):
-            tf_keras.utils.set_random_seed(0)
-            model = tf_keras.Sequential(
-                [tf_keras.layers.Input((4,)), tf_keras.layers.Dense(1)])
-            fit(model, (x, y), task="regression", epochs=2, batch_size=8,
-                strategy=strategy, learning_rate=0.1)
-            print(*model.get_weights()[0].ravel())
-        """
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-2000:]
-    rows = np.array([line.split() for line in result.stdout.splitlines()], float)
-    assert rows.shape == (4, 4)
-    np.testing.assert_allclose(rows, np.broadcast_to(rows[0], (4, 4)), rtol=1e-4)
 
 
 def test_batch_norm_follows_a_short_training_and_gets_its_momentum_back():

@@ -16,7 +16,7 @@ from tfslim.methods import activity as activity_lib
 from tfslim.methods import channels as cutting
 from tfslim.methods import evidence, fitting, perturb
 from tfslim.methods.activity import Activity
-from tfslim.methods.merge import LINEAR_FORMS, merge_units
+from tfslim.methods.merge import LINEAR_FORMS, balance_units, merge_units
 from tfslim.methods.reconstruct import reconstruct_kernels
 from tfslim.methods.rounds import Rounds
 from tfslim.pruning import budget as budget_lib
@@ -275,6 +275,7 @@ class _Job:
                 result.model, _ = reconstruct_kernels(
                     model, result.model, keep, self.data[:_FIT_BATCHES]
                 )
+                result.model = balance_units(result.model)
         if self.merge is not None:
             result.model, merging = merge_units(
                 result.model, self.data, linear=self.merge
@@ -326,22 +327,21 @@ def _above(threshold: int | float) -> _Choice:
 
 
 def _without(number: int) -> _Choice:
-    """Keeps all but a number of units, those that are active least."""
+    """Keeps all but a number of units, those that contribute least."""
 
     def choose(
         channels: channels_lib.Channels, activity: Activity
     ) -> dict[str, channels_lib.Mask]:
-        names = list(activity.rates)
-        keep = {name: np.ones(len(activity.rates[name]), bool) for name in names}
-        spared = {name: int(np.argmax(activity.rates[name])) for name in names}
+        shares = activity_lib.contributions(channels, activity)
+        keep = {name: np.ones(len(values), bool) for name, values in shares.items()}
         ranked = sorted(
-            (rate, order, place)
-            for order, name in enumerate(names)
-            for place, rate in enumerate(activity.rates[name])
-            if place != spared[name]
+            (share, name, place)
+            for name, values in shares.items()
+            for place, share in enumerate(values)
+            if place != np.argmax(values)
         )
-        for _, order, place in ranked[:number]:
-            keep[names[order]][place] = False
+        for _, name, place in ranked[:number]:
+            keep[name][place] = False
         return keep
 
     return choose
@@ -389,7 +389,7 @@ def _to_limit(
         raise errors.ConfigError(
             "threshold='auto' needs a metric: pass a Training with validation data."
         )
-    higher = tasks.resolve(judge.task).higher_is_better
+    higher = tasks.resolve(judge.task, model).higher_is_better
     history: list[Cycle] = []
     wanted = job.units(model)
     while cycles is None or len(history) < cycles:

@@ -53,11 +53,13 @@ class Activity:
         counts: group -> int64 [channels], values above zero behind the activation
             function, over samples and positions.
         rates: group -> float64 [channels], the same as shares of all values, 0..1.
+        deviations: group -> float64 [channels], standard deviation of the values.
         uncounted: group -> why its channels have no count.
     """
 
     counts: Mapping[str, ir.Array]
     rates: Mapping[str, ir.Array]
+    deviations: Mapping[str, ir.Array]
     uncounted: Mapping[str, str]
 
 
@@ -89,19 +91,48 @@ def count_channels(
 ) -> Activity:
     """Counts as `count_activations` does, for a graph whose channels are known."""
     places, uncounted = _places(channels)
-    counts = _run(channels, kind, places, data) if places else {}
-    best_counts = np.zeros(channels.num_labels, np.int64)
-    best_rates = np.zeros(channels.num_labels)
-    for ref, (active, total) in counts.items():
+    sums = _run(channels, kind, places, data) if places else {}
+    counts, rates, deviations = np.zeros((3, channels.num_labels))
+    for ref, (total, size) in sums.items():
         labels = _labels(channels, ref).reshape(-1)
-        np.maximum.at(best_counts, labels, active.reshape(-1))
-        np.maximum.at(best_rates, labels, active.reshape(-1) / total)
-    counted = [g for g in channels.groups if g.name not in uncounted]
+        active, mean, square = total[0], total[1] / size, total[2] / size
+        np.maximum.at(counts, labels, active)
+        np.maximum.at(rates, labels, active / size)
+        spread = np.sqrt(np.maximum(square - mean**2, 0.0))
+        np.maximum.at(deviations, labels, spread)
+    counted = [group for group in channels.groups if group.name not in uncounted]
     return Activity(
-        {group.name: best_counts[group.labels] for group in counted},
-        {group.name: best_rates[group.labels] for group in counted},
+        {group.name: counts[group.labels].astype(np.int64) for group in counted},
+        {group.name: rates[group.labels] for group in counted},
+        {group.name: deviations[group.labels] for group in counted},
         uncounted,
     )
+
+
+def contributions(
+    channels: channels_lib.Channels, activity: Activity
+) -> dict[str, ir.Array]:
+    """Returns each channel's part in what the next kernels see.
+
+    It is the standard deviation of the channel's activations times the norm of the
+    weights that read it, relative to its group: float64 [channels] in [0, 1]. The mean
+    does not count, for a bias can replace it.
+    """
+    squares = np.zeros(channels.num_labels)
+    for node, wiring in zip(channels.graph.nodes, channels.wirings, strict=True):
+        for weight, axis in wiring.sums.items():
+            labels = wiring.weights[weight][axis]
+            if labels is not None:
+                kernel = channels.graph.layers[node.layer].weights[weight]
+                rows = np.moveaxis(kernel.astype(np.float64), axis, 0)
+                rows = (rows**2).reshape(len(labels), -1).sum(axis=1)
+                np.add.at(squares, labels, rows)
+    found = {}
+    for group in channels.groups:
+        if group.name in activity.deviations:
+            values = activity.deviations[group.name] * np.sqrt(squares[group.labels])
+            found[group.name] = values / (np.linalg.norm(values) or 1.0)
+    return found
 
 
 def countable(channels: channels_lib.Channels) -> list[channels_lib.Group]:
@@ -187,7 +218,10 @@ def _run(
     places: list[ir.TensorRef],
     data: Any,
 ) -> dict[ir.TensorRef, tuple[ir.Array, int]]:
-    """Returns, for each place, counts of the shape of its labels, and of what."""
+    """Returns, for each place, sums [3, channels] and of how many values.
+
+    The rows are the values above zero, the values, and their squares.
+    """
     graph = channels.graph
     # The model's own outputs too: writing leaves out what no output needs.
     probe = dataclasses.replace(graph, outputs=[*graph.output_refs, *places])
@@ -197,30 +231,29 @@ def _run(
     @tf.function(reduce_retracing=True)
     def step(inputs: Any) -> Any:
         seen = model(inputs, training=False)[len(graph.output_refs) :]
-        return [
-            (
-                tf.math.count_nonzero(tensor > 0, axis=summed, keepdims=True),
-                tf.size(tensor, tf.int64),
-            )
-            for tensor, summed in zip(seen, axes, strict=True)
-        ]
+        sums = []
+        for tensor, summed in zip(seen, axes, strict=True):
+            active = tf.math.count_nonzero(tensor > 0, axis=summed)
+            tensor = tf.cast(tensor, tf.float32)
+            moments = [tf.reduce_sum(each, axis=summed) for each in (tensor, tensor**2)]
+            rows = [tf.cast(row, tf.float64) for row in (active, *moments)]
+            rows = tf.stack([tf.reshape(row, [-1]) for row in rows])
+            sums.append((rows, tf.size(tensor, tf.int64)))
+        return sums
 
-    totals: list[Any] | None = None
+    totals: list[tuple[ir.Array, int]] = [(np.zeros((3, 1)), 0)] * len(places)
     for batch in fitting.batches(data):
-        found = [
-            (active.numpy(), int(size))
-            for active, size in step(evidence.inputs_of(batch))
+        totals = [
+            (total + rows.numpy(), size + int(number))
+            for (total, size), (rows, number) in zip(
+                totals, step(evidence.inputs_of(batch)), strict=True
+            )
         ]
-        totals = (
-            found
-            if totals is None
-            else [(a + b, m + n) for (a, m), (b, n) in zip(totals, found, strict=True)]
-        )
-    if totals is None:
+    if not totals[0][1]:
         raise errors.DataError("Counting activations needs data: there was no batch.")
     return {
-        ref: (active, size // active.size)
-        for ref, (active, size) in zip(places, totals, strict=True)
+        ref: (total, size // total.shape[1])
+        for ref, (total, size) in zip(places, totals, strict=True)
     }
 
 

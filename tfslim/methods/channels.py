@@ -15,6 +15,7 @@ from tfslim.methods import evidence
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import constants, criteria, surgery
+from tfslim.pruning import ratios as ratios_lib
 from tfslim.pruning import scores as scores_lib
 
 # Above this relative error a cut is not a cut but a fault.
@@ -59,6 +60,7 @@ def prune_channels(
     pruning_ratio: float | None = None,
     criterion: str | criteria.Criterion | scores_lib.Scoring = "l1_norm",
     budget: budget_lib.Budget | None = None,
+    ratios: Mapping[str, float] | None = None,
     data: Iterable[Any] | None = None,
     loss: Any = None,
     fold: str = "exact",
@@ -75,6 +77,9 @@ def prune_channels(
         criterion: a registered name, a function (see `pruning.criteria.base`), or a
             `Scoring` with all its options.
         budget: limits, patterns and widths, in place of `pruning_ratio`.
+        ratios: name or pattern of a layer -> share of its channels to remove, in place
+            of both, see `ratios_from_sparsity`. Layers whose channels fall together
+            lose the mean of theirs.
         data: batches `(inputs, targets)`, or of inputs alone; the proof runs on the
             first one, and criteria that need gradients run on all.
         loss: a Keras loss or its name, for criteria that need gradients.
@@ -95,10 +100,10 @@ def prune_channels(
         print(report)
     """
     constants.check_mode(fold)
-    budget = budget_of(pruning_ratio, budget)
-    batches = None if data is None else list(data)
     kind = graph_keras.keras_of(model)
     graph = graph_keras.read(model)
+    budget, unused = _budget(graph, pruning_ratio, budget, ratios)
+    batches = None if data is None else list(data)
     channels = channels_lib.analyze(
         graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
     )
@@ -110,7 +115,7 @@ def prune_channels(
         kind,
         batches=batches or (),
         fold=fold,
-        left_alone={**scores.unscored, **_whole(keep, budget)},
+        left_alone={**unused, **scores.unscored, **_whole(keep, budget)},
     )
 
 
@@ -173,6 +178,25 @@ def budget_of(
             "Pass either pruning_ratio (0.5 removes half of the channels) or a Budget."
         )
     return budget or budget_lib.Budget(pruning_ratio=pruning_ratio)
+
+
+def _budget(
+    graph: ir.Graph,
+    pruning_ratio: float | None,
+    budget: budget_lib.Budget | None,
+    ratios: Mapping[str, float] | None,
+) -> tuple[budget_lib.Budget, dict[str, str]]:
+    """Returns the budget, and why ratios of layers were not used."""
+    if [pruning_ratio, budget, ratios].count(None) != 2:
+        raise errors.ConfigError(
+            "Pass one of pruning_ratio (0.5 removes half of the channels), a Budget, "
+            "and ratios by layer."
+        )
+    if ratios is None:
+        return budget or budget_lib.Budget(pruning_ratio=pruning_ratio), {}
+    used, unused = ratios_lib.group_ratios(channels_lib.analyze(graph), ratios)
+    # Groups without a ratio stay whole.
+    return budget_lib.Budget(pruning_ratio=0.0, ratios=used), unused
 
 
 def score_by(

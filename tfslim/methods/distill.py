@@ -101,10 +101,10 @@ def distill(
         smaller, _ = tfslim.distill(smaller, model, (x, y), epochs=10)
     """
     distillation.check_temperature(temperature)
-    task = tasks.resolve(task)
+    task = tasks.resolve(task, student)
     pairs = tuple(features.items() if isinstance(features, Mapping) else features)
     _check(alpha, feature_weight, pairs, outputs)
-    options = fitting.with_overrides(options, overrides)
+    options = training.with_overrides(options or training.FitOptions(), overrides)
     graph = _student(student)
     has_logits = _compares_logits(graph, task, outputs)
     ask = teachers.build(

@@ -9,50 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, registry, tasks, training
+from tfslim import errors, tasks, training
 from tfslim.graph import keras as graph_keras
 
 # Samples that a model sees at once where nothing is trained.
 BATCH_SIZE = 256
-
-
-def fit(
-    model: Any,
-    data: Any,
-    validation: Any = None,
-    *,
-    task: str | tasks.Task,
-    options: training.FitOptions | None = None,
-) -> Any:
-    """Trains by `tfslim.fit` and returns the model with the best epoch's weights.
-
-    A Keras 3 model crosses the bridge, is trained as a tf_keras model and comes back
-    as a new one; a tf_keras model is trained in place.
-    """
-    options = options or training.FitOptions()
-    if not isinstance(options.optimizer, str):
-        # An optimizer keeps the variables that it trained: each model needs its own.
-        fresh = type(options.optimizer).from_config(options.optimizer.get_config())
-        options = dataclasses.replace(options, optimizer=fresh)
-    is_keras3 = graph_keras.keras_of(model) == "keras"
-    trained = graph_keras.to_tf_keras(model) if is_keras3 else model
-    training.fit(trained, data, validation, task=task, options=options)
-    return graph_keras.to_keras3(trained) if is_keras3 else trained
-
-
-def with_overrides(
-    options: training.FitOptions | None, overrides: dict[str, Any]
-) -> training.FitOptions:
-    """Returns training options with some fields replaced.
-
-    Raises:
-        ConfigError: there is no such field.
-    """
-    known = [field.name for field in dataclasses.fields(training.FitOptions)]
-    for name in overrides:
-        if name not in known:
-            raise registry.unknown_name("training option", name, known)
-    return dataclasses.replace(options or training.FitOptions(), **overrides)
 
 
 def evaluate(model: Any, data: Any, task: str | tasks.Task) -> float:
@@ -127,10 +88,16 @@ class Training:
     )
 
     def __call__(self, model: Any) -> Any:
-        """Returns the model, trained."""
-        return fit(
-            model, self.train, self.validation, task=self.task, options=self.options
+        """Trains a model in place and returns it."""
+        options = self.options
+        if not isinstance(options.optimizer, str):
+            # An optimizer keeps the variables it trained: each model needs its own.
+            own = type(options.optimizer).from_config(options.optimizer.get_config())
+            options = dataclasses.replace(options, optimizer=own)
+        training.fit(
+            model, self.train, self.validation, task=self.task, options=options
         )
+        return model
 
     def with_backup(self, folder: Path) -> Training:
         """Returns the same with a place for the state of a killed training."""

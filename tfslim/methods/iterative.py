@@ -135,7 +135,7 @@ def prune_iteratively(
     judge = evaluate or _no_metric
     if isinstance(fine_tune, fitting.Training) and evaluate is None:
         judge = fine_tune.metric
-        higher_is_better = tasks.resolve(fine_tune.task).higher_is_better
+        higher_is_better = tasks.resolve(fine_tune.task, model).higher_is_better
     target = cutting.budget_of(pruning_ratio, budget)
     loop = _loop(target, graph_keras.keras_of(model), options)
     backup = None
@@ -278,7 +278,8 @@ class _Loop:
         smaller, cut = cutting.cut_and_prove(
             channels, keep, self.kind, batches=self.data or (), fold=self.fold
         )
-        smaller = fitting.tuned(smaller, fine_tune)
+        if not all(kept.all() for kept in keep.values()):
+            smaller = fitting.tuned(smaller, fine_tune)
         left = self.channels(smaller)
         return smaller, Round(
             number=step + 1,

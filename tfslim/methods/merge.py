@@ -98,6 +98,19 @@ def merge_units(
     return graph_keras.write(merged, kind), report
 
 
+def balance_units(model: Any) -> Any:
+    """Returns the model with equal norms of what comes into a unit and what goes out.
+
+    For a rectifier `relu(c z) = c relu(z)`, so weights can move from one side to the
+    other without changing the outputs. Gradients of balanced layers are of one size.
+    Layers with a normalization between them stay as they are.
+    """
+    graph = graph_keras.read(model)
+    for path in collinear_paths(channels_lib.analyze(graph)):
+        graph = _balanced(graph, path)
+    return graph_keras.write(graph, graph_keras.keras_of(model))
+
+
 def _widths(old: ir.Graph, new: ir.Graph) -> dict[str, tuple[int, int]]:
     found = {}
     for name, layer in old.layers.items():
@@ -150,18 +163,53 @@ def _merge_collinear(graph: ir.Graph, tolerance: float) -> ir.Graph:
 def _collinear(vectors: ir.Array, tolerance: float) -> Iterator[tuple[int, int, float]]:
     """Yields (stays, goes, factor) for rows that are `factor` times another."""
     norms = np.linalg.norm(vectors, axis=1)
-    # Of a bundle the longest stays: it has the most digits.
-    left = [int(i) for i in np.argsort(-norms, kind="stable") if norms[i] > 0]
     units = vectors / np.maximum(norms, 1e-300)[:, None]
-    while left:
-        stays, rest = left[0], np.array(left[1:], int)
-        left = left[1:]
-        if not len(rest):
-            break
-        distances = np.linalg.norm(units[rest] - units[stays], axis=1)
-        for goes in rest[distances <= tolerance]:
-            yield stays, int(goes), float(norms[goes] / norms[stays])
-        left = rest[distances > tolerance].tolist()
+    # What is near is near in every direction too: one sorts out nearly all pairs.
+    direction = np.random.default_rng(0).normal(size=vectors.shape[1])
+    heights = units @ (direction / np.linalg.norm(direction))
+    order = np.argsort(heights, kind="stable")
+    is_left = norms > 0
+    # Of a bundle the longest stays: it has the most digits.
+    for stays in np.argsort(-norms, kind="stable"):
+        if not is_left[stays]:
+            continue
+        is_left[stays] = False
+        window = heights[stays] + tolerance * np.array([-1.0, 1.0])
+        low, high = np.searchsorted(heights[order], window, side="left")
+        near = order[low : high + 1]
+        near = near[is_left[near]]
+        distances = np.linalg.norm(units[near] - units[stays], axis=1)
+        for goes in near[distances <= tolerance]:
+            is_left[goes] = False
+            yield int(stays), int(goes), float(norms[goes] / norms[stays])
+
+
+def _balanced(graph: ir.Graph, path: Path) -> ir.Graph:
+    maker = graph.layers[path.maker]
+    channels = len(path.vectors)
+    if path.is_normalized or channels != maker.weights["kernel"].shape[path.axis]:
+        return graph
+    squares = np.zeros(channels)
+    for name, positions, axis in path.readers:
+        kernel = np.moveaxis(graph.layers[name].weights["kernel"], axis, 0)
+        rows = (kernel.astype(np.float64) ** 2).reshape(len(kernel), -1).sum(axis=1)
+        squares += rows[positions].sum(axis=1)
+    norms = np.linalg.norm(path.vectors, axis=1)
+    usable = (norms > 0) & (squares > 0)
+    factors = np.ones(channels)
+    factors[usable] = np.sqrt(np.sqrt(squares[usable]) / norms[usable])
+    kernel = np.moveaxis(maker.weights["kernel"], path.axis, -1) * factors
+    bias = maker.weights.get("bias", np.zeros(channels)) * factors
+    kernel = np.moveaxis(kernel, -1, path.axis)
+    changed = {maker.name: _with(maker, kernel=kernel, bias=bias)}
+    for name, positions, axis in path.readers:
+        layer = graph.layers[name]
+        kernel = np.moveaxis(layer.weights["kernel"].copy(), axis, 0)
+        for channel, places in enumerate(positions):
+            kernel[places] /= factors[channel]
+        weights = {**layer.weights, "kernel": np.moveaxis(kernel, 0, axis)}
+        changed[name] = dataclasses.replace(layer, weights=weights)
+    return graph.with_layers(changed)
 
 
 def _merge_linear(

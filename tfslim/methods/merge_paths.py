@@ -39,6 +39,8 @@ class Path:
         tensor: what the maker gives.
         vectors: float64 [channels, weights + 1], the weights and bias of each channel,
             a normalization behind it included.
+        axis: of the maker's kernel that counts the channels.
+        is_normalized: whether a batch normalization follows the maker.
         readers: for each kernel that takes the channels in: its layer, int array
             [channels, positions] of the places on its input axis, and that axis.
     """
@@ -47,6 +49,8 @@ class Path:
     maker: str
     tensor: ir.TensorRef
     vectors: ir.Array
+    axis: int
+    is_normalized: bool
     readers: tuple[tuple[str, ir.Array, int], ...]
 
 
@@ -90,6 +94,8 @@ class _Paths:
             layer.name,
             ir.TensorRef(number),
             self._vectors(number, group, norms),
+            layer.weights["kernel"].ndim - (2 if layer.op.endswith("Transpose") else 1),
+            bool(norms),
             tuple(readers.values()),
         )
 

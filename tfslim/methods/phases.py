@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from tfslim import errors
+from tfslim import errors, tasks
 from tfslim.graph import count
-from tfslim.training import FitOptions, TrainingResult, fit
+from tfslim.training import FitOptions, TrainingResult, fit, inputs, loop, optimizers
+
+# Of the learning rate, to average it.
+_RATE_SAMPLES = 100
+# With which the trainings that make a model sparse run.
+MOMENTUM = 0.9
+
+
+def sgd(rate: Any) -> tf_keras.optimizers.Optimizer:
+    """Makes the optimizer of the trainings that make a model sparse."""
+    return tf_keras.optimizers.SGD(rate, momentum=MOMENTUM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +42,26 @@ class Trainer:
     options: FitOptions | None
     overrides: Mapping[str, Any]
 
+    def settings(self, **more: Any) -> FitOptions:
+        """Returns the options of a training, `more` fields replaced."""
+        return loop.with_overrides(self.options, {**self.overrides, **more})
+
+    def total_rate(self, epochs: int, peak: float) -> float:
+        """Returns the sum of the learning rates of all steps of a training.
+
+        Args:
+            epochs: its length.
+            peak: the largest learning rate; the schedule is that of the options.
+        """
+        options = self.settings()
+        steps = epochs * inputs.num_steps(self.train, tasks.resolve(self.task), options)
+        rates = optimizers.schedule(options.schedule, peak, steps)
+        average = peak
+        if callable(rates):
+            at = np.linspace(0, steps - 1, min(steps, _RATE_SAMPLES)).astype(int)
+            average = float(np.mean([float(rates(step)) for step in at]))
+        return steps * average
+
     def run(
         self,
         model: tf_keras.Model,
@@ -51,9 +81,8 @@ class Trainer:
                 where a training makes a model sparse rather than accurate.
             **more: further fields of `FitOptions`.
         """
-        options = {**self.overrides, "epochs": epochs, **more}
-        given = self.options or FitOptions()
-        if options.get("backup_dir", given.backup_dir) is not None:
+        options = self.settings(epochs=epochs, **more)
+        if options.backup_dir is not None:
             raise errors.ConfigError(
                 "backup_dir resumes one training; a method has several, with cuts "
                 "between them. Leave it out."
@@ -64,9 +93,8 @@ class Trainer:
             self.train,
             self.validation,
             task=self.task,
-            options=given,
+            options=options,
             callbacks=[*callbacks, last],
-            **options,
         )
         if keep == "last":
             model.set_weights(last.weights)

@@ -19,10 +19,12 @@ from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import scores as scores_lib
 from tfslim.training import FitOptions
-from tfslim.training.slimming import NetworkSlimming, gamma_histogram
+from tfslim.training.slimming import NetworkSlimming, gamma_histogram, mean_scale
 
 # The paper ranks the scales of all layers together, as they are.
 _SCORING = scores_lib.Scoring(criterion="bn_scale", normalization="none")
+# How many times the way to zero an idle scale of average size could go.
+_TRAVEL = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +93,12 @@ def slim_network(
     pruning_ratio: float | None = None,
     budget: budget_lib.Budget | None = None,
     passes: int = 1,
-    strength: float = 1e-3,
+    strength: float | None = None,
     schedule: str | Callable[[int], float] = "constant",
     layers: str | Sequence[str] = "*",
     sparse_epochs: int = 10,
     fine_tune_epochs: int = 10,
+    learning_rate: float = 0.05,
     fold: str = "exact",
     options: FitOptions | None = None,
     **overrides: Any,
@@ -115,13 +118,18 @@ def slim_network(
             of the whole network.
         budget: limits and patterns in place of `pruning_ratio`; its `scope` counts.
         passes: rounds; each removes the same share of what is left.
-        strength: weight of the L1 penalty on the scales, see `NetworkSlimming`.
+        strength: weight of the L1 penalty on the scales, see `NetworkSlimming`. None
+            takes what brings a scale of average size that nothing holds to zero in two
+            thirds of the sparse training: the shorter it is, the more.
         schedule: how the strength goes over the epochs of a sparse training.
         layers: names or patterns of the batch normalizations to penalize.
         sparse_epochs: length of each sparse training; its last epoch counts, not its
             most accurate one.
         fine_tune_epochs: length of each fine-tuning.
         fold: see `prune_channels`.
+        learning_rate: peak for the sparse training, which runs with SGD and momentum
+            0.9: Adam would even out the pull of the penalty. The fine-tuning has the
+            optimizer and rate of `options`.
         options: how to train, for all trainings alike; `epochs` is not used.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
@@ -147,9 +155,22 @@ def slim_network(
     whole = _analyze(current, budget)
     done = []
     for number in range(1, passes + 1):
-        callback = NetworkSlimming(strength, layers=layers, schedule=schedule)
+        pull = strength
+        if pull is None:
+            rates = trainer.total_rate(sparse_epochs, learning_rate)
+            # Momentum adds up to 1 / (1 - momentum) steps in the same direction.
+            travel = rates / (1.0 - phases.MOMENTUM)
+            pull = _TRAVEL * mean_scale(current, layers=layers) / travel
+        callback = NetworkSlimming(pull, layers=layers, schedule=schedule)
         histograms = {"before": gamma_histogram(current, layers=layers)}
-        trainer.run(current, sparse_epochs, callbacks=[callback], keep="last")
+        trainer.run(
+            current,
+            sparse_epochs,
+            callbacks=[callback],
+            keep="last",
+            optimizer=phases.sgd,
+            learning_rate=learning_rate,
+        )
         histograms["sparse"] = gamma_histogram(current, layers=layers)
         part = budget_lib.part_of(
             budget, whole, _analyze(current, budget), number / passes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tfslim import errors, registry, tasks, training
@@ -25,10 +26,11 @@ METHODS = {
     "cqat": ("cluster", "quantize"),
     "pcqat": ("magnitude", "cluster", "quantize"),
 }
-_SCHEDULED = {
-    "magnitude": sparsity.prune_magnitude,
-    "block": sparsity.prune_blocks,
-    "xnnpack": sparsity.prune_for_xnnpack,
+# Stage -> its context, and the options that it has beside target and schedule.
+_SCHEDULED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "magnitude": (sparsity.prune_magnitude, ()),
+    "block": (sparsity.prune_blocks, ("block",)),
+    "xnnpack": (sparsity.prune_for_xnnpack, ("symmetric_padding",)),
 }
 # Trains a model, given the callbacks that its `fit` needs.
 TrainFn = Callable[[Any, list[Any]], Any]
@@ -69,6 +71,7 @@ def sparsify(
     schedule: str = "polynomial",
     block: tuple[int, int] = (1, 4),
     clusters: int = 16,
+    keep: str = "nothing",
     symmetric_padding: bool = False,
     ignore: Iterable[str] = (),
     options: training.FitOptions | None = None,
@@ -93,6 +96,8 @@ def sparsify(
         schedule: how sparsity rises: "polynomial" or "constant".
         block: (inputs, outputs) of a block.
         clusters: different values in each kernel.
+        keep: what an earlier call made of the kernels, for "cluster" and "qat" to
+            keep: "nothing", "zeros", "clusters" or "both".
         symmetric_padding: for "xnnpack"; see `sparsity.prune_for_xnnpack`.
         ignore: names of layers, or patterns, to leave alone.
         options: how to train; None takes the defaults.
@@ -113,36 +118,50 @@ def sparsify(
             f"method='{method}' with a train_fn needs steps: the number of training "
             "steps within which sparsity rises."
         )
-    ignore = tuple(ignore)
     trainer = _Trainer(train, validation, task, train_fn, steps, options, overrides)
+    given = {
+        "target": target,
+        "schedule": schedule,
+        "block": block,
+        "clusters": clusters,
+        "keep": keep,
+        "symmetric_padding": symmetric_padding,
+        "ignore": tuple(ignore),
+    }
     reports = []
     for number, stage in enumerate(stages):
-        before = stages[:number]
-        if stage in _SCHEDULED:
-            chosen: dict[str, Any] = {
-                "target": target,
-                "schedule": schedule,
-                "steps": trainer.rising_steps(schedule),
-            }
-            chosen |= {"block": block} if stage == "block" else {}
-            if stage == "xnnpack":
-                chosen["symmetric_padding"] = symmetric_padding
-            make = _SCHEDULED[stage]
-        elif stage == "cluster":
-            make = sparsity.cluster_kernels
-            chosen = {"clusters": clusters, "keep_zeros": bool(before)}
-        elif stage == "quantize":
-            make, chosen = sparsity.quantize_aware, {"keep": _kept(before)}
-        else:
-            m, n = map(int, stage.split(":"))
-            make, chosen = sparsity.prune_m_by_n, {"m": m, "n": n}
-        with trainer.scope(), make(model, ignore=ignore, **chosen) as active:
+        context = _context(stage, stages[:number], given, trainer)
+        with trainer.scope(), context(model) as active:
             trainer.fit(active, rises=stage in _SCHEDULED and schedule == "polynomial")
         model = active.result
         reports.append(active.report)
     return SparsifyResult(
         model, stages[-1] == "quantize", tuple(reports), tuple(trainer.results)
     )
+
+
+def _context(
+    stage: str, before: tuple[str, ...], given: Mapping[str, Any], trainer: _Trainer
+) -> Callable[[Any], contextlib.AbstractContextManager[sparsity.Training]]:
+    """Returns what wraps a model for a stage, given those before it."""
+    ignore = given["ignore"]
+    if stage in _SCHEDULED:
+        make, names = _SCHEDULED[stage]
+        chosen = {name: given[name] for name in ("target", "schedule", *names)}
+        steps = trainer.rising_steps()
+        return functools.partial(make, steps=steps, ignore=ignore, **chosen)
+    if stage == "cluster":
+        return functools.partial(
+            sparsity.cluster_kernels,
+            clusters=given["clusters"],
+            keep_zeros=bool(before) or given["keep"] == "zeros",
+            ignore=ignore,
+        )
+    if stage == "quantize":
+        keep = _kept(before) if before else given["keep"]
+        return functools.partial(sparsity.quantize_aware, keep=keep, ignore=ignore)
+    m, n = map(int, stage.split(":"))
+    return functools.partial(sparsity.prune_m_by_n, m=m, n=n, ignore=ignore)
 
 
 def _stages(method: str) -> tuple[str, ...]:
@@ -191,18 +210,12 @@ class _Trainer:
     def _rising_epochs(self) -> int:
         return max(1, self._options.epochs // 2)
 
-    def rising_steps(self, schedule: str) -> int:
+    def rising_steps(self) -> int:
         """Returns the steps within which sparsity rises, and masks change."""
         if self._train_fn is not None:
             return self._steps or 1
         options = self._options
-        _, steps = inputs.training_epochs(
-            self._data[0],
-            task=self._task,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            steps_per_epoch=options.steps_per_epoch,
-        )
+        steps = inputs.num_steps(self._data[0], self._task, options)
         if options.epochs == 1:
             return max(1, steps // 2)
         return steps * self._rising_epochs

@@ -277,6 +277,15 @@ def _relu(context: _Context) -> _Values:
     return result if top is None else np.minimum(result, top)
 
 
+@_rule("LeakyReLU", "leaky_relu")
+def _leaky_relu(context: _Context) -> _Values:
+    # The layer's own default is steeper than the function's.
+    default = 0.3 if context.layer.op == "LeakyReLU" else 0.2
+    slope = context.layer.config.get("negative_slope", default)
+    values = context.lookup(0)
+    return np.where(values > 0, values, slope * values)
+
+
 @_rule("Add", "add", "Multiply", "multiply", "Subtract", "subtract", "Average")
 def _merge(context: _Context) -> _Values:
     values = np.stack([context.lookup(n) for n in range(len(context.values))])

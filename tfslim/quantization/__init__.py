@@ -20,6 +20,7 @@ from tfslim.quantization.equalization import Equalized, EqualizeResult, equalize
 from tfslim.quantization.graph_equalization import equalize_graph
 from tfslim.quantization.improve import CORRECTIONS, ROUNDINGS, Improver
 from tfslim.quantization.pairs import Refused
+from tfslim.quantization.plot import check_plot, plot_layers
 from tfslim.quantization.ptq import IO, KeptFloat, QuantizeResult, quantize_tflite
 from tfslim.quantization.ranges_file import read_ranges, write_ranges
 from tfslim.quantization.recipe import Recipe
@@ -59,6 +60,7 @@ __all__ = [
     "TensorRange",
     "calibrate",
     "check_method",
+    "check_plot",
     "collect",
     "correct_biases",
     "diagnose",
@@ -67,6 +69,7 @@ __all__ = [
     "fall_back",
     "get_recipe",
     "method_names",
+    "plot_layers",
     "quantize_accurately",
     "quantize_tflite",
     "rank_layers",

@@ -98,7 +98,7 @@ def quantize_accurately(
             "The ranges are those of an equalized model: give the same samples to "
             "equalize it by."
         )
-    if samples is None or not chosen.rules:
+    if samples is None or not chosen.rules or tflite.read(model).is_quantized:
         return AccurateResult(_quantize(model, chosen, samples, options, ranges), model)
     if isinstance(samples, Iterator):
         raise errors.ConfigError(

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import errors, tflite
 from tfslim.tflite import flatbuffer
 
 _FLOAT32 = schema.TensorType.FLOAT32
+_FLOAT16 = schema.TensorType.FLOAT16
+_DEQUANTIZE = schema.BuiltinOperator.DEQUANTIZE
 
 
 def prepare(model: bytes) -> bytes:
-    """Makes tensor names unique, op codes current, and float tensors plain.
+    """Makes names unique, op codes current, floats plain and half precision whole.
 
     litert-quantizer refuses two tensors of one name, reads the op codes of files
-    older than 2020 as ADD, and passes over float tensors that kept a scale from
-    training. A file that needs none of this is returned as it is.
+    older than 2020 as ADD, passes over float tensors that kept a scale from
+    training, and does not see weights behind the DEQUANTIZE of a float16 file. A file
+    that needs none of this is returned as it is.
 
     Raises:
-        QuantizationError: the model holds quantized or half-precision constants
-            already.
+        QuantizationError: the model holds integers already, or other
+            half-precision constants.
         ConversionError: it is no `.tflite`.
     """
-    _refuse_quantized(tflite.read(model))
     flat = flatbuffer.unpack(model)
-    changed = [_current_codes(flat), _unique_names(flat), _plain_floats(flat)]
-    if not any(changed):
-        return model
-    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model))
+    changed = [
+        _current_codes(flat),
+        _widened_halves(flat),
+        _unique_names(flat),
+        _plain_floats(flat),
+    ]
+    prepared = model
+    if any(changed):
+        prepared = flatbuffer.pack(flat, attached=flatbuffer.attached_files(model))
+    _refuse_quantized(tflite.read(prepared))
+    return prepared
 
 
 def _refuse_quantized(model: tflite.TfliteModel) -> None:
@@ -51,6 +61,35 @@ def _current_codes(flat: Any) -> bool:
         changed |= code.builtinCode != number
         code.builtinCode = number
     return changed
+
+
+def _widened_halves(flat: Any) -> bool:
+    """Makes float32 of float16 constants that a DEQUANTIZE reads; drops the op."""
+    changed = False
+    for graph in flat.subgraphs:
+        kept = []
+        for op in graph.operators or []:
+            code = flat.operatorCodes[op.opcodeIndex].builtinCode
+            source = graph.tensors[op.inputs[0]] if code == _DEQUANTIZE else None
+            data = flat.buffers[source.buffer].data if source is not None else None
+            if source is None or source.type != _FLOAT16 or data is None:
+                kept.append(op)
+                continue
+            values = data.view(np.float16).astype(np.float32)
+            graph.tensors[op.outputs[0]].buffer = len(flat.buffers)
+            flat.buffers.append(schema.BufferT(data=values.view(np.uint8)))
+            changed = True
+        graph.operators = kept
+        _drop_halves(graph)
+    return changed
+
+
+def _drop_halves(graph: Any) -> None:
+    """Empties float16 constants that no op reads any more."""
+    read = {i for op in graph.operators for i in flatbuffer.numbers(op.inputs)}
+    for index, tensor in enumerate(graph.tensors or []):
+        if tensor.type == _FLOAT16 and index not in read:
+            tensor.type, tensor.buffer = _FLOAT32, 0
 
 
 def _unique_names(flat: Any) -> bool:

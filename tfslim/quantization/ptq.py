@@ -46,6 +46,7 @@ class QuantizeResult:
         rules: the rules that litert-quantizer got, exemptions and I/O included.
         calibration: the range of every activation; None if the recipe needs none.
         kept_float: ops that stayed float, in order of execution.
+        note: why the file is the one that was given, "" where it is not.
     """
 
     tflite: bytes
@@ -53,6 +54,7 @@ class QuantizeResult:
     rules: tuple[dict[str, Any], ...] = ()
     calibration: Calibration | None = None
     kept_float: tuple[KeptFloat, ...] = ()
+    note: str = ""
 
 
 def quantize_tflite(
@@ -67,6 +69,9 @@ def quantize_tflite(
     keep_float: str = "xnnpack",
 ) -> QuantizeResult:
     """Quantizes a float `.tflite`; the input is not changed.
+
+    A file that holds integers already comes back as it is, with a note: whoever made
+    it chose its scales, in training perhaps. Half-precision weights are widened first.
 
     real_value = scale * (q - zero_point). Weights: INT8 per channel, zero_point 0.
     Activations (static recipes): INT8 per tensor, from ranges that are widened to hold
@@ -100,7 +105,7 @@ def quantize_tflite(
     Raises:
         ConfigError: an unknown name; a static recipe without samples; a sample that
             does not fit the model.
-        QuantizationError: the model is quantized already, or the result does not load.
+        QuantizationError: the result does not load.
         ConversionError: `model` is no `.tflite`.
     """
     chosen = recipe.get(recipe_name)
@@ -110,6 +115,9 @@ def quantize_tflite(
     if not chosen.rules:
         tflite.read(model)
         return QuantizeResult(model, chosen)
+    given = tflite.read(model)
+    if given.is_quantized:
+        return _as_it_is(model, given, chosen, layers or {})
     source = prepare(model)
     content = tflite.read(source)
     _check_request(chosen, content, samples is not None or ranges is not None, io)
@@ -132,6 +140,34 @@ def quantize_tflite(
         calibration=used,
         kept_float=_kept_float(graph, _loaded(quantized), chosen, exempt),
     )
+
+
+def _as_it_is(
+    model: bytes,
+    content: tflite.TfliteModel,
+    chosen: recipe.Recipe,
+    layers: Mapping[str, str],
+) -> QuantizeResult:
+    """Passes a quantized file on."""
+    if layers:
+        raise errors.ConfigError(
+            f"The model is quantized already, and so is layer '{next(iter(layers))}' "
+            "or not. Give the float32 .tflite that it was made from to choose."
+        )
+    graph = content.graphs[0]
+    kept = tuple(
+        KeptFloat(op.name, tensor.name, "It is float in the file that was given.")
+        for op in graph.ops
+        if (tensor := graph.tensors[op.outputs[0]]).dtype == "float32"
+        and op.name != "DEQUANTIZE"
+    )
+    ends = ", ".join(t.dtype for t in (*content.inputs, *content.outputs))
+    note = (
+        "The file is quantized already and is passed on as it is, inputs and outputs "
+        f"({ends}) included. For another recipe give the float32 .tflite it was made "
+        "from."
+    )
+    return QuantizeResult(model, chosen, kept_float=kept, note=note)
 
 
 def _check_request(

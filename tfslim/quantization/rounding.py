@@ -43,6 +43,7 @@ _MOST_WIDTH = 10_000
 # Matrices that are in memory at a time.
 _MOST_BYTES = 2**28
 _BLOCK = 128
+_MOST_CLUSTERS = 256
 _DAMPING = 0.01
 # Of the largest weight; only where there are few levels.
 _SHRINKS = np.linspace(1.0, 0.4, 25)
@@ -144,8 +145,8 @@ def round_weights(
 
     Returns:
         The file with other weights and biases, and for 4 bits other scales; and a row
-        for each layer that has changed. Layers in float, with weights in blocks or
-        with more than 10,000 inputs to an output are left alone.
+        for each layer that has changed. Layers in float, with weights in blocks, of
+        few values or with more than 10,000 inputs to an output are left alone.
 
     Raises:
         ConfigError: a sample does not fit.
@@ -174,7 +175,7 @@ def _layers(before: tflite.Graph, after: tflite.Graph) -> list[_Layer]:
         stored = stored_weights(twin, after)
         if weights.data is None or stored is None:
             continue
-        if stored.tensor.shape != weights.shape:
+        if stored.tensor.shape != weights.shape or _is_clustered(weights.data):
             continue
         output = before.tensors[op.outputs[0]]
         windows = Windows(op, source.shape, weights.shape, output.shape)
@@ -192,6 +193,11 @@ def _layers(before: tflite.Graph, after: tflite.Graph) -> list[_Layer]:
             )
         )
     return found
+
+
+def _is_clustered(weights: np.ndarray) -> bool:
+    """Tells whether weights have few values, which rounding them anew would spread."""
+    return len(np.unique(weights)) <= min(_MOST_CLUSTERS, weights.size // 8)
 
 
 def _bias(
@@ -256,6 +262,8 @@ def gptq(
 ) -> np.ndarray:
     """Rounds rows of weights so that (w - scale q)' H (w - scale q) is small.
 
+    Zeros stay zeros: pruning made them, and files shrink by them.
+
     Args:
         weights: float32 array [groups, rows, width].
         scale: of each row, [groups, rows, 1].
@@ -269,6 +277,7 @@ def gptq(
     # The inputs that matter most come first, as long as many can make up for them.
     order = np.argsort(-diagonal, axis=1, kind="stable")
     left = np.take_along_axis(weights, order[:, None], axis=2)
+    is_zero = left == 0.0
     factor = _factor(matrix, order)
     integers = np.empty_like(left)
     width = left.shape[2]
@@ -278,6 +287,7 @@ def gptq(
         for i in range(start, end):
             column = left[:, :, i, None]
             rounded = np.clip(np.rint(column / scale), -most, most)
+            rounded[is_zero[:, :, i]] = 0.0
             integers[:, :, i] = rounded[..., 0]
             error = (column - rounded * scale) / factor[:, i, i, None, None]
             left[:, :, i + 1 : end] -= error * factor[:, None, i, i + 1 : end]

@@ -5,33 +5,93 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
-from rich.console import Console
+from rich import progress
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
 
 OnStep = Callable[[str], None]
+T = TypeVar("T")
+
+
+class Steps:
+    """Announces steps, one plain line each, with the seconds since the start."""
+
+    def __init__(self) -> None:
+        """Starts the clock."""
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._start
+
+    def __call__(self, text: str) -> None:
+        """Announces a step."""
+        print(f"[{self.seconds:6.1f} s] {text}", file=sys.stderr)  # noqa: T201
+
+    def track(self, items: Iterable[T], label: str) -> Iterable[T]:
+        """Returns `items`; on a terminal, a bar moves while they are passed over.
+
+        Args:
+            items: may be passed over several times.
+            label: what they are, e.g. "samples".
+        """
+        return items
+
+
+class _Moving(Steps):
+    """The last step beside a spinner, and under it a bar for what is tracked."""
+
+    def __init__(self, console: Console):
+        super().__init__()
+        self._console = console
+        self._spinner = Spinner("dots", "starting")
+        self._bars = progress.Progress(
+            progress.TextColumn("  {task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            console=console,
+        )
+        self.picture = Group(self._spinner, self._bars)
+
+    def __call__(self, text: str) -> None:
+        self._console.print(f"[dim]{self.seconds:6.1f} s[/] {text}")
+        self._spinner.update(text=text)
+
+    def track(self, items: Iterable[T], label: str) -> Iterable[T]:
+        return _Tracked(items, label, self._bars)
+
+
+class _Tracked(Generic[T]):
+    """Passes items on and moves a bar, as often as it is asked to."""
+
+    def __init__(self, items: Iterable[T], label: str, bars: progress.Progress):
+        self._items, self._label, self._bars = items, label, bars
+
+    def __iter__(self) -> Iterator[T]:
+        sized: Any = self._items
+        total = len(sized) if hasattr(sized, "__len__") else None
+        bar = self._bars.add_task(self._label, total=total)
+        try:
+            for item in self._items:
+                yield item
+                self._bars.advance(bar)
+        finally:
+            self._bars.remove_task(bar)
 
 
 @contextlib.contextmanager
-def steps() -> Iterator[OnStep]:
-    """Yields a function that announces a step; both kinds write to stderr.
-
-    On a terminal the last step shows a spinner; elsewhere every step is one line
-    with the seconds since the start.
-    """
-    start = time.monotonic()
+def steps() -> Iterator[Steps]:
+    """Yields what announces steps; all of it goes to stderr."""
     if not sys.stderr.isatty():
-
-        def plain(text: str) -> None:
-            print(f"[{time.monotonic() - start:6.1f} s] {text}", file=sys.stderr)  # noqa: T201
-
-        yield plain
+        yield Steps()
         return
     console = Console(stderr=True)
-    with console.status("starting") as status:
-
-        def moving(text: str) -> None:
-            console.print(f"[dim]{time.monotonic() - start:6.1f} s[/] {text}")
-            status.update(text)
-
+    moving = _Moving(console)
+    with Live(moving.picture, console=console, transient=True):
         yield moving

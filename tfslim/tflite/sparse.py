@@ -39,7 +39,8 @@ def decode(values: np.ndarray, sparsity: Any, shape: tuple[int, ...]) -> np.ndar
     Returns:
         The dense array [shape].
     """
-    count, levels = 1, []
+    count = 1
+    levels: list[np.ndarray] = []
     for dimension in sparsity.dimMetadata:
         if dimension.format == _CSR:
             segments = np.asarray(dimension.arraySegments.values)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfslim import errors, registry
@@ -96,7 +98,7 @@ def kernels_of(
     chosen = choose_layers(
         model, layers, kind="layer with a kernel", classes=list(_KERNELS)
     )
-    found = []
+    found: list[tuple[Any, tuple[int, ...]]] = []
     for layer in chosen:
         known = next(c.__name__ for c in type(layer).__mro__ if c.__name__ in _KERNELS)
         for name, axes in _KERNELS[known].items():
@@ -114,16 +116,38 @@ def kernels_of(
     return found
 
 
-def kernel_axes(model: Any, layers: str | Sequence[str]) -> dict[str, tuple[int, ...]]:
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """What is known of a kernel without its layer.
+
+    Attributes:
+        axes: those that count the output channels.
+        scale: mean magnitude of its weights, or 1.
+    """
+
+    axes: tuple[int, ...]
+    scale: float = 1.0
+
+
+def kernels_by_name(
+    model: Any, layers: str | Sequence[str], *, measured: bool
+) -> dict[str, Kernel]:
     """Returns `kernels_of` by short name, to find them again in a copy of the model.
+
+    Args:
+        model: a built model.
+        layers: names or patterns.
+        measured: whether to measure the scales, which are 1 otherwise.
 
     Raises:
         ConfigError: no trainable kernel fits, or two kernels of one name differ.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, Kernel] = {}
     for kernel, axes in kernels_of(model, layers):
-        name = short_name(kernel)
-        if found.setdefault(name, axes) != axes:
+        name, scale = short_name(kernel), 1.0
+        if measured:
+            scale = float(np.abs(tensor_variable(kernel).numpy()).mean())
+        if found.setdefault(name, Kernel(axes, scale)).axes != axes:
             raise errors.ConfigError(
                 f"Two layers of different kinds have a kernel called '{name}', so that "
                 "an optimizer cannot tell them apart. Give the layers other names."
@@ -156,7 +180,7 @@ def add_penalty(
     step that `fit` runs is traced anew, so that it sees the term.
 
     Args:
-        model: a model of tf_keras or Keras 3.
+        model: a compiled model of tf_keras or Keras 3.
         variables: trainable variables of the model.
         penalty: variable -> scalar tensor.
 
@@ -167,10 +191,9 @@ def add_penalty(
         remove = _add_to_tf_keras(model, variables, penalty)
     else:
         remove = _add_to_keras3(variables, penalty)
-    if model.train_function is not None:
-        # `fit` has made its functions before any callback runs.
-        model.make_train_function(force=True)
-        model.test_function = None
+    # `fit` has made its function already when the first callback runs.
+    model.make_train_function(force=True)
+    model.test_function = None
 
     def undo() -> None:
         remove()

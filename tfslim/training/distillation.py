@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfslim import errors
+from tfslim.training import keras3
 
 
 def distillation_loss(
@@ -133,7 +134,8 @@ class Objective:
         """Returns the task's metric over packed rows, None if it has none."""
         if self.metric is None:
             return None
-        metric = tf_keras.metrics.get(_named(self.metric, self))
+        wanted = keras3.to_tf_keras(self.metric, tf_keras.metrics)
+        metric = tf_keras.metrics.get(_named(wanted, self))
         if isinstance(metric, tf_keras.metrics.Metric):
             return _unpacking(metric, self.task_view)
 
@@ -173,6 +175,7 @@ def _per_example(values: tf.Tensor) -> tf.Tensor:
 
 def _unreduced(loss: Any) -> Callable[[Any, Any], Any]:
     """Returns a loss that gives one value per example or position."""
+    loss = keras3.to_tf_keras(loss, tf_keras.losses)
     function = tf_keras.losses.get(loss) if isinstance(loss, str) else loss
     # A Loss object reduces to the mean of the batch when called.
     return function.call if hasattr(function, "reduction") else function

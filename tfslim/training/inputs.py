@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import errors, tasks
+from tfslim.training.options import FitOptions
 
 # One epoch's batches by the number of the epoch (a scalar int64 tensor).
 EpochFn = Callable[[Any], tf.data.Dataset]
@@ -64,6 +65,25 @@ def training_epochs(
         return _feed(tf.data.Dataset.range(start, num_epochs).flat_map(epoch_of))
 
     return Epochs(stream, steps_per_epoch or _checked(make(0)))
+
+
+def num_steps(
+    data: tf.data.Dataset | Arrays | EpochFn, task: tasks.Task, options: FitOptions
+) -> int:
+    """Returns the steps of one epoch of `fit`.
+
+    Raises:
+        ConfigError: as `training_epochs`.
+    """
+    epochs = training_epochs(
+        data,
+        task=task,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        num_epochs=options.epochs,
+        steps_per_epoch=options.steps_per_epoch,
+    )
+    return epochs.steps
 
 
 def _checked(dataset: tf.data.Dataset) -> int:

@@ -7,7 +7,7 @@ import importlib.util
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -82,7 +82,7 @@ def fit(
         GraphError: a Keras 3 model has no equal in tf_keras.
         TfslimError: another worker died.
     """
-    options = with_overrides(options or FitOptions(), overrides)
+    options = with_overrides(options, overrides)
     task = tasks.resolve(task, model)
     strategy = replicas.resolve_strategy(options.strategy)
     if options.deterministic:
@@ -132,8 +132,7 @@ def _copy(
     """Returns the model to train: `model` itself, or a copy of it."""
     own = model
     if keras3.is_keras3(model):
-        with strategy.scope():
-            own = keras3.copy_of(model)
+        own = keras3.copy_of(model)
         keras3.check_copy(model, own, epochs.stream(0))
     copy = replicas.copy_for_training(
         own,
@@ -260,17 +259,19 @@ def _best_weights(
     )
 
 
-def with_overrides(options: FitOptions, overrides: dict[str, Any]) -> FitOptions:
+def with_overrides(
+    options: FitOptions | None, overrides: Mapping[str, Any]
+) -> FitOptions:
     """Returns the options with some fields replaced.
 
     Raises:
-        ConfigError: there is no such field.
+        ConfigError: there is no such field, or its value is out of range.
     """
     known = [field.name for field in dataclasses.fields(FitOptions)]
     for name in overrides:
         if name not in known:
             raise registry.unknown_name("training option", name, known)
-    return dataclasses.replace(options, **overrides)
+    return dataclasses.replace(options or FitOptions(), **overrides)
 
 
 def _check_model(model: Any) -> None:

@@ -14,6 +14,8 @@ from tfslim.training.options import FitOptions
 
 _WARM_UP = 0.2
 _START = 1 / 25
+# For a function of the user's that makes the optimizer; the default of most of Keras'.
+_DEFAULT_RATE = 1e-3
 
 
 def _sgd(rate: Any) -> tf_keras.optimizers.Optimizer:
@@ -61,12 +63,27 @@ def build(options: FitOptions, total_steps: int) -> tf_keras.optimizers.Optimize
     Raises:
         ConfigError: there is no such optimizer or schedule.
     """
-    if not isinstance(options.optimizer, str):
+    make: Callable[[Any], tf_keras.optimizers.Optimizer]
+    if isinstance(options.optimizer, str):
+        if options.optimizer not in OPTIMIZERS:
+            raise registry.unknown_name("optimizer", options.optimizer, OPTIMIZERS)
+        make, default = OPTIMIZERS[options.optimizer]
+    elif not isinstance(options.optimizer, type) and hasattr(
+        options.optimizer, "get_config"
+    ):
         return _given(options.optimizer)
-    if options.optimizer not in OPTIMIZERS:
-        raise registry.unknown_name("optimizer", options.optimizer, OPTIMIZERS)
-    if options.schedule not in SCHEDULES:
-        raise registry.unknown_name("schedule", options.schedule, SCHEDULES)
-    make, default = OPTIMIZERS[options.optimizer]
+    else:
+        make, default = options.optimizer, _DEFAULT_RATE
     peak = options.learning_rate or default
-    return make(SCHEDULES[options.schedule](peak, total_steps))
+    return make(schedule(options.schedule, peak, total_steps))
+
+
+def schedule(name: str, peak: float, total_steps: int) -> Any:
+    """Returns a Keras schedule, or a number if it is constant.
+
+    Raises:
+        ConfigError: there is no such schedule.
+    """
+    if name not in SCHEDULES:
+        raise registry.unknown_name("schedule", name, SCHEDULES)
+    return SCHEDULES[name](peak, total_steps)

@@ -49,13 +49,13 @@ class _Rule:
         strength: weight of the penalty.
         penalty: one of `PENALTIES`.
         metric: one of `METRICS`.
-        axes: short name of a kernel -> axes of its output channels.
+        kernels: by short name.
     """
 
     strength: float
     penalty: str
     metric: str
-    axes: Mapping[str, tuple[int, ...]]
+    kernels: Mapping[str, access.Kernel]
 
     def __post_init__(self) -> None:
         _check(self.strength, self.penalty)
@@ -63,17 +63,19 @@ class _Rule:
             raise registry.unknown_name("proximal metric", self.metric, METRICS)
 
     def step(
-        self, values: tf.Tensor, rate: Any, axes: tuple[int, ...], metric: Any
+        self, values: tf.Tensor, rate: Any, kernel: access.Kernel, metric: Any = None
     ) -> tf.Tensor:
         """Returns the values after the step; `metric` is None or the diagonal of D."""
-        threshold = tf.cast(rate, values.dtype) * self.strength
+        threshold = tf.cast(rate, values.dtype) * (self.strength * kernel.scale)
         if self.penalty == "l1":
             return operators.soft_threshold(
                 values, threshold if metric is None else threshold / metric
             )
         if metric is None:
-            return operators.group_soft_threshold(values, threshold, axes)
-        return operators.scaled_group_soft_threshold(values, threshold, axes, metric)
+            return operators.group_soft_threshold(values, threshold, kernel.axes)
+        return operators.scaled_group_soft_threshold(
+            values, threshold, kernel.axes, metric
+        )
 
 
 def _registered(made: type) -> type:
@@ -97,26 +99,27 @@ class ProximalOptimizer:
     def build(self, variables: Any) -> None:
         """Finds the kernels among the optimizer's variables."""
         super().build(variables)  # type: ignore[misc]
-        axes = [self._rule.axes.get(access.short_name(each)) for each in variables]
-        if not any(axes):
+        names = map(access.short_name, variables)
+        kernels = [self._rule.kernels.get(name) for name in names]
+        if not any(kernels):
             raise errors.ConfigError(
                 "The optimizer was made for a model with the kernels "
-                f"{', '.join(self._rule.axes)}; the model it is to train has none of "
-                "them. Make one for this model."
+                f"{', '.join(self._rule.kernels)}; the model it is to train has none "
+                "of them. Make one for this model."
             )
-        self._axes_by_index = tuple(axes)
+        self._kernels_by_index = tuple(kernels)
 
     def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
         """Updates a variable as the optimizer does, then takes the proximal step."""
         super().update_step(gradient, variable, *rate)  # type: ignore[misc]
         index = self._index(variable)
-        axes = self._axes_by_index[index]
-        if axes is None:
+        kernel = self._kernels_by_index[index]
+        if kernel is None:
             return
         metric = self._adam_metric(index) if self._rule.metric == "adam" else None
         learning_rate = rate[0] if rate else self.learning_rate  # type: ignore[attr-defined]
         values = tf.convert_to_tensor(variable)
-        variable.assign(self._rule.step(values, learning_rate, tuple(axes), metric))
+        variable.assign(self._rule.step(values, learning_rate, kernel, metric))
 
     def _index(self, variable: Any) -> int:
         if hasattr(self, "_get_variable_index"):  # Keras 3
@@ -143,7 +146,10 @@ class ProximalOptimizer:
             "strength": self._rule.strength,
             "penalty": self._rule.penalty,
             "metric": self._rule.metric,
-            "axes": {path: list(axes) for path, axes in self._rule.axes.items()},
+            "kernels": {
+                name: {"axes": list(kernel.axes), "scale": kernel.scale}
+                for name, kernel in self._rule.kernels.items()
+            },
             "is_legacy_optimizer": False,
         }
 
@@ -156,8 +162,11 @@ class ProximalOptimizer:
         inner = package.optimizers.deserialize(
             dict(config["optimizer"]), custom_objects=custom_objects
         )
-        axes = {path: tuple(axes) for path, axes in config["axes"].items()}
-        rule = _Rule(config["strength"], config["penalty"], config["metric"], axes)
+        kernels = {
+            name: access.Kernel(tuple(kernel["axes"]), kernel["scale"])
+            for name, kernel in config["kernels"].items()
+        }
+        rule = _Rule(config["strength"], config["penalty"], config["metric"], kernels)
         return _with_rule(inner, rule)
 
 
@@ -169,12 +178,11 @@ def _class_over(base: type) -> type:
 
 
 def _with_rule(optimizer: Any, rule: _Rule) -> Any:
-    base = type(optimizer)
+    base: Any = type(optimizer)
     config = optimizer.get_config()
     # A schedule of the user's own need not be one that Keras can read from a config.
-    rate = optimizer._learning_rate
-    if callable(rate) and not isinstance(rate, tf.Variable):
-        config["learning_rate"] = rate
+    if callable(optimizer._learning_rate):
+        config["learning_rate"] = optimizer._learning_rate
     made = base.from_config.__func__(_class_over(base), config)
     made._rule = rule
     return made
@@ -188,6 +196,7 @@ def Proximal(
     penalty: str = "l1",
     metric: str = "euclidean",
     layers: str | Sequence[str] = "*",
+    relative: bool = False,
 ) -> Any:
     """Returns an optimizer like the given one that makes kernels exactly sparse.
 
@@ -208,6 +217,9 @@ def Proximal(
             being all weights of a kernel that lead to one output channel.
         metric: "euclidean", or "adam" for Adam and AdamW; see this module.
         layers: names or patterns of the layers whose kernels are meant.
+        relative: count `strength` in units of the mean magnitude that each kernel has
+            now. Without, layers with many inputs, whose weights are small from the
+            start, become empty long before others have a zero.
 
     Returns:
         An optimizer of the class of the given one, and of `ProximalOptimizer`.
@@ -222,8 +234,8 @@ def Proximal(
     package = graph_keras.keras_of(model)
     if isinstance(optimizer, str):
         optimizer = importlib.import_module(package).optimizers.get(optimizer)
-    axes = access.kernel_axes(model, layers)
-    rule = _Rule(strength, penalty, metric, axes)
+    kernels = access.kernels_by_name(model, layers, measured=relative)
+    rule = _Rule(strength, penalty, metric, kernels)
     _check_optimizer(optimizer, package, metric)
     return _with_rule(optimizer, rule)
 
@@ -237,6 +249,7 @@ def ProxSGD(
     momentum: float = 0.0,
     nesterov: bool = False,
     layers: str | Sequence[str] = "*",
+    relative: bool = False,
 ) -> Any:
     """Returns Prox-SG, a stochastic gradient step and then a proximal one.
 
@@ -251,13 +264,21 @@ def ProxSGD(
         momentum: 0 is the algorithm of the books.
         nesterov: whether momentum looks ahead.
         layers: as for `Proximal`.
+        relative: as for `Proximal`.
 
     Raises:
         ConfigError: as for `Proximal`.
     """
     package = importlib.import_module(graph_keras.keras_of(model))
     sgd = package.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
-    return Proximal(sgd, model, strength=strength, penalty=penalty, layers=layers)
+    return Proximal(
+        sgd,
+        model,
+        strength=strength,
+        penalty=penalty,
+        layers=layers,
+        relative=relative,
+    )
 
 
 def proximal_step(
@@ -285,14 +306,18 @@ def proximal_step(
     """
     rule = _Rule(strength, penalty, "euclidean", {})
 
+    def step(part: Any, kernel: access.Kernel) -> None:
+        values = tf.convert_to_tensor(part)
+        part.assign(rule.step(values, learning_rate, kernel))
+
     def update(strategy: tf.distribute.Strategy) -> None:
         for kernel, axes in access.kernels_of(model, layers):
-
-            def step(part: Any, axes: tuple[int, ...] = axes) -> None:
-                values = tf.convert_to_tensor(part)
-                part.assign(rule.step(values, learning_rate, axes, None))
-
-            strategy.extended.update(access.tensor_variable(kernel), step, group=False)
+            strategy.extended.update(
+                access.tensor_variable(kernel),
+                step,
+                args=(access.Kernel(axes),),
+                group=False,
+            )
 
     replica = tf.distribute.get_replica_context()
     if replica is None:

@@ -134,7 +134,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         """Measures the gammas and writes it down."""
         gammas = np.concatenate([np.ravel(_array(gamma)) for gamma in self._gammas])
         strength = 0.0 if self._current is None else float(self._current.numpy())
-        measured = {
+        measured: dict[str, Any] = {
             "epoch": epoch,
             "strength": strength,
             "penalty": strength * float(np.abs(gammas).sum()),
@@ -225,9 +225,21 @@ def gamma_histogram(
     Raises:
         ConfigError: no trainable batch normalization with a scale fits `layers`.
     """
+    return _histogram(_values(model, layers))
+
+
+def mean_scale(model: Any, *, layers: str | Sequence[str] = "*") -> float:
+    """Returns the mean magnitude of a model's gammas.
+
+    Raises:
+        ConfigError: no trainable batch normalization with a scale fits `layers`.
+    """
+    return float(np.abs(_values(model, layers)).mean())
+
+
+def _values(model: Any, layers: str | Sequence[str]) -> np.ndarray:
     gammas, _ = _choose(model, layers)
-    arrays = [np.ravel(_array(gamma)) for gamma in gammas.values()]
-    return _histogram(np.concatenate(arrays))
+    return np.concatenate([np.ravel(_array(gamma)) for gamma in gammas.values()])
 
 
 def _choose(

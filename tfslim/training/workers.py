@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -140,14 +140,10 @@ def lost(error: tf.errors.OpError) -> errors.TfslimError | None:
     # The others see either the end of the connection or TensorFlow's own abort.
     if not isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError):
         return None
-    tasks = ", ".join(_unhealthy(str(error))) or "another worker"
+    found = set(re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", str(error)))
+    names = ", ".join(f"{job} {index}" for job, index in sorted(found))
     return errors.TfslimError(
-        f"The training stopped because {tasks} of {_VARIABLE} stopped answering. "
-        "Start all workers again; with backup_dir they go on from the last epoch."
+        f"The training stopped because {names or 'another worker'} of {_VARIABLE} "
+        "stopped answering. Start all workers again; with backup_dir they go on from "
+        "the last epoch."
     )
-
-
-def _unhealthy(message: str) -> list[Any]:
-    import re
-
-    return sorted(set(re.findall(r"/job:\w+/(?:replica:\d+/)?task:\d+", message)))

@@ -22,7 +22,7 @@ from tfslim.detection.heads import Head
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 
-__all__ = ["Darknet", "load_darknet", "read_darknet", "save_darknet"]
+__all__ = ["Darknet", "load_darknet", "read_darknet", "read_heads", "save_darknet"]
 
 _NEW = weights_lib.Header()
 
@@ -89,16 +89,33 @@ def read_darknet(
         ConfigError: a file does not exist.
         GraphError: a section or option is unknown, or the files do not fit together.
     """
-    text = _read(cfg, ".cfg").decode("utf-8", "replace")
+    network = _read_network(cfg)
+    if weights_file is None:
+        return Darknet(network, weights_lib.random(network, seed))
+    data = _read(weights_file, ".weights")
     try:
-        network = sections.build(cfg_lib.parse(text))
-        if weights_file is None:
-            return Darknet(network, weights_lib.random(network, seed))
-        data = _read(weights_file, ".weights")
         header, arrays = weights_lib.decode(data, network)
     except errors.GraphError as error:
-        raise errors.GraphError(f"{weights_file or cfg}: {error}") from error
+        raise errors.GraphError(f"{weights_file}: {error}") from error
     return Darknet(network, arrays, header)
+
+
+def read_heads(cfg: Path | str) -> tuple[Head, ...]:
+    """Returns what the outputs of a `.cfg`'s network mean.
+
+    Raises:
+        ConfigError: there is no such file.
+        GraphError: a section or option is unknown.
+    """
+    return _read_network(cfg).heads
+
+
+def _read_network(cfg: Path | str) -> Network:
+    text = _read(cfg, ".cfg").decode("utf-8", "replace")
+    try:
+        return sections.build(cfg_lib.parse(text))
+    except errors.GraphError as error:
+        raise errors.GraphError(f"{cfg}: {error}") from error
 
 
 def load_darknet(

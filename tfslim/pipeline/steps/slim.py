@@ -24,7 +24,8 @@ class Slim:
 
     title: str
     method: Callable[[Slim, Job], tuple[Any, base.Outcome]]
-    budget: budget_lib.Budget
+    budget: budget_lib.Budget | None
+    divisor: int
     options: training.FitOptions
     sparse_epochs: int
     passes: int
@@ -38,11 +39,23 @@ class Slim:
 
 
 def _slimming(step: Slim, job: Job) -> tuple[Any, base.Outcome]:
-    return _trained_sparse(slim_network, step, job, passes=step.passes)
+    return _trained_sparse(
+        slim_network,
+        step,
+        job,
+        passes=step.passes,
+        fine_tune_epochs=step.options.epochs,
+    )
 
 
 def _prox_sg(step: Slim, job: Job) -> tuple[Any, base.Outcome]:
-    return _trained_sparse(prox_sg, step, job)
+    return _trained_sparse(
+        prox_sg,
+        step,
+        job,
+        divisor=step.divisor,
+        retrain_epochs=step.options.epochs,
+    )
 
 
 def _trained_sparse(
@@ -55,7 +68,6 @@ def _trained_sparse(
         task=job.task,
         budget=step.budget,
         sparse_epochs=step.sparse_epochs,
-        fine_tune_epochs=step.options.epochs,
         options=step.options,
         **step.strength,
         **more,
@@ -106,9 +118,24 @@ def plan(section: ml_collections.ConfigDict, config: ml_collections.ConfigDict) 
     return Slim(
         title=f"slimming by {section.method}",
         method=_METHODS[section.method],
-        budget=cut.budget_of("slim", section, scope="global"),
+        budget=_budget(section),
+        divisor=section.divisor,
         options=base.fit_options(config, section, section.epochs),
         sparse_epochs=section.sparse_epochs,
         passes=section.passes,
         strength={"strength": section.strength} if section.strength else {},
     )
+
+
+def _budget(section: ml_collections.ConfigDict) -> budget_lib.Budget | None:
+    """Returns the budget; Prox-SG without a limit cuts what its zeros say."""
+    if section.method != "prox_sg":
+        return cut.budget_of("slim", section, scope="global")
+    if section.ratio:
+        raise errors.ConfigError(
+            f"config.slim.ratio is {section.ratio}, but Prox-SG takes the ratio of "
+            "each layer from its zeros: set max_macs or max_params, or strength."
+        )
+    if not (section.max_macs or section.max_params):
+        return None
+    return cut.budget_of("slim", section, scope="uniform")

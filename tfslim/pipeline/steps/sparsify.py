@@ -78,7 +78,7 @@ def plan_clusters(
     return Sparsify(
         title=f"clustering weights to {section.num_clusters} values",
         method="cluster",
-        chosen={"clusters": section.num_clusters},
+        chosen={"clusters": section.num_clusters, "keep": _made(config, "cluster")},
         options=_options(config, section, "cluster"),
     )
 
@@ -91,10 +91,7 @@ def plan_quantization(
     if keep not in _KEEP:
         raise registry.unknown_name("config.quantize.keep", keep, _KEEP)
     if keep == "auto":
-        made = {"sparsify": "zeros", "cluster": "clusters"}
-        names = {text.partition(":")[0] for text in config.steps}
-        found = [made[name] for name in sorted(names & set(made))]
-        keep = "both" if len(found) == 2 else next(iter(found), "nothing")
+        keep = _made(config, "quantize")
     return Sparsify(
         title="quantization-aware training"
         + ("" if keep == "nothing" else f", keeping {keep}"),
@@ -102,6 +99,15 @@ def plan_quantization(
         chosen={"keep": keep},
         options=_options(config, section, "quantize"),
     )
+
+
+def _made(config: ml_collections.ConfigDict, before: str) -> str:
+    """Returns what the steps before the first one called so make of the kernels."""
+    names = [text.partition(":")[0] for text in config.steps]
+    done = {*names[: names.index(before)]} & {"cluster", "sparsify"}
+    if len(done) == 2:
+        return "both"
+    return {"sparsify": "zeros", "cluster": "clusters"}.get("".join(done), "nothing")
 
 
 def _options(

@@ -1,7 +1,8 @@
 """Patterns of zeros that TF-MOT lacks, as masks in its own pruning wrapper.
 
-TF-MOT takes blocks for matrices only, and its m by n masks group a transposed
-convolution along its outputs. Here every kernel is brought to [positions, inputs,
+TF-MOT takes blocks for matrices only, and where they do not divide the matrix it
+weighs other blocks than it masks; its m by n masks group a transposed convolution
+along its outputs. Here every kernel is brought to [positions, inputs,
 outputs] first; schedule, step counting and masking stay TF-MOT's.
 """
 
@@ -128,7 +129,7 @@ class PatternPruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> PatternPruneLowMagnitude:
         """Rebuilds the wrapper."""
-        pattern = {
+        pattern: dict[str, Any] = {
             key: None if value is None else tuple(value)
             for key, value in config["pattern"].items()
         }

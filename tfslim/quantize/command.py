@@ -3,9 +3,12 @@
   python -m tfslim.quantize model.tflite --data=folder:photos --preprocessing=symmetric
   python -m tfslim.quantize model.tflite --data=npz:set.npz --max_drop=0.5
   python -m tfslim.quantize model.tflite --recipe=dynamic_int8
+  python -m tfslim.quantize model.tflite --data=digits --sensitivity=layers.png
 
 Beside the output go NAME.ranges.json, which --ranges takes again, and NAME.json with
 all figures. Files that tfslim wrote know their preprocessing; for others name it.
+A file that is quantized already is passed on as it is. Without labels that fit the
+model, --max_drop counts points of agreement with the float model.
 
 Exit codes: 0 done, 1 the job failed (also where --max_drop cannot be met), 2 wrong
 usage.
@@ -14,15 +17,22 @@ usage.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from absl import flags
 
 from tfslim import cli, errors
+
+if TYPE_CHECKING:
+    from tfslim.quantization import AccurateResult, LayerError, QuantizeResult, Recipe
+    from tfslim.quantize.evaluation import Data, Test
+
+OnStep = Callable[[str], None]
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -43,11 +53,17 @@ def define_flags(values: flags.FlagValues) -> None:
         ("out", None, "The file to write; default: MODEL_RECIPE.tflite."),
     ):
         text(name, default, help_text, flag_values=values)
+    text(
+        "sensitivity",
+        None,
+        "Quantize each layer alone and draw what it costs: a .png, .svg or .pdf.",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "max_drop",
         None,
-        "Return layers to float, worst first, until the metric has dropped by at most "
-        "this many percentage points.",
+        "Return layers to float, worst first, until the accuracy has dropped by at "
+        "most this many percentage points; without labels, the agreement with float.",
         flag_values=values,
     )
     switch("equalize", True, "Balance channels where it helps.", flag_values=values)
@@ -57,18 +73,10 @@ def define_flags(values: flags.FlagValues) -> None:
     switch("overwrite", False, "Replace existing files.", flag_values=values)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Data:
-    """What `--data` gives: calibration samples, and a test."""
-
-    calibration: Any
-    unseen: Any
-    test: Callable[[bytes], dict[str, float]] | None
-
-
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
     from tfslim import files, quantization
+    from tfslim.quantize import evaluation, summary
     from tfslim.report import progress
     from tfslim.tflite import flatbuffer
 
@@ -89,10 +97,12 @@ def _run(values: flags.FlagValues, config: None) -> None:
     out = _claim(values, recipe.name)
     model = flatbuffer.read_file(values.model)
     given = quantization.read_ranges(values.ranges) if values.ranges else None
-    data = _load_data(values, model)
-    if values.max_drop is not None:
-        _check_fallback(values, recipe, data)
+    data = evaluation.load(values, model)
+    _check(values, recipe, model, data)
     with progress.steps() as on_step:
+        if data.calibration is not None:
+            tracked = on_step.track(data.calibration, "samples")
+            data = dataclasses.replace(data, calibration=tracked)
         accurate = quantization.quantize_accurately(
             model,
             recipe,
@@ -106,11 +116,19 @@ def _run(values: flags.FlagValues, config: None) -> None:
             "recipe": recipe.name,
             "steps": accurate.steps,
             "taken": accurate.taken,
+            "outputs": accurate.outputs,
         }
         done, is_met = accurate.quantized, True
+        ranked = functools.cache(lambda: _rank(accurate, data, report, on_step))
+        if values.sensitivity is not None:
+            quantization.plot_layers(ranked(), values.sensitivity)
         if values.max_drop is not None:
-            done, is_met = _fall_back(values, model, accurate, data, report, on_step)
+            done, is_met = _fall_back(
+                values, model, accurate, data, report, ranked, on_step
+            )
         contents = {"float": model, recipe.name: done.tflite}
+        if done.note:
+            contents = {"as given": model}
         report["files"] = _measure(contents, data.test, on_step)
         _explain(report, accurate.source, done, data, on_step)
     files.write_bytes(out, done.tflite)
@@ -119,20 +137,22 @@ def _run(values: flags.FlagValues, config: None) -> None:
         quantization.write_ranges(
             out.with_suffix(".ranges.json"), done.calibration, model
         )
-    sys.stdout.write(_summary(report, out))
+    sys.stdout.write(summary.to_text(report, out))
     if not is_met:
+        goal = report["goal"]
         raise errors.QuantizationError(
-            f"{out} is written, but a drop of at most {values.max_drop} points cannot "
-            "be met: with all layers in float it is larger. Test on more examples."
+            f"{out} is written, but {goal['key']} {goal['least']:.4f} (a drop of at "
+            f"most {values.max_drop:g} points) cannot be met: with all layers in "
+            "float it is lower. Test on more examples."
         )
 
 
 def _explain(
     report: dict[str, Any],
     source: bytes,
-    done: Any,
-    data: _Data,
-    on_step: Callable[[str], None],
+    done: QuantizeResult,
+    data: Data,
+    on_step: OnStep,
 ) -> None:
     """Adds what stayed float, how the methods compared and what is wrong."""
     from tfslim import quantization
@@ -140,6 +160,12 @@ def _explain(
     report["kept_float"] = _rows(done.kept_float)
     calibration = done.calibration
     report["trials"] = _rows(calibration.trials) if calibration else []
+    report["notes"] = [done.note] if done.note else []
+    if data.test is not None and not data.test.has_labels:
+        report["notes"].append(
+            "The data has no labels that fit the model's output: files are compared "
+            "with the float file alone."
+        )
     report["findings"] = []
     if calibration is not None and data.unseen is not None:
         on_step("looking for faults")
@@ -176,112 +202,76 @@ def _layers(text: str | None) -> dict[str, str]:
     return layers
 
 
-def _load_data(values: flags.FlagValues, model: bytes) -> _Data:
-    if values.data is None:
-        return _Data(None, None, None)
-    from tfslim import data, tasks, verify
+def _check(values: flags.FlagValues, recipe: Recipe, model: bytes, data: Data) -> None:
+    """Refuses before the work what would fail after it."""
+    from tfslim import quantization, tflite
 
-    prepare = _preprocessing(values, model)
-    dataset = data.load(values.data, seed=values.seed)
-    task = tasks.resolve(values.task)
-    samples = data.calibration_samples(
-        dataset.train, prepare, values.samples, values.seed
-    )
-    unseen = data.calibration_samples(dataset.test, prepare, 32, values.seed)
-    if not values.eval_samples:
-        return _Data(samples, unseen, None)
-    order = np.random.default_rng(values.seed).permutation(len(dataset.test))
-    chosen = data.Subset(dataset.test, np.sort(order[: values.eval_samples]))
-    reference: list[np.ndarray] = []
-
-    def test(content: bytes) -> dict[str, float]:
-        predict = verify.Predictor(content)
-        rows = [(predict(x), x, y) for x, y in data.batches(chosen, prepare, 64)]
-        outputs = [
-            np.concatenate(part) for part in zip(*(r[0] for r in rows), strict=True)
-        ]
-        targets = np.concatenate([task.target(x, y) for _, x, y in rows])
-        if not reference:  # The float file comes first.
-            reference.extend(outputs)
-        return {
-            task.metric_name: float(task.metric(outputs[0], targets)),
-            task.agreement_name: float(task.agreement(reference[0], outputs[0])),
-            "sqnr_db": min(
-                float(tasks.sqnr_db(truth, found))
-                for truth, found in zip(reference, outputs, strict=True)
-            ),
-        }
-
-    return _Data(samples, unseen, test)
-
-
-def _preprocessing(values: flags.FlagValues, model: bytes) -> Any:
-    """Takes the file's own, or the one named."""
-    from tfslim import preprocessing, tflite
-    from tfslim.tflite import metadata
-
-    content = tflite.read(model)
-    if len(content.inputs) != 1:
-        raise errors.ConfigError(
-            f"The model has {len(content.inputs)} inputs; --data feeds one. Use "
-            "tfslim.quantize_tflite(model, samples=...) with dicts of arrays."
-        )
-    if values.preprocessing is not None:
-        shape = content.inputs[0].shape[1:]
-        return preprocessing.preset(values.preprocessing, shape)
-    known = (metadata.get_json(content) or {}).get("preprocessing")
-    if known is None:
-        raise errors.ConfigError(
-            f"'{values.model}' does not say how its inputs are preprocessed. Name it "
-            f"with --preprocessing: {', '.join(preprocessing.PRESETS)}."
-        )
-    return preprocessing.Preprocessing.from_json(known)
-
-
-def _check_fallback(values: flags.FlagValues, recipe: Any, data: _Data) -> None:
-    if recipe.scheme != "static_int8":
-        raise errors.ConfigError(
-            f"--max_drop returns layers from INT8 to float; the recipe is "
-            f"'{recipe.name}'. Use --recipe=int8."
-        )
+    if values.sensitivity is not None:
+        quantization.check_plot(values.sensitivity)
+    for flag in ("max_drop", "sensitivity"):
+        if getattr(values, flag) is None:
+            continue
+        if recipe.scheme != "static_int8":
+            raise errors.ConfigError(
+                f"--{flag} is for layers in INT8; the recipe is '{recipe.name}'. Use "
+                "--recipe=int8."
+            )
+        if data.calibration is None:
+            raise errors.ConfigError(f"--{flag} needs --data.")
+        if tflite.read(model).is_quantized:
+            raise errors.ConfigError(
+                f"'{values.model}' is quantized already: --{flag} needs the float32 "
+                ".tflite that it was made from."
+            )
+    if values.max_drop is None:
+        return
     if data.test is None:
-        raise errors.ConfigError("--max_drop needs --data and --eval_samples above 0.")
-    if values.task != "classification":
-        raise errors.ConfigError(
-            "--max_drop is in points of accuracy: it needs --task=classification."
-        )
+        raise errors.ConfigError("--max_drop needs --eval_samples above 0.")
     if values.layers:
         raise errors.ConfigError("--max_drop chooses the layers: leave out --layers.")
+
+
+def _rank(
+    accurate: AccurateResult, data: Data, report: dict[str, Any], on_step: OnStep
+) -> list[LayerError]:
+    """Ranks the layers and notes it in the report."""
+    from tfslim import quantization
+
+    calibration = accurate.quantized.calibration
+    assert calibration is not None and data.calibration is not None  # noqa: S101 - INT8.
+    few = list(itertools.islice(data.calibration, 32))
+    rows = quantization.rank_layers(accurate.source, calibration, few, on_step=on_step)
+    report["sensitivity"] = _rows(rows)
+    return rows
 
 
 def _fall_back(
     values: flags.FlagValues,
     model: bytes,
-    accurate: Any,
-    data: _Data,
+    accurate: AccurateResult,
+    data: Data,
     report: dict[str, Any],
-    on_step: Callable[[str], None],
-) -> tuple[Any, bool]:
+    ranked: Callable[[], list[LayerError]],
+    on_step: OnStep,
+) -> tuple[QuantizeResult, bool]:
     """Returns layers to float where INT8 costs more than `--max_drop`."""
-    import itertools
-
     from tfslim import quantization
 
-    assert data.test is not None  # noqa: S101 - _check_fallback has seen to it.
-    test, done, source = data.test, accurate.quantized, accurate.source
-    least = test(model)["accuracy"] - values.max_drop / 100.0
-    if test(done.tflite)["accuracy"] >= least:
-        on_step("INT8 keeps the accuracy: no layer returns to float")
+    test, done = data.test, accurate.quantized
+    assert test is not None and data.calibration is not None  # noqa: S101 - `_check`.
+    assert done.calibration is not None  # noqa: S101 - the recipe is INT8.
+    goal = test.goal(values.max_drop)
+    report["goal"] = dataclasses.asdict(goal)
+    on_step(f"--max_drop by {goal.key}: {goal.reason}")
+    if test(done.tflite)[goal.key] >= goal.least:
+        on_step("INT8 is good enough: no layer returns to float")
         return done, True
-    few = list(itertools.islice(data.calibration, 32))
-    ranking = quantization.rank_layers(source, done.calibration, few, on_step=on_step)
-
     found = quantization.fall_back(
-        source,
+        accurate.source,
         done.calibration,
-        ranking,
-        evaluate=lambda content: test(content)["accuracy"],
-        least=least,
+        ranked(),
+        evaluate=lambda content: test(content)[goal.key],
+        least=goal.least,
         improver=quantization.Improver(
             model,
             data.calibration,
@@ -292,7 +282,7 @@ def _fall_back(
         io=values.io,
         on_step=on_step,
     )
-    report |= {"sensitivity": _rows(ranking), "fallback": _rows(found.steps)}
+    report["fallback"] = _rows(found.steps)
     return found.quantized, found.is_met
 
 
@@ -305,8 +295,8 @@ def _latency(content: bytes) -> float | None:
 
 def _measure(
     contents: dict[str, bytes],
-    test: Callable[[bytes], dict[str, float]] | None,
-    on_step: Callable[[str], None],
+    test: Test | None,
+    on_step: OnStep,
 ) -> list[dict[str, Any]]:
     from tfslim import benchmark
 
@@ -324,43 +314,9 @@ def _rows(values: Sequence[Any]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(value) for value in values]
 
 
-def _summary(report: dict[str, Any], out: Path) -> str:
-    lines = []
-    for trial in report.get("trials", []):
-        lines.append(f"  {trial['method']:<16} {trial['sqnr_db']:6.2f} dB on held-out")
-    for step, sqnr_db in report["steps"].items():
-        used = "" if step == "plain" or step in report["taken"] else " (not used)"
-        lines.append(f"  {step:<22} {sqnr_db:6.2f} dB{used}")
-    for step in report.get("fallback", [])[1:]:
-        lines.append(
-            f"  {step['layer']} in float: {step['metric']:.4f}, "
-            f"{step['size_bytes'] / 1000:,.0f} kB, {step['latency_us'] / 1000:.3f} ms"
-        )
-    for row in report["files"]:
-        facts = [
-            f"{row['size_bytes'] / 1000:,.0f} kB",
-            f"{row['p50_us'] / 1000:.3f} ms",
-        ]
-        measured = {k: v for k, v in row.items() if k not in ("name", "size_bytes")}
-        measured.pop("p50_us")
-        facts += [f"{key} {value:.4g}" for key, value in measured.items()]
-        lines.append(f"{row['name']:<18} {', '.join(facts)}")
-    if report["kept_float"]:
-        ops = [row["op"] for row in report["kept_float"]]
-        counts = [f"{ops.count(op)} {op}" for op in dict.fromkeys(ops)]
-        lines.append(f"in float: {', '.join(counts)}")
-    for finding in report["findings"]:
-        lines.append(f"{finding['kind']}, {finding['where']}: {finding['text']}")
-    return "\n".join([*lines, f"{out} is written.", ""])
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
     arguments = list(argv)
     if len(arguments) > 1 and not arguments[1].startswith("-"):
         arguments[1] = f"--model={arguments[1]}"
     return cli.run("tfslim.quantize", __doc__ or "", define_flags, _run, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

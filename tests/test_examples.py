@@ -1,0 +1,54 @@
+"""The examples are whole training scripts with at most three lines of tfslim."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+import tf_keras
+
+from tfslim import tflite
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_at_most_three_lines_are_ours(path):
+    lines = path.read_text().partition('"""\n\n')[2].splitlines()
+    marked = [line for line in lines if line.endswith("# tfslim")]
+    assert 2 <= len(marked) <= 3
+    # No name of tfslim's is used on a line without the mark.
+    names = re.search(r"from tfslim import (.+?)  #", path.read_text()).group(1)
+    ours = re.compile(rf"\b(tfslim|{'|'.join(names.split(', '))})\b")
+    for line in lines:
+        assert not ours.search(line.replace("callbacks=", "")) or line in marked, line
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_it_runs_and_writes_a_smaller_model(path, tmp_path):
+    out = tmp_path / ("m.tflite" if "loop" in path.stem else "m.keras")
+    done = subprocess.run(
+        [sys.executable, str(path), "--epochs=1", f"--out={out}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    sizes = [
+        int(number.replace(",", ""))
+        for number in re.findall(r": ([\d,]+) params", done.stdout)
+    ]
+    before, after = sizes
+    assert after < before
+    if out.suffix == ".tflite":
+        constants = [t for t in tflite.read(out).tensors if t.is_constant]
+        assert sum(tensor.size for tensor in constants) < before / 2
+    else:
+        package = tf_keras if "tf_keras" in path.stem else keras
+        assert package.models.load_model(out).count_params() == after

@@ -1,0 +1,205 @@
+"""What `--data` gives: samples to calibrate with, and a test for every file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tfslim import data, errors, preprocessing, tasks, tflite, verify
+from tfslim.tflite import metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Samples and a test; all None without `--data`.
+
+    Attributes:
+        calibration: single inputs from the training split.
+        unseen: 32 inputs from the test split.
+        test: measures files on the test split; None with --eval_samples=0.
+    """
+
+    calibration: Iterable[tflite.Inputs] | None
+    unseen: Iterable[tflite.Inputs] | None
+    test: Test | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """What `--max_drop` asks for.
+
+    Attributes:
+        key: the figure that decides, a key of what `Test` returns.
+        least: the value to reach.
+        reason: why this figure.
+    """
+
+    key: str
+    least: float
+    reason: str
+
+
+class Test:
+    """Runs files over the test examples; the first is what the others are held to.
+
+    Attributes:
+        has_labels: whether the data's targets are those of the model's first output.
+        is_classifier: whether each of the model's outputs chooses among classes.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        dataset: data.Dataset,
+        prepare: preprocessing.Preprocessing,
+        task: tasks.Task,
+        *,
+        num_examples: int,
+        seed: int,
+    ):
+        """Chooses `num_examples` of the test split; nothing is run yet."""
+        order = np.random.default_rng(seed).permutation(len(dataset.test))
+        self._examples = data.Subset(dataset.test, np.sort(order[:num_examples]))
+        self._prepare, self._task = prepare, task
+        shapes = [tensor.shape for tensor in tflite.read(model).outputs]
+        self.is_classifier = task.name == "classification" and all(
+            len(shape) == 2 and shape[-1] > 1 for shape in shapes
+        )
+        self.has_labels = _fit(dataset, task, shapes[0])
+        self._model = model
+        self._seen: dict[bytes, dict[str, Any]] = {}
+        self._reference: list[np.ndarray] = []
+
+    def __call__(self, content: bytes) -> dict[str, Any]:
+        """Returns a file's figures.
+
+        The task's metric where there are labels, the agreement with the model where
+        it fits, "sqnr_db" of the worst output, and "outputs" with a row for each.
+        """
+        if not self._reference:
+            self._reference, _ = self._run(self._model)
+        if content not in self._seen:
+            self._seen[content] = self._measure(content)
+        return self._seen[content]
+
+    def goal(self, max_drop: float) -> Goal:
+        """Returns what a drop of `max_drop` points means for this model and data.
+
+        Raises:
+            ConfigError: it means nothing.
+        """
+        share = max_drop / 100.0
+        if self.has_labels and self._task.name == "classification":
+            least = self(self._model)[self._task.metric_name] - share
+            return Goal(self._task.metric_name, least, "the data has labels")
+        if self.is_classifier:
+            reason = "the data has no labels for this model's classes"
+            return Goal(self._task.agreement_name, 1.0 - share, reason)
+        if max_drop <= 0:
+            raise errors.ConfigError(
+                f"--max_drop is the error's share in percent of the output for models "
+                f"that do not classify; it must be above 0, got {max_drop}."
+            )
+        reason = f"the model does not classify: an RMS error of {max_drop:g}% at most"
+        return Goal("sqnr_db", -20.0 * float(np.log10(share)), reason)
+
+    def _run(self, content: bytes) -> tuple[list[np.ndarray], np.ndarray]:
+        predict = verify.Predictor(content)
+        batches = data.batches(self._examples, self._prepare, 64)
+        rows = [(predict(x), self._task.target(x, y)) for x, y in batches]
+        outputs = [
+            np.concatenate(part) for part in zip(*(r[0] for r in rows), strict=True)
+        ]
+        return outputs, np.concatenate([target for _, target in rows])
+
+    def _measure(self, content: bytes) -> dict[str, Any]:
+        outputs, targets = self._run(content)
+        row: dict[str, Any] = {}
+        if self.has_labels:
+            row[self._task.metric_name] = float(self._task.metric(outputs[0], targets))
+        if self.is_classifier or self._task.name != "classification":
+            row[self._task.agreement_name] = min(
+                float(self._task.agreement(truth, found))
+                for truth, found in zip(self._reference, outputs, strict=True)
+            )
+        names = tflite.read(self._model).output_names
+        table = [
+            _compare(name, truth, found)
+            for name, truth, found in zip(names, self._reference, outputs, strict=True)
+        ]
+        row["sqnr_db"] = min(line["sqnr_db"] for line in table)
+        return {**row, "outputs": table}
+
+
+def _compare(name: str, truth: np.ndarray, found: np.ndarray) -> dict[str, Any]:
+    """Returns an output's error, in dB and in its own unit."""
+    truth, found = truth.astype(np.float64), found.astype(np.float64)
+    return {
+        "output": name,
+        "sqnr_db": float(tasks.sqnr_db(truth, found)),
+        "rms": float(np.sqrt(np.square(truth).mean())),
+        "rms_error": float(np.sqrt(np.square(truth - found).mean())),
+    }
+
+
+def _fit(dataset: data.Dataset, task: tasks.Task, shape: tuple[int, ...]) -> bool:
+    """Whether the targets can be what the model's first output says."""
+    targets = dataset.test.targets
+    if task.name == "reconstruction":
+        return True
+    if task.name != "classification":
+        return targets.dtype.kind == "f" and targets.shape[1:] == shape[1:]
+    if len(shape) != 2 or shape[-1] < 2 or targets.dtype.kind != "i":
+        return False
+    # Folders are numbered by their names: other folders would be other classes.
+    names = dataset.class_names
+    are_numbers = names == tuple(str(index) for index in range(len(names)))
+    return len(names) == shape[-1] or (are_numbers and targets.max() < shape[-1])
+
+
+def load(values: flags.FlagValues, model: bytes) -> Data:
+    """Loads what the flags `--data`, `--preprocessing` and `--task` name."""
+    if values.data is None:
+        return Data(None, None, None)
+    prepare = _preprocessing(values, model)
+    dataset = data.load(values.data, seed=values.seed)
+    task = tasks.resolve(values.task)
+    samples = data.calibration_samples(
+        dataset.train, prepare, values.samples, values.seed
+    )
+    unseen = data.calibration_samples(dataset.test, prepare, 32, values.seed)
+    if not values.eval_samples:
+        return Data(samples, unseen, None)
+    test = Test(
+        model,
+        dataset,
+        prepare,
+        task,
+        num_examples=values.eval_samples,
+        seed=values.seed,
+    )
+    return Data(samples, unseen, test)
+
+
+def _preprocessing(values: flags.FlagValues, model: bytes) -> Any:
+    """Takes the file's own, or the one named."""
+    content = tflite.read(model)
+    if len(content.inputs) != 1:
+        raise errors.ConfigError(
+            f"The model has {len(content.inputs)} inputs; --data feeds one. Use "
+            "tfslim.quantize_tflite(model, samples=...) with dicts of arrays."
+        )
+    if values.preprocessing is not None:
+        shape = content.inputs[0].shape[1:]
+        return preprocessing.preset(values.preprocessing, shape)
+    known = (metadata.get_json(content) or {}).get("preprocessing")
+    if known is None:
+        raise errors.ConfigError(
+            f"'{values.model}' does not say how its inputs are preprocessed. Name it "
+            f"with --preprocessing: {', '.join(preprocessing.PRESETS)}."
+        )
+    return preprocessing.Preprocessing.from_json(known)

@@ -1,0 +1,87 @@
+"""What the command shows at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Layers of `--sensitivity` that are shown; the report has all.
+_WORST = 5
+
+
+def to_text(report: Mapping[str, Any], out: Path) -> str:
+    """Returns the lines for the terminal.
+
+    Args:
+        report: what goes into the JSON beside the file.
+        out: the file.
+    """
+    lines = [
+        *_trials(report),
+        *_fallback(report),
+        *_sensitivity(report),
+        *_files(report),
+        *_outputs(report),
+    ]
+    if report["kept_float"]:
+        ops = [row["op"] for row in report["kept_float"]]
+        counts = [f"{ops.count(op)} {op}" for op in dict.fromkeys(ops)]
+        lines.append(f"in float: {', '.join(counts)}")
+    for finding in report["findings"]:
+        lines.append(f"{finding['kind']}, {finding['where']}: {finding['text']}")
+    lines += report["notes"]
+    return "\n".join([*lines, f"{out} is written.", ""])
+
+
+def _trials(report: Mapping[str, Any]) -> Iterator[str]:
+    for trial in report["trials"]:
+        yield f"  {trial['method']:<16} {trial['sqnr_db']:6.2f} dB on held-out"
+    for step, sqnr_db in report["steps"].items():
+        used = "" if step == "plain" or step in report["taken"] else " (not used)"
+        yield f"  {step:<22} {sqnr_db:6.2f} dB{used}"
+
+
+def _fallback(report: Mapping[str, Any]) -> Iterator[str]:
+    goal = report.get("goal")
+    if goal is None:
+        return
+    yield f"--max_drop by {goal['key']} ({goal['reason']}): {goal['least']:.4f} wanted"
+    for step in report.get("fallback", [])[1:]:
+        yield (
+            f"  {step['layer']} in float: {step['metric']:.4f}, "
+            f"{step['size_bytes'] / 1000:,.0f} kB, {step['latency_us'] / 1000:.3f} ms"
+        )
+
+
+def _sensitivity(report: Mapping[str, Any]) -> Iterator[str]:
+    rows = report.get("sensitivity", [])
+    if rows:
+        yield f"the {min(_WORST, len(rows))} worst of {len(rows)} layers, each alone:"
+    for row in rows[:_WORST]:
+        name = row["layer"] or row["tensor"]
+        yield f"  {row['sqnr_db']:6.2f} dB {name} ({row['op']})"
+
+
+def _files(report: Mapping[str, Any]) -> Iterator[str]:
+    for row in report["files"]:
+        facts = [
+            f"{row['size_bytes'] / 1000:,.0f} kB",
+            f"{row['p50_us'] / 1000:.3f} ms",
+        ]
+        others = {k: v for k, v in row.items() if isinstance(v, float)}
+        others.pop("p50_us")
+        facts += [f"{key} {value:.4g}" for key, value in others.items()]
+        yield f"{row['name']:<18} {', '.join(facts)}"
+
+
+def _outputs(report: Mapping[str, Any]) -> Iterator[str]:
+    """One line an output, where there are several."""
+    rows = report["files"][-1].get("outputs", [])
+    if len(rows) < 2:
+        return
+    for row in rows:
+        yield (
+            f"  output {row['output']}: {row['sqnr_db']:.2f} dB, error "
+            f"{row['rms_error']:.3g} of {row['rms']:.3g} (RMS)"
+        )
