@@ -89,22 +89,14 @@ class YoloLoss(tf_keras.losses.Loss):
         corners = tf.cast(y_true[..., :4], tf.float32) * tf.tile(size, [2])
         labels = tf.cast(y_true[..., 4], tf.int32)
 
-        centre = (corners[..., :2] + corners[..., 2:]) / 2
-        extent = corners[..., 2:] - corners[..., :2]
-        anchor = self._nearest_anchor(extent) - self._first_anchor
-        is_mine = (labels >= 0) & (anchor >= 0) & (anchor < head.num_anchors)
-        anchor = tf.where(is_mine, anchor, 0)
-        cell = tf.clip_by_value(tf.floor(centre / head.stride), 0.0, grid - 1)
-        place = tf.concat(
-            [tf.cast(cell[..., ::-1], tf.int32), anchor[..., None]], axis=-1
-        )
-
-        answer = tf.gather_nd(raw, place, batch_dims=1)
-        own = tf.gather(tf.constant(head.anchors, tf.float32), anchor)
+        place, is_mine = self._assign(corners, labels, grid)
+        answer = tf.gather_nd(raw, place)
+        cell = tf.cast(place[..., 2:0:-1], tf.float32)
+        anchors = tf.gather(tf.constant(head.anchors, tf.float32), place[..., 3])
         if self._box == "squared":
-            of_box = _squared(answer, centre, extent, cell, own, head.stride, size)
+            of_box = _squared(answer, corners, cell, anchors, head.stride, size)
         else:
-            predicted = _decode(answer, cell, own, head.stride)
+            predicted = _decode(answer, cell, anchors, head.stride)
             of_box = _overlap_loss(predicted, corners, complete=self._box == "ciou")
         of_class = tf.reduce_sum(
             tf.nn.sigmoid_cross_entropy_with_logits(
@@ -115,6 +107,26 @@ class YoloLoss(tf_keras.losses.Loss):
         of_objects = tf.where(is_mine, self._box_weight * of_box + of_class, 0.0)
         of_map = self._objectness(raw, corners, labels >= 0, place, is_mine)
         return tf.reduce_sum(of_objects, axis=1) + of_map
+
+    def _assign(
+        self, corners: tf.Tensor, labels: tf.Tensor, grid: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Finds who answers for each box.
+
+        Returns:
+            int32 [batch, max_boxes, 4], image, row, column and anchor; and whether it
+            is this head's, bool [batch, max_boxes].
+        """
+        anchor = self._nearest_anchor(corners[..., 2:] - corners[..., :2])
+        anchor -= self._first_anchor
+        is_mine = (labels >= 0) & (anchor >= 0) & (anchor < self._head.num_anchors)
+        centre = (corners[..., :2] + corners[..., 2:]) / 2
+        cell = tf.clip_by_value(tf.floor(centre / self._head.stride), 0.0, grid - 1)
+        column, row = tf.unstack(tf.cast(cell, tf.int32), axis=-1)
+        batch, max_boxes = tf.unstack(tf.shape(labels))
+        image = tf.repeat(tf.range(batch)[:, None], max_boxes, axis=1)
+        anchor = tf.where(is_mine, anchor, 0)
+        return tf.stack([image, row, column, anchor], axis=-1), is_mine
 
     def _nearest_anchor(self, extent: tf.Tensor) -> tf.Tensor:
         """Returns which anchor of all heads has the shape nearest to each box's."""
@@ -142,11 +154,8 @@ class YoloLoss(tf_keras.losses.Loss):
         best = tf.reduce_max(
             tf.where(is_object[:, None, None, None], overlap, 0.0), axis=-1
         )
-        image = tf.repeat(tf.range(shape[0])[:, None, None], tf.shape(place)[1], axis=1)
         has_object = tf.tensor_scatter_nd_max(
-            tf.zeros(shape[:4]),
-            tf.concat([image, place], axis=-1),
-            tf.cast(is_mine, tf.float32),
+            tf.zeros(shape[:4]), place, tf.cast(is_mine, tf.float32)
         )
         counts = tf.maximum(
             has_object, tf.cast(best <= self._ignore_threshold, tf.float32)
@@ -171,14 +180,15 @@ def _decode(raw: tf.Tensor, cell: tf.Tensor, anchors: object, stride: int) -> tf
 
 def _squared(
     raw: tf.Tensor,
-    centre: tf.Tensor,
-    extent: tf.Tensor,
+    corners: tf.Tensor,
     cell: tf.Tensor,
     anchors: tf.Tensor,
     stride: int,
     size: tf.Tensor,
 ) -> tf.Tensor:
     """Returns the squared errors of each box; small boxes count up to double."""
+    centre = (corners[..., :2] + corners[..., 2:]) / 2
+    extent = corners[..., 2:] - corners[..., :2]
     offset = tf.sigmoid(raw[..., :2]) - (centre / stride - cell)
     scale = raw[..., 2:4] - tf.math.log(tf.maximum(extent, _TINY) / anchors)
     weight = 2.0 - tf.reduce_prod(extent / size, axis=-1)
