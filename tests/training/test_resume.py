@@ -188,6 +188,22 @@ def test_the_state_of_the_users_callbacks_is_kept(tmp_path):
     _check_resume(tmp_path, _model, (X, Y), lambda: [_Slowing()])
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        tf_keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
+        tf_keras.optimizers.legacy.RMSprop(0.01, momentum=0.5),
+        # These two have variables that are not among their `variables`.
+        lambda rate: tf_keras.optimizers.Nadam(rate),
+        keras.optimizers.Adafactor(0.01),
+    ],
+    ids=["average", "legacy", "function", "keras 3"],
+)
+def test_optimizers_of_all_kinds_go_on(tmp_path, optimizer):
+    options = dataclasses.replace(OPTIONS, optimizer=optimizer, schedule="constant")
+    _check_resume(tmp_path, _model, (X, Y), options=options)
+
+
 def test_callbacks_that_draw_numbers_draw_the_same(tmp_path):
     class Shake(tf_keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -256,6 +272,7 @@ def _go_on(folder, **options):
     [
         ({"epochs": 5}, "epochs"),
         ({"optimizer": "sgd"}, "optimizer"),
+        ({"optimizer": tf_keras.optimizers.SGD}, "optimizer"),
         ({"seed": 1}, "seed"),
         ({"callbacks": [_Slowing()]}, "callbacks"),
     ],

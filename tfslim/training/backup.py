@@ -144,15 +144,13 @@ class Backup(tf_keras.callbacks.Callback):
 def describe(
     model: tf_keras.Model, options: FitOptions, steps: int, monitor: str
 ) -> dict[str, Any]:
-    """Returns by what a training is known again."""
-    optimizer = options.optimizer
-    if not isinstance(optimizer, str):
-        optimizer = f"{type(optimizer).__name__} {optimizer.get_config()}"
+    """Returns by what the training of a compiled model is known again."""
+    optimizer = model.optimizer
     return {
         "epochs": options.epochs,
         "steps_per_epoch": steps,
         "batch_size": options.batch_size,
-        "optimizer": optimizer,
+        "optimizer": f"{type(optimizer).__name__} {optimizer.get_config()}",
         "learning_rate": options.learning_rate,
         "schedule": options.schedule,
         "patience": options.patience,
@@ -165,30 +163,18 @@ def describe(
 
 def _variables(model: tf_keras.Model) -> list[tf.Variable]:
     """Returns what a step reads and writes, each once, in a stable order."""
-    found = [*model.weights, *_tracked(model), *_of_optimizer(model)]
-    return list({id(variable): variable for variable in found}.values())
-
-
-def _tracked(model: tf_keras.Model) -> list[tf.Variable]:
-    """Returns variables of layers that are no weights, such as random generators."""
-    return [
-        part
-        for layer in model.layers
-        for part in tf.train.TrackableView(layer).descendants()
-        if isinstance(part, tf.Variable)
-    ]
-
-
-def _of_optimizer(model: tf_keras.Model) -> list[tf.Variable]:
     optimizer = model.optimizer
     with model.distribute_strategy.scope():
         if hasattr(optimizer, "build"):
             optimizer.build(model.trainable_variables)
         else:  # tf_keras.optimizers.legacy
             optimizer._create_all_weights(model.trainable_variables)
-    rate = optimizer.learning_rate
-    found = list(optimizer.variables())
-    return [*found, rate] if isinstance(rate, tf.Variable) else found
+    found = [*model.weights, *optimizer.variables()]
+    # What is in neither list: random generators of layers, the learning rate.
+    for owner in (*model.layers, optimizer):
+        parts = tf.train.TrackableView(owner).descendants()
+        found += [part for part in parts if isinstance(part, tf.Variable)]
+    return list({id(variable): variable for variable in found}.values())
 
 
 def _has_state(callback: Any) -> bool:

@@ -14,6 +14,7 @@ import tf_keras
 
 from tfslim import errors
 from tfslim.graph import keras as graph_keras
+from tfslim.training import access
 
 _HOOKS = [
     f"on_{what}_{when}"
@@ -58,7 +59,7 @@ def copy_of(model: Any) -> tf_keras.Model:
 
 def compute_alike(copy: tf_keras.Model) -> None:
     """Makes the copy keep the moving averages that Keras 3 would keep."""
-    for layer in copy.submodules:
+    for layer in access.layers_of(copy):
         if isinstance(layer, tf_keras.layers.BatchNormalization):
             # The fused kernel's variance is n / (n - 1) times that of Keras 3.
             layer.fused = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf
 import tf_keras
 
 from tfslim import registry
@@ -50,11 +49,12 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
 
 
 def _given(optimizer: Any) -> tf_keras.optimizers.Optimizer:
+    """Returns an optimizer with the options of the given one and a state of its own."""
     optimizer = keras3.to_tf_keras(optimizer, tf_keras.optimizers)
-    if not tf.distribute.has_strategy():
+    try:
+        return type(optimizer).from_config(optimizer.get_config())
+    except NotImplementedError:
         return optimizer
-    # Its variables belong to the strategy under which it is made.
-    return type(optimizer).from_config(optimizer.get_config())
 
 
 def build(options: FitOptions, total_steps: int) -> tf_keras.optimizers.Optimizer:

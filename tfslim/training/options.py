@@ -19,9 +19,9 @@ class FitOptions:
         epochs: passes over the training data.
         batch_size: examples per step, where the data is given as arrays.
         optimizer: a key of `optimizers.OPTIMIZERS`; an optimizer of either Keras, which
-            then brings its own learning rate (under a strategy, and of Keras 3, one of
-            equal options is made); or a function that takes the schedule of the
-            learning rate and makes one, called under the strategy's scope.
+            brings its own learning rate, and of which each training makes a new one
+            with equal options; or a function that takes the schedule of the learning
+            rate and makes one, called under the strategy's scope.
         learning_rate: peak of the schedule; None takes the optimizer's default.
         schedule: "one_cycle" (up for a fifth of the steps, then down to 0 by a
             cosine), "cosine" or "constant".

@@ -17,6 +17,8 @@ import tensorflow as tf
 import tf_keras
 from tf_keras.src import backend
 
+from tfslim.training import access
+
 # Ops that count their calls inside of the kernel.
 _COUNTING_OPS = frozenset(
     """Multinomial ParameterizedTruncatedNormal RandomGamma RandomPoissonV2
@@ -126,7 +128,7 @@ def drawn_by_step(model: tf_keras.Model, seed: int) -> Iterator[None]:
     """Makes the model's random layers functions of the seed and the training step."""
     layers = [
         layer
-        for layer in model.submodules
+        for layer in access.layers_of(model)
         if isinstance(layer, tf_keras.__internal__.layers.BaseRandomLayer)
     ]
     own = [layer._random_generator for layer in layers]

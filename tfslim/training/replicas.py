@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfslim import errors, registry
-from tfslim.training import packing, workers
+from tfslim.training import access, packing, workers
 
 STRATEGIES = {
     "mirrored": tf.distribute.MirroredStrategy,
@@ -165,7 +165,7 @@ def batch_norm_for(model: tf_keras.Model, total_steps: int) -> Iterator[None]:
     momentum = max(_MIN_MOMENTUM, 1.0 - _STATISTICS_PER_TRAINING / total_steps)
     layers = [
         layer
-        for layer in model.submodules
+        for layer in access.layers_of(model)
         if isinstance(layer, tf_keras.layers.BatchNormalization)
     ]
     before = [layer.momentum for layer in layers]
