@@ -53,10 +53,8 @@ def test_best_epoch_is_one_at_full_sparsity():
     assert np.mean(models.kernels(done.model)["conv"] == 0) == 0.5
 
 
-@pytest.mark.parametrize(
-    ("method", "stages"), [("2:4", 1), ("1:4", 1), ("block", 1), ("cluster", 1)]
-)
-def test_other_patterns(method, stages):
+@pytest.mark.parametrize("method", ["2:4", "1:4", "block", "cluster"])
+def test_other_patterns(method):
     done = tfslim.sparsify(_classifier(), (X, Y), method=method, clusters=4, **SHORT)
     kernel = models.kernels(done.model)["conv"]
     if method == "cluster":
@@ -71,7 +69,9 @@ def test_other_patterns(method, stages):
         assert np.all((groups == 0).sum(axis=-1) == m)
 
 
-@pytest.mark.parametrize(("method", "stages"), [("qat", 1), ("pcqat", 3)])
+@pytest.mark.parametrize(
+    ("method", "stages"), [("qat", 1), pytest.param("pcqat", 3, marks=pytest.mark.slow)]
+)
 def test_quantized(method, stages):
     done = tfslim.sparsify(
         _classifier(keras), (X, Y), method=method, target=0.5, clusters=6, **SHORT
@@ -101,6 +101,7 @@ def test_own_training():
     )
 
 
+@pytest.mark.slow
 def test_under_a_strategy():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     done = tfslim.sparsify(
