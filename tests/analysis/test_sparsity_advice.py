@@ -8,6 +8,7 @@ import tf_keras
 import tfslim
 from tfslim import analysis, benchmark, errors, tflite
 from tfslim.analysis import sparse_inference, sparsity
+from tfslim.analysis.__main__ import main
 from tfslim.convert import convert_model
 
 LAYERS = tf_keras.layers
@@ -226,5 +227,18 @@ def test_file_without_kernels():
     model = tf_keras.Model(inputs, LAYERS.ReLU()(inputs))
     with pytest.raises(errors.ConfigError, match="no convolution or Dense layer"):
         analysis.advise_sparsity(_file(model))
-    with pytest.raises(errors.ConversionError, match="Not a [.]tflite"):
+    with pytest.raises(errors.ConversionError, match=r"Not a \.tflite"):
         analysis.advise_sparsity(b"nothing of the kind")
+
+
+def test_command(tmp_path, capsys):
+    path, out = tmp_path / "model.tflite", tmp_path / "sparse.tflite"
+    path.write_bytes(_file(_prune(_mobile(), 0.8)))
+    command = ["analysis", str(path), "--num_runs=0", f"--store_sparse={out}"]
+    assert main(command) == 0
+    assert "zeros in 5 kernels" in capsys.readouterr().out
+    assert out.read_bytes() == tflite.store_sparse(path.read_bytes())
+    assert main(command) == 2
+    assert "Pass --overwrite" in capsys.readouterr().err
+    assert main(["analysis"]) == 2
+    assert main(["analysis", str(tmp_path / "none.tflite")]) == 1
