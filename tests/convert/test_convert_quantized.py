@@ -62,6 +62,7 @@ def test_unknown_io():
 
 
 DETOURS = {
+    "AVERAGE_POOL_2D": tf_keras.layers.AveragePooling2D(),
     "GELU": tf.nn.gelu,
     "HARD_SWISH": lambda x: x * tf.nn.relu6(x + 3.0) * (1 / 6),
     "PRELU": lambda x: tf_keras.layers.PReLU(

@@ -45,6 +45,8 @@ APPLICATIONS = {
     "MobileNetV3Small": tf_keras,
     "ResNet50V2": keras,
 }
+# Networks of a few layers, which have every kind of layer between them.
+TINY = ("tiny dense", "tiny mobile", "tiny residual", "tiny transposed")
 METHODS = (
     *("magnitude", "2:4", "block", "xnnpack", "cluster", "qat", "pqat", "cqat"),
     "pcqat",
@@ -53,6 +55,10 @@ METHODS = (
 
 def build(name):
     """Returns a model with random weights, its normalizations away from 0 and 1."""
+    if name in TINY:
+        inputs, outputs = _tiny(name)
+        model = tf_keras.Model(inputs, outputs, name=name.replace(" ", "_"))
+        return randomize_norms(model)
     if name in ZOO:
         options = ZOO[name]
         if "num_classes" in options:
@@ -63,6 +69,37 @@ def build(name):
         weights=None, input_shape=(size, size, 3), classifier_activation=None
     )
     return randomize_norms(model)
+
+
+def _tiny(name):
+    layers = tf_keras.layers
+    x = inputs = tf_keras.Input((12, 12, 3))
+    if name == "tiny dense":
+        x = layers.MaxPooling2D()(layers.SeparableConv2D(8, 3, activation="relu")(x))
+        x = layers.BatchNormalization()(layers.Dense(24)(layers.Flatten()(x)))
+        x = layers.Dense(16, activation="gelu")(layers.ReLU()(x))
+        return inputs, layers.Dense(4, activation="tanh")(x)
+    if name == "tiny transposed":
+        x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
+        x = layers.Conv2DTranspose(8, 3, strides=2, padding="same")(x)
+        x = layers.PReLU(shared_axes=[1, 2])(layers.BatchNormalization()(x))
+        x = layers.AveragePooling2D()(x)
+        x = layers.UpSampling2D(interpolation="bilinear")(x)
+        return inputs, layers.Conv2D(4, 3)(x)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(x)
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+    if name == "tiny mobile":
+        x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
+        x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+        x = layers.Conv2D(24, 1)(x)
+    else:  # What keras.applications write for MobileNetV3, and a preactivation.
+        y = layers.Conv2D(8, 3, padding="same")(x)
+        y = y * (layers.ReLU(6.0)(y + 3.0) * (1 / 6))
+        x = layers.Add()([x, y])
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.Concatenate()([x, y * 0.5 + 0.1])
+    x = layers.Dropout(0.1)(layers.GlobalAveragePooling2D()(x))
+    return inputs, layers.Dense(8)(x)
 
 
 def contexts(model, done):
@@ -114,7 +151,12 @@ def cell(model, stage, done):
     x, y = _data(model)
     try:
         with contexts(model, done)[stage]() as training:
-            training.model.compile(tf_keras.optimizers.SGD(1e-6), "mse")
+            # Two steps of a small network take less time than tracing them.
+            training.model.compile(
+                tf_keras.optimizers.SGD(1e-6),
+                "mse",
+                run_eagerly=model.count_params() < 5e3,
+            )
             training.model.fit(
                 x, y, batch_size=2, verbose=0, callbacks=training.callbacks
             )
@@ -164,7 +206,7 @@ def check_kernels(stage, file):
 
 def main(names):
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
-    for name in names or [*ZOO, *APPLICATIONS]:
+    for name in names or [*TINY, *ZOO, *APPLICATIONS]:
         table[name] = row(name)
         TABLE.write_text(json.dumps(dict(sorted(table.items())), indent=1) + "\n")
 

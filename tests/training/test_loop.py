@@ -295,3 +295,44 @@ def test_schedules_end_at_zero():
     assert max(values) == pytest.approx(0.5) and values[-1] == pytest.approx(
         0, abs=1e-6
     )
+
+
+def test_epochs_before_the_first_candidate_are_not_chosen():
+    # Learning at a rate of 0 changes nothing: every epoch is as good as the first.
+    model = _classifier()
+    result = fit(
+        model,
+        **SPLIT,
+        task="classification",
+        epochs=4,
+        learning_rate=1e-9,
+        best_from_epoch=2,
+        callbacks=[(record := _Record())],
+    )
+    assert result.best_epoch >= 2
+    for a, b in zip(
+        model.get_weights(), record.weights[result.best_epoch], strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_killed_before_the_first_candidate(tmp_path):
+    options = {
+        "task": "classification",
+        "epochs": 4,
+        "best_from_epoch": 3,
+        "backup_dir": tmp_path / "backup",
+    }
+    killed = _classifier()
+    with pytest.raises(KeyboardInterrupt):
+        fit(killed, **SPLIT, **options, callbacks=[_StopAt(2, 0)])
+    resumed, whole = _classifier(), _classifier()
+    result = fit(resumed, **SPLIT, **options)
+    fit(whole, **SPLIT, **{**options, "backup_dir": None})
+    assert result.first_epoch == 2 and result.best_epoch == 3
+    _assert_equal_weights(resumed, whole)
+
+
+def test_first_candidate_must_be_an_epoch():
+    with pytest.raises(errors.ConfigError, match="from 0 to 2, got 3"):
+        FitOptions(epochs=3, best_from_epoch=3)

@@ -1,0 +1,39 @@
+"""Every method does what the table says, to every kind of layer and every model."""
+
+import json
+
+import pytest
+
+from tests.pruning import tfmot_matrix as matrix
+
+TABLE = json.loads(matrix.TABLE.read_text())
+NAMES = [
+    *matrix.TINY,
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in [*matrix.ZOO, *matrix.APPLICATIONS]
+        if name in TABLE
+    ),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_row(name):
+    assert matrix.row(name) == TABLE[name]
+
+
+def test_table_has_no_fault_and_every_method():
+    assert {*matrix.TINY, *matrix.ZOO} <= TABLE.keys()
+    for cells in TABLE.values():
+        assert [*cells] == [*matrix.METHODS]
+        assert {cell["status"] for cell in cells.values()} <= {"works", "refused"}
+
+
+def test_only_the_form_for_sparse_kernels_is_refused():
+    refused = {
+        method
+        for cells in TABLE.values()
+        for method, cell in cells.items()
+        if cell["status"] == "refused"
+    }
+    assert refused <= {"xnnpack"}
