@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class Digits:
     """The data of one seed and a model trained on it."""
 
     def __init__(self, seed: int):
+        """Draws the split and trains."""
         x, y = datasets.load_digits(return_X_y=True)
         x = np.kron((x / 16).reshape(-1, 8, 8), np.ones((4, 4))).astype("float32")
         order = np.random.default_rng(seed).permutation(len(x))
@@ -59,6 +61,7 @@ class Digits:
         self.macs, self.params = whole.macs, whole.params
 
     def training(self, epochs: int, number: int | None = None) -> tfslim.Training:
+        """Returns a training on the first `number` images."""
         x, y = self.train
         return tfslim.Training(
             train=(x[:number], y[:number]),
@@ -69,6 +72,8 @@ class Digits:
         )
 
     def budget(self, share: float, scope: str = "uniform") -> tfslim.Budget:
+        """Returns the budget that leaves at most a share of MACs and of params."""
+
         def largest_share(graph: Any) -> float:
             left = count.count(graph)
             return max(left.macs / self.macs, left.params / self.params)
@@ -78,6 +83,7 @@ class Digits:
         )
 
     def row(self, part: str, name: str, share: float, model: Any) -> dict:
+        """Returns and prints the result of one model."""
         left = count.count(graph_keras.read(model))
         test = tfslim.Training(train=None, validation=self.test)
         row = {
@@ -166,7 +172,12 @@ def _teacher(digits: Digits) -> list[dict]:
     return rows
 
 
+def _original(digits: Digits) -> list[dict]:
+    return [digits.row("base", "original", 1.0, digits.model)]
+
+
 PARTS: dict[str, Callable[[Digits], list[dict]]] = {
+    "base": _original,
     "counts": _counts,
     "rounds": _rounds,
     "teacher": _teacher,
@@ -176,13 +187,22 @@ PARTS: dict[str, Callable[[Digits], list[dict]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--progress", help="a file of finished parts, to go on from")
     options = parser.parse_args()
+    progress = Path(options.progress) if options.progress else None
     rows = []
+    if progress and progress.exists():
+        rows = [json.loads(line) for line in progress.read_text().splitlines()]
+    done = {(row["part"], row["seed"]) for row in rows}
     for seed in map(int, options.seeds.split(",")):
-        digits = Digits(seed)
-        rows.append(digits.row("base", "original", 1.0, digits.model))
-        for part in PARTS.values():
-            rows += part(digits)
+        left = [name for name in PARTS if (name, seed) not in done]
+        digits = Digits(seed) if left else None
+        for name in left:
+            found = PARTS[name](digits)
+            rows += found
+            if progress:
+                with progress.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in found)
     record.save(
         "methods_digits",
         rows,
