@@ -288,8 +288,7 @@ def test_arrays_learn_the_same_packed_at_once_or_as_batches_come():
 
 def test_a_tflite_teacher_teaches_like_its_keras_model(tmp_path):
     teacher, student = _classifier(tf_keras, 16, 0), _classifier(tf_keras, 8, 1)
-    content = tfslim.convert_model(teacher)
-    content = getattr(content, "tflite", content)
+    content = tfslim.convert_model(teacher).tflite
     path = tmp_path / "teacher.tflite"
     path.write_bytes(content)
     options = {"alpha": 1.0, "epochs": 3, "learning_rate": 0.01}
@@ -299,6 +298,36 @@ def test_a_tflite_teacher_teaches_like_its_keras_model(tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-3)
     ask = teachers.build(content, features=(), has_logits=True)
     np.testing.assert_allclose(_softmax(ask(X)[0]), teacher(X), rtol=1e-4, atol=1e-6)
+
+
+def test_a_quantized_teacher_never_says_impossible():
+    """Probability 0 of an INT8 file counts as half a step of its scale."""
+    teacher = _classifier(tf_keras, 16, 0)
+    kernel, bias = teacher.get_layer("out").get_weights()
+    teacher.get_layer("out").set_weights([30 * kernel, bias])
+    content = tfslim.convert_model(teacher).tflite
+    samples = [{"x": row[None]} for row in X[:64]]
+    quantized = tfslim.quantize_tflite(content, "int8", samples=samples).tflite
+    [logits] = teachers.build(quantized, features=(), has_logits=True)(X)
+    # A softmax in INT8 has the scale 1/256.
+    assert logits.min() == pytest.approx(np.log(1 / 512), rel=1e-3)
+    assert np.mean(logits.argmax(1) == np.asarray(teacher(X)).argmax(1)) > 0.95
+
+
+@pytest.mark.slow
+def test_the_teacher_works_under_a_strategy():
+    teacher, student = _classifier(tf_keras, 8, 0), _classifier(tf_keras, 4, 1)
+    options = {
+        "features": [("hidden0", "hidden0")],
+        "epochs": 2,
+        "learning_rate": 0.01,
+    }
+    plain, _ = tfslim.distill(student, teacher, (X, Y), **options)
+    mirrored, _ = tfslim.distill(
+        student, teacher, (X, Y), strategy="mirrored", **options
+    )
+    for one, other in zip(plain.get_weights(), mirrored.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_logits_of_a_keras_teacher_are_those_before_the_softmax():

@@ -1,6 +1,9 @@
 """Iterative pruning: schedules by hand, limits of accuracy, and kills."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -9,7 +12,7 @@ import tf_keras
 
 import tfslim
 from tests.graph import models
-from tfslim import errors, tasks
+from tfslim import benchmark, errors, tasks
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.methods.rounds import Rounds
@@ -306,6 +309,71 @@ def test_a_killed_job_goes_on_with_the_round_that_was_not_finished(k, tmp_path):
     assert plain == report
     for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+_KILLED_JOB = """
+import os, signal, sys
+import numpy as np
+import tf_keras
+import tfslim
+from tfslim.training import FitOptions
+
+tf_keras.utils.set_random_seed(0)
+x = tf_keras.Input((8,))
+y = tf_keras.layers.Dense(32, activation="relu")(x)
+model = tf_keras.Model(x, tf_keras.layers.Dense(2, activation="softmax")(y))
+random = np.random.default_rng(0)
+data = random.normal(size=(64, 8)).astype("float32"), random.integers(0, 2, 64)
+training = tfslim.Training(train=data, options=FitOptions(epochs=2))
+rounds = 0
+
+def fine_tune(model):
+    global rounds
+    rounds += 1
+    training(model)
+    if rounds == 2 and sys.argv[2] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+smaller, report = tfslim.prune_iteratively(
+    model, fine_tune, steps=3, backup_dir=sys.argv[1],
+    budget=tfslim.Budget(pruning_ratio=0.75, divisor=1),
+)
+np.savez(sys.argv[3], *smaller.get_weights(), rounds=rounds)
+"""
+
+
+@pytest.mark.slow
+def test_a_job_that_is_killed_ends_as_one_that_is_not(tmp_path):
+    def job(folder, how, result):
+        command = [sys.executable, "-c", _KILLED_JOB, folder, how, result]
+        return subprocess.run(command, capture_output=True, check=False).returncode
+
+    whole, resumed = tmp_path / "whole.npz", tmp_path / "resumed.npz"
+    assert job(tmp_path / "a", "live", whole) == 0
+    assert job(tmp_path / "b", "kill", resumed) == -signal.SIGKILL
+    assert not resumed.exists()
+    assert job(tmp_path / "b", "live", resumed) == 0
+    with np.load(whole) as one, np.load(resumed) as other:
+        assert int(one["rounds"]) == 3 and int(other["rounds"]) == 2
+        for name in set(one.files) - {"rounds"}:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.mark.slow
+def test_a_latency_measured_on_the_host_is_a_target():
+    model = _mlp(tf_keras, widths=(2048, 2048))
+
+    def microseconds(graph):
+        file = tfslim.convert_model(graph_keras.write(graph, "tf_keras")).tflite
+        options = benchmark.Options(num_runs=20)
+        return benchmark.run_host({"cut": file}, options)[0].latency.p50
+
+    before = microseconds(graph_keras.read(model))
+    target = tfslim.Budget(max_cost=before / 2, cost=microseconds)
+    smaller, report = tfslim.prune_iteratively(model, _nothing, budget=target, steps=1)
+    assert smaller.count_params() < 0.8 * model.count_params()
+    # Measured again, on a machine that does other things too.
+    assert report.rounds[0].cost < 0.8 * before
 
 
 def _interrupted(folder, model, **options):

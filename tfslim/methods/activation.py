@@ -21,6 +21,7 @@ from tfslim.methods.reconstruct import reconstruct_kernels
 from tfslim.methods.rounds import Rounds
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
+from tfslim.pruning import criteria
 from tfslim.pruning import scores as scores_lib
 
 # Cycles in which a target is reached if nothing is said.
@@ -101,10 +102,10 @@ def activation_pruning(
             removes idle units, then tries to do without the half of the rest that
             contributes least (see `activity.contributions`), undoes what costs more
             than `max_drop`, tries half as many, and so on down to one.
-        pruning_ratio: in place of a threshold, the share of all units to remove, those
-            that are active least, whatever their layer.
+        pruning_ratio: in place of a threshold, the share of each layer's units to
+            remove, those that are active least.
         budget: in place of a threshold, a target in other terms; `scope="global"`
-            compares the units of all layers.
+            compares the units of all layers, each by its layer's mean rate.
         variant: `vanilla`, `distorted` (weights move at random before each training),
             `regularized` (that, and an L1 penalty), or a `Perturbation`.
         cycles: the number of cycles to a target (5), or the most that a threshold may
@@ -125,7 +126,7 @@ def activation_pruning(
         VerificationError: a cut differs from the masked original.
     """
     if pruning_ratio is not None and budget is None:
-        budget = budget_lib.Budget(pruning_ratio=pruning_ratio, scope="global")
+        budget = budget_lib.Budget(pruning_ratio=pruning_ratio)
     elif pruning_ratio is not None:
         raise errors.ConfigError("Pass pruning_ratio or a Budget, not both.")
     _check(threshold, budget, cycles, merge)
@@ -387,7 +388,10 @@ def _to_target(
             channels: channels_lib.Channels, activity: Activity, step: int = step
         ) -> dict[str, channels_lib.Mask]:
             plan = rounds.budget(step, channels, activity.rates)
-            scores = scores_lib.Scores(activity.rates, activity.uncounted)
+            # Deep layers are active less often, so rates compare within a layer only.
+            even = criteria.NORMALIZATIONS.get("mean")
+            rates = {name: even(values) for name, values in activity.rates.items()}
+            scores = scores_lib.Scores(rates, activity.uncounted)
             return budget_lib.plan(channels, scores, plan)
 
         cut = job.cut(model, choose)

@@ -228,7 +228,6 @@ def _run(
     model = graph_keras.write(probe, kind)
     axes = [_summed_axes(_labels(channels, ref)) for ref in places]
 
-    @tf.function(reduce_retracing=True)
     def step(inputs: Any) -> Any:
         seen = model(inputs, training=False)[len(graph.output_refs) :]
         sums = []
