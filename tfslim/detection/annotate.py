@@ -33,7 +33,7 @@ def draw(
     """
     canvas = np.ascontiguousarray(image).copy()
     scale = max(0.35, min(canvas.shape[:2]) / 900)
-    thickness = max(1, round(2 * scale))
+    thickness = max(1, round(min(canvas.shape[:2]) / 250))
     corners = pixel_boxes(found.boxes, canvas.shape).round().astype(int)
     # The best last, on top of the others.
     for index in reversed(range(len(found))):
