@@ -10,8 +10,8 @@ ones all over the network, fine-tune; here in two passes.
 PATH has images/{train,val} and labels/{train,val}; see docs/data.md. A small network
 on made-up scenes, in minutes, without any file:
 
-  python -m tfslim.export --config=configs/yolov3_slim.py --model=yolov3_tiny:alpha=0.5 \\
-    --data=scenes:examples=5000 --config.model.input_shape=192,192,3
+  python -m tfslim.export --config=configs/yolov3_slim.py --data=scenes:examples=5000
+    --model=yolov3_tiny:alpha=0.5 --config.model.input_shape=192,192,3
 """
 
 import ml_collections
