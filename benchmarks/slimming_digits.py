@@ -27,7 +27,8 @@ from benchmarks import record
 NAME = "digits_training_methods"
 SHAPE = (32, 32, 3)
 LEFT = 0.4  # Of MACs and of params.
-BASE_EPOCHS, SPARSE_EPOCHS, FINE_TUNE_EPOCHS = 10, 10, 10
+BASE_EPOCHS, SPARSE_EPOCHS, FINE_TUNE_EPOCHS = 10, 8, 4
+CYCLES = 3  # Of activation pruning, each with its fine-tuning.
 MODELS = {
     "resnet18": {},
     "vgg16": {"classifier": "gap", "batch_norm": True},
@@ -76,6 +77,40 @@ def slimming(case: Case) -> Any:
     )[0]
 
 
+def prox_sg(case: Case) -> Any:
+    from tfslim.methods import proximal
+
+    return proximal.prox_sg(
+        case.base,
+        case.data["train"],
+        case.data["validation"],
+        budget=case.budget("uniform"),
+        sparse_epochs=SPARSE_EPOCHS,
+        retrain_epochs=FINE_TUNE_EPOCHS,
+        **case.training,
+    )[0]
+
+
+def activation(case: Case) -> Any:
+    import tfslim
+    from tfslim.training import FitOptions
+
+    training = {k: v for k, v in case.training.items() if k != "task"}
+    return tfslim.activation_pruning(
+        case.base,
+        case.data["train"],
+        tfslim.Training(
+            train=case.data["train"],
+            validation=case.data["validation"],
+            task=case.training["task"],
+            options=FitOptions(epochs=FINE_TUNE_EPOCHS, **training),
+        ),
+        budget=case.budget("global"),
+        cycles=CYCLES,
+        is_trained=True,
+    )[0]
+
+
 def random(case: Case) -> Any:
     import tfslim
     from tfslim.pruning import criteria
@@ -96,7 +131,12 @@ def random(case: Case) -> Any:
 
 
 # A method: case -> smaller model.
-METHODS = {"random": random, "slimming": slimming}
+METHODS = {
+    "random": random,
+    "slimming": slimming,
+    "prox_sg": prox_sg,
+    "activation": activation,
+}
 
 
 def load(seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:

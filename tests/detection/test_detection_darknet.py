@@ -96,6 +96,33 @@ def test_files_and_model_come_back_bit_for_bit(small, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_other_classes_keep_what_is_known_of_boxes(small):
+    found, path = small
+    more = found.with_classes(5)
+    assert [head.num_classes for head in more.heads] == [5, 5]
+    assert [head.anchors for head in more.heads] == [h.anchors for h in found.heads]
+    image = np.random.default_rng(3).normal(size=(3, 32, 48))
+    old = darknet_reference.forward(SMALL.read_text(), path.read_bytes(), image)
+    new = darknet_reference.forward(more.cfg(), more.weights_bytes(), image)
+    for before, after in zip(old, new, strict=True):
+        shape = before.shape[1:]
+        boxes = before.reshape(2, 7, *shape)[:, :5]
+        np.testing.assert_allclose(after.reshape(2, 10, *shape)[:, :5], boxes)
+    model, heads = darknet.load_darknet(SMALL, path, num_classes=5)
+    assert heads == more.heads
+    assert [out.shape[-1] for out in model.outputs] == [20, 20]
+
+
+def test_classes_cannot_be_changed_behind_a_batch_norm():
+    text = SMALL.read_text()
+    last = text.rindex("[convolutional]\n") + len("[convolutional]\n")
+    text = text[:last] + "batch_normalize=1\n" + text[last:]
+    network = sections.build(cfg_lib.parse(text))
+    normed = darknet.Darknet(network, weights.random(network))
+    with pytest.raises(errors.GraphError, match="without batch norm"):
+        normed.with_classes(5)
+
+
 @real
 def test_full_yolov3_byte_for_byte():
     network = sections.build(cfg_lib.parse(_cfg("yolov3.cfg").read_text()))

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from tests.detection.conftest import draw_squares
-from tfslim import detect, errors, tflite
+from tfslim import detect, errors, tflite, verify
 
 cv2 = pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
-from tfslim.detection import annotate, video  # noqa: E402
+from tfslim.detection import annotate, session, video  # noqa: E402
+from tfslim.detection.detector import Detector  # noqa: E402
 from tfslim.detection.info import read_info  # noqa: E402
 from tfslim.detection.nms import Detections  # noqa: E402
 
@@ -251,7 +252,7 @@ class _Slow:
             if index == self._fails_at:
                 raise errors.DataError("the wire was cut")
             self.read += 1
-            image = np.zeros((2, 2, 3), np.uint8)
+            image = np.zeros((16, 16, 3), np.uint8)
             yield video.Frame(index, str(index), image, 0.0)
 
 
@@ -292,6 +293,32 @@ def test_a_camera_drops_the_oldest_frames():
     assert left[-1] == 19
     assert len(left) <= 3
     assert reader.dropped + len(left) == 20
+
+
+@pytest.mark.parametrize("kind", ["camera", "video"])
+def test_ctrl_c_ends_a_recording_and_gives_up_a_job(square_files, tmp_path, kind):
+    content = square_files["raw"]
+    info = read_info(tflite.read(content))
+    detectors = {"squares": Detector(verify.Predictor(content), info)}
+
+    def interrupt(number):
+        if number == 3:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+
+    def run():
+        options = session.SessionOptions(read_ahead=20)
+        source = _Slow(kind)
+        return session.run_session(source, detectors, tmp_path, options, interrupt)
+
+    if kind == "video":
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    else:
+        assert run()["num_frames"] == 3
+        assert len(_frames(tmp_path / "annotated.mp4")[1]) == 3
+    assert threading.active_count() == before
 
 
 def test_boxes_are_drawn_where_they_are(square_files):

@@ -1,5 +1,7 @@
 """Activation pruning: what falls and what stays, variants, targets, the toy problem."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tf_keras
 
 import tfslim
 from tests.graph import models
-from tfslim import errors
+from tfslim import errors, tasks
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import perturb
@@ -256,6 +258,76 @@ def test_the_papers_autoencoder(k):
     assert cycles[-1].metric == pytest.approx(
         float(np.mean((np.asarray(smaller(x)) - x) ** 2)), rel=1e-3
     )
+
+
+def test_auto_undoes_what_costs_too_much():
+    """A metric that allows six of eight units to go, and a seventh never."""
+    task = dataclasses.replace(
+        tasks.TASKS.get("regression"), metric=lambda outputs, targets: float(targets[0])
+    )
+    sizes = []
+
+    class _Judge(tfslim.Training):
+        def __call__(self, model):
+            sizes.append(_hidden(model))
+            return model
+
+        def metric(self, model):
+            return 0.0 if _hidden(model) >= 2 else 9.0
+
+    judge = _Judge(train=None, validation=_INPUTS, task=task)
+    model = _gates(tf_keras, [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    smaller, cycles = tfslim.activation_pruning(
+        model, _INPUTS, judge, threshold="auto", max_drop=1.0, is_trained=True
+    )
+    assert sizes == [4, 2, 1] and _hidden(smaller) == 2
+    assert [c.is_kept for c in cycles] == [True, True, False]
+
+
+def test_auto_removes_idle_units_without_training():
+    calls = []
+
+    class _Judge(tfslim.Training):
+        def __call__(self, model):
+            calls.append(_hidden(model))
+            return model
+
+        def metric(self, model):
+            return 0.0 if _hidden(model) >= 3 else 9.0
+
+    judge = _Judge(train=None, validation=_INPUTS, task="regression")
+    model = _gates(tf_keras, [0.0, 0.0, 0.0, 0.5, 0.7, 0.9])
+    smaller, cycles = tfslim.activation_pruning(
+        model, _INPUTS, judge, threshold="auto", is_trained=True
+    )
+    assert _hidden(smaller) == 3 and calls == [2]
+    assert [(c.removed, c.is_kept) for c in cycles] == [(3, True), (1, False)]
+
+
+def test_a_target_out_of_reach_is_known_before_any_training():
+    calls = []
+    with pytest.raises(errors.ConfigError, match="cannot be met"):
+        tfslim.activation_pruning(
+            _gates(tf_keras, [0.5] * 8),
+            _INPUTS,
+            calls.append,
+            budget=tfslim.Budget(max_params=2),
+        )
+    assert not calls
+
+
+def test_what_is_not_counted_is_told():
+    k = tf_keras
+    x = k.Input((1,))
+    y = k.layers.Dense(3, activation="tanh", name="both")(x)
+    y = k.layers.Dense(3, activation="relu", name="hidden")(y)
+    model = k.Model(x, k.layers.Dense(2, name="out")(y))
+    _, cycles = tfslim.activation_pruning(model, _INPUTS, _nothing, cycles=1)
+    assert "tanh" in cycles[0].left_alone["both"]
+    assert "output" in cycles[0].left_alone["out"]
+    blind = k.Model(x, k.layers.Dense(2)(k.layers.Dense(3, activation="tanh")(x)))
+    with pytest.raises(errors.ConfigError, match="no units to count"):
+        tfslim.activation_pruning(blind, _INPUTS, _nothing)
 
 
 def _toy(seed, units):

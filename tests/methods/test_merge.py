@@ -39,7 +39,7 @@ def test_multiples_become_one_for_every_input(k):
     bias = [-1.0, 1.0, -2.0, 0.3]
     model = _mlp(k, kernel, bias, RNG.normal(size=(4, 2)))
     x = RNG.normal(size=(64, 2)).astype("float32")
-    merged, report = tfslim.merge_units(model, x, linear="none")
+    merged, report = tfslim.merge_units(model, x, linear="keep")
     assert report.merged == {"hidden": (4, 3)} and report.error < 1e-6
     assert merged.get_layer("hidden").units == 3
     _assert_equal(model, merged, 10 * RNG.normal(size=(200, 2)).astype("float32"))
@@ -176,8 +176,8 @@ def test_a_coarse_tolerance_fails_the_proof():
     model = _mlp(tf_keras, kernel, [0.0, 0.0], [[1.0], [1.0]])
     x = RNG.normal(size=(50, 2)).astype("float32")
     with pytest.raises(errors.VerificationError, match="not collinear enough"):
-        tfslim.merge_units(model, x, linear="none", tolerance=0.5)
-    with pytest.raises(errors.ConfigError, match="Known: none, pair, shift"):
+        tfslim.merge_units(model, x, linear="keep", tolerance=0.5)
+    with pytest.raises(errors.ConfigError, match="Known: keep, pair, shift"):
         tfslim.merge_units(model, x, linear="triple")
 
 

@@ -14,7 +14,13 @@ DATA = digits.load()
 SPLIT = {"train": DATA["train"], "validation": DATA["validation"]}
 
 
-@BOTH
+@pytest.mark.parametrize(
+    "k",
+    [
+        pytest.param(tf_keras, marks=pytest.mark.slow, id="tf_keras"),
+        pytest.param(keras, id="keras"),
+    ],
+)
 def test_the_whole_procedure(k):
     model = digits.network(k)
     before = model.get_weights()
@@ -22,7 +28,6 @@ def test_the_whole_procedure(k):
         model,
         **SPLIT,
         task="classification",
-        strength=0.005,
         divisor=1,
         sparse_epochs=6,
         retrain_epochs=6,
@@ -50,7 +55,6 @@ def test_a_budget_scales_the_ratios():
         model,
         **SPLIT,
         task="classification",
-        strength=0.002,
         budget=tfslim.Budget(max_params=model.count_params() * 0.4, divisor=1),
         sparse_epochs=2,
         retrain_epochs=1,

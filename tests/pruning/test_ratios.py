@@ -99,17 +99,21 @@ def test_a_limit_scales_all_ratios_together():
     scaled = ratios.meet_limit(
         found, given, budget.Budget(max_params=whole * 0.5, divisor=1)
     )
-    assert scaled["hidden"] == 0.0
-    # Kept shares 0.8 and 0.5 to the same power.
-    powers = [
-        np.log(1 - scaled[g]) / np.log(1 - given[g]) for g in ("stem", "transposed")
-    ]
-    assert powers[0] == pytest.approx(powers[1]) and powers[0] > 1
+    # Kept shares 0.8, 0.5 and 1 times the same factor.
+    factors = [(1 - scaled[group]) / (1 - given[group]) for group in given]
+    assert factors == pytest.approx([factors[0]] * 3) and 0.3 < factors[0] < 1
     smaller, _ = tfslim.prune_channels(
         _model(keras), budget=budget.Budget(ratios=scaled, divisor=1)
     )
     left = count.count(graph_keras.read(smaller)).params
     assert 0.4 * whole < left <= 0.5 * whole
+    # A limit that they more than meet: less of each.
+    most = {"stem": 0.9, "transposed": 0.6, "hidden": 0.0}
+    scaled = ratios.meet_limit(
+        found, most, budget.Budget(max_params=whole * 0.9, divisor=1)
+    )
+    assert scaled["stem"] / 0.9 == pytest.approx(scaled["transposed"] / 0.6)
+    assert 0 < scaled["stem"] < 0.9 and scaled["hidden"] == 0.0
     with pytest.raises(errors.ConfigError, match="cannot be met"):
         ratios.meet_limit(found, {"hidden": 0.0}, budget.Budget(max_params=10))
     with pytest.raises(errors.ConfigError, match="needs a limit"):

@@ -107,9 +107,7 @@ def test_m_by_n_leaves_short_groups_alone():
     model = tf_keras.Model(inputs, tf_keras.layers.Conv2D(4, 1, name="head")(x))
     with sparsity.prune_m_by_n(model) as training:
         models.fit(training, steps=1)
-    assert training.report.left_alone == {
-        "stem": "3 input channels make no group of 4"
-    }
+    assert training.report.left_alone == {"stem": "3 input channels make no group of 4"}
 
 
 @pytest.mark.parametrize("block", [(1, 4), (3, 5)])
@@ -162,9 +160,7 @@ def test_blocks_of_dense_layers_are_tfmots_own():
     )
     stock.compile(tf_keras.optimizers.SGD(0.0), "mse", run_eagerly=True)
     x, y = models.data(own)
-    stock.fit(
-        x, y, verbose=0, callbacks=[tfmot.sparsity.keras.UpdatePruningStep()]
-    )
+    stock.fit(x, y, verbose=0, callbacks=[tfmot.sparsity.keras.UpdatePruningStep()])
     truth = tfmot.sparsity.keras.strip_pruning(stock)
     np.testing.assert_array_equal(
         models.kernels(training.result)[own.layers[0].name],
@@ -181,7 +177,8 @@ def test_own_loop_without_callbacks():
             with tf.GradientTape() as tape:
                 loss = tf.reduce_mean((training.model(x, training=True) - y) ** 2)
             weights = training.model.trainable_variables
-            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+            gradients = tape.gradient(loss, weights)
+            optimizer.apply_gradients(zip(gradients, weights, strict=True))
             training.step()
             conv = training.model.get_layer("prune_low_magnitude_conv").layer.kernel
         assert np.mean(conv.numpy() == 0) == pytest.approx(0.6, abs=0.01)

@@ -182,8 +182,9 @@ def test_one_step_of_prox_sg_in_fit(k, penalty, strength):
 
 
 @BOTH
-@pytest.mark.parametrize("name", ["Adam", "AdamW"])
-@pytest.mark.parametrize("metric", ["adam", "euclidean"])
+@pytest.mark.parametrize(
+    ("name", "metric"), [("Adam", "adam"), ("AdamW", "adam"), ("Adam", "euclidean")]
+)
 def test_steps_of_adam_in_both_metrics(k, name, metric):
     """Adam written out for two steps; its scale divides the threshold, or does not."""
     rate, strength, eps = 0.01, 0.05, 1e-3
@@ -254,6 +255,20 @@ def test_the_schedule_of_the_learning_rate_sets_the_threshold(k):
     model.fit(X, Y, batch_size=8, epochs=2, verbose=0)
     for ours, theirs in zip(_weights(model), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@BOTH
+def test_relative_strength_counts_in_units_of_each_kernel(k):
+    model = _model(k)
+    weights, gradients = _weights(model), _gradients(k, model)
+    optimizer = tfslim.optimizers.ProxSGD(model, 0.5, strength=0.8, relative=True)
+    again = k.optimizers.deserialize(k.optimizers.serialize(optimizer))
+    assert again.get_config() == optimizer.get_config()
+    _fit(model, optimizer)
+    for i in KERNELS:
+        threshold = 0.5 * 0.8 * np.abs(weights[i]).mean()
+        expected = _soft(weights[i] - 0.5 * gradients[i], threshold)
+        np.testing.assert_allclose(_weights(model)[i], expected, atol=1e-6)
 
 
 @BOTH

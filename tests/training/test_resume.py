@@ -277,6 +277,7 @@ def test_a_broken_backup_is_named(tmp_path):
 def test_files_of_the_users_stay_in_the_folder(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     _leave_a_backup(tmp_path)
+    (tmp_path / ".state.npz.a7").write_text("as a kill while writing leaves")
     assert _go_on(tmp_path).first_epoch == 1
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

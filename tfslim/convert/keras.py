@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -150,7 +151,8 @@ def _run_converter(frozen: Any, allow_flex: bool, io: tf.DType | None) -> bytes:
     with _quiet() as said:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
         # Else it packs the file twice more, in Python, to add what we write ourselves.
-        converter._experimental_use_buffer_offset = True
+        # With integer inputs it packs once more in any case, and loses the offsets.
+        converter._experimental_use_buffer_offset = io in (None, tf.float32)
         if io is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.inference_input_type = io
@@ -233,7 +235,9 @@ def _quiet() -> Iterator[list[str]]:
     level = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.ERROR)
     try:
-        with quiet.captured_stderr() as said:
+        with quiet.captured_stderr() as said, warnings.catch_warnings():
+            # They stand in the graph, as fake quantization.
+            warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
             yield said
     finally:
         absl_logging.set_verbosity(level)

@@ -76,7 +76,9 @@ class Detector:
             fit = Letterbox((image.shape[0], image.shape[1]), self.info.size)
             boxes = fit.to_image(boxes)
         # What lies outside of the image cannot be seen.
-        found = nms(boxes.clip(0.0, 1.0), scores, self.options)
+        boxes = boxes.clip(0.0, 1.0)
+        is_seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        found = nms(boxes[is_seen], scores[is_seen], self.options)
         end = time.perf_counter()
         stages = (start, prepared, inferred, decoded, end)
         return found, Timing(*np.diff(stages).tolist())
@@ -119,7 +121,8 @@ class Detector:
         by_stride = {self.info.size[0] // max(1, x.shape[1]): x for x in maps}
         # Converters may give the outputs in an order of their own.
         if len(by_stride) == len(heads) == len(maps):
-            maps = [by_stride.get(head.stride, x) for head, x in zip(heads, maps)]  # noqa: B905
+            pairs = zip(heads, maps, strict=True)
+            maps = [by_stride.get(head.stride, x) for head, x in pairs]
         return boxes_lib.decode_likely(maps, heads, self.options.score_threshold)
 
 

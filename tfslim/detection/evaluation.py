@@ -39,6 +39,22 @@ def detect_batch(
     return found
 
 
+def choose_batch(
+    outputs: Sequence[np.ndarray], options: NmsOptions | None = None
+) -> list[Detections]:
+    """Returns what decoded outputs of a batch of images show, image by image.
+
+    Args:
+        outputs: boxes [batch, n, 4] as corners, and scores [batch, n, classes].
+        options: how boxes are chosen.
+    """
+    options = options or NmsOptions()
+    return [
+        nms(boxes.clip(0.0, 1.0), scores, options)
+        for boxes, scores in zip(*outputs, strict=True)
+    ]
+
+
 def truths_of(targets: np.ndarray) -> list[Truth]:
     """Returns the objects of each image.
 

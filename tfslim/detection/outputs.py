@@ -8,7 +8,6 @@ own, or go on to boxes and scores, computed in float.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -68,8 +67,10 @@ def decode_heads(graph: ir.Graph, heads: Sequence[Head]) -> ir.Graph:
     editor, parts = _split(graph, heads)
     boxes, scores = [], []
     for number, (head, part) in enumerate(zip(heads, parts, strict=True)):
+        _, height, width, _ = graph.shape(graph.output_refs[number])
         decoder = _Decoder(editor, head, f"decode_{number}")
-        boxes.append(decoder.boxes(part["xy"], part["wh"], graph, number))
+        cells = (height or 0, width or 0)
+        boxes.append(decoder.boxes(part["xy"], part["wh"], cells))
         scores.append(decoder.scores(part["objectness"], part["classes"]))
     results = []
     for name, tensors in zip(DECODED, (boxes, scores), strict=True):
@@ -166,7 +167,7 @@ def _parts(editor: Editor, ref: ir.TensorRef, head: Head) -> dict[str, ir.Tensor
         conv = editor.add(
             f"{layer.name}_{name}",
             "Conv2D",
-            (ir.substitute(node.args, editor.moved)),
+            ir.substitute(node.args, editor.moved),
             (batch, height, width, len(mine)),
             {**layer.config, "filters": len(mine)},
             {key: weight[..., mine] for key, weight in layer.weights.items()},
@@ -192,12 +193,8 @@ class _Decoder:
         self._head = head
         self._name = name
 
-    def _call(
-        self, what: str, op: str, *args: Any, width: int | None = None
-    ) -> ir.TensorRef:
+    def _call(self, what: str, op: str, *args: ir.TensorRef) -> ir.TensorRef:
         shape = self._editor.shape(args[0])
-        if width is not None:
-            shape = (*shape[:-1], width)
         return self._editor.add(f"{self._name}_{what}", op, args, shape)
 
     def _constant(self, what: str, value: np.ndarray) -> ir.TensorRef:
@@ -208,13 +205,11 @@ class _Decoder:
         )
 
     def boxes(
-        self, xy: ir.TensorRef, wh: ir.TensorRef, graph: ir.Graph, number: int
+        self, xy: ir.TensorRef, wh: ir.TensorRef, cells: tuple[int, int]
     ) -> ir.TensorRef:
-        """Returns corners [batch, n, 4]."""
-        _, height, width, _ = graph.shape(graph.output_refs[number])
-        cells, count = (height or 0, width or 0), self._editor.shape(xy)[1] or 0
+        """Returns corners [batch, n, 4]; `cells` is (height, width) of the map."""
         grid = np.array([cells[1], cells[0]], np.float32)
-        index = np.arange(count)
+        index = np.arange(self._editor.shape(xy)[1] or 0)
         columns, rows, anchors = boxes_lib.places(index, cells, self._head)
         corner = np.stack([columns, rows], axis=-1) / grid
         half_anchors = anchors / (2 * self._head.stride * grid)

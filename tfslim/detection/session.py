@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,58 +93,60 @@ def run_session(
     """
     options = options or SessionOptions()
     runs = {name: _Run() for name in detectors}
-    read_s = draw_s = 0.0
-    count = 0
+    read_s: list[float] = []
+    draw_s: list[float] = []
     start = time.perf_counter()
     with (
         ReadAhead(source, options.read_ahead) as reader,
-        _Writers(source, list(detectors), folder, options) as writers,
+        _Writers(source, folder, options) as writers,
     ):
-        for frame in _until(iter(reader), source, options.max_frames):
-            found = _detect(frame, detectors, runs)
-            drawing = time.perf_counter()
-            pictures = {
-                name: annotate.draw(
-                    frame.image, result, detectors[name].info, _title(name, runs[name])
-                )
-                for name, result in found.items()
-            }
-            writers.write(frame, pictures)
-            draw_s += time.perf_counter() - drawing
-            read_s += frame.read_s
-            count += 1
-            on_frame(count)
-        dropped = reader.dropped
-    if not count:
+        try:
+            for frame in itertools.islice(reader, options.max_frames or None):
+                found = _detect(frame, detectors, runs)
+                drawing = time.perf_counter()
+                writers.write(frame, _draw(frame, found, detectors, runs))
+                draw_s.append(time.perf_counter() - drawing)
+                read_s.append(frame.read_s)
+                on_frame(len(read_s))
+        except KeyboardInterrupt:
+            # So a recording ends; any other job is given up.
+            if source.kind != "camera":
+                raise
+    if not read_s:
         reasons = "; ".join(source.skipped[:3]) or "it is empty"
         raise errors.DataError(f"No frame of the source can be read: {reasons}.")
     return {
-        "num_frames": count,
+        "num_frames": len(read_s),
         "skipped": list(source.skipped),
-        "dropped": dropped,
-        "read_ms": 1000 * read_s / count,
-        "draw_and_write_ms": 1000 * draw_s / count,
-        "fps_overall": count / (time.perf_counter() - start),
+        "dropped": reader.dropped,
+        "read_ms": 1000 * float(np.median(read_s)),
+        "draw_and_write_ms": 1000 * float(np.median(draw_s)),
+        "fps_overall": len(read_s) / (time.perf_counter() - start),
         "detectors": {
             name: {**run.fps(), "frames": run.frames} for name, run in runs.items()
         },
     }
 
 
-def _until(frames: Iterator[Frame], source: Source, limit: int) -> Iterator[Frame]:
-    """Yields at most `limit` frames; Ctrl-C ends a camera's like any other end."""
-    limited = itertools.islice(frames, limit or None)
-    if source.kind != "camera":
-        yield from limited
-        return
-    with contextlib.suppress(KeyboardInterrupt):
-        yield from limited
+def _draw(
+    frame: Frame,
+    found: Mapping[str, Detections],
+    detectors: Mapping[str, Detector],
+    runs: Mapping[str, _Run],
+) -> list[np.ndarray]:
+    """Returns the frame as each detector sees it."""
+    return [
+        annotate.draw(
+            frame.image, boxes, detectors[name].info, _title(name, runs[name])
+        )
+        for name, boxes in found.items()
+    ]
 
 
 def _detect(
     frame: Frame, detectors: Mapping[str, Detector], runs: Mapping[str, _Run]
 ) -> dict[str, Detections]:
-    image = np.ascontiguousarray(frame.image[..., ::-1])
+    image = cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)
     found = {}
     for name, detector in detectors.items():
         result, timing = detector(image)
@@ -182,13 +183,10 @@ def _title(name: str, run: _Run) -> str:
 class _Writers:
     """The videos and pictures of a session."""
 
-    def __init__(
-        self, source: Source, names: list[str], folder: Path, options: SessionOptions
-    ):
+    def __init__(self, source: Source, folder: Path, options: SessionOptions):
         self._is_video = source.kind != "images"
         self._keep_every = options.keep_every if self._is_video else 1
         self._pictures = folder / PICTURES
-        self._names = names
         self._video = VideoWriter(folder / VIDEO, source.fps)
         self._comparison = VideoWriter(folder / COMPARISON, source.fps)
         self._count = 0
@@ -200,9 +198,8 @@ class _Writers:
         self._video.close()
         self._comparison.close()
 
-    def write(self, frame: Frame, pictures: Mapping[str, np.ndarray]) -> None:
+    def write(self, frame: Frame, images: list[np.ndarray]) -> None:
         """Writes the annotated frame of each detector, side by side if several."""
-        images = list(pictures.values())
         whole = images[0] if len(images) == 1 else annotate.side_by_side(images)
         if self._is_video:
             self._video.write(images[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,46 @@ from tfslim import errors, tasks
 from tfslim.detection import evaluation
 from tfslim.detection.heads import YOLOV3_HEADS, YOLOV3_TINY_HEADS, Head, with_classes
 from tfslim.detection.metrics import mean_average_precision
+from tfslim.detection.nms import Detections, NmsOptions
 
 # The input's side for which Darknet's anchors were made.
 _DARKNET_SIDE = 416
 
 
-def detection_task(heads: Sequence[Head], **loss_options: Any) -> tasks.Task:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectionTask(tasks.Task):
+    """The task of a model whose outputs are the raw maps of heads.
+
+    Attributes:
+        heads: what the outputs mean, in order.
+    """
+
+    heads: tuple[Head, ...] = ()
+
+    def decoded(self) -> tasks.Task:
+        """Returns the task of the same model with boxes and scores as its outputs."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(tasks.Task)}
+        return tasks.Task(**{**fields, **_measures(evaluation.choose_batch)})
+
+
+def _measures(
+    detect: Callable[[Sequence[np.ndarray], NmsOptions | None], list[Detections]],
+) -> dict[str, Any]:
+    """Returns metric and agreement of outputs in which `detect` finds objects."""
+
+    def metric(outputs: Sequence[np.ndarray], targets: np.ndarray) -> float:
+        found = detect(outputs, evaluation.EVERYTHING)
+        return mean_average_precision(found, evaluation.truths_of(targets)).map_50
+
+    def agreement(
+        reference: Sequence[np.ndarray], other: Sequence[np.ndarray]
+    ) -> float:
+        return evaluation.agreement(detect(reference, None), detect(other, None))
+
+    return {"metric": metric, "agreement": agreement}
+
+
+def detection_task(heads: Sequence[Head], **loss_options: Any) -> DetectionTask:
     """Returns the task of finding objects with the given heads.
 
     Targets are boxes, [n, max_boxes, 5]; the model's outputs are the raw maps of the
@@ -34,25 +68,14 @@ def detection_task(heads: Sequence[Head], **loss_options: Any) -> tasks.Task:
 
     heads = tuple(heads)
 
-    def metric(outputs: Sequence[np.ndarray], targets: np.ndarray) -> float:
-        found = evaluation.detect_batch(outputs, heads, evaluation.EVERYTHING)
-        return mean_average_precision(found, evaluation.truths_of(targets)).map_50
+    def detect(
+        maps: Sequence[np.ndarray], options: NmsOptions | None
+    ) -> list[Detections]:
+        return evaluation.detect_batch(maps, heads, options)
 
-    def agreement(
-        reference: Sequence[np.ndarray], other: Sequence[np.ndarray]
-    ) -> float:
-        return evaluation.agreement(
-            evaluation.detect_batch(reference, heads),
-            evaluation.detect_batch(other, heads),
-        )
-
-    return dataclasses.replace(
-        DETECTION,
-        loss=yolo_losses(heads, **loss_options),
-        metric=metric,
-        agreement=agreement,
-        for_model=None,
-    )
+    fields = {f.name: getattr(DETECTION, f.name) for f in dataclasses.fields(DETECTION)}
+    fields |= {"loss": yolo_losses(heads, **loss_options), "for_model": None}
+    return DetectionTask(**{**fields, **_measures(detect)}, heads=heads)
 
 
 def standard_heads(model: Any) -> tuple[Head, ...]:

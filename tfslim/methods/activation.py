@@ -50,6 +50,7 @@ class Cycle:
         macs: multiply-accumulates (1 MAC = 2 FLOPs) at batch 1 that are left.
         metric: after training; None without validation data.
         error: how far the cut is proved, see `PruneReport`.
+        left_alone: layers and groups that are not counted or not cut, with the reason.
         is_kept: false for a cycle that lost too much and was undone.
     """
 
@@ -62,6 +63,7 @@ class Cycle:
     macs: int
     metric: float | None
     error: float
+    left_alone: Mapping[str, str]
     is_kept: bool = True
 
 
@@ -96,9 +98,9 @@ def activation_pruning(
             place or returns the trained one.
         threshold: units that are active at most so often are removed, until none is:
             an int counts values above zero, a float in [0, 1) is their share. `auto`
-            removes idle units, then tries to do without the least active half of the
-            rest, undoes what costs more than `max_drop`, tries half as many, and so on
-            down to one.
+            removes idle units, then tries to do without the half of the rest that
+            contributes least (see `activity.contributions`), undoes what costs more
+            than `max_drop`, tries half as many, and so on down to one.
         pruning_ratio: in place of a threshold, the share of all units to remove, those
             that are active least, whatever their layer.
         budget: in place of a threshold, a target in other terms; `scope="global"`
@@ -107,9 +109,10 @@ def activation_pruning(
             `regularized` (that, and an L1 penalty), or a `Perturbation`.
         cycles: the number of cycles to a target (5), or the most that a threshold may
             take (None: until nothing falls).
-        max_drop: of `auto`: how much worse the validation metric may become.
-        merge: also merge units that say the same: None, `none` (only collinear ones),
-            `pair` or `shift`, see `merge_units`.
+        max_drop: of `auto`: how much worse the validation metric may become than after
+            the first training.
+        merge: also merge units that say the same: collinear ones, and linear ones in
+            the form `pair` or `shift`, or not (`keep`); see `merge_units`. None: not.
         reconstruct: re-fit the kernels that lost inputs to what they gave before, see
             `reconstruct_kernels`.
         is_trained: whether the first training can be left out.
@@ -121,7 +124,6 @@ def activation_pruning(
         ConfigError: options that do not fit together.
         VerificationError: a cut differs from the masked original.
     """
-    target = None
     if pruning_ratio is not None and budget is None:
         budget = budget_lib.Budget(pruning_ratio=pruning_ratio, scope="global")
     elif pruning_ratio is not None:
@@ -129,6 +131,11 @@ def activation_pruning(
     _check(threshold, budget, cycles, merge)
     original = graph_keras.read(model)
     units = activity_lib.countable(channels_lib.analyze(original))
+    if not units:
+        raise errors.ConfigError(
+            f"Model '{original.name}' has no units to count: none that can be removed "
+            "is followed by a rectifier such as ReLU."
+        )
     job = _Job(
         kind=graph_keras.keras_of(model),
         # Walked over once a cycle.
@@ -140,11 +147,14 @@ def activation_pruning(
         budget=budget,
         makers=frozenset(group.makers[0] for group in units),
     )
-    model = job.start(original, is_trained=is_trained)
+    cycles_to_target = cycles or _CYCLES
+    rounds = None
     if budget is not None:
-        cycles = cycles or _CYCLES
-        target = Rounds(job.channels(model), budget, cycles, "cubic")
-        model, history = _to_target(job, model, target, cycles)
+        # Before the first training: a target may be out of reach.
+        rounds = Rounds(job.channels(model), budget, cycles_to_target, "cubic")
+    model = job.start(original, is_trained=is_trained)
+    if rounds is not None:
+        model, history = _to_target(job, model, rounds, cycles_to_target)
     elif threshold == "auto":
         model, history = _to_limit(job, model, max_drop, cycles)
     else:
@@ -161,15 +171,13 @@ def _check(
     cycles: int | None,
     merge: str | None,
 ) -> None:
-    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-    is_share = isinstance(threshold, float) and not 0.0 <= threshold < 1.0
-    if (
-        (not is_number and threshold != "auto")
-        or is_share
-        or (
-            is_number and threshold < 0  # type: ignore[operator]
-        )
-    ):
+    is_count = isinstance(threshold, int) and not isinstance(threshold, bool)
+    is_right = (
+        threshold == "auto"
+        or (is_count and threshold >= 0)  # type: ignore[operator]
+        or (isinstance(threshold, float) and 0.0 <= threshold < 1.0)
+    )
+    if not is_right:
         raise errors.ConfigError(
             "threshold must be a count (an int, 0 or more), a share (a float in "
             f"[0, 1)) or 'auto', got {threshold!r}."
@@ -200,7 +208,8 @@ class _Cut:
     removed: int
     merged: int
     rate: float
-    error: float
+    left_alone: Mapping[str, str]
+    error: float = 0.0
 
     @property
     def is_smaller(self) -> bool:
@@ -265,7 +274,13 @@ class _Job:
         keep = choose(channels, activity)
         gone = [activity.rates[name][~kept] for name, kept in keep.items()]
         removed = np.concatenate([np.empty(0), *gone])
-        result = _Cut(model, len(removed), 0, float(removed.max(initial=0.0)), 0.0)
+        result = _Cut(
+            model,
+            removed=len(removed),
+            merged=0,
+            rate=float(removed.max(initial=0.0)),
+            left_alone={**channels.left_alone, **activity.uncounted},
+        )
         if len(removed):
             result.model, report = cutting.cut_and_prove(
                 channels, keep, self.kind, batches=self.data
@@ -308,6 +323,7 @@ class _Job:
             macs=left.macs,
             metric=self.metric(model),
             error=cut.error,
+            left_alone=cut.left_alone,
         )
 
 
@@ -362,7 +378,7 @@ def _until_none_falls(
 
 
 def _to_target(
-    job: _Job, model: Any, target: Rounds, cycles: int
+    job: _Job, model: Any, rounds: Rounds, cycles: int
 ) -> tuple[Any, list[Cycle]]:
     history = []
     for step in range(cycles):
@@ -370,7 +386,7 @@ def _to_target(
         def choose(
             channels: channels_lib.Channels, activity: Activity, step: int = step
         ) -> dict[str, channels_lib.Mask]:
-            plan = target.budget(step, channels, activity.rates)
+            plan = rounds.budget(step, channels, activity.rates)
             scores = scores_lib.Scores(activity.rates, activity.uncounted)
             return budget_lib.plan(channels, scores, plan)
 
@@ -391,26 +407,26 @@ def _to_limit(
         )
     higher = tasks.resolve(judge.task, model).higher_is_better
     history: list[Cycle] = []
-    wanted = job.units(model)
-    while cycles is None or len(history) < cycles:
-        # What never fires, or says the same as another, costs nothing to lose.
-        free = job.cut(model, _above(0))
-        model = free.model
-        if free.is_smaller:
-            history.append(job.cycle(len(history) + 1, free, model))
-        wanted = min(wanted, int(job.units(model) * _FIRST_SHARE), job.spare(model))
-        if wanted == 0:
-            break
-        cut = job.cut(model, _without(wanted))
-        trained = job.train(cut.model)
-        cycle = job.cycle(len(history) + 1, cut, trained)
+
+    def attempt(model: Any, cut: _Cut, *, train: bool) -> Any:
+        """Returns the smaller model if it is good enough, else the one it was."""
+        smaller = job.train(cut.model) if train else cut.model
+        cycle = job.cycle(len(history) + 1, cut, smaller)
         metric = np.nan if cycle.metric is None else cycle.metric
         is_kept = fitting.drop(metric, baseline, higher_is_better=higher) <= max_drop
         history.append(dataclasses.replace(cycle, is_kept=is_kept))
-        if is_kept:
-            model = trained
-        else:
+        return smaller if is_kept else model
+
+    wanted = job.units(model)
+    while cycles is None or len(history) < cycles:
+        # What never fires, or says the same as another, goes without training.
+        free = job.cut(model, _above(0))
+        if free.is_smaller:
+            model = attempt(model, free, train=False)
+        wanted = min(wanted, int(job.units(model) * _FIRST_SHARE), job.spare(model))
+        if wanted == 0:
+            break
+        model = attempt(model, job.cut(model, _without(wanted)), train=True)
+        if not history[-1].is_kept:
             wanted //= 2
-            if wanted == 0:
-                break
     return model, history

@@ -269,9 +269,6 @@ class _Loop:
             channels, self.kind, self.criterion, self.data, self.loss
         )
         limit = budget_lib.limit_of(self.target)
-        if step == 0 and limit is not None and self.target.cost is None:
-            # A target out of reach is better known now than after the last training.
-            budget_lib.plan(channels, scores, self.target)
         keep = budget_lib.plan(
             channels, scores, rounds.budget(step, channels, scores.groups)
         )

@@ -18,7 +18,7 @@ from tfslim.methods.merge_paths import Path, collinear_paths, linear_paths
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import surgery
 
-LINEAR_FORMS = ("none", "pair", "shift")
+LINEAR_FORMS = ("keep", "pair", "shift")
 # A shifted unit stays above zero a little beyond the range seen in the data.
 _SHIFT_MARGIN = 0.1
 # Below this share of the largest, a singular value or an excursion is rounding.
@@ -65,7 +65,7 @@ def merge_units(
         linear: the new form of linear units: `pair` takes relu(u) and relu(-u) for
             each direction u, without those that never fire; `shift` one relu(u + s)
             with s so large that it never leaves the linear side on the data, which
-            takes half the units; `none` leaves them.
+            takes half the units; `keep` leaves them.
         tolerance: sine of the angle up to which units are collinear; above the
             default, merging is an approximation, which may fail the comparison.
 
@@ -84,7 +84,7 @@ def merge_units(
     # The data is walked over several times.
     batches = [evidence.inputs_of(batch) for batch in fitting.batches(data)]
     merged = graph
-    if linear != "none":
+    if linear != "keep":
         merged = _merge_linear(merged, kind, batches, linear)
     merged = _merge_collinear(merged, tolerance)
     error = _difference(graph, merged, kind, batches)

@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import tf_keras
+
 from tfslim import errors
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
@@ -77,7 +79,7 @@ def prox_sg(
     divisor: int = 16,
     sparse_epochs: int = 10,
     retrain_epochs: int = 10,
-    learning_rate: float = 0.05,
+    sparse_learning_rate: float = 0.1,
     options: FitOptions | None = None,
     **overrides: Any,
 ) -> tuple[Any, ProxReport]:
@@ -99,10 +101,11 @@ def prox_sg(
         budget: a limit to meet: the ratios are raised or lowered together until they
             just do. None cuts exactly what the zeros say.
         divisor: widths are rounded up to a multiple of it; a budget has its own.
-        sparse_epochs: length of the training with Prox-SG (momentum 0.9); its last
-            epoch counts, not its most accurate one.
+        sparse_epochs: length of the training with Prox-SG (without momentum, which
+            would carry weights away from zero); its last epoch counts, not its most
+            accurate one.
         retrain_epochs: length of the training after the cut.
-        learning_rate: peak for Prox-SG; the retraining has that of `options`.
+        sparse_learning_rate: peak for Prox-SG; the retraining has that of `options`.
         options: how to train; `epochs` is not used, `optimizer` only for retraining.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
@@ -128,14 +131,14 @@ def prox_sg(
                 "Without relative=True there is no general strength: pass one. 1e-4 is "
                 "usual for a long training."
             )
-        strength = _SHRINKAGE / trainer.total_rate(sparse_epochs, learning_rate)
+        strength = _SHRINKAGE / trainer.total_rate(sparse_epochs, sparse_learning_rate)
     sparse = trainer.run(
         current,
         sparse_epochs,
         keep="last",
-        learning_rate=learning_rate,
+        learning_rate=sparse_learning_rate,
         optimizer=lambda rate: Proximal(
-            phases.sgd(rate),
+            tf_keras.optimizers.SGD(rate),
             current,
             strength=strength,
             penalty=penalty,

@@ -7,9 +7,12 @@ import fnmatch
 import math
 from collections.abc import Container
 
+import numpy as np
+
 from tfslim import errors, registry
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
+from tfslim.pruning import scores as scores_lib
 
 
 class Rounds:
@@ -29,7 +32,8 @@ class Rounds:
         """Takes the original model's channels and the target.
 
         Raises:
-            ConfigError: steps or curve are wrong, or a pattern fits no group.
+            ConfigError: steps or curve are wrong, a pattern fits no group, or the
+                limit is out of reach.
         """
         self._budget = budget
         self._steps = steps
@@ -43,6 +47,10 @@ class Rounds:
         self._start = 0.0
         if self._limit is not None:
             self._start = budget_lib.cost_of(channels.graph, budget)
+        if self._limit is not None and budget.cost is None:
+            # Out of reach for any order of the channels: better known before training.
+            equal = {group.name: np.ones(len(group)) for group in channels.groups}
+            budget_lib.plan(channels, scores_lib.Scores(equal, {}), budget)
 
     def budget(
         self, step: int, channels: channels_lib.Channels, scored: Container[str]

@@ -98,7 +98,7 @@ def slim_network(
     layers: str | Sequence[str] = "*",
     sparse_epochs: int = 10,
     fine_tune_epochs: int = 10,
-    learning_rate: float = 0.05,
+    sparse_learning_rate: float = 0.05,
     fold: str = "exact",
     options: FitOptions | None = None,
     **overrides: Any,
@@ -127,9 +127,9 @@ def slim_network(
             most accurate one.
         fine_tune_epochs: length of each fine-tuning.
         fold: see `prune_channels`.
-        learning_rate: peak for the sparse training, which runs with SGD and momentum
-            0.9: Adam would even out the pull of the penalty. The fine-tuning has the
-            optimizer and rate of `options`.
+        sparse_learning_rate: peak for the sparse training, which runs with SGD and
+            momentum 0.9: Adam would even out the pull of the penalty. The fine-tuning
+            has the optimizer and rate of `options`.
         options: how to train, for all trainings alike; `epochs` is not used.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
@@ -157,10 +157,8 @@ def slim_network(
     for number in range(1, passes + 1):
         pull = strength
         if pull is None:
-            rates = trainer.total_rate(sparse_epochs, learning_rate)
-            # Momentum adds up to 1 / (1 - momentum) steps in the same direction.
-            travel = rates / (1.0 - phases.MOMENTUM)
-            pull = _TRAVEL * mean_scale(current, layers=layers) / travel
+            rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
+            pull = _enough_strength(mean_scale(current, layers=layers), rates)
         callback = NetworkSlimming(pull, layers=layers, schedule=schedule)
         histograms = {"before": gamma_histogram(current, layers=layers)}
         trainer.run(
@@ -169,7 +167,7 @@ def slim_network(
             callbacks=[callback],
             keep="last",
             optimizer=phases.sgd,
-            learning_rate=learning_rate,
+            learning_rate=sparse_learning_rate,
         )
         histograms["sparse"] = gamma_histogram(current, layers=layers)
         part = budget_lib.part_of(
@@ -188,6 +186,12 @@ def slim_network(
     graph = graph_keras.read(current)
     report = SlimmingReport(done, count.count(whole.graph), count.count(graph))
     return graph_keras.write(graph, graph_keras.keras_of(model)), report
+
+
+def _enough_strength(scale: float, total_rate: float) -> float:
+    """Returns the strength that pulls an idle scale beyond zero."""
+    # Momentum adds up to 1 / (1 - momentum) steps in the same direction.
+    return _TRAVEL * scale * (1.0 - phases.MOMENTUM) / total_rate
 
 
 def _budget(

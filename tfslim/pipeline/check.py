@@ -24,11 +24,12 @@ def measure(job: Job, eval_fn: EvalFn | None) -> float | None:
         return float(eval_fn(predict))
     if job.feed.test is None:
         return None
-    outputs, targets = [], []
+    parts, targets = [], []
     for x, y in job.feed.test():
-        outputs.append(predict(x)[0])
+        parts.append(predict(x))
         targets.append(job.task.target(x, y))
-    return float(job.task.metric(np.concatenate(outputs), np.concatenate(targets)))
+    outputs = [np.concatenate(output) for output in zip(*parts, strict=True)]
+    return float(job.task.metric(job.task.measured(outputs), np.concatenate(targets)))
 
 
 class Checker:
@@ -58,7 +59,8 @@ class Checker:
         if self._job.feed.test is None or not self._job.feed.has_targets:
             return None
         target = [self._job.task.target(x, y) for x, y in self._batches()]
-        return float(self._job.task.metric(outputs[0], np.concatenate(target)))
+        task = self._job.task
+        return float(task.metric(task.measured(outputs), np.concatenate(target)))
 
     def check_float(self, content: bytes) -> dict[str, Any]:
         """Returns metric and parity of the float file, or raises if they differ."""

@@ -25,7 +25,7 @@ from tfslim import (
     training,
 )
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import check, result
+from tfslim.pipeline import check, deployment, result
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
@@ -83,6 +83,7 @@ def export_model(
     plan = _plan(config)
     job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
     _check_samples(plan, job)
+    deployment.check_steps(job, config.steps)
     _make(folder)
     for note in job.feed.facts["notes"]:
         on_step(note)
@@ -94,14 +95,16 @@ def export_model(
         job.model, config.model.save_format, folder / "model.keras"
     )
     on_step("converting to a float .tflite, checked against the Keras model")
-    float_file = variants_lib.convert_float(job, config)
-    checker = check.Checker(job, eval_fn, config)
+    ready = deployment.prepare(job)
+    notes += ready.notes
+    float_file = variants_lib.convert_float(ready.job, config, ready.metadata)
+    checker = check.Checker(ready.job, eval_fn, config)
     checked = checker.check_float(float_file)
     variants, contents = [], {}
     for recipe in plan.recipes:
         on_step(f"quantizing and verifying {recipe.name}")
         accurate = variants_lib.quantize(
-            job, recipe, float_file, plan.quantization, plan.ranges
+            ready.job, recipe, float_file, _options(plan, ready), plan.ranges
         )
         done = accurate.quantized
         if done.calibration and recipe.scheme == "static_int8":
@@ -189,6 +192,12 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
         training=_fit_options(config),
         steps=steps_lib.plan(config),
     )
+
+
+def _options(plan: _Plan, ready: deployment.Ready) -> quantization.Options:
+    """Returns the config's options; what it says of a layer comes first."""
+    layers = {**ready.layers, **plan.quantization.layers}
+    return dataclasses.replace(plan.quantization, layers=layers)
 
 
 def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | None:

@@ -72,7 +72,8 @@ def prepare(
     elif is_name:
         model = opened.open_model(name, config)
         name, guess = opened.name_of(name), opened.task_of(model)
-    return Job(name=name, model=model, task=tasks.resolve(wanted or guess), feed=fed)
+    resolved = tasks.resolve(wanted or guess, model)
+    return Job(name=name, model=model, task=resolved, feed=fed)
 
 
 def _from_source(
@@ -81,7 +82,7 @@ def _from_source(
     """Opens a model; its weights stay unless epochs are asked for."""
     model, name = opened.open_model(source, config), opened.name_of(source)
     opened.check_inputs(name, model)
-    task = tasks.resolve(wanted or opened.task_of(model))
+    task = tasks.resolve(wanted or opened.task_of(model), model)
     dataset = _load_data(config)
     misfit = opened.misfit(name, model, task, dataset)
     if misfit is not None and config.training.epochs:
@@ -124,14 +125,15 @@ def _from_zoo(
     if dataset.class_names and models.takes_option(name, "num_classes"):
         options.setdefault("num_classes", len(dataset.class_names))
     spec = models.model_spec(name, **options)
-    task = tasks.resolve(wanted or spec.task)
+    model = models.build_model(name, **options)
+    task = tasks.resolve(wanted or spec.task, model)
     preset = config.model.preprocessing
     prepare = preprocessing.preset(
         spec.preprocessing if preset == "auto" else preset, spec.input_shape
     )
     return Job(
         name=name,
-        model=models.build_model(name, **options),
+        model=model,
         task=task,
         preprocessing=prepare,
         feed=feed.from_dataset(dataset, prepare, task, config),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,14 @@ def save_keras(model: Any, package: Any, path: Path) -> tuple[str, list[str]]:
     return package, notes
 
 
-def convert_float(job: job_lib.Job, config: ml_collections.ConfigDict) -> bytes:
+def convert_float(
+    job: job_lib.Job, config: ml_collections.ConfigDict, metadata: Mapping[str, Any]
+) -> bytes:
     """Returns the float `.tflite` that all recipes start from."""
     done = convert.convert_model(
-        job.model, allow_flex=config.convert.allow_flex, metadata=_metadata(job)
+        job.model,
+        allow_flex=config.convert.allow_flex,
+        metadata={**_metadata(job), **metadata},
     )
     return done.tflite
 

@@ -20,7 +20,6 @@ from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import surgery
 
 _MAKERS = ("kernel", "pointwise_kernel")
-# Exponents that make ratios larger run from 0 (nothing goes) to about this.
 _LARGEST = 1.0 - 1e-9
 
 
@@ -109,9 +108,10 @@ def meet_limit(
     ratios: Mapping[str, float],
     budget: budget_lib.Budget,
 ) -> dict[str, float]:
-    """Returns ratios in the same proportion that just meet the limit of a budget.
+    """Returns ratios, raised or lowered together, that just meet a limit.
 
-    The share that each group keeps is raised to one common power.
+    Where the ratios alone do not suffice, the shares that the groups keep are
+    multiplied by one factor; where they do, the ratios are.
 
     Args:
         channels: the analysis of the graph to cut.
@@ -129,9 +129,10 @@ def meet_limit(
         )
 
     def at(effort: float) -> dict[str, float]:
-        power = effort / (1.0 - effort)
+        # The ratios themselves lie in the middle.
+        less, more = min(1.0, 2.0 * effort), max(0.0, 2.0 * effort - 1.0)
         return {
-            name: min(_LARGEST, 1.0 - (1.0 - ratio) ** power)
+            name: min(_LARGEST, 1.0 - (1.0 - ratio * less) * (1.0 - more))
             for name, ratio in ratios.items()
         }
 

@@ -135,6 +135,8 @@ class Backup(tf_keras.callbacks.Callback):
         """Removes the file, and the folder if nothing else is in it."""
         if workers.is_chief(self.model.distribute_strategy):
             self._path.unlink(missing_ok=True)
+            for half_written in self._path.parent.glob(f".{self._path.name}.*"):
+                half_written.unlink()
             with contextlib.suppress(OSError):
                 self._path.parent.rmdir()
 

@@ -71,25 +71,33 @@ def check_copy(model: Any, copy: tf_keras.Model, batch: tf.data.Dataset) -> None
         GraphError: they differ, so training the copy would not train the model.
     """
     x = tf.nest.map_structure(lambda part: part[:2], next(iter(batch))[0])
-    pairs = {
-        "outputs": (model(x, training=False), copy(x, training=False)),
-        "losses added by layers and regularizers": (
-            [sum(model.losses)],
-            [sum(copy.losses)],
-        ),
-    }
-    for what, (own, others) in pairs.items():
-        for one, other in zip(
-            tf.nest.flatten(own), tf.nest.flatten(others), strict=True
-        ):
-            one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
-            error = np.abs(one - other).max(initial=0.0)
-            if error > _TOLERANCE * max(np.abs(one).max(initial=0.0), 1e-6):
-                raise errors.GraphError(
-                    f"The tf_keras copy of '{model.name}' has other {what} (by "
-                    f"{error:.2g}), so it cannot be trained in the model's place. "
-                    "Train it with its own fit, or build it in tf_keras."
-                )
+    own = (model(x, training=False), sum(model.losses))
+    try:
+        others = (copy(x, training=False), sum(copy.losses))
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        # Such as a regularizer of the user's, which tf_keras knows by name only.
+        raise _no_copy(model, " ".join(str(error).split())) from error
+    for what, one, other in zip(("outputs", "added losses"), own, others, strict=True):
+        far = _relative_error(one, other)
+        if far > _TOLERANCE:
+            raise _no_copy(model, f"its {what} differ by {far:.2g} of the largest")
+
+
+def _no_copy(model: Any, why: str) -> errors.GraphError:
+    return errors.GraphError(
+        f"fit trains a Keras 3 model as a tf_keras copy, and that of '{model.name}' "
+        f"does not do the same: {why}. Train it with its own fit, or build it in "
+        "tf_keras."
+    )
+
+
+def _relative_error(own: Any, others: Any) -> float:
+    found = 0.0
+    for one, other in zip(tf.nest.flatten(own), tf.nest.flatten(others), strict=True):
+        one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+        scale = max(np.abs(one).max(initial=0.0), 1e-6)
+        found = max(found, np.abs(one - other).max(initial=0.0) / scale)
+    return found
 
 
 def set_back(model: Any, copy: tf_keras.Model) -> None:

@@ -41,7 +41,7 @@ def unpack(data: bytes) -> Any:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             text = archive["json"].tobytes().decode()
             return _filled(json.loads(text), archive)
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"not a state: {error}") from error
 
 

@@ -31,7 +31,7 @@ def mixed(*parts: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
-class _StepGenerator(backend.RandomGenerator):  # type: ignore[misc]
+class _StepGenerator(backend.RandomGenerator):
     """Stands in for a layer's own generator while a model is trained."""
 
     def __init__(self, own: Any, step: tf.Variable, *key: int):

@@ -23,9 +23,9 @@ STRATEGIES = {
 _STATISTICS_PER_TRAINING = 10
 _MIN_MOMENTUM = 0.8
 
-
-# TensorFlow starts its workers once in a process.
-_joined: list[tf.distribute.Strategy] = []
+# TensorFlow joins its workers once in a process, and the collective operations of two
+# mirrored strategies get into each other's way.
+_started: dict[str, tf.distribute.Strategy] = {}
 
 
 def start_workers(timeout_s: float = 300.0) -> tf.distribute.Strategy:
@@ -44,10 +44,10 @@ def start_workers(timeout_s: float = 300.0) -> tf.distribute.Strategy:
     Raises:
         ConfigError: TF_CONFIG is wrong, a worker does not answer, or it is too late.
     """
-    if not _joined:
+    if "multiworker" not in _started:
         workers.await_peers(timeout_s)
-        _joined.append(_started("multiworker"))
-    return _joined[0]
+        _started["multiworker"] = _start("multiworker")
+    return _started["multiworker"]
 
 
 def resolve_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
@@ -60,10 +60,16 @@ def resolve_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.St
         return strategy
     if strategy not in STRATEGIES:
         raise registry.unknown_name("distribution strategy", strategy, STRATEGIES)
-    return start_workers() if strategy == "multiworker" else _started(strategy)
+    if strategy == "none":  # The one of the scope around, if there is one.
+        return tf.distribute.get_strategy()
+    if strategy == "multiworker":
+        return start_workers()
+    if strategy not in _started:
+        _started[strategy] = _start(strategy)
+    return _started[strategy]
 
 
-def _started(name: str) -> tf.distribute.Strategy:
+def _start(name: str) -> tf.distribute.Strategy:
     try:
         return STRATEGIES[name]()
     except (RuntimeError, ValueError) as error:

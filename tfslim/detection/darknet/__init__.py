@@ -15,6 +15,7 @@ from tfslim import errors, files
 from tfslim.detection.darknet import cfg as cfg_lib
 from tfslim.detection.darknet import sections
 from tfslim.detection.darknet import weights as weights_lib
+from tfslim.detection.darknet.classes import change_classes
 from tfslim.detection.darknet.from_graph import from_graph
 from tfslim.detection.darknet.network import Network
 from tfslim.detection.darknet.to_graph import to_graph
@@ -64,6 +65,17 @@ class Darknet:
         """
         network, arrays = from_graph(graph, heads)
         return cls(network, arrays, header)
+
+    def with_classes(self, num_classes: int, seed: int = 0) -> Darknet:
+        """Returns the network for other classes, to be trained on.
+
+        What it knows of boxes and objectness stays; the classes begin at random.
+
+        Raises:
+            GraphError: what stands before a `[yolo]` is no plain convolution.
+        """
+        network, arrays = change_classes(self.network, self.weights, num_classes, seed)
+        return Darknet(network, arrays, self.header)
 
     def cfg(self) -> str:
         """Returns the text of the `.cfg`."""
@@ -122,6 +134,7 @@ def load_darknet(
     cfg: Path | str,
     weights_file: Path | str | None = None,
     *,
+    num_classes: int | None = None,
     keras: graph_keras.KerasName = "tf_keras",
 ) -> tuple[Any, tuple[Head, ...]]:
     """Builds the Keras model of a `.cfg`, with the weights of a `.weights`.
@@ -129,6 +142,8 @@ def load_darknet(
     Args:
         cfg: as for `read_darknet`.
         weights_file: as for `read_darknet`.
+        num_classes: classes to be trained for, if others than those of the `.cfg`; see
+            `Darknet.with_classes`.
         keras: `tf_keras` or `keras` (Keras 3).
 
     Returns:
@@ -139,6 +154,8 @@ def load_darknet(
         model, heads = load_darknet("yolov3.cfg", "yolov3.weights")
     """
     found = read_darknet(cfg, weights_file)
+    if num_classes is not None:
+        found = found.with_classes(num_classes)
     graph = found.to_graph(Path(cfg).stem.replace("-", "_"))
     return graph_keras.write(graph, keras), found.heads
 

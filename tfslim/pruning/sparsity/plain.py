@@ -18,7 +18,7 @@ from tfslim.graph import ir, keras2_functions
 from tfslim.pruning.sparsity import hard
 
 # Activations that TF-MOT quantizes inside the layer that has them.
-_INSIDE = (None, "linear", "relu", "softmax", "sigmoid", "tanh")
+INSIDE = (None, "linear", "relu", "softmax", "sigmoid", "tanh")
 _MERGES = {
     "add": "Add",
     "maximum": "Maximum",
@@ -94,7 +94,7 @@ def plain(graph: ir.Graph) -> ir.Graph:
             chain, args = _as_layer(graph, layer, node)
         elif layer.op == "Activation":
             chain = [_activation(layer.name, layer.config["activation"]) or layer]
-        elif layer.config.get("activation") not in _INSIDE:
+        elif layer.config.get("activation") not in INSIDE:
             chain = _split(layer)
         args, kwargs = ir.substitute((args, kwargs), moved)
         for part in chain:
@@ -157,7 +157,7 @@ def _activation(name: str, activation: Any) -> ir.Layer | None:
     """Returns a layer of its own for an activation, None where Keras's will do."""
     if activation in _CLIPS:
         return _relu(name, _CLIPS[activation])
-    if activation in ir.ELEMENTWISE and activation not in _INSIDE:
+    if activation in ir.ELEMENTWISE and activation not in INSIDE:
         return _graph_function(name, {"op": activation})
     return None
 

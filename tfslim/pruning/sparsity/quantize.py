@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tfslim.pruning.sparsity import kernels, training
 from tfslim.pruning.sparsity.fold import fold
 from tfslim.pruning.sparsity.plain import plain
 from tfslim.pruning.sparsity.quantizers import MAX_CLUSTERS, stop_training_kernels
-from tfslim.pruning.sparsity.schemes import KEEP, Scheme
+from tfslim.pruning.sparsity.schemes import KEEP, OutputConfig, Scheme
 
 
 @contextlib.contextmanager
@@ -53,8 +53,10 @@ def quantize_aware(
     if keep in ("nothing", "zeros"):
         graph = fold(graph)  # It would tear clusters apart.
     graph = plain(graph)
-    left_alone = _left_alone(graph, ignore)
-    quantized = _quantized(graph, keep, left_alone)
+    ignored = kernels.matching(ignore, graph.layers)
+    unwrapped = _unwrapped(graph)
+    left_alone = {**unwrapped, **dict.fromkeys(ignored, "ignored as asked")}
+    quantized = _quantized(graph, keep, ignored, unwrapped)
     at_start = _state(quantized)
 
     def finish() -> tuple[Any, training.SparsityReport]:
@@ -80,42 +82,45 @@ def quantize_aware(
     active.finish()
 
 
-def _left_alone(graph: ir.Graph, ignore: Iterable[str]) -> dict[str, str]:
-    """Returns the layers that stay float, and why."""
-    left_alone = dict.fromkeys(
-        kernels.matching(ignore, graph.layers), "ignored as asked"
-    )
-    for node in graph.nodes:
-        layer = graph.layer_of(node)
-        if layer.op in ("Input", "Constant"):
-            continue
-        if len(node.shapes) != 1 or len(node.args) != 1 or any(ir.refs(node.kwargs)):
-            left_alone.setdefault(
-                layer.name, f"TF-MOT cannot wrap {layer.op} as it is called here"
-            )
-    return left_alone
+def _unwrapped(graph: ir.Graph) -> dict[str, str]:
+    """Returns the layers that TF-MOT cannot wrap, and why."""
+    return {
+        node.layer: f"TF-MOT cannot wrap {graph.layer_of(node).op} as it is called here"
+        for node in graph.nodes
+        if graph.layer_of(node).op not in ("Input", "Constant")
+        and (len(node.shapes), len(node.args), len([*ir.refs(node.kwargs)]))
+        != (1, 1, 0)
+    }
 
 
-def _quantized(graph: ir.Graph, keep: str, left_alone: dict[str, str]) -> Any:
+def _quantized(
+    graph: ir.Graph, keep: str, ignored: Collection[str], unwrapped: Collection[str]
+) -> Any:
     """Returns the model with fake quantization, by TF-MOT."""
     annotate = tfmot.quantization.keras.quantize_annotate_layer
-    whole = {n for n, layer in graph.layers.items() if layer.op == "Input"} | {
-        *left_alone
-    }
+    inputs = [n for n, layer in graph.layers.items() if layer.op == "Input"]
+    whole = {*inputs, *ignored, *unwrapped}
+    apart = _norms_after_dense(graph)
+
+    def annotated_layer(native: Any) -> Any:
+        if native.name in whole:
+            return native
+        return annotate(native, OutputConfig() if native.name in apart else None)
+
     own = {
         layer.keras_class.__name__: layer.keras_class
         for layer in graph.layers.values()
         if layer.keras_class is not None
     }
-    with tf_keras.utils.custom_object_scope(own):
+    with tf_keras.utils.custom_object_scope({**own, "OutputConfig": OutputConfig}):
         try:
             annotated = tf_keras.models.clone_model(
                 graph_keras.write(graph, "tf_keras"),
-                clone_function=lambda native: (
-                    native if native.name in whole else annotate(native)
-                ),
+                clone_function=annotated_layer,
             )
-            quantized = tfmot.quantization.keras.quantize_apply(annotated, Scheme(keep))
+            quantized = tfmot.quantization.keras.quantize_apply(
+                annotated, Scheme(keep, unwrapped)
+            )
         except (ValueError, TypeError, RuntimeError) as error:
             raise errors.ConfigError(
                 f"TF-MOT cannot quantize '{graph.name}': {' '.join(str(error).split())}"
@@ -128,6 +133,19 @@ def _quantized(graph: ir.Graph, keep: str, left_alone: dict[str, str]) -> Any:
             if len(variable.shape) > 1:
                 training.hold_zeros(variable)
     return quantized
+
+
+def _norms_after_dense(graph: ir.Graph) -> set[str]:
+    """Finds norms that TF-MOT would join with a Dense layer.
+
+    The converter cannot: it would compute both in float.
+    """
+    return {
+        node.layer
+        for node in graph.nodes
+        if graph.layer_of(node).op == "BatchNormalization"
+        and graph.layer_of(graph.nodes[node.inputs[0].node]).op == "Dense"
+    }
 
 
 def _treated(layer: ir.Layer, keep: str) -> str:

@@ -8,7 +8,7 @@ what it gives is quantized.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import tf_keras
@@ -27,23 +27,33 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
 
 from tfslim.pruning.sparsity import quantizers
 
+# What these give has the scale of what they read in a `.tflite`; TF-MOT gives them
+# one of their own, and the converter refuses two of them in a row.
+_SAME_SCALE = (
+    tf_keras.layers.AveragePooling1D,
+    tf_keras.layers.AveragePooling2D,
+    tf_keras.layers.AveragePooling3D,
+    tf_keras.layers.UpSampling2D,
+)
 # What a trained kernel has that quantization is to keep.
 KEEP = ("nothing", "zeros", "clusters", "both")
 
 
-class _OutputConfig(configs.Default8BitOutputQuantizeConfig):
+class OutputConfig(configs.Default8BitOutputQuantizeConfig):
     """Quantizes what a layer gives."""
 
     def get_output_quantizers(self, layer: Any) -> list[Any]:
+        """Returns the quantizer of the result."""
         return [quantizers.RunningRange()] if self.quantize_output else []
 
 
 class Scheme(scheme.Default8BitQuantizeScheme):
-    """TF-MOT's 8-bit scheme with our registry; `keep` is one of `KEEP`."""
+    """TF-MOT's 8-bit scheme with our registry."""
 
-    def __init__(self, keep: str):
-        """Chooses the quantizers of kernels."""
+    def __init__(self, keep: str, unwrapped: Collection[str] = ()):
+        """Takes one of `KEEP`, and the names of layers that cannot be wrapped."""
         self._keep = keep
+        self._unwrapped = unwrapped
 
     def get_layout_transformer(self) -> Any:
         """Returns what puts layers together that the converter will fuse."""
@@ -51,16 +61,17 @@ class Scheme(scheme.Default8BitQuantizeScheme):
 
     def get_quantize_registry(self) -> Any:
         """Returns what says how a layer is quantized."""
-        return _Registry(self._keep)
+        return _Registry(self._keep, self._unwrapped)
 
 
 class _Registry(registry.Default8BitQuantizeRegistry):
-    def __init__(self, keep: str):
+    def __init__(self, keep: str, unwrapped: Collection[str]):
         super().__init__()
         self._keep = keep
+        self._unwrapped = unwrapped
 
     def supports(self, layer: Any) -> bool:
-        return True
+        return layer.name not in self._unwrapped
 
     def get_quantize_config(self, layer: Any) -> Any:
         if isinstance(layer, tf_keras.layers.Activation):
@@ -70,10 +81,12 @@ class _Registry(registry.Default8BitQuantizeRegistry):
                 "softmax",
                 "tanh",
             )
-            return configs.NoOpQuantizeConfig() if known else _OutputConfig()
-        if super().supports(layer):
+            return configs.NoOpQuantizeConfig() if known else OutputConfig()
+        if isinstance(layer, _SAME_SCALE):
+            return configs.NoOpQuantizeConfig()
+        if super()._is_supported_layer(layer.__class__):
             return _adapted(super().get_quantize_config(layer), self._keep)
-        return _OutputConfig()
+        return OutputConfig()
 
 
 class _Layout(layout.Default8BitQuantizeLayoutTransform):
@@ -94,7 +107,7 @@ class _Layout(layout.Default8BitQuantizeLayoutTransform):
 def _adapted(config: Any, keep: str) -> Any:
     """Returns a config of TF-MOT's with our quantizers in it."""
     if type(config) is configs.Default8BitOutputQuantizeConfig:
-        return _OutputConfig(config.quantize_output)
+        return OutputConfig(config.quantize_output)
     if not isinstance(config, registry.Default8BitQuantizeConfig):
         return config
     # Configs are shared between layers; the quantizers that keep something are not.
