@@ -1,13 +1,14 @@
-"""What INT8 costs in accuracy, by calibration method, on models with real weights.
+"""What quantization costs in accuracy, by method, on models with real weights.
 
   TFSLIM_DATA=... python -m benchmarks.quantization
   TFSLIM_DATA=... python -m benchmarks.quantization --models=resnet8,digits:mobilenet_v2
 
 Columns: accuracy of the float file, then the drop in points for each method, the
 agreement with float and the SQNR of the logits, size and latency. "accurate" is auto
-with equalization and full bias correction, what `python -m tfslim.quantize` does.
-Calibration and test samples are disjoint. `digits:NAME` and `cifar10:NAME` train a
-model of the zoo first.
+with equalization, rounding and full bias correction, what `python -m tfslim.quantize`
+does; "wi4" has weights of 4 bits, rounded to nearest, "wi4_gptq" by GPTQ. Calibration
+and test samples are disjoint. `digits:NAME` and `cifar10:NAME` train a model of the
+zoo first. Rows that the result file holds already are kept; --fresh makes them anew.
 
 "wounded" is the visual wake words with two channels a layer rescaled by 100 where a
 ReLU lets them, its function unchanged; "hot" is ResNet-8 calibrated with
@@ -20,6 +21,7 @@ import argparse
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,17 +30,24 @@ import numpy as np
 from benchmarks import record
 from tfslim import benchmark, quantize_tflite, tflite
 from tfslim.quantization import (
+    THRESHOLDS,
     Options,
-    calibrate,
+    calibration,
     equalization,
     judge,
     pairs,
     quantize_accurately,
 )
 from tfslim.quantization.prepare import prepare
+from tfslim.quantization.statistics import Histogram
 
 DATA = Path(os.environ["TFSLIM_DATA"])
 METHODS = ("minmax", "percentile", "mse", "kl", "moving_average", "kl_textbook")
+# AlexNet takes no smaller input.
+SIDES = {"alexnet": 64}
+# Epochs, and how many of the training and test examples.
+BUDGETS = {"digits": (12, 1500, 500), "cifar10": (8, 4000, 1000)}
+ZOO = ("alexnet", "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "resnet18")
 
 
 @dataclasses.dataclass
@@ -122,34 +131,38 @@ def hot() -> Case:
 
 
 def trained(source: str, name: str) -> Case:
-    """Trains a model of the zoo on digits or CIFAR-10, at 32 pixels."""
+    """Trains a model of the zoo on digits or on some of CIFAR-10."""
     import tfslim
-    from tfslim import data, preprocessing
-    from tfslim.data import tf_data
-    from tfslim.tasks import TASKS
+    from tfslim import data, preprocessing, training
 
     spec = {"cifar10": f"npz:{DATA}/cifar10/cifar10_12k.npz"}.get(source, source)
     dataset = data.load(spec)
-    prepare_input = preprocessing.preset("symmetric", (32, 32, 3))
-    model = tfslim.build_model(name, input_shape=(32, 32, 3), num_classes=10)
-    task = TASKS.get("classification")
-    batches = {
-        key: tf_data.to_tf_data(
-            part, prepare_input, task, batch_size=64, seed=0, **more
-        )
-        for key, part, more in (
-            ("train", dataset.train, {"shuffle": True}),
-            ("validation", dataset.validation, {}),
-        )
-    }
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(batches["train"], epochs=8, verbose=2)
-    images = prepare_input.apply(dataset.test.inputs(np.arange(len(dataset.test))))
+    epochs, num_train, num_test = BUDGETS[source]
+    side = SIDES.get(name, 32)
+    prepare_input = preprocessing.preset("symmetric", (side, side, 3))
+    model = tfslim.build_model(name, input_shape=(side, side, 3), num_classes=10)
+
+    def arrays(part: data.Examples, most: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = np.random.default_rng(0).permutation(len(part))[:most]
+        return prepare_input.apply(part.inputs(chosen)), part.targets[chosen]
+
+    x_train, y_train = arrays(dataset.train, num_train)
+    training.fit(
+        model,
+        (x_train, y_train),
+        task="classification",
+        epochs=epochs,
+        mixed_precision=True,
+        verbose=False,
+    )
+    # At 32 pixels the last maps are 1x1: the moving averages are too noisy to run by.
+    model = tfslim.recalibrate_batch_norm(model, np.split(x_train[:512], 4))
+    x_test, y_test = arrays(dataset.test, num_test)
     return Case(
         tfslim.convert_model(model).tflite,
-        list(data.calibration_samples(dataset.train, prepare_input, 300)),
-        [image[None] for image in images],
-        dataset.test.targets,
+        [x[None] for x in x_train[-300:]],
+        [x[None] for x in x_test],
+        y_test,
     )
 
 
@@ -163,6 +176,7 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 def run(name: str) -> dict:
+    start = time.monotonic()
     source, _, zoo = name.partition(":")
     case = trained(source, zoo) if zoo else CASES[name]()
     # Logits: probabilities of 0 and 1 hide what happens to the rest.
@@ -186,12 +200,19 @@ def run(name: str) -> dict:
         return row
 
     files = {"float32": model}
+    seen, _ = calibration.gather(model, case.calibration, Histogram)
     for method in METHODS:
-        ranges = calibrate(model, case.calibration, method)
+        ranges = calibration.choose(model, seen, THRESHOLDS.get(method))
         files[method] = quantize_tflite(model, "int8", ranges=ranges).tflite
+    files["wi4"] = quantize_tflite(model, "dynamic_wi4_afp32").tflite
+    rounded = quantize_accurately(model, "dynamic_wi4_afp32", samples=case.calibration)
+    files["wi4_gptq"] = rounded.quantized.tflite
     steps = {}
     for label, options in (
-        ("auto", Options(equalize=False, bias_correction="none")),
+        (
+            "auto",
+            Options(equalize=False, rounding="nearest", bias_correction="none"),
+        ),
         ("accurate", Options()),
     ):
         done = quantize_accurately(model, samples=case.calibration, options=options)
@@ -202,6 +223,8 @@ def run(name: str) -> dict:
     timings = benchmark.run_host(timed, benchmark.Options(num_runs=100, rounds=10))
     result = {
         "model": name,
+        "commit": record.commit(),
+        "seconds": round(time.monotonic() - start, 1),
         "float_accuracy": None
         if case.labels is None
         else float((truth.argmax(1) == case.labels).mean()),
@@ -216,12 +239,20 @@ def run(name: str) -> dict:
 
 
 def main() -> None:
+    names = [*CASES, *(f"digits:{name}" for name in ZOO), "cifar10:mobilenet_v2"]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default=",".join(CASES))
+    parser.add_argument("--models", default=",".join(names))
     parser.add_argument("--name", default="quantization")
+    parser.add_argument("--fresh", action="store_true")
     options = parser.parse_args()
-    rows = [run(name) for name in options.models.split(",")]
-    record.save(options.name, rows, models=options.models)
+    path = record.RESULTS / f"{options.name}.json"
+    old = [] if options.fresh or not path.exists() else json.loads(path.read_text())
+    rows = {row["model"]: row for row in (old and old["rows"])}
+    for name in options.models.split(","):
+        # Rows of before there was rounding lack a column.
+        if "wi4_gptq" not in rows.get(name, {}).get("methods", {}):
+            rows[name] = run(name)
+            record.save(options.name, list(rows.values()))
 
 
 if __name__ == "__main__":

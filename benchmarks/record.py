@@ -13,7 +13,8 @@ from tfslim.benchmark import environment
 RESULTS = Path(__file__).parent / "results"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Names the commit that is checked out, "-dirty" where files differ."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         capture_output=True,
@@ -33,7 +34,7 @@ def save(name: str, rows: Any, **conditions: Any) -> Path:
     content = {
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": machine,
         "conditions": conditions,
         "rows": rows,

@@ -17,7 +17,7 @@ from tfslim.quantization import (
 )
 from tfslim.quantization.calibration import logits
 from tfslim.quantization.collect import activations
-from tfslim.quantization.layers import layer_name
+from tfslim.quantization.layers import LayerNames
 
 SHAPE = (1, 12, 12, 3)
 
@@ -177,6 +177,6 @@ def test_16_bits_take_the_true_range(residual):
 
 
 def test_layer_names_are_keras(residual, residual_keras):
-    graph = tflite.read(residual).graphs[0]
-    names = [layer_name(op, graph) for op in graph.ops]
+    content = tflite.read(residual)
+    names = [LayerNames(content).first(op) for op in content.ops]
     assert names == ["stem", "depthwise", "project", "add", "mean", "logits"]

@@ -13,7 +13,7 @@ from tfslim.quantization import (
     judge,
     rank_layers,
 )
-from tfslim.quantization.layers import layer_name
+from tfslim.quantization.layers import LayerNames
 
 SHAPE = (1, 12, 12, 3)
 
@@ -41,10 +41,11 @@ def wounded(residual_keras):
 
 
 def dtypes(model):
-    graph = tflite.read(model).graphs[0]
+    content = tflite.read(model)
+    names = LayerNames(content)
     return {
-        layer_name(op, graph): graph.tensors[op.outputs[0]].dtype
-        for op in graph.ops
+        names.first(op): content.tensors[op.outputs[0]].dtype
+        for op in content.ops
         if op.name not in ("QUANTIZE", "DEQUANTIZE")
     }
 

@@ -19,6 +19,7 @@ from tfslim.quantization.diagnosis import Finding, diagnose
 from tfslim.quantization.equalization import Equalized, EqualizeResult, equalize
 from tfslim.quantization.graph_equalization import equalize_graph
 from tfslim.quantization.improve import CORRECTIONS, ROUNDINGS, Improver
+from tfslim.quantization.layer_map import LayerMap, map_layers, put_layers
 from tfslim.quantization.pairs import Refused
 from tfslim.quantization.plot import check_plot, plot_layers
 from tfslim.quantization.ptq import IO, KeptFloat, QuantizeResult, quantize_tflite
@@ -49,6 +50,7 @@ __all__ = [
     "Improver",
     "KeptFloat",
     "LayerError",
+    "LayerMap",
     "Options",
     "QuantizeResult",
     "Ranges",
@@ -68,8 +70,10 @@ __all__ = [
     "equalize_graph",
     "fall_back",
     "get_recipe",
+    "map_layers",
     "method_names",
     "plot_layers",
+    "put_layers",
     "quantize_accurately",
     "quantize_tflite",
     "rank_layers",

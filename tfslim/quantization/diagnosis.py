@@ -10,7 +10,7 @@ import numpy as np
 from tfslim import tflite
 from tfslim.quantization.calibration import logits
 from tfslim.quantization.collect import Samples, collect, singles
-from tfslim.quantization.layers import layer_name
+from tfslim.quantization.layers import LayerNames
 from tfslim.quantization.prepare import prepare
 
 # An input range that differs by more was preprocessed in another way.
@@ -89,8 +89,9 @@ def diagnose(
     graph = content.graphs[0]
     kept = list(singles(samples, content))
     seen, _ = collect(source, kept, statistic=lambda t: _Seen(t, ranges[t.name]))
+    names = LayerNames(content)
     layers = {
-        graph.tensors[i].name: layer_name(op, graph) or graph.tensors[i].name
+        graph.tensors[i].name: names.first(op) or graph.tensors[i].name
         for i, op in graph.producers.items()
     }
     found = [

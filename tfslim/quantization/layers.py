@@ -1,20 +1,65 @@
-"""Which Keras layer an op comes from, as far as its tensor names tell.
+"""Which Keras layers an op comes from: from the file's own map, or by tensor names.
 
-TensorFlow's converter joins the names of all that it fused by ";", each of the form
-model/layer/op. A hint, not a proof: weights that it shares between ops leave traces of
-the other's layer.
+Files that `put_layers` wrote hold a map that was made by comparing values. For others
+the names are a hint: TensorFlow's converter joins the names of all that it fused by
+";", each of the form model/layer/op. Weights that it shares between ops leave traces
+of the other's layer.
 """
 
 from __future__ import annotations
 
-from tfslim import tflite
+import fnmatch
+import re
 
-# Where a part of the name ends so, it is the layer's own.
+from tfslim import tflite
+from tfslim.tflite import metadata
+
+# The map's key in tfslim's metadata: an op's first output -> its layers.
+ENTRY = "layers"
+
+# Where a part of the name ends so, perhaps with a number, it is the layer's own.
 _OWN = ("BiasAdd", "MatMul", "depthwise", "Conv2D", "convolution", "add", "mul")
 
 
-def layer_name(op: tflite.Op, graph: tflite.Graph) -> str:
-    """Returns the name of the layer that made `op`; "" if its tensors tell none.
+class LayerNames:
+    """The layers behind each op of a file's main graph."""
+
+    def __init__(self, model: tflite.TfliteModel, *, use_map: bool = True):
+        """Reads the file's map, if it has one and `use_map` is true."""
+        self._graph = model.graphs[0]
+        entry = (metadata.get_json(model) or {}) if use_map else {}
+        self._map: dict[str, list[str]] = entry.get(ENTRY, {})
+
+    def of(self, op: tflite.Op) -> tuple[str, ...]:
+        """Returns the layers that `op` computes, the one with the weights first."""
+        known = self._map.get(self._graph.tensors[op.outputs[0]].name)
+        if known is not None:
+            return tuple(known)
+        hint = _hint(op, self._graph)
+        return (hint,) if hint else ()
+
+    def first(self, op: tflite.Op) -> str:
+        """Returns the layer to call `op` by, "" if none is known."""
+        return next(iter(self.of(op)), "")
+
+    def fits(self, op: tflite.Op, pattern: str) -> bool:
+        """Whether `pattern` is the name of op's output or fits one of its layers.
+
+        A layer "conv" inside a nested model "block" is called block_conv where
+        another layer is called conv; the pattern may be block/conv, too.
+        """
+        if self._graph.tensors[op.outputs[0]].name == pattern:
+            return True
+        patterns = {pattern, pattern.replace("/", "_")}
+        return any(
+            fnmatch.fnmatchcase(layer, wanted)
+            for layer in self.of(op)
+            for wanted in patterns
+        )
+
+
+def _hint(op: tflite.Op, graph: tflite.Graph) -> str:
+    """Reads the layer out of tensor names, "" if they tell none.
 
     A model's output has a name of its own; there the op's weights tell. An output of an
     op without weights is named after the layer itself.
@@ -26,7 +71,7 @@ def layer_name(op: tflite.Op, graph: tflite.Graph) -> str:
         paths = [path for path in paths if len(path) >= 3]
         for ending in _OWN:
             for path in paths:
-                if path[-1] == ending:
+                if re.fullmatch(rf"{ending}_?\d*", path[-1]):
                     return path[-2]
         if paths:
             return paths[0][-2]

@@ -122,7 +122,7 @@ def quantize_tflite(
     content = tflite.read(source)
     _check_request(chosen, content, samples is not None or ranges is not None, io)
     graph = content.graphs[0]
-    single, asked = rules.overrides(graph, layers or {})
+    single, asked = rules.overrides(content, layers or {})
     exempt = [*asked, *policy.exemptions(chosen.scheme, graph, policy=keep_float)]
 
     used = None

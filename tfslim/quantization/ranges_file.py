@@ -9,7 +9,7 @@ from typing import Any
 
 from tfslim import errors, files, tflite
 from tfslim.quantization.calibration import Calibration, TensorRange
-from tfslim.quantization.layers import layer_name
+from tfslim.quantization.layers import LayerNames
 from tfslim.quantization.prepare import prepare
 
 SCHEMA_VERSION = 1
@@ -17,10 +17,11 @@ SCHEMA_VERSION = 1
 
 def write_ranges(path: Path, calibration: Calibration, model: bytes) -> None:
     """Writes `calibration` of the float `.tflite` `model` as JSON."""
-    graph = tflite.read(prepare(model)).graphs[0]
+    source = tflite.read(prepare(model))
+    names = LayerNames(source)
     layers = {
-        graph.tensors[index].name: layer_name(op, graph)
-        for index, op in graph.producers.items()
+        source.tensors[index].name: names.first(op)
+        for index, op in source.graphs[0].producers.items()
     }
     rows = [
         {"tensor": name, "layer": layers.get(name, ""), **dataclasses.asdict(bounds)}

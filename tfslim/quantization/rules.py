@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfslim import registry, tflite
 from tfslim.quantization import policy, recipe
-from tfslim.quantization.layers import layer_name
+from tfslim.quantization.layers import LayerNames
 
 
 def ordered(
@@ -55,12 +54,12 @@ def _border(operation: str, io: str) -> dict[str, Any]:
 
 
 def overrides(
-    graph: tflite.Graph, layers: Mapping[str, str]
+    model: tflite.TfliteModel, layers: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], list[policy.Exemption]]:
     """Makes the rules for single layers.
 
     Args:
-        graph: the float model's graph.
+        model: the float model.
         layers: Keras layer name, pattern of such names ("block_1*") or name of an
             op's output tensor -> "float32" or another recipe's name. Of two that fit
             the later one holds.
@@ -73,12 +72,13 @@ def overrides(
     """
     found: list[dict[str, Any]] = []
     exempt = []
+    graph, names = model.graphs[0], LayerNames(model)
     for pattern, name in layers.items():
         chosen = recipe.get(name)
-        fitting = [op for op in graph.ops if _fits(op, graph, pattern)]
+        fitting = [op for op in graph.ops if names.fits(op, pattern)]
         if not fitting:
-            known = dict.fromkeys(layer_name(op, graph) for op in graph.ops)
-            raise registry.unknown_name("layer", pattern, [n for n in known if n])
+            known = dict.fromkeys(name for op in graph.ops for name in names.of(op))
+            raise registry.unknown_name("layer", pattern, list(known))
         for op in fitting:
             regex = f"^{re.escape(policy.scope(op, graph))}$"
             if chosen.rules:
@@ -88,9 +88,3 @@ def overrides(
             exempt.append(policy.Exemption(op.name, regex, "It was asked to be."))
             found.append(exempt[-1].rule)
     return found, exempt
-
-
-def _fits(op: tflite.Op, graph: tflite.Graph, pattern: str) -> bool:
-    tensor = graph.tensors[op.outputs[0]].name
-    layer = layer_name(op, graph)
-    return tensor == pattern or bool(layer and fnmatch.fnmatchcase(layer, pattern))

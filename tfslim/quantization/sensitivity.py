@@ -12,7 +12,7 @@ from tfslim.quantization.calibration import Calibration
 from tfslim.quantization.collect import Samples, singles
 from tfslim.quantization.improve import Improver
 from tfslim.quantization.judge import Judge
-from tfslim.quantization.layers import layer_name
+from tfslim.quantization.layers import LayerNames
 from tfslim.quantization.prepare import prepare
 from tfslim.quantization.ptq import QuantizeResult, quantize_tflite
 
@@ -92,6 +92,7 @@ def rank_layers(
     judge = Judge(source, list(singles(samples, tflite.read(source))))
     exempt = policy.exemptions("static_int8", judge.graph)
     general = recipe.get("int8").rules[0]
+    names = LayerNames(tflite.read(judge.source))
     rows = []
     for op in judge.graph.ops:
         scope = policy.scope(op, judge.graph)
@@ -104,7 +105,7 @@ def rank_layers(
             quantized = judge.quantize(calibration.ranges, [alone])
         except (errors.ConfigError, errors.QuantizationError):
             continue  # litert-quantizer has no INT8 for this op: it stays float.
-        layer = layer_name(op, judge.graph)
+        layer = names.first(op)
         rows.append(LayerError(op.name, layer, tensor, *judge.measure(quantized)))
     return sorted(rows, key=lambda row: row.sqnr_db)
 
