@@ -271,3 +271,46 @@ def test_a_training_that_broke_off_leaves_nothing_behind_for_the_next():
     assert len(model.losses) == 1
     _fit(model, slimming, k=tf_keras)
     assert model.losses == []
+
+
+def test_a_killed_fit_goes_on_with_the_penalty(tmp_path):
+    def run(*more, folder):
+        model = _model(tf_keras)
+        slimming = tfslim.callbacks.NetworkSlimming(0.1, schedule="linear")
+        tfslim.fit(
+            model,
+            (X, Y),
+            task="classification",
+            epochs=4,
+            batch_size=4,
+            backup_dir=folder,
+            callbacks=[slimming, *more],
+        )
+        return model, slimming
+
+    class Kill(tf_keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    whole, expected = run(folder=tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        run(Kill(), folder=tmp_path / "b")
+    again, found = run(folder=tmp_path / "b")
+    assert [e["epoch"] for e in found.history] == [0, 1, 2, 3]
+    assert found.history == expected.history
+    for a, b in zip(whole.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert again.losses == []
+
+
+def test_checkpoints_within_the_training_load(tmp_path):
+    for name in ("saved_model", "m.keras"):
+        model = _model(tf_keras)
+        keep = tf_keras.callbacks.ModelCheckpoint(str(tmp_path / name))
+        _fit(model, tfslim.callbacks.NetworkSlimming(0.1), keep, k=tf_keras)
+        loaded = tf_keras.models.load_model(tmp_path / name, compile=False)
+        np.testing.assert_allclose(loaded(X), model(X), atol=1e-6)
+        # A SavedModel keeps losses, as it does those of regularizers.
+        assert len(loaded.losses) == (name == "saved_model")
+        assert not hasattr(model, "penalty_strength")

@@ -81,35 +81,22 @@ class Trainer:
                 where a training makes a model sparse rather than accurate.
             **more: further fields of `FitOptions`.
         """
+        if keep == "last":
+            more |= {"best_from_epoch": epochs - 1, "patience": 0}
         options = self.settings(epochs=epochs, **more)
         if options.backup_dir is not None:
             raise errors.ConfigError(
                 "backup_dir resumes one training; a method has several, with cuts "
                 "between them. Leave it out."
             )
-        last = _LastWeights()
-        result = fit(
+        return fit(
             model,
             self.train,
             self.validation,
             task=self.task,
             options=options,
-            callbacks=[*callbacks, last],
+            callbacks=callbacks,
         )
-        if keep == "last":
-            model.set_weights(last.weights)
-        return result
-
-
-class _LastWeights(tf_keras.callbacks.Callback):
-    """Remembers the weights of the epoch that came last."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights: list[np.ndarray] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.weights = self.model.get_weights()
 
 
 def summary(before: count.Counts, after: count.Counts) -> str:

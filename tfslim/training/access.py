@@ -171,7 +171,10 @@ def short_name(variable: Any) -> str:
 
 
 def add_penalty(
-    model: Any, variables: Sequence[Any], penalty: Callable[[Any], tf.Tensor]
+    model: Any,
+    variables: Sequence[Any],
+    penalty: Callable[[Any], tf.Tensor],
+    strength: tf.Variable,
 ) -> Callable[[], None]:
     """Adds a term for each variable to the losses of a model.
 
@@ -183,14 +186,15 @@ def add_penalty(
         model: a compiled model of tf_keras or Keras 3.
         variables: trainable variables of the model.
         penalty: variable -> scalar tensor.
+        strength: what each term is multiplied by.
 
     Returns:
         The function that takes the terms out again.
     """
     if graph_keras.keras_of(model) == "tf_keras":
-        remove = _add_to_tf_keras(model, variables, penalty)
+        remove = _add_to_tf_keras(model, variables, penalty, strength)
     else:
-        remove = _add_to_keras3(variables, penalty)
+        remove = _add_to_keras3(variables, lambda each: strength * penalty(each))
     # `fit` has made its function already when the first callback runs.
     model.make_train_function(force=True)
     model.test_function = None
@@ -203,12 +207,23 @@ def add_penalty(
 
 
 def _add_to_tf_keras(
-    model: Any, variables: Sequence[Any], penalty: Callable[[Any], tf.Tensor]
+    model: Any,
+    variables: Sequence[Any],
+    penalty: Callable[[Any], tf.Tensor],
+    strength: tf.Variable,
 ) -> Callable[[], None]:
-    model.add_loss(lambda: tf.add_n([penalty(variable) for variable in variables]))
+    model.add_loss(lambda: strength * tf.add_n([penalty(each) for each in variables]))
     # There is no public way to take a loss back.
     term = model._callable_losses[-1]
-    return lambda: model._callable_losses.remove(term)
+    # A SavedModel written during the training has to reach the variable; as a variable
+    # of the model's own it would become one of its weights.
+    model.penalty_strength = tf.train.Checkpoint(value=strength)
+
+    def remove() -> None:
+        model._callable_losses.remove(term)
+        del model.penalty_strength
+
+    return remove
 
 
 def _add_to_keras3(

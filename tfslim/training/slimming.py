@@ -118,9 +118,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         self._gammas = list(gammas.values())
         with self.model.distribute_strategy.scope():
             self._current = tf.Variable(0.0, trainable=False, name="slimming_strength")
-        self._remove = access.add_penalty(
-            self.model, self._gammas, lambda gamma: self._current * _l1(gamma)
-        )
+        self._remove = access.add_penalty(self.model, self._gammas, _l1, self._current)
         if self._log_dir is not None:
             self._writer = tf.summary.create_file_writer(str(self._log_dir))
 
