@@ -119,6 +119,16 @@ def test_tensorflow_only_at_the_edges(path):
     assert heavy <= allowed, f"{relative} must not import {sorted(heavy - allowed)}"
 
 
+def test_tfmot_stands_behind_one_door():
+    users = [
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        if any(n.startswith("tensorflow_model_optimization") for n in _imports(path))
+    ]
+    assert users
+    assert all(user.startswith("pruning/sparsity/") for user in users), users
+
+
 def _modules_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys; print('\\n'.join(sys.modules))"
     result = subprocess.run(

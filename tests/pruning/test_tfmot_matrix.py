@@ -37,3 +37,8 @@ def test_only_the_form_for_sparse_kernels_is_refused():
         if cell["status"] == "refused"
     }
     assert refused <= {"xnnpack"}
+
+
+def test_documentation_shows_the_table():
+    page = matrix.TABLE.parents[2] / "docs" / "sparsity.md"
+    assert matrix.markdown(TABLE) in page.read_text()

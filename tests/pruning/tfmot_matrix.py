@@ -204,6 +204,25 @@ def check_kernels(stage, file):
         assert all(k.num_values_per_channel <= CLUSTERS for k in kernels)
 
 
+def markdown(table):
+    """Returns the table as the documentation shows it."""
+    lines = [
+        f"| model | {' | '.join(METHODS)} |",
+        f"|---|{'---|' * len(METHODS)}",
+    ]
+    for name, cells in table.items():
+        words = [_word(cells[method]) for method in METHODS]
+        lines.append(f"| {name} | {' | '.join(words)} |")
+    return "\n".join(lines)
+
+
+def _word(cell):
+    if cell["status"] != "works":
+        return "refused"
+    number = cell["partitions"]
+    return "works" if number == 1 else f"works, {number} partitions"
+
+
 def main(names):
     table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     for name in names or [*TINY, *ZOO, *APPLICATIONS]:
