@@ -229,17 +229,6 @@ def test_a_softmax_does_not_hide_a_wrong_cut(layer):
         channels.prove(graph, shifted, "tf_keras", inputs)
 
 
-@BOTH
-def test_iterations_end_at_the_ratio(k):
-    trained = []
-    model, reports = channels.prune_iteratively(
-        _residual(k, width=64), trained.append, pruning_ratio=0.75, steps=2
-    )
-    assert [len(r.keep["stem"]) for r in reports] == [64, 32]
-    assert model.get_layer("stem").filters == 16
-    assert len(trained) == 2
-
-
 def test_scale_width():
     smaller, _ = channels.scale_width(_residual(tf_keras), 0.25)
     assert smaller.get_layer("wide").filters == 16

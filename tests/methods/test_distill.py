@@ -307,7 +307,9 @@ def test_a_quantized_teacher_never_says_impossible():
     teacher.get_layer("out").set_weights([30 * kernel, bias])
     content = tfslim.convert_model(teacher).tflite
     samples = [{"x": row[None]} for row in X[:64]]
-    quantized = tfslim.quantize_tflite(content, "int8", samples=samples).tflite
+    quantized = tfslim.quantize_tflite(
+        content, "int8", samples=samples, keep_float="none"
+    ).tflite
     [logits] = teachers.build(quantized, features=(), has_logits=True)(X)
     # A softmax in INT8 has the scale 1/256.
     assert logits.min() == pytest.approx(np.log(1 / 512), rel=1e-3)

@@ -171,6 +171,20 @@ def test_a_residual_sum_is_left_alone():
     assert not report.merged
 
 
+def test_a_model_of_mixed_precision_is_proved_in_float32():
+    k = tf_keras
+    x = k.Input((4,))
+    y = k.layers.Dense(6, activation="relu", name="hidden", dtype="mixed_bfloat16")(x)
+    model = models.randomize(k.Model(x, k.layers.Dense(2, activation="softmax")(y)))
+    kernel, bias = model.get_layer("hidden").get_weights()
+    kernel[:, 1], bias[1] = 3 * kernel[:, 0], 3 * bias[0]
+    model.get_layer("hidden").set_weights([kernel, bias])
+    data = RNG.normal(size=(40, 4)).astype("float32")
+    merged, report = tfslim.merge_units(model, data, linear="keep")
+    assert report.merged == {"hidden": (6, 5)} and report.error < 1e-5
+    assert merged.get_layer("hidden").compute_dtype == "bfloat16"
+
+
 def test_a_coarse_tolerance_fails_the_proof():
     kernel = np.array([[1.0, 1.0], [1.0, 1.2]])
     model = _mlp(tf_keras, kernel, [0.0, 0.0], [[1.0], [1.0]])

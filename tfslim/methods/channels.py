@@ -282,8 +282,8 @@ def prove(
     Raises:
         VerificationError: it is above `MAX_ERROR`.
     """
-    one = graph_keras.write(_exposed(masked), kind)
-    other = graph_keras.write(_exposed(smaller), kind)
+    one = graph_keras.write(exposed(masked), kind)
+    other = graph_keras.write(exposed(smaller), kind)
     error = max(
         surgery.relative_error(run(one, masked, batch), run(other, smaller, batch))
         for batch in inputs
@@ -301,7 +301,7 @@ def prove(
 _SATURATING = {"sigmoid", "softmax", "tanh", "hard_sigmoid", "hard_sigmoid_legacy"}
 
 
-def _exposed(graph: ir.Graph) -> ir.Graph:
+def exposed(graph: ir.Graph) -> ir.Graph:
     """Returns the graph as the proof needs it: in float32, with bare outputs.
 
     A softmax over a thousand classes, or a saturated one, hides most differences, so

@@ -31,8 +31,8 @@ class MergeReport:
 
     Attributes:
         merged: layer -> its units before and after.
-        error: largest difference of the outputs on the data, relative to their largest
-            value.
+        error: largest difference of the outputs on the data, before a softmax or
+            sigmoid, relative to their largest value.
     """
 
     merged: Mapping[str, tuple[int, int]]
@@ -126,6 +126,7 @@ def _widths(old: ir.Graph, new: ir.Graph) -> dict[str, tuple[int, int]]:
 def _difference(
     old: ir.Graph, new: ir.Graph, kind: graph_keras.KerasName, batches: list[Any]
 ) -> float:
+    old, new = cutting.exposed(old), cutting.exposed(new)
     one, other = graph_keras.write(old, kind), graph_keras.write(new, kind)
     worst, scale = 0.0, 1e-30
     for batch in batches:
