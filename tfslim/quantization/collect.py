@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from tfslim import errors, tflite
+from tfslim.quantization.tail import Tail, split_tail
 from tfslim.quantization.thresholds import Statistic
 from tfslim.tflite.interpreter import named_inputs
 
 S = TypeVar("S", bound=Statistic)
+
+# Samples that a tail of dense layers runs at a time.
+_TOGETHER = 16
 
 # One calibration sample: an array [n, ...], or input name -> array [n, ...].
 Samples = Iterable[tflite.Inputs]
@@ -43,8 +47,9 @@ def collect(
     """Runs a float model over `samples` and gathers a statistic of every activation.
 
     Memory is that of the model's tensors and one sample, however many samples there
-    are. Samples are run one at a time, so that it makes no difference how they are
-    batched; whether order matters is up to the statistic.
+    are. Samples are run one at a time, large dense layers at the end 16 at a time, so
+    that it makes no difference how they are batched; whether order matters is up to
+    the statistic.
 
     Args:
         model: the float `.tflite`.
@@ -60,23 +65,57 @@ def collect(
         ConfigError: there is no sample, or one does not fit the model.
         QuantizationError: an activation is NaN; names the tensor.
     """
-    runner = tflite.Runner(model, preserve_all_tensors=True, num_threads=num_threads)
-    tensors = activations(runner.model.graphs[0])
-    seen = [(statistic(t), runner.interpreter.tensor(t.index)) for t in tensors]
+    head, tail = split_tail(model)
+    runner = tflite.Runner(head, preserve_all_tensors=True, num_threads=num_threads)
+    graph = runner.model.graphs[0] if tail is None else tail.graph
+    seen = {tensor.index: statistic(tensor) for tensor in activations(graph)}
+    behind = _Behind(tail, seen) if tail is not None else None
+    views = [
+        (seen[tensor.index], runner.interpreter.tensor(tensor.index))
+        for tensor in activations(runner.model.graphs[0])
+        if tensor.index in seen
+    ]
     count = 0
     for sample in singles(samples, runner.model):
         count += 1
         runner.set_inputs(sample)
         runner.invoke()
-        for statistics, view in seen:
+        for statistics, view in views:
             # The view must be gone before the next run: the runtime checks.
             statistics.update(view())
+        if behind is not None:
+            behind.add(runner.interpreter.get_tensor(behind.tail.source.index))
+    if behind is not None:
+        behind.flush()
     if not count:
         raise errors.ConfigError(
             "There are no calibration samples. Pass at least one; 200 to 500 that look "
             "like what the app will see are usual."
         )
-    return {t.name: s for t, (s, _) in zip(tensors, seen, strict=True)}, count
+    return {graph.tensors[index].name: found for index, found in seen.items()}, count
+
+
+class _Behind(Generic[S]):
+    """Keeps what a tail reads until there are enough samples to run it."""
+
+    def __init__(self, tail: Tail, seen: Mapping[int, S]):
+        self.tail = tail
+        self._statistics = [seen[tensor.index] for tensor in tail.tensors]
+        self._kept: list[np.ndarray] = []
+
+    def add(self, values: np.ndarray) -> None:
+        self._kept.append(values)
+        if len(self._kept) == _TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._kept:
+            return
+        written = self.tail(np.concatenate(self._kept))
+        for row in range(len(self._kept)):
+            for statistic, values in zip(self._statistics, written, strict=True):
+                statistic.update(values[row : row + 1])
+        self._kept = []
 
 
 def singles(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inputs]:
