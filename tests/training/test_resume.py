@@ -376,3 +376,12 @@ def test_killed_processes_end_with_the_weights_of_those_that_lived(tmp_path):
     assert resumed.returncode == 0, err
     assert err.split()[-1] == "2"
     assert json.loads(out) == json.loads(whole.communicate()[0])
+
+
+def test_killed_before_the_first_candidate_for_the_best_epoch(tmp_path):
+    options = dataclasses.replace(OPTIONS, best_from_epoch=3)
+
+    def build(seed=0):
+        return _model(layers.Dropout(0.5), seed=seed)
+
+    _check_resume(tmp_path, build, (X, Y), options=options)
