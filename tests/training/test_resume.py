@@ -285,16 +285,16 @@ def test_a_backup_of_another_training_is_refused(tmp_path, change, named):
 
 def test_a_broken_backup_is_named(tmp_path):
     _leave_a_backup(tmp_path)
-    state = tmp_path / "state.npz"
+    state = tmp_path / "state.bin"
     state.write_bytes(state.read_bytes()[:-200])
-    with pytest.raises(errors.ConfigError, match=r"state\.npz cannot be read"):
+    with pytest.raises(errors.ConfigError, match=r"state\.bin cannot be read"):
         _go_on(tmp_path)
 
 
 def test_files_of_the_users_stay_in_the_folder(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     _leave_a_backup(tmp_path)
-    (tmp_path / ".state.npz.a7").write_text("as a kill while writing leaves")
+    (tmp_path / ".state.bin.a7").write_text("as a kill while writing leaves")
     assert _go_on(tmp_path).first_epoch == 1
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -46,7 +46,7 @@ class Backup(tf_keras.callbacks.Callback):
                 `get_state` and `set_state` or is a known one of Keras.
         """
         super().__init__()
-        self._path = Path(folder) / "state.npz"
+        self._path = Path(folder) / "state.bin"
         stateful = [
             wrapped
             for callback in callbacks
