@@ -316,23 +316,6 @@ def test_epochs_before_the_first_candidate_are_not_chosen():
         np.testing.assert_array_equal(a, b)
 
 
-def test_killed_before_the_first_candidate(tmp_path):
-    options = {
-        "task": "classification",
-        "epochs": 4,
-        "best_from_epoch": 3,
-        "backup_dir": tmp_path / "backup",
-    }
-    killed = _classifier()
-    with pytest.raises(KeyboardInterrupt):
-        fit(killed, **SPLIT, **options, callbacks=[_StopAt(2, 0)])
-    resumed, whole = _classifier(), _classifier()
-    result = fit(resumed, **SPLIT, **options)
-    fit(whole, **SPLIT, **{**options, "backup_dir": None})
-    assert result.first_epoch == 2 and result.best_epoch == 3
-    _assert_equal_weights(resumed, whole)
-
-
 def test_first_candidate_must_be_an_epoch():
     with pytest.raises(errors.ConfigError, match="from 0 to 2, got 3"):
         FitOptions(epochs=3, best_from_epoch=3)

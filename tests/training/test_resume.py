@@ -376,3 +376,22 @@ def test_killed_processes_end_with_the_weights_of_those_that_lived(tmp_path):
     assert resumed.returncode == 0, err
     assert err.split()[-1] == "2"
     assert json.loads(out) == json.loads(whole.communicate()[0])
+
+
+def test_killed_before_the_first_candidate(tmp_path):
+    options = dataclasses.replace(OPTIONS, best_from_epoch=3)
+    task = {"task": "classification", "options": options}
+    killed, resumed, whole = _model(), _model(), _model()
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            killed,
+            (X, Y),
+            VALIDATION,
+            **task,
+            backup_dir=tmp_path,
+            callbacks=[_StopAt(2, 0)],
+        )
+    result = fit(resumed, (X, Y), VALIDATION, **task, backup_dir=tmp_path)
+    fit(whole, (X, Y), VALIDATION, **task)
+    assert result.first_epoch == 2 and result.best_epoch == 3
+    _assert_equal_weights(resumed, whole)
