@@ -140,7 +140,8 @@ def _convert(
     flat = flatbuffer.unpack(_run_converter(frozen, allow_flex, io))
     if not freeze.attach(flat, detached):
         return None
-    detour.add_detours(flat)
+    if io is not None:
+        detour.add_detours(flat)
     signature.set_signature(flat, *ends)
     metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})
     flatbuffer.share_buffers(flat)

@@ -225,6 +225,17 @@ def make_schedule(name: str, target: float, steps: int) -> Any:
     raise registry.unknown_name("schedule", name, SCHEDULES)
 
 
+def _unfinished(schedule: Any, trained: int) -> tuple[str, ...]:
+    """Says that the training ended before the sparsity had risen."""
+    rises = isinstance(schedule, tfmot.sparsity.keras.PolynomialDecay)
+    if not rises or trained >= schedule.end_step:
+        return ()
+    return (
+        f"The target was not reached: {trained} of {schedule.end_step} steps were "
+        "trained.",
+    )
+
+
 def _check_share(target: float) -> None:
     if not 0 < target < 1:
         raise errors.ConfigError(
@@ -271,7 +282,8 @@ def _pruned(
             wrapper.pruning_obj.weight_mask_op()
 
     def finish() -> tuple[Any, training.SparsityReport]:
-        if int(wrappers[0].pruning_step.numpy()) < 1:
+        trained = int(wrappers[0].pruning_step.numpy())
+        if trained < 1:
             raise errors.ConfigError(
                 "Nothing was pruned: no training step ran inside the context. Fit "
                 "training.model there."
@@ -284,7 +296,8 @@ def _pruned(
             for name in chosen
         }
         result = training.with_weights(graph, values, graph_keras.keras_of(model))
-        return result, training.SparsityReport(method, pruned, left_alone)
+        notes = _unfinished(wrappers[0].pruning_schedule, trained)
+        return result, training.SparsityReport(method, pruned, left_alone, notes)
 
     active = training.Training(
         wrapped,

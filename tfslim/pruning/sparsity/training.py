@@ -127,6 +127,9 @@ def hold_zeros(variable: Any) -> None:
     For layers that a method leaves alone, or wraps without a mask, after pruning.
     """
     kept, before = variable.numpy() != 0, variable.constraint
-    if not kept.all():
-        # tf_keras takes a constraint only where it makes the variable.
-        variable._constraint = lambda value: (before(value) if before else value) * kept
+    if kept.all():
+        return
+    # tf_keras takes a constraint only where it makes the variable. Under a strategy
+    # that is one variable a replica.
+    for part in getattr(variable, "values", (variable,)):
+        part._constraint = lambda value: (before(value) if before else value) * kept
