@@ -14,6 +14,12 @@ from tfslim.methods import teachers
 from tfslim.training import distillation
 
 BOTH = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
+# Both Keras, too slow for every day.
+ONE = pytest.mark.parametrize(
+    "k",
+    [tf_keras, pytest.param(keras, marks=pytest.mark.slow)],
+    ids=["tf_keras", "keras"],
+)
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(256, 6)).astype("float32")
 # Three classes by the largest of the first three inputs.
@@ -212,7 +218,7 @@ def test_without_the_teacher_it_is_the_task_alone():
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@BOTH
+@ONE
 def test_features_are_learnt_through_an_adapter(k):
     teacher, student = _classifier(k, 3, 0), _classifier(k, 8, 1)
     trained, report = tfslim.distill(
@@ -252,7 +258,7 @@ def _image_model(k, width, seed):
     return k.Model(x, y)
 
 
-@BOTH
+@ONE
 def test_reconstruction_with_image_features_from_a_dataset(k):
     images = RNG.normal(size=(64, 8, 8, 1)).astype("float32")
     batches = tf.data.Dataset.from_tensor_slices((images, images)).batch(16)

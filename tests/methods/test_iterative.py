@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import tfslim
@@ -20,6 +21,12 @@ from tfslim.pruning import channels as channels_lib
 from tfslim.training import FitOptions
 
 BOTH = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
+# Both Keras, too slow for every day.
+ONE = pytest.mark.parametrize(
+    "k",
+    [tf_keras, pytest.param(keras, marks=pytest.mark.slow)],
+    ids=["tf_keras", "keras"],
+)
 
 
 def _mlp(k, widths=(64, 32), classes=4):
@@ -246,7 +253,7 @@ def _training(**options):
     )
 
 
-@BOTH
+@ONE
 def test_a_real_training_keeps_the_accuracy(k):
     training = _training(epochs=6)
     model = training(_digits_model(k))
@@ -374,6 +381,45 @@ def test_a_latency_measured_on_the_host_is_a_target():
     assert smaller.count_params() < 0.8 * model.count_params()
     # Measured again, on a machine that does other things too.
     assert report.rounds[0].cost < 0.8 * before
+
+
+def test_a_training_goes_on_inside_a_killed_round(tmp_path):
+    x, y = _digits()
+    batches = tf.data.Dataset.from_tensor_slices((x[:128], y[:128])).batch(32)
+    read, dies_at = [], [12 + 6]
+
+    def look(inputs):
+        read.append(1)
+        if len(read) == dies_at[0]:
+            raise RuntimeError("power cut")
+        return inputs
+
+    def epoch(number):
+        return batches.map(
+            lambda a, b: (
+                tf.ensure_shape(tf.numpy_function(look, [a], tf.float32), [None, 64]),
+                b,
+            )
+        )
+
+    training = tfslim.Training(train=epoch, options=FitOptions(epochs=3))
+    model = _digits_model(tf_keras)
+    options = {
+        "budget": tfslim.Budget(pruning_ratio=0.5, divisor=1),
+        "steps": 3,
+        "backup_dir": tmp_path / "job",
+    }
+    with pytest.raises(tf.errors.OpError, match="power cut"):
+        tfslim.prune_iteratively(model, training, **options)
+    read.clear()
+    dies_at[0] = -1
+    resumed, _ = tfslim.prune_iteratively(model, training, **options)
+    # Of round 2 the last two epochs, and round 3: 4 batches an epoch.
+    assert len(read) == 8 + 12
+    options["backup_dir"] = None
+    whole, _ = tfslim.prune_iteratively(model, training, **options)
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def _interrupted(folder, model, **options):
