@@ -16,6 +16,7 @@ BASE = [
     "pillow>=11",
     "rich>=13",
     "scikit-learn>=1.5",
+    "threadpoolctl>=3.5",
 ]
 TENSORFLOW = [
     "absl-py>=1.4,<2",  # TF-MOT 0.8.1 refuses 2.
