@@ -17,6 +17,7 @@ BASE = [
     "pyyaml>=6",
     "rich>=13",
     "scikit-learn>=1.5",
+    "threadpoolctl>=3.5",
 ]
 TENSORFLOW = [
     "absl-py>=1.4,<2",  # TF-MOT 0.8.1 refuses 2.

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -48,7 +47,11 @@ def images(shape: tuple[int, ...], count: int) -> Iterator[np.ndarray]:
 
 
 def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage: its peak is inherited from the process that started this one.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("This kernel does not tell a process's peak memory (VmHWM).")
 
 
 def ours(path: str, samples: list[np.ndarray]) -> Ranges:
@@ -114,21 +117,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--worker")
+    parser.add_argument("--shape")
     options = parser.parse_args()
     paths = {side: options.onnx for side in SIDES} | {"ours": options.tflite}
     if options.worker:
-        from tfslim import tflite
-
-        shape = tflite.read(options.tflite).inputs[0].shape
+        shape = tuple(json.loads(options.shape))
         samples = list(images(shape, options.samples))
         worker(options.worker, paths[options.worker], samples)
         return
+    from tfslim import tflite
+
+    # Read here: in a worker it would raise the peak before the measurement.
+    shape = json.dumps(tflite.read(options.tflite).inputs[0].shape)
     rows = []
     for index in range(options.rounds):
         for side in options.sides.split(","):
             command = [sys.executable, "-m", "benchmarks.peers.onnxruntime_calibration"]
             done = subprocess.run(
-                [*command, *sys.argv[1:], f"--worker={side}"],
+                [*command, *sys.argv[1:], f"--worker={side}", f"--shape={shape}"],
                 capture_output=True,
                 text=True,
                 check=False,

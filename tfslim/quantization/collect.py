@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import numpy as np
+import threadpoolctl
 
 from tfslim import errors, tflite
 from tfslim.quantization.tail import Tail, split_tail
@@ -56,7 +57,7 @@ def collect(
         samples: arrays [n, ...] (or dicts of input name -> array) in the range the
             model was trained on; consumed once. n > 1 is cut into single samples.
         statistic: makes an empty statistic for a tensor.
-        num_threads: threads of the runtime.
+        num_threads: threads of the runtime, and of BLAS.
 
     Returns:
         Tensor name -> statistic, and the number of single samples seen.
@@ -69,7 +70,7 @@ def collect(
     runner = tflite.Runner(head, preserve_all_tensors=True, num_threads=num_threads)
     graph = runner.model.graphs[0] if tail is None else tail.graph
     seen = {tensor.index: statistic(tensor) for tensor in activations(graph)}
-    behind = _Behind(tail, seen) if tail is not None else None
+    behind = _Behind(tail, seen, num_threads) if tail is not None else None
     views = [
         (seen[tensor.index], runner.interpreter.tensor(tensor.index))
         for tensor in activations(runner.model.graphs[0])
@@ -98,8 +99,11 @@ def collect(
 class _Behind(Generic[S]):
     """Keeps what a tail reads until there are enough samples to run it."""
 
-    def __init__(self, tail: Tail, seen: Mapping[int, S]):
+    def __init__(self, tail: Tail, seen: Mapping[int, S], num_threads: int):
         self.tail = tail
+        # The threads of BLAS spin while the runtime has its turn.
+        self._blas = threadpoolctl.ThreadpoolController()
+        self._num_threads = num_threads
         self._statistics = [seen[tensor.index] for tensor in tail.tensors]
         self._kept: list[np.ndarray] = []
 
@@ -111,7 +115,8 @@ class _Behind(Generic[S]):
     def flush(self) -> None:
         if not self._kept:
             return
-        written = self.tail(np.concatenate(self._kept))
+        with self._blas.limit(limits=self._num_threads, user_api="blas"):
+            written = self.tail(np.concatenate(self._kept))
         for row in range(len(self._kept)):
             for statistic, values in zip(self._statistics, written, strict=True):
                 statistic.update(values[row : row + 1])
