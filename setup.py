@@ -40,6 +40,7 @@ DEV = [
     "pycocotools>=2.0.8",
     "pytest>=8.3",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.14",
 ]
 
