@@ -31,7 +31,7 @@ def pack(value: Any) -> bytes:
     arrays: list[np.ndarray] = []
     text = json.dumps(_plain(value, arrays, "state")).encode()
     size = len(text).to_bytes(_WORD, "little")
-    return b"".join([_MARK, size, text, *(memoryview(array) for array in arrays)])
+    return b"".join([_MARK, size, text, *(array.data for array in arrays)])
 
 
 def unpack(data: bytes) -> Any:
