@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -187,16 +188,17 @@ def test_batch_norm_follows_a_short_training_and_gets_its_momentum_back():
     assert model.train_function is None
 
 
-def test_data_errors_reach_the_user(tmp_path):
+@pytest.mark.parametrize("package", [tf_keras, keras])
+def test_data_errors_reach_the_user(tmp_path, package):
     broken = tmp_path / "a.png"
     broken.write_bytes(b"no image")
     examples = data.FileExamples([broken] * 4, np.zeros(4, np.int64))
     dataset = to_tf_data(examples, preset("unit", (2, 2, 1)), "classification")
-    model = tf_keras.Sequential(
+    model = package.Sequential(
         [
-            tf_keras.layers.Input((2, 2, 1)),
-            tf_keras.layers.Flatten(),
-            tf_keras.layers.Dense(2, activation="softmax"),
+            package.layers.Input((2, 2, 1)),
+            package.layers.Flatten(),
+            package.layers.Dense(2, activation="softmax"),
         ]
     )
     with pytest.raises(errors.DataError, match=r"a\.png cannot be read") as caught:

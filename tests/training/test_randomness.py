@@ -76,10 +76,12 @@ def test_layers_get_their_own_generators_back_and_save_as_before(tmp_path):
     model = _model(layers.Dropout(0.5, seed=3), layers.RandomFlip(), shape=(2, 2, 1))
     own = [layer._random_generator for layer in model.layers]
     config = model.get_config()
+    parts = len(tf.train.TrackableView(model).descendants())
     with randomness.drawn_by_step(model, 0):
         assert model.get_config() == config
         model.save(tmp_path / "model.keras")
     assert [layer._random_generator for layer in model.layers] == own
+    assert len(tf.train.TrackableView(model).descendants()) == parts
     loaded = tf_keras.models.load_model(tmp_path / "model.keras")
     ones = tf.ones((1, 2, 2, 1))
     drawn = {loaded(ones, training=True).numpy().tobytes() for _ in range(20)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -101,13 +102,14 @@ def fit(
         validation = inputs.validation_dataset(
             validation, task=task, batch_size=options.batch_size
         )
-    copy = _copy(model, epochs, strategy, options)
+    best = _best_weights(task, validation, options)
     total_steps = epochs.steps * options.epochs
-    with replicas.batch_norm_for(copy, total_steps):
-        _compile(copy, task, options, total_steps)
-        with randomness.drawn_by_step(copy, options.seed):
-            best = _best_weights(task, validation, options)
-            result = _run(copy, epochs, validation, best, options, callbacks)
+    with _told_in_a_line():
+        copy = _copy(model, epochs, strategy, options)
+        with replicas.batch_norm_for(copy, total_steps):
+            _compile(copy, task, options, total_steps)
+            with randomness.drawn_by_step(copy, options.seed):
+                result = _run(copy, epochs, validation, best, options, callbacks)
     if keras3.is_keras3(model):
         keras3.set_back(model, copy)
     elif copy is not model:
@@ -195,8 +197,6 @@ def _run(
             rest = tf_keras.callbacks.CallbackList(callbacks, model=model)
             rest.on_train_begin()
             rest.on_train_end()
-    except tf.errors.OpError as error:
-        raise _data_error(error) or workers.lost(error) or error from None
     finally:
         if bar is not None:
             bar.close()
@@ -292,7 +292,13 @@ def _is_verbose(options: FitOptions) -> bool:
     return sys.stderr.isatty() if options.verbose is None else options.verbose
 
 
-def _data_error(error: tf.errors.OpError) -> errors.DataError | None:
-    """Finds our own error in the text that TensorFlow made of it."""
-    found = re.search(r"DataError: (.+)", str(error))
-    return errors.DataError(found.group(1)) if found else None
+@contextlib.contextmanager
+def _told_in_a_line() -> Iterator[None]:
+    """Raises our own errors in place of those that TensorFlow made of them."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        data_error = re.search(r"DataError: (.+)", str(error))
+        if data_error:
+            raise errors.DataError(data_error.group(1)) from None
+        raise workers.lost(error) or error from None

@@ -47,7 +47,7 @@ class _StepGenerator(backend.RandomGenerator):
     def make_seed_for_stateless_op(self) -> tf.Tensor:
         """Returns the seed of this call in this step on this replica."""
         place = _outermost_graph() or int(self._step)
-        if place is not self._place and place != self._place:
+        if place != self._place:
             self._place, self._num_calls = place, 0
         base = mixed(*self._key, self._num_calls)
         self._num_calls += 1
@@ -133,14 +133,14 @@ def drawn_by_step(model: tf_keras.Model, seed: int) -> Iterator[None]:
     ]
     own = [layer._random_generator for layer in layers]
     for index, layer in enumerate(layers):
-        layer._random_generator = _StepGenerator(
-            own[index], model._train_counter, seed, index
-        )
+        generator = _StepGenerator(own[index], model._train_counter, seed, index)
+        # An attribute set in the usual way would be part of the layer's checkpoints.
+        vars(layer)["_random_generator"] = generator
     try:
         yield
     finally:
         for layer, generator in zip(layers, own, strict=True):
-            layer._random_generator = generator
+            vars(layer)["_random_generator"] = generator
         model.train_function = None
 
 
