@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import tf_keras
 
-RANDOM = np.random.default_rng(0)
-
 
 def kinds(k=tf_keras):
     """One kernel of every kind that can be pruned, and one that cannot."""
+    k.utils.set_random_seed(0)
     layers = k.layers
     x = inputs = k.Input((6, 6, 8))
     x = layers.Conv2D(12, 3, padding="same", name="conv")(x)
@@ -27,8 +26,9 @@ def kinds(k=tf_keras):
 
 def data(model, count=8):
     """Returns random inputs and targets of a model with one of each."""
-    x = RANDOM.normal(size=(count, *model.input_shape[1:])).astype(np.float32)
-    y = RANDOM.normal(size=(count, *model.output_shape[1:])).astype(np.float32)
+    random = np.random.default_rng(0)
+    x = random.normal(size=(count, *model.input_shape[1:])).astype(np.float32)
+    y = random.normal(size=(count, *model.output_shape[1:])).astype(np.float32)
     return x, y
 
 

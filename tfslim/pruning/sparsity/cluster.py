@@ -25,6 +25,9 @@ INITIALIZATIONS = {
     "kmeans++": cluster_config.CentroidInitialization.KMEANS_PLUS_PLUS,
     "linear": cluster_config.CentroidInitialization.LINEAR,
 }
+# A value's gradient is the mean over the weights that have it. TF-MOT's default is the
+# sum, by which gradient descent without a rate for each variable soon diverges.
+GRADIENT = cluster_config.GradientAggregation.AVG
 
 
 @contextlib.contextmanager
@@ -82,7 +85,11 @@ def cluster_kernels(
         if native.name not in chosen:
             return native
         return _ClusterWeights(
-            native, clusters, INITIALIZATIONS[initialization], keep_zeros
+            native,
+            clusters,
+            INITIALIZATIONS[initialization],
+            preserve_sparsity=keep_zeros,
+            cluster_gradient_aggregation=GRADIENT,
         )
 
     wrapped = tf_keras.models.clone_model(copy, clone_function=wrap)

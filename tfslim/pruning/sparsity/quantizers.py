@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow_model_optimization.python.core.clustering.keras import cluster_config
 from tensorflow_model_optimization.python.core.quantization.keras import quantizers
 from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.cluster_preserve import (  # noqa: E501
     cluster_preserve_quantize_registry as cluster_preserve,
@@ -20,7 +19,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
     default_8bit_quantizers,
 )
 
-from tfslim.pruning.sparsity.cluster import Nearest
+from tfslim.pruning.sparsity.cluster import GRADIENT, Nearest
 
 _SLOWEST = 0.01
 # TF-MOT keeps the clusters of a kernel that has no more values than this.
@@ -94,7 +93,7 @@ class _OneTable:
         if cluster_preserve.CLUSTERING_IMPL in built:
             built[cluster_preserve.CLUSTERING_IMPL] = Nearest(
                 built[cluster_preserve.CLUSTER_CENTROIDS],
-                cluster_config.GradientAggregation.SUM,
+                GRADIENT,
             )
         return built
 
