@@ -6,7 +6,7 @@ import small_models
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import errors, quantize_tflite, tflite
-from tfslim.quantization import prepare
+from tfslim.quantization import prepare, quantize_accurately
 from tfslim.tflite import flatbuffer
 
 
@@ -101,3 +101,5 @@ def test_control_flow_is_refused_for_static_and_done_for_dynamic():
     with pytest.raises(errors.QuantizationError, match="Use 'dynamic_int8'"):
         quantize_tflite(model, "int8", samples=xs)
     quantize_tflite(model, "dynamic_int8")
+    done = quantize_accurately(model, "dynamic_int8", samples=xs)
+    assert done.steps["plain"] > 20

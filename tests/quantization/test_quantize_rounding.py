@@ -19,6 +19,7 @@ from tfslim.quantization import (
     rounding,
     weights,
 )
+from tfslim.quantization.layers import LayerNames
 
 SHAPE = (1, 16, 16, 3)
 
@@ -178,6 +179,15 @@ def same_outputs(one, other):
     return np.array_equal(*runs)
 
 
+def outputs_of(model):
+    """Layer -> name of its output, in order."""
+    content = tflite.read(model)
+    names = LayerNames(content)
+    return [
+        (names.first(op), content.tensors[op.outputs[0]].name) for op in content.ops
+    ]
+
+
 def quality(model, file, xs):
     return judge.Judge(model, xs).measure(file)[0]
 
@@ -194,20 +204,22 @@ def quality(model, file, xs):
 )
 def test_outputs_of_unseen_samples_come_closer(plain, recipe, gain_db):
     file = quantize_tflite(plain, recipe, samples=images()).tflite
-    done, rows = round_weights(file, plain, images())
+    result = round_weights(file, plain, images())
+    done, rows = result.tflite, result.rounded
     before, after = (quality(plain, f, images(seed=1)) for f in (file, done))
     assert after > before + gain_db
     assert all(row.rounded_db >= row.nearest_db - 1e-3 for row in rows)
     content = tflite.read(done)
     assert [op.name for op in content.ops] == [op.name for op in tflite.read(file).ops]
     assert len(done) < len(file) + 2000
-    again, _ = round_weights(done, plain, images())
+    again = round_weights(done, plain, images()).tflite
     assert same_outputs(again, done)
 
 
 def test_eight_bits_keep_their_scales(plain):
     file = quantize_tflite(plain, "int8", samples=images()).tflite
-    done, rows = round_weights(file, plain, images())
+    result = round_weights(file, plain, images())
+    done, rows = result.tflite, result.rounded
     assert len(rows) == 5
     pairs = [tflite.read(f).graphs[0] for f in (file, done)]
     changed = 0
@@ -228,36 +240,43 @@ def test_eight_bits_keep_their_scales(plain):
 def test_layers_in_float_stay_as_they_are(plain):
     layers = {"third": "float32", "fourth": "float32"}
     file = quantize_tflite(plain, "int8", samples=images(), layers=layers).tflite
-    done, rows = round_weights(file, plain, images())
+    result = round_weights(file, plain, images())
+    done, rows = result.tflite, result.rounded
     assert len(rows) == 3
     assert same_outputs(done, file) is False
-    unchanged, rows = round_weights(plain, plain, images(4))
-    assert rows == []
-    assert same_outputs(unchanged, plain)
+    assert [row.tensor for row in result.refused] == [
+        tensor for name, tensor in outputs_of(plain) if name in ("third", "fourth")
+    ]
+    untouched = round_weights(plain, plain, images(4))
+    assert untouched.rounded == ()
+    assert len(untouched.refused) == 5
+    assert same_outputs(untouched.tflite, plain)
 
 
 def test_a_layer_too_wide_to_invert_is_left_alone(plain, monkeypatch):
     monkeypatch.setattr(rounding, "_MOST_WIDTH", 100)
     file = quantize_tflite(plain, "dynamic_int8").tflite
-    _, rows = round_weights(file, plain, images(4))
-    # third reads 3 * 3 * 16 values, fourth a whole image.
-    assert len(rows) == len([r for r in rows if "th" not in r.tensor])
+    result = round_weights(file, plain, images(4))
+    wide = [t for name, t in outputs_of(plain) if name in ("third", "fourth")]
+    # They read 3 * 3 * 16 values and a whole image; 8-bit depthwise stays float.
+    assert [r.tensor for r in result.refused if "more than 100" in r.reason] == wide
+    assert len(result.rounded) == 2
 
 
 def test_many_passes_give_the_same_as_one(plain, monkeypatch):
     file = quantize_tflite(plain, "dynamic_wi4_afp32").tflite
-    whole, rows = round_weights(file, plain, images(8))
+    whole = round_weights(file, plain, images(8))
     monkeypatch.setattr(rounding, "_MOST_BYTES", 1)
-    parts, again = round_weights(file, plain, images(8))
-    assert parts == whole
-    assert rows == again
+    parts = round_weights(file, plain, images(8))
+    assert parts.tflite == whole.tflite
+    assert parts.rounded == whole.rounded
 
 
 @pytest.mark.parametrize("mode", ["fast", "full"])
 def test_bias_correction_after_it_does_not_count_twice(plain, mode):
     xs = images()
     file = quantize_tflite(plain, "int8", samples=xs).tflite
-    done, _ = round_weights(file, plain, xs)
+    done = round_weights(file, plain, xs).tflite
     fixed, _ = correct_biases(done, plain, xs, mode=mode)
     truth, found = (np.mean(judge.outputs(f, xs)[0], axis=0) for f in (plain, fixed))
     spread = np.std(judge.outputs(plain, xs)[0], axis=0)
@@ -274,9 +293,10 @@ def test_weights_that_two_layers_share_are_parted():
     shared = layers.Conv2D(3, 3, padding="same", bias_initializer="ones")
     model = small_models.convert(Model(inputs, shared(shared(inputs))))
     file = quantize_tflite(model, "dynamic_wi4_afp32").tflite
-    done, rows = round_weights(file, model, images())
-    assert len(rows) == 2
-    before, after = (quality(model, f, images(seed=1)) for f in (file, done))
+    done = round_weights(file, model, images())
+    assert len(done.rounded) == 2
+    files = (file, done.tflite)
+    before, after = (quality(model, f, images(seed=1)) for f in files)
     assert after > before + 1
 
 

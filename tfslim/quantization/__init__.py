@@ -27,7 +27,7 @@ from tfslim.quantization.ranges_file import read_ranges, write_ranges
 from tfslim.quantization.recipe import Recipe
 from tfslim.quantization.recipe import get as get_recipe
 from tfslim.quantization.recipe import names as recipe_names
-from tfslim.quantization.rounding import Rounded, round_weights
+from tfslim.quantization.rounding import Rounded, RoundResult, round_weights
 from tfslim.quantization.sensitivity import (
     FallbackResult,
     LayerError,
@@ -56,6 +56,7 @@ __all__ = [
     "Ranges",
     "Recipe",
     "Refused",
+    "RoundResult",
     "Rounded",
     "Samples",
     "Shift",

@@ -114,8 +114,8 @@ class Improver:
         return quantized
 
     def _round(self, quantized: bytes, source: bytes) -> bytes:
-        changed, rows = rounding.round_weights(quantized, source, self._fit)
-        return changed if rows else quantized
+        done = rounding.round_weights(quantized, source, self._fit)
+        return done.tflite if done.rounded else quantized
 
     def _correct(self, quantized: bytes, source: bytes) -> bytes:
         changed, shifts = bias.correct_biases(

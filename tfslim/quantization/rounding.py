@@ -23,6 +23,7 @@ import numpy as np
 from tfslim import tflite
 from tfslim.quantization.collect import Samples, collect, singles
 from tfslim.quantization.edit import drop_unused, set_constant
+from tfslim.quantization.pairs import Refused
 from tfslim.quantization.prepare import prepare
 from tfslim.quantization.weights import (
     Stored,
@@ -38,8 +39,8 @@ MODES = ("nearest", "gptq")
 
 # Positions of a layer's output that a sample adds to its statistics.
 _POSITIONS = 256
-# Inputs of one output beyond which the matrix is too large to invert.
-_MOST_WIDTH = 10_000
+# Inputs of one output beyond which inverting their matrix takes minutes.
+_MOST_WIDTH = 5_000
 # Matrices that are in memory at a time.
 _MOST_BYTES = 2**28
 _BLOCK = 128
@@ -62,6 +63,21 @@ class Rounded:
     tensor: str
     nearest_db: float
     rounded_db: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RoundResult:
+    """A file with other weights, and what was left alone.
+
+    Attributes:
+        tflite: the file.
+        rounded: a row for each layer that was rounded anew.
+        refused: a row for each other layer with weights, with the reason.
+    """
+
+    tflite: bytes
+    rounded: tuple[Rounded, ...]
+    refused: tuple[Refused, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -133,20 +149,15 @@ class _Readers:
             moments.update(values)
 
 
-def round_weights(
-    quantized: bytes, model: bytes, samples: Samples
-) -> tuple[bytes, list[Rounded]]:
+def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResult:
     """Rounds the INT8 or INT4 weights of a file anew, by GPTQ.
+
+    Biases follow, and for 4 bits the scales.
 
     Args:
         quantized: the file made from `model`; it is not changed.
         model: the float `.tflite`.
         samples: about 64; all are kept in memory.
-
-    Returns:
-        The file with other weights and biases, and for 4 bits other scales; and a row
-        for each layer that has changed. Layers in float, with weights in blocks, of
-        few values or with more than 10,000 inputs to an output are left alone.
 
     Raises:
         ConfigError: a sample does not fit.
@@ -156,7 +167,8 @@ def round_weights(
     kept = list(singles(samples, before))
     flat = flatbuffer.unpack(quantized)
     rows = []
-    for chunk in _chunks(_layers(before.graphs[0], after.graphs[0])):
+    layers, refused = _layers(before.graphs[0], after.graphs[0])
+    for chunk in _chunks(layers):
         seen, _ = collect(
             source, kept, statistic=functools.partial(_Readers, layers=chunk)
         )
@@ -165,21 +177,26 @@ def round_weights(
             rows.append(_round_layer(flat, layer, moments))
     attached = flatbuffer.attached_files(quantized)
     drop_unused(flat)
-    return flatbuffer.pack(flat, attached=attached), rows
+    packed = flatbuffer.pack(flat, attached=attached)
+    return RoundResult(packed, tuple(rows), tuple(refused))
 
 
-def _layers(before: tflite.Graph, after: tflite.Graph) -> list[_Layer]:
-    found = []
+def _layers(
+    before: tflite.Graph, after: tflite.Graph
+) -> tuple[list[_Layer], list[Refused]]:
+    found, refused = [], []
     for op, twin in twins(before, after):
         source, weights = (before.tensors[i] for i in op.inputs[:2])
-        stored = stored_weights(twin, after)
-        if weights.data is None or stored is None:
-            continue
-        if stored.tensor.shape != weights.shape or _is_clustered(weights.data):
-            continue
         output = before.tensors[op.outputs[0]]
+        stored = stored_weights(twin, after)
         windows = Windows(op, source.shape, weights.shape, output.shape)
-        if windows.width > _MOST_WIDTH:
+        if weights.data is None or stored is None:
+            reason = "Its weights are no integers with one scale a channel."
+            refused.append(Refused(output.name, reason))
+            continue
+        reason = _objection(weights.data, windows)
+        if reason:
+            refused.append(Refused(output.name, reason))
             continue
         found.append(
             _Layer(
@@ -192,12 +209,16 @@ def _layers(before: tflite.Graph, after: tflite.Graph) -> list[_Layer]:
                 *_bias(op, twin, before, after),
             )
         )
-    return found
+    return found, refused
 
 
-def _is_clustered(weights: np.ndarray) -> bool:
-    """Tells whether weights have few values, which rounding them anew would spread."""
-    return len(np.unique(weights)) <= min(_MOST_CLUSTERS, weights.size // 8)
+def _objection(weights: np.ndarray, windows: Windows) -> str:
+    """Says why a layer's weights stay as they are, "" if they need not."""
+    if len(np.unique(weights)) <= min(_MOST_CLUSTERS, weights.size // 8):
+        return "Its weights have few values, which rounding them anew would spread."
+    if windows.width > _MOST_WIDTH:
+        return f"{windows.width} inputs to an output are more than {_MOST_WIDTH}."
+    return ""
 
 
 def _bias(
