@@ -1,7 +1,7 @@
 """What the options of `tfslim.fit` cost, against the default.
 
 Images per second, and processor time per image, which other jobs on the machine disturb
-less. ResNet-18 at 32 px in batches of 32, decoded images shuffled and augmented by tf.data.
+less. ResNet-18 at 32 px in batches of 32, images shuffled and augmented by tf.data.
 Every run is a process of its own, as op determinism stays on; the runs take turns. The
 first epoch, with its trace, is not timed.
 
