@@ -70,24 +70,26 @@ def collect(
     runner = tflite.Runner(head, preserve_all_tensors=True, num_threads=num_threads)
     graph = runner.model.graphs[0] if tail is None else tail.graph
     seen = {tensor.index: statistic(tensor) for tensor in activations(graph)}
-    behind = _Behind(tail, seen, num_threads) if tail is not None else None
+    behind = _Behind(tail, seen) if tail is not None else None
     views = [
         (seen[tensor.index], runner.interpreter.tensor(tensor.index))
         for tensor in activations(runner.model.graphs[0])
         if tensor.index in seen
     ]
     count = 0
-    for sample in singles(samples, runner.model):
-        count += 1
-        runner.set_inputs(sample)
-        runner.invoke()
-        for statistics, view in views:
-            # The view must be gone before the next run: the runtime checks.
-            statistics.update(view())
+    # More threads of BLAS would spin while the runtime has its turn.
+    with threadpoolctl.threadpool_limits(num_threads, user_api="blas"):
+        for sample in singles(samples, runner.model):
+            count += 1
+            runner.set_inputs(sample)
+            runner.invoke()
+            for statistics, view in views:
+                # The view must be gone before the next run: the runtime checks.
+                statistics.update(view())
+            if behind is not None:
+                behind.add(runner.interpreter.get_tensor(behind.tail.source.index))
         if behind is not None:
-            behind.add(runner.interpreter.get_tensor(behind.tail.source.index))
-    if behind is not None:
-        behind.flush()
+            behind.flush()
     if not count:
         raise errors.ConfigError(
             "There are no calibration samples. Pass at least one; 200 to 500 that look "
@@ -99,11 +101,8 @@ def collect(
 class _Behind(Generic[S]):
     """Keeps what a tail reads until there are enough samples to run it."""
 
-    def __init__(self, tail: Tail, seen: Mapping[int, S], num_threads: int):
+    def __init__(self, tail: Tail, seen: Mapping[int, S]):
         self.tail = tail
-        # The threads of BLAS spin while the runtime has its turn.
-        self._blas = threadpoolctl.ThreadpoolController()
-        self._num_threads = num_threads
         self._statistics = [seen[tensor.index] for tensor in tail.tensors]
         self._kept: list[np.ndarray] = []
 
@@ -115,8 +114,7 @@ class _Behind(Generic[S]):
     def flush(self) -> None:
         if not self._kept:
             return
-        with self._blas.limit(limits=self._num_threads, user_api="blas"):
-            written = self.tail(np.concatenate(self._kept))
+        written = self.tail(np.concatenate(self._kept))
         for row in range(len(self._kept)):
             for statistic, values in zip(self._statistics, written, strict=True):
                 statistic.update(values[row : row + 1])

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 from tfslim import tflite
 from tfslim.quantization.collect import Samples, collect, singles
@@ -41,6 +42,8 @@ MODES = ("nearest", "gptq")
 _POSITIONS = 256
 # Inputs of one output beyond which inverting their matrix takes minutes.
 _MOST_WIDTH = 5_000
+# Inputs from which on several threads of BLAS do more than wait for each other.
+_MANY_THREADS = 2_000
 # Matrices that are in memory at a time.
 _MOST_BYTES = 2**28
 _BLOCK = 128
@@ -167,6 +170,7 @@ def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResu
     kept = list(singles(samples, before))
     flat = flatbuffer.unpack(quantized)
     rows = []
+    blas = threadpoolctl.ThreadpoolController()
     layers, refused = _layers(before.graphs[0], after.graphs[0])
     for chunk in _chunks(layers):
         seen, _ = collect(
@@ -174,7 +178,9 @@ def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResu
         )
         for layer in chunk:
             moments = seen[layer.source.name].moments.pop(layer.op.index)
-            rows.append(_round_layer(flat, layer, moments))
+            threads = 1 if layer.windows.width < _MANY_THREADS else None
+            with blas.limit(limits=threads, user_api="blas"):
+                rows.append(_round_layer(flat, layer, moments))
     attached = flatbuffer.attached_files(quantized)
     drop_unused(flat)
     packed = flatbuffer.pack(flat, attached=attached)
