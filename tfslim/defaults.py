@@ -48,6 +48,7 @@ def default_config() -> ml_collections.ConfigDict:
             "calibration": "minmax",  # Or kl, mse, percentile, auto, …
             "calibration_samples": 300,
             "equalize": False,  # Balance channels, where it helps.
+            "rounding": "gptq",  # Or nearest; kept where it helps.
             "bias_correction": "fast",  # Or full, none.
             "layers": ml_collections.ConfigDict(),  # {"conv_1": "float32"}
             "ranges": "",  # A ranges.json to reuse instead of calibrating.

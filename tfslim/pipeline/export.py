@@ -96,8 +96,8 @@ def export_model(
     )
     on_step("converting to a float .tflite, checked against the Keras model")
     ready = deployment.prepare(job)
-    notes += ready.notes
-    float_file = variants_lib.convert_float(ready.job, config, ready.metadata)
+    float_file, unmapped = variants_lib.convert_float(ready.job, config, ready.metadata)
+    notes += [*ready.notes, *unmapped]
     checker = check.Checker(ready.job, eval_fn, config)
     checked = checker.check_float(float_file)
     variants, contents = [], {}
@@ -179,6 +179,7 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
         quantization=quantization.Options(
             calibration=config.quantization.calibration,
             equalize=config.quantization.equalize,
+            rounding=config.quantization.rounding,
             bias_correction=config.quantization.bias_correction,
             io=config.quantization.io,
             layers=config.quantization.layers.to_dict(),

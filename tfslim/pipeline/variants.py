@@ -13,6 +13,7 @@ import ml_collections
 import tfslim
 from tfslim import convert, errors, quantization
 from tfslim.graph import keras as graph_keras
+from tfslim.graph import keras_probe
 from tfslim.pipeline import check
 from tfslim.pipeline import job as job_lib
 
@@ -41,14 +42,26 @@ def save_keras(model: Any, package: Any, path: Path) -> tuple[str, list[str]]:
 
 def convert_float(
     job: job_lib.Job, config: ml_collections.ConfigDict, metadata: Mapping[str, Any]
-) -> bytes:
-    """Returns the float `.tflite` that all recipes start from."""
+) -> tuple[bytes, list[str]]:
+    """Returns the float `.tflite` that all recipes start from, and notes.
+
+    It knows which Keras layer each of its ops comes from, so that options of layers
+    reach them whatever the converter called their tensors.
+    """
     done = convert.convert_model(
         job.model,
         allow_flex=config.convert.allow_flex,
         metadata={**_metadata(job), **metadata},
     )
-    return done.tflite
+    try:
+        graph, run = keras_probe.probe(job.model)
+        found = quantization.map_layers(done.tflite, graph, run)
+    except errors.GraphError as error:
+        return done.tflite, [f"Layers are known by the names in the file only: {error}"]
+    notes = []
+    if found.unmapped:
+        notes.append(f"Layers not found in the file: {', '.join(found.unmapped)}.")
+    return quantization.put_layers(done.tflite, found), notes
 
 
 def _metadata(job: job_lib.Job) -> dict[str, Any]:
