@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/python -m tfslim.export --overwrite
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m ""

@@ -247,11 +247,21 @@ def test_a_nan_names_its_tensor(mobile):
         quantize_tflite(mobile, "int8", samples=[x])
 
 
-@pytest.mark.parametrize("name", ["int8", "float16", "dynamic_int8"])
-def test_a_quantized_model_is_refused(mobile, name):
+@pytest.mark.parametrize("name", ["int8", "dynamic_int8"])
+def test_a_quantized_model_goes_through_unharmed(mobile, name):
     done = quantize_tflite(mobile, name, samples=images()).tflite
-    with pytest.raises(errors.QuantizationError, match="already quantized"):
-        quantize_tflite(done, "int8", samples=images())
+    again = quantize_tflite(done, "int8", samples=images())
+    assert again.tflite == done
+    assert "quantized already" in again.note
+
+
+def test_float16_weights_are_quantized_as_float32_ones_are(mobile):
+    half = quantize_tflite(mobile, "float16").tflite
+    twice = quantize_tflite(half, "int8", samples=images()).tflite
+    once = quantize_tflite(mobile, "int8", samples=images()).tflite
+    x = images(count=1, seed=9)[0]
+    [a], [b] = (tflite.run(file, x).values() for file in (twice, once))
+    assert np.abs(a - b).max() < 0.05 * np.abs(b).max()
 
 
 @pytest.mark.parametrize("name", quantization.recipe_names())
