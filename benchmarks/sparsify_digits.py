@@ -69,6 +69,7 @@ def rows(seed: int) -> list[dict]:
     for method in sparsify.METHODS:
         if method == "xnnpack":
             continue  # The network has not its form.
+        print(seed, method, flush=True)
         done = tfslim.sparsify(
             model, train, validation, method=method, seed=seed, **OPTIONS
         )
