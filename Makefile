@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Off by default on CPUs without AVX-512, where it trains several times faster, too.
+export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 .PHONY: demo test test-all lint format clean
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import record
+from benchmarks import networks, record
 from tfslim import benchmark, quantize_tflite, tflite
 from tfslim.quantization import (
     THRESHOLDS,
@@ -47,7 +48,15 @@ METHODS = ("minmax", "percentile", "mse", "kl", "moving_average", "kl_textbook")
 SIDES = {"alexnet": 64}
 # Epochs, and how many of the training and test examples.
 BUDGETS = {"digits": (12, 1500, 500), "cifar10": (8, 4000, 1000)}
-ZOO = ("alexnet", "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "resnet18")
+OPTIONS = {"vgg16": {"classifier": "gap", "alpha": 0.5}}
+ZOO = (
+    *("alexnet", "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "resnet18"),
+    "vgg16",
+)
+SKIPPED = {
+    "ad01": "its inputs are spectrograms of machines, which TFSLIM_DATA has not",
+    "kws": "its inputs are spectrograms of words, which TFSLIM_DATA has not",
+}
 
 
 @dataclasses.dataclass
@@ -60,23 +69,43 @@ class Case:
     labels: np.ndarray | None
 
 
-def _photo(path: Path, side: int, scale: float, shift: float) -> np.ndarray:
+def _photo(
+    path: Path, side: int, scale: float, shift: float, mode: str = "RGB"
+) -> np.ndarray:
     from PIL import Image
 
-    image = Image.open(path).convert("RGB").resize((side, side))
-    return np.asarray(image, np.float32)[None] * np.float32(scale) + np.float32(shift)
+    image = Image.open(path).convert(mode).resize((side, side))
+    pixels = np.asarray(image, np.float32).reshape(1, side, side, -1)
+    return pixels * np.float32(scale) + np.float32(shift)
 
 
-def resnet8() -> Case:
+def _cifar10(model: bytes, mean: tuple = (0.0,), std: tuple = (1.0,)) -> Case:
     with np.load(DATA / "cifar10/cifar10_12k.npz") as arrays:
         x_train, x_test = arrays["x_train"][:300], arrays["x_test"]
         labels = arrays["y_test"].reshape(-1)
-    return Case(
-        (DATA / "models/tflite/pretrainedResnet.tflite").read_bytes(),
-        [x[None].astype(np.float32) for x in x_train],
-        [x[None].astype(np.float32) for x in x_test],
-        labels,
+
+    def samples(images: np.ndarray) -> list[np.ndarray]:
+        x = (images - np.array(mean)) / np.array(std)
+        return list(x[:, None].astype(np.float32))
+
+    return Case(model, samples(x_train), samples(x_test), labels)
+
+
+def resnet8() -> Case:
+    return _cifar10((DATA / "models/tflite/pretrainedResnet.tflite").read_bytes())
+
+
+def cifar_resnet(depth: int) -> Case:
+    """ResNet-20 and 56 of PyTorch, whose weights fit our Keras twin."""
+    import tfslim
+
+    weights = DATA / f"models/weights/resnet{depth}_cifar10_torch.npz"
+    model = networks.cifar_resnet(depth, weights)
+    mean, std = (
+        tuple(255 * part for part in parts)
+        for parts in (networks.CIFAR_MEAN, networks.CIFAR_STD)
     )
+    return _cifar10(tfslim.convert_model(model).tflite, mean, std)
 
 
 def _imagenet(model: bytes, side: int, scale: float, shift: float) -> Case:
@@ -103,8 +132,35 @@ def mobilenet_v1() -> Case:
 
 
 def visual_wake_words() -> Case:
+    """Is there a person? Tested on COCO photos, as its own test set is."""
     model = (DATA / "models/tflite/vww_96_float.tflite").read_bytes()
-    return dataclasses.replace(_imagenet(model, 96, 1 / 255, 0.0), labels=None)
+    samples = sorted((DATA / "imagenet/samples").glob("*.jpg"))[::2]
+    test = sorted((DATA / "coco/images").glob("*/*.jpg"))
+    return Case(
+        model,
+        [_photo(path, 96, 1 / 255, 0.0) for path in samples],
+        [_photo(path, 96, 1 / 255, 0.0) for path in test],
+        np.array([_shows_person(path) for path in test]),
+    )
+
+
+def _shows_person(image: Path) -> bool:
+    """Visual wake words' rule: a person on more than 0.5% of the image."""
+    boxes = DATA / "coco/labels" / image.parent.name / f"{image.stem}.txt"
+    if not boxes.exists():
+        return False
+    rows = [line.split() for line in boxes.read_text().splitlines()]
+    return any(row[0] == "0" and float(row[3]) * float(row[4]) > 0.005 for row in rows)
+
+
+def stranger(name: str, side: int, mode: str) -> Case:
+    """A model from the net whose classes nobody knows: agreement alone."""
+    import tfslim
+
+    model = tfslim.load_model(DATA / "models/keras" / name)
+    photos = sorted((DATA / "imagenet/samples").glob("*.jpg"))
+    x = [_photo(path, side, 1 / 127.5, -1.0, mode) for path in photos]
+    return Case(tfslim.convert_model(model).tflite, x[::2], x[1::2], None)
 
 
 def wounded() -> Case:
@@ -140,7 +196,9 @@ def trained(source: str, name: str) -> Case:
     epochs, num_train, num_test = BUDGETS[source]
     side = SIDES.get(name, 32)
     prepare_input = preprocessing.preset("symmetric", (side, side, 3))
-    model = tfslim.build_model(name, input_shape=(side, side, 3), num_classes=10)
+    model = tfslim.build_model(
+        name, input_shape=(side, side, 3), num_classes=10, **OPTIONS.get(name, {})
+    )
 
     def arrays(part: data.Examples, most: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = np.random.default_rng(0).permutation(len(part))[:most]
@@ -152,7 +210,6 @@ def trained(source: str, name: str) -> Case:
         (x_train, y_train),
         task="classification",
         epochs=epochs,
-        mixed_precision=True,
         verbose=False,
     )
     # At 32 pixels the last maps are 1x1: the moving averages are too noisy to run by.
@@ -168,8 +225,12 @@ def trained(source: str, name: str) -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "resnet8": resnet8,
+    "resnet20": functools.partial(cifar_resnet, 20),
+    "resnet56": functools.partial(cifar_resnet, 56),
     "mobilenet_v1_imagenet": mobilenet_v1,
     "visual_wake_words": visual_wake_words,
+    "mini_xception": functools.partial(stranger, "mini_xception.hdf5", 48, "L"),
+    "teachable_machine": functools.partial(stranger, "keras_model.h5", 224, "RGB"),
     "wounded": wounded,
     "hot": hot,
 }
@@ -252,7 +313,7 @@ def main() -> None:
         # Rows of before there was rounding lack a column.
         if "wi4_gptq" not in rows.get(name, {}).get("methods", {}):
             rows[name] = run(name)
-            record.save(options.name, list(rows.values()))
+            record.save(options.name, list(rows.values()), skipped=SKIPPED)
 
 
 if __name__ == "__main__":

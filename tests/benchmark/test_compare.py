@@ -135,6 +135,13 @@ def test_baseline_is_matched_and_guarded(tmp_path):
     other = dataclasses.replace(new, environment={"device": "host", "cpu": "two"})
     with pytest.raises(errors.ConfigError, match="cpu 'one', this run with 'two'"):
         baseline.match(other, [read])
+    # CPUs of one name may run other kernels; runs from before that was recorded pass.
+    avx = {"device": "host", "cpu": "one", "cpu_features": ["avx2"]}
+    other = dataclasses.replace(new, environment=avx)
+    assert baseline.match(other, [read]) is read
+    wider = {**avx, "cpu_features": ["avx2", "avx512f"]}
+    with pytest.raises(errors.ConfigError, match="cpu_features"):
+        baseline.match(dataclasses.replace(new, environment=wider), [other])
     path.write_text("{}")
     with pytest.raises(errors.ConfigError, match="no benchmark results"):
         baseline.read(path)

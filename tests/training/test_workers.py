@@ -67,10 +67,10 @@ def _model(package):
     return model
 
 
-def _start(code, **environment):
+def _start(code, *arguments, **environment):
     head = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
     return subprocess.Popen(
-        [sys.executable, "-c", head + code],
+        [sys.executable, "-c", head + code, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -193,6 +193,29 @@ try:
 except tfslim.TfslimError as error:
     print(json.dumps(str(error)))
 """
+
+
+_EXPORT = """
+import sys
+from tfslim import export
+sys.exit(export.main(["export", "--model=mlp:hidden=(16,)", "--data=digits",
+    "--epochs=1", "--steps=prune:0.5,divisor=1,epochs=1", "--strategy=multiworker",
+    "--quantize=float32", "--benchmark=", "--out_dir=" + sys.argv[1]]))
+"""
+
+
+def test_the_main_job_on_two_workers_is_written_once(tmp_path):
+    ports = _free_ports(2)
+    chief, other = (
+        _start(_EXPORT, str(tmp_path / "out"), TF_CONFIG=_tf_config(ports, index))
+        for index in (0, 1)
+    )
+    (out, err), (other_out, other_err) = chief.communicate(), other.communicate()
+    assert (chief.returncode, other.returncode) == (0, 0), err + other_err
+    assert "model.keras" in out
+    assert "the chief worker writes the files" in other_out
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["slimming"][0]["params"] == [64 * 16 + 16 + 170, 64 * 8 + 8 + 90]
 
 
 @pytest.mark.slow

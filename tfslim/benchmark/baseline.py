@@ -12,7 +12,7 @@ from tfslim.benchmark.comparison import Comparison
 from tfslim.benchmark.result import BenchmarkResult
 
 # Figures taken under other ones of these say nothing about the file.
-_SAME = ("device", "cpu", "serial", "abi")
+_SAME = ("device", "cpu", "cpu_features", "serial", "abi")
 
 Row = tuple[BenchmarkResult, Comparison | None]
 
@@ -71,7 +71,7 @@ def match(result: BenchmarkResult, old: Sequence[BenchmarkResult]) -> BenchmarkR
         )
     here, there = result.environment, found[0].environment
     for field in _SAME:
-        if here.get(field) != there.get(field):
+        if field in there and here.get(field) != there[field]:
             raise errors.ConfigError(
                 f"The baseline was taken with {field} '{there.get(field)}', this run "
                 f"with '{here.get(field)}': they cannot be compared. Pass the old file "

@@ -8,16 +8,22 @@ import platform
 from pathlib import Path
 from typing import Any
 
+# Instruction sets that decide which kernels run: two CPUs of one name may differ.
+_FEATURES = frozenset(
+    "avx avx2 fma f16c avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 amx_int8 "
+    "amx_bf16 asimd asimdhp asimddp i8mm bf16 sve sve2 sme".split()
+)
 
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    for line in lines:
-        if line.startswith(("model name", "Hardware")):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+
+def _cpu() -> tuple[str, list[str]]:
+    """Returns the model of the CPU and those of its instruction sets that matter."""
+    fields: dict[str, str] = {}
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    model = fields.get("model name") or fields.get("Hardware") or platform.processor()
+    features = fields.get("flags") or fields.get("Features") or ""
+    return model, sorted(_FEATURES.intersection(features.split()))
 
 
 def _read(path: str) -> str | None:
@@ -52,9 +58,11 @@ def versions(*packages: str) -> dict[str, str]:
 
 def host() -> dict[str, Any]:
     """Describes this machine, never a phone: figures carry it as their condition."""
+    model, features = _cpu()
     return {
         "device": "host",
-        "cpu": _cpu_model(),
+        "cpu": model,
+        "cpu_features": features,
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "os": f"{platform.system()} {platform.release()}",

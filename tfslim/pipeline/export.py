@@ -72,23 +72,30 @@ def export_model(
         on_step: called with a line of text before each step.
 
     Returns:
-        The content of `result.json`.
+        The content of `result.json`. Of several workers only the chief writes and
+        returns it; the others return an empty dict when all is trained.
 
     Raises:
         ConfigError: something asked for does not exist or cannot be.
         TfslimError: a step failed; files written before it stay, each whole.
     """
     config = job_lib.resolve(model, config or config_lib.default_config())
-    folder = _claim(Path(out_dir), overwrite)
+    folder = Path(out_dir)
+    is_writer = training.is_chief(config.training.strategy)
+    if is_writer:
+        _claim(folder, overwrite)
     plan = _plan(config)
     job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
     _check_samples(plan, job)
     deployment.check_steps(job, config.steps)
-    _make(folder)
+    if is_writer:
+        _make(folder)
     for note in job.feed.facts["notes"]:
         on_step(note)
     trained = _train(job, plan.training, train_fn, on_step)
     steps = _slim(job, plan, train_fn, eval_fn, on_step)
+    if not is_writer:
+        return {}
     stale = _start_writing(folder)
     on_step("saving model.keras")
     package, notes = variants_lib.save_keras(
@@ -213,13 +220,15 @@ def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | Non
     return options
 
 
-def start_tensorflow() -> None:
+def start_tensorflow(strategy: str = "none") -> None:
     """Makes TensorFlow look for devices now, not in the middle of the job."""
+    if strategy == "multiworker":  # It can join others only before its first tensor.
+        training.start_workers()
     tf.config.list_physical_devices()
     tf.constant(0)
 
 
-def _claim(folder: Path, overwrite: bool) -> Path:
+def _claim(folder: Path, overwrite: bool) -> None:
     """Refuses a folder that holds results."""
     if folder.exists() and not folder.is_dir():
         raise errors.ConfigError(f"out_dir '{folder}' is a file, not a folder.")
@@ -231,7 +240,6 @@ def _claim(folder: Path, overwrite: bool) -> Path:
             f"{folder} already holds {standing[0]}. Pass --overwrite (overwrite=True) "
             "to replace it, or choose another --out_dir."
         )
-    return folder
 
 
 def _check_samples(plan: _Plan, job: job_lib.Job) -> None:

@@ -133,7 +133,8 @@ def _conditions(result: Mapping[str, Any]) -> str:
     machine, options = result["environment"], result["options"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     model = machine["device"] if result["runner"] == "android" else None
-    facts = [model, machine["cpu"], machine["os"], versions]
+    features = " ".join(machine.get("cpu_features", ()))
+    facts = [model, machine["cpu"], features, machine["os"], versions]
     if machine.get("governor"):
         facts.append(f"governor {machine['governor']}")
     before, after = (machine.get(f"temperature_{w}_c") for w in ("before", "after"))

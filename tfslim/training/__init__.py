@@ -9,7 +9,7 @@ from __future__ import annotations
 from tfslim.training.callbacks import BestWeights
 from tfslim.training.loop import TrainingResult, check_names, fit, with_overrides
 from tfslim.training.options import FitOptions
-from tfslim.training.replicas import start_workers
+from tfslim.training.replicas import is_chief, start_workers
 
 __all__ = [
     "BestWeights",
@@ -17,6 +17,7 @@ __all__ = [
     "TrainingResult",
     "check_names",
     "fit",
+    "is_chief",
     "start_workers",
     "with_overrides",
 ]

@@ -69,6 +69,11 @@ def resolve_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.St
     return _started[strategy]
 
 
+def is_chief(strategy: str | tf.distribute.Strategy) -> bool:
+    """Tells whether this process is the one that writes files."""
+    return workers.is_chief(resolve_strategy(strategy))
+
+
 def _start(name: str) -> tf.distribute.Strategy:
     try:
         return STRATEGIES[name]()
