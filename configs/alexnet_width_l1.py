@@ -18,7 +18,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.training = {
         "epochs": 10,
         "learning_rate": 3e-4,
-        "mixed_precision": True,
     }
     # The paper leaves the dense layers whole when it takes kernels away.
     config.steps = (
