@@ -14,6 +14,7 @@ from tfslim import errors, registry, tasks, training
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import fitting, teachers
+from tfslim.methods.backup import Backup
 from tfslim.training import distillation
 
 _COMPARED = ("auto", "logits", "mse")
@@ -86,7 +87,8 @@ def distill(
         feature_weight: weight of the features, all together.
         outputs: how outputs are compared: `logits`, `mse`, or `auto`, which takes
             logits for the task classification and for students that end in a softmax.
-        options: how to train.
+        options: how to train; with `backup_dir`, the same call after a kill goes on
+            from the last epoch.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
     Returns:
@@ -105,6 +107,12 @@ def distill(
     pairs = tuple(features.items() if isinstance(features, Mapping) else features)
     _check(alpha, feature_weight, pairs, outputs)
     options = training.with_overrides(options or training.FitOptions(), overrides)
+    job = {
+        "method": "distill",
+        "teacher": teacher,
+        "loss": [temperature, alpha, pairs, feature_weight, outputs],
+    }
+    backup = Backup(options, student, job)
     graph = _student(student)
     has_logits = _compares_logits(graph, task, outputs)
     ask = teachers.build(
@@ -132,13 +140,14 @@ def distill(
     )
     feed = _Feed(ask, task, objective)
     model = graph_keras.write(packed, "tf_keras")
-    result = training.fit(
-        model,
-        feed.train(data),
-        None if validation is None else feed.validation(validation, options),
+    how = fitting.Training(
+        train=feed.train(data),
+        validation=None if validation is None else feed.validation(validation, options),
         task=feed.packed_task(),
         options=options,
     )
+    result = backup.train(model, how)
+    backup.finish()
     trained = _with_trained(graph, packed, model)
     report = DistillReport(
         history=result.history,

@@ -130,7 +130,8 @@ def slim_network(
         sparse_learning_rate: peak for the sparse training, which runs with SGD and
             momentum 0.9: Adam would even out the pull of the penalty. The fine-tuning
             has the optimizer and rate of `options`.
-        options: how to train, for all trainings alike; `epochs` is not used.
+        options: how to train, for all trainings alike; `epochs` is not used. With
+            `backup_dir`, the same call after a kill goes on from the last epoch.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
     Returns:
@@ -150,7 +151,20 @@ def slim_network(
     if passes < 1:
         raise errors.ConfigError(f"passes must be 1 or more, got {passes}.")
     budget = _budget(pruning_ratio, budget)
-    trainer = phases.Trainer(train, validation, task, options, overrides)
+    trainer = phases.Trainer(train, validation, task, options, overrides).backed_up(
+        model,
+        {
+            "method": "slim_network",
+            "budget": budget,
+            "passes": passes,
+            "strength": strength,
+            "schedule": schedule,
+            "layers": layers,
+            "epochs": [sparse_epochs, fine_tune_epochs],
+            "sparse_learning_rate": sparse_learning_rate,
+            "fold": fold,
+        },
+    )
     current = graph_keras.to_tf_keras(model)
     whole = _analyze(current, budget)
     done = []
@@ -183,6 +197,7 @@ def slim_network(
                 callback.history, histograms, cut, tuned.history, callback.skipped
             )
         )
+    trainer.backup.finish()
     graph = graph_keras.read(current)
     report = SlimmingReport(done, count.count(whole.graph), count.count(graph))
     return graph_keras.write(graph, graph_keras.keras_of(model)), report

@@ -1,0 +1,265 @@
+"""Jobs of several trainings that were killed end as those that were not."""
+
+import dataclasses
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+import tfslim
+from tfslim import errors
+from tfslim.training import FitOptions
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(48, 6)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 0)
+TRAIN, VALIDATION = (X, Y), (X[:20], Y[:20])
+EPOCHS = 3
+SHORT = {"batch_size": 16, "learning_rate": 0.02}
+
+
+def _model(k=tf_keras, seed=0):
+    k.utils.set_random_seed(seed)
+    layers = k.layers
+    x = inputs = k.Input((6,))
+    for name in "ab":
+        x = layers.Dense(12, name=name)(x)
+        x = layers.BatchNormalization(name=f"{name}_bn")(x)
+        x = layers.ReLU(name=f"{name}_relu")(x)
+        x = layers.Dropout(0.3)(x)
+    return k.Model(inputs, layers.Dense(3, activation="softmax", name="out")(x))
+
+
+def _slim(model, **options):
+    return tfslim.slim_network(
+        model,
+        TRAIN,
+        VALIDATION,
+        task="classification",
+        budget=tfslim.Budget(pruning_ratio=0.5, scope="global", divisor=1),
+        **{
+            "passes": 2,
+            "sparse_epochs": EPOCHS,
+            "fine_tune_epochs": EPOCHS,
+            **SHORT,
+            **options,
+        },
+    )
+
+
+def _prox(model, **options):
+    return tfslim.prox_sg(
+        model,
+        TRAIN,
+        VALIDATION,
+        task="classification",
+        divisor=1,
+        sparse_epochs=EPOCHS,
+        retrain_epochs=EPOCHS,
+        **{**SHORT, **options},
+    )
+
+
+def _training():
+    options = FitOptions(epochs=EPOCHS, **SHORT)
+    return tfslim.Training(train=TRAIN, validation=VALIDATION, options=options)
+
+
+def _activation(model, **options):
+    return tfslim.activation_pruning(
+        model, X, _training(), **{"variant": "regularized", **options}
+    )
+
+
+def _iterative(model, **options):
+    budget = tfslim.Budget(pruning_ratio=0.75, divisor=1)
+    return tfslim.prune_iteratively(
+        model, _training(), **{"budget": budget, "steps": 3, **options}
+    )
+
+
+def _distill(model, **options):
+    return tfslim.distill(
+        model,
+        _teacher(),
+        TRAIN,
+        validation=VALIDATION,
+        features={"a_relu": "wide"},
+        **{"epochs": EPOCHS, **SHORT, **options},
+    )
+
+
+@functools.cache
+def _teacher():
+    tf_keras.utils.set_random_seed(5)
+    layers = tf_keras.layers
+    wide = layers.Dense(20, activation="relu", name="wide")
+    return tf_keras.Sequential([layers.Input((6,)), wide, layers.Dense(3)])
+
+
+def _sparsify(model, **options):
+    done = tfslim.sparsify(
+        model,
+        TRAIN,
+        VALIDATION,
+        **{"target": 0.5, "clusters": 4, "epochs": EPOCHS, **SHORT, **options},
+    )
+    return done.model, [done.reports, [t.history for t in done.trainings]]
+
+
+class Power:
+    """Counts the trainings that run, and cuts the power in one of them."""
+
+    def __init__(self, monkeypatch):
+        self.first_epochs, self.dies = [], None
+        fit = tf_keras.Model.fit
+
+        @functools.wraps(fit)
+        def counted(model, *args, initial_epoch, callbacks, **options):
+            self.first_epochs.append(initial_epoch)
+            cut = tf_keras.callbacks.LambdaCallback(on_batch_end=self._step)
+            self._epochs = initial_epoch
+            count = tf_keras.callbacks.LambdaCallback(on_epoch_end=self._epoch)
+            return fit(
+                model,
+                *args,
+                initial_epoch=initial_epoch,
+                callbacks=[*callbacks, cut, count],
+                **options,
+            )
+
+        monkeypatch.setattr(tf_keras.Model, "fit", counted)
+
+    def _epoch(self, epoch, logs):
+        self._epochs = epoch + 1
+
+    def _step(self, batch, logs):
+        if (len(self.first_epochs) - 1, self._epochs) == self.dies and batch == 1:
+            raise KeyboardInterrupt
+
+    def run(self, job, *, dies=None):
+        """Returns what the job does and in which epoch each training began."""
+        self.first_epochs.clear()
+        self.dies = dies
+        return job(), tuple(self.first_epochs)
+
+
+@pytest.fixture
+def power(monkeypatch):
+    return Power(monkeypatch)
+
+
+def _assert_equal(one, other):
+    """Compares whatever is in a report, bit for bit."""
+    if dataclasses.is_dataclass(one):
+        for field in dataclasses.fields(one):
+            if field.name != "seconds":
+                _assert_equal(getattr(one, field.name), getattr(other, field.name))
+    elif isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            _assert_equal(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            _assert_equal(a, b)
+    else:
+        np.testing.assert_array_equal(one, other)
+
+
+def _assert_same_result(one, other):
+    (model, report), (other_model, other_report) = one, other
+    assert type(model) is type(other_model)
+    _assert_equal(model.get_weights(), other_model.get_weights())
+    _assert_equal(report, other_report)
+
+
+def _slow(*values, id):
+    return pytest.param(*values, id=id, marks=pytest.mark.slow)
+
+
+JOBS = [
+    pytest.param(_slim, 4, id="slim_network"),
+    pytest.param(_prox, 2, id="prox_sg"),
+    pytest.param(functools.partial(_activation, cycles=2), 3, id="threshold"),
+    pytest.param(
+        functools.partial(_activation, pruning_ratio=0.5, cycles=2), 3, id="target"
+    ),
+    pytest.param(
+        functools.partial(_activation, threshold="auto", max_drop=0.5, cycles=3),
+        None,
+        id="auto",
+    ),
+    pytest.param(_iterative, 3, id="prune_iteratively"),
+    pytest.param(_distill, 1, id="distill"),
+    pytest.param(_sparsify, 1, id="magnitude"),
+    pytest.param(functools.partial(_sparsify, method="qat"), 1, id="qat"),
+    pytest.param(functools.partial(_sparsify, method="cluster"), 1, id="cluster"),
+    _slow(functools.partial(_sparsify, method="pcqat"), 3, id="pcqat"),
+]
+
+
+@pytest.mark.parametrize(("job", "trainings"), JOBS)
+def test_a_killed_job_ends_as_one_that_was_not(job, trainings, power, tmp_path):
+    _check(functools.partial(job, _model()), trainings, power, tmp_path / "job")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("job", "trainings"), JOBS)
+def test_a_killed_job_of_keras_3(job, trainings, power, tmp_path):
+    _check(functools.partial(job, _model(keras)), trainings, power, tmp_path / "job")
+
+
+def _check(job, trainings, power, folder):
+    """Kills the job in the middle of a training, then before another one's end."""
+    expected, begun = power.run(job)
+    trainings = trainings or len(begun)
+    assert begun == (0,) * trainings
+    resumable = functools.partial(job, backup_dir=folder)
+    middle = trainings // 2
+    with pytest.raises(KeyboardInterrupt):
+        power.run(resumable, dies=(middle, 1))
+    if trainings > 1:
+        with pytest.raises(KeyboardInterrupt):
+            # The killed training goes on, and dies again or in the next one's start.
+            power.run(resumable, dies=(min(1, trainings - middle - 1), 0))
+        assert power.first_epochs[0] == 1
+    result, begun = power.run(resumable)
+    left = trainings - middle
+    if 1 < left:
+        assert begun == (0,) * (left - 1)
+    else:
+        assert begun == (1,)
+    _assert_same_result(result, expected)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("job", "change", "named"),
+    [
+        (_slim, {"fold": "none"}, "fold"),
+        (_prox, {"strength": 0.1}, "strength"),
+        (_activation, {"variant": "vanilla"}, "perturbation"),
+        (_iterative, {"steps": 2}, "steps"),
+        (_distill, {"alpha": 0.5}, "loss"),
+        (_sparsify, {"target": 0.25}, "target"),
+    ],
+)
+def test_the_folder_of_another_job_is_refused(job, change, named, power, tmp_path):
+    model = _model()
+    with pytest.raises(KeyboardInterrupt):
+        power.run(lambda: job(model, backup_dir=tmp_path), dies=(0, 1))
+    with pytest.raises(errors.ConfigError, match=rf"another job \(different {named}"):
+        job(model, backup_dir=tmp_path, **change)
+    with pytest.raises(errors.ConfigError, match="different model"):
+        job(_model(seed=1), backup_dir=tmp_path)
+
+
+def test_a_wrong_option_does_not_bind_the_folder(tmp_path):
+    with pytest.raises(errors.ConfigError, match="a_bn"):
+        _slim(_model(), layers="bm*", backup_dir=tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    _slim(_model(), passes=1, sparse_epochs=1, fine_tune_epochs=1, backup_dir=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
