@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 6)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 0)
 TRAIN, VALIDATION = (X, Y), (X[:20], Y[:20])
-EPOCHS = 3
+EPOCHS = 2
 SHORT = {"batch_size": 16, "learning_rate": 0.02}
 
 
@@ -24,11 +24,10 @@ def _model(k=tf_keras, seed=0):
     k.utils.set_random_seed(seed)
     layers = k.layers
     x = inputs = k.Input((6,))
-    for name in "ab":
-        x = layers.Dense(12, name=name)(x)
-        x = layers.BatchNormalization(name=f"{name}_bn")(x)
-        x = layers.ReLU(name=f"{name}_relu")(x)
-        x = layers.Dropout(0.3)(x)
+    x = layers.Dense(16, name="a")(x)
+    x = layers.BatchNormalization(name="a_bn")(x)
+    x = layers.ReLU(name="a_relu")(x)
+    x = layers.Dropout(0.3)(x)
     return k.Model(inputs, layers.Dense(3, activation="softmax", name="out")(x))
 
 
@@ -176,64 +175,65 @@ def _assert_same_result(one, other):
     _assert_equal(report, other_report)
 
 
-def _slow(*values, id):
-    return pytest.param(*values, id=id, marks=pytest.mark.slow)
+JOBS = {
+    "slim_network": _slim,
+    "prox_sg": _prox,
+    "threshold": functools.partial(_activation, threshold=0.55, cycles=2),
+    "target": functools.partial(_activation, pruning_ratio=0.5, cycles=2),
+    "auto": functools.partial(_activation, threshold="auto", max_drop=0.5, cycles=2),
+    "prune_iteratively": _iterative,
+    "distill": _distill,
+    "magnitude": _sparsify,
+    "qat": functools.partial(_sparsify, method="qat"),
+    "cluster": functools.partial(_sparsify, method="cluster"),
+    "pcqat": functools.partial(_sparsify, method="pcqat"),
+}
+_SLOW = {"target", "cluster", "pcqat"}
 
 
-JOBS = [
-    pytest.param(_slim, 4, id="slim_network"),
-    pytest.param(_prox, 2, id="prox_sg"),
-    pytest.param(functools.partial(_activation, cycles=2), 3, id="threshold"),
-    pytest.param(
-        functools.partial(_activation, pruning_ratio=0.5, cycles=2), 3, id="target"
-    ),
-    pytest.param(
-        functools.partial(_activation, threshold="auto", max_drop=0.5, cycles=3),
-        None,
-        id="auto",
-    ),
-    pytest.param(_iterative, 3, id="prune_iteratively"),
-    pytest.param(_distill, 1, id="distill"),
-    pytest.param(_sparsify, 1, id="magnitude"),
-    pytest.param(functools.partial(_sparsify, method="qat"), 1, id="qat"),
-    pytest.param(functools.partial(_sparsify, method="cluster"), 1, id="cluster"),
-    _slow(functools.partial(_sparsify, method="pcqat"), 3, id="pcqat"),
-]
-
-
-@pytest.mark.parametrize(("job", "trainings"), JOBS)
-def test_a_killed_job_ends_as_one_that_was_not(job, trainings, power, tmp_path):
-    _check(functools.partial(job, _model()), trainings, power, tmp_path / "job")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("job", "trainings"), JOBS)
-def test_a_killed_job_of_keras_3(job, trainings, power, tmp_path):
-    _check(functools.partial(job, _model(keras)), trainings, power, tmp_path / "job")
-
-
-def _check(job, trainings, power, folder):
-    """Kills the job in the middle of a training, then before another one's end."""
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in _SLOW else []) for n in JOBS],
+)
+def test_a_job_killed_in_a_training(name, power, tmp_path):
+    job = functools.partial(JOBS[name], _model())
     expected, begun = power.run(job)
-    trainings = trainings or len(begun)
-    assert begun == (0,) * trainings
-    resumable = functools.partial(job, backup_dir=folder)
-    middle = trainings // 2
+    assert set(begun) == {0} and (len(begun) > 1) == (name in _SEVERAL)
+    middle = len(begun) // 2
+    job = functools.partial(job, backup_dir=tmp_path / "job")
     with pytest.raises(KeyboardInterrupt):
-        power.run(resumable, dies=(middle, 1))
-    if trainings > 1:
-        with pytest.raises(KeyboardInterrupt):
-            # The killed training goes on, and dies again or in the next one's start.
-            power.run(resumable, dies=(min(1, trainings - middle - 1), 0))
-        assert power.first_epochs[0] == 1
-    result, begun = power.run(resumable)
-    left = trainings - middle
-    if 1 < left:
-        assert begun == (0,) * (left - 1)
-    else:
-        assert begun == (1,)
+        power.run(job, dies=(middle, 1))
+    result, begun_after = power.run(job)
+    # Those before are loaded; this one goes on in its second epoch.
+    assert begun_after == (1, *begun[middle + 1 :])
     _assert_same_result(result, expected)
-    assert not folder.exists()
+    assert not (tmp_path / "job").exists()
+
+
+_SEVERAL = {*JOBS} - {"distill", "magnitude", "qat", "cluster"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[] if n == "slim_network" else pytest.mark.slow)
+        for n in JOBS
+    ],
+)
+def test_a_job_of_keras_3_killed_twice(name, power, tmp_path):
+    """In a training, and between it and the next one."""
+    job = functools.partial(JOBS[name], _model(keras))
+    expected, begun = power.run(job)
+    job = functools.partial(job, backup_dir=tmp_path / "job")
+    with pytest.raises(KeyboardInterrupt):
+        power.run(job, dies=(0, 1))
+    if len(begun) > 1:
+        with pytest.raises(KeyboardInterrupt):
+            power.run(job, dies=(1, 0))
+    result, begun_after = power.run(job)
+    assert begun_after == (begun[1:] or (1,))
+    _assert_same_result(result, expected)
+    assert not (tmp_path / "job").exists()
 
 
 @pytest.mark.parametrize(
