@@ -85,14 +85,16 @@ def test_own_layers_are_loaded_and_own_files_stay(tmp_path):
 
 
 def test_values_are_kept_and_come_back_alike(tmp_path):
-    made = {"keep": np.array([True, False]), "metric": 0.1, "why": None}
-    values = []
+    made = [
+        {"keep": np.array([True, False]), "metric": 0.1, "why": None},
+        {"keep": np.zeros(2, bool), "metric": 0.2, "why": "noise"},
+    ]
     for _ in range(2):
         backup = Backup(_options(tmp_path), _model(0))
-        values.append(backup.value(lambda: made))
-        made = {"keep": np.zeros(2, bool), "metric": 0.2, "why": "noise"}
-    assert values[0]["metric"] == values[1]["metric"] == 0.1
-    np.testing.assert_array_equal(values[0]["keep"], values[1]["keep"])
+        found = backup.value(made.pop)
+        assert (found["metric"], found["why"]) == (0.2, "noise")
+        assert found["keep"].dtype == bool and not found["keep"].any()
+    assert len(made) == 1
 
 
 def test_a_script_of_several_calls_keeps_what_has_ended(tmp_path):

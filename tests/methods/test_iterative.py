@@ -484,6 +484,22 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(tmp_path):
     assert report.rounds[1].cost == report.rounds[1].macs * 0.7
 
 
+@pytest.mark.parametrize(
+    "target",
+    [tfslim.Budget(pruning_ratio=0.5), tfslim.Budget(ratios={"hidden*": 0.5})],
+)
+def test_rounds_end_where_one_cut_would(target):
+    """64 units, half of them in two steps of 16s: 64, 48, 32 and not 64, 48, 48."""
+    current = _mlp(tf_keras, widths=(64, 64))
+    now = channels_lib.analyze(graph_keras.read(current))
+    rounds = Rounds(now, target, 2, "geometric")
+    for step in range(2):
+        part = rounds.budget(step, now, {"hidden0", "hidden1"})
+        current, _ = tfslim.prune_channels(current, budget=part)
+        now = channels_lib.analyze(graph_keras.read(current))
+    assert sum(len(group) for group in now.groups) == 64
+
+
 def test_rounds_after_an_uneven_cut_catch_up():
     """What one round left too wide, the next one makes good."""
     graph = graph_keras.read(_mlp(tf_keras))

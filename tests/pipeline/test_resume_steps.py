@@ -1,6 +1,10 @@
 """A job of several steps that was killed goes on where it was."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +129,63 @@ def test_the_folder_of_another_job_is_refused(power, tmp_path):
     with pytest.raises(errors.ConfigError, match=r"another job \(different model\)"):
         _export(tmp_path / "b", tmp_path / "c", model=_model(1))
     assert not (tmp_path / "b").exists()
+
+
+_KILLED_JOB = """
+import os, signal, sys
+import tf_keras
+from tfslim import export
+
+fit, dies = tf_keras.Model.fit, sys.argv[1] == "kill"
+started = []
+
+def counted(model, *args, callbacks, **options):
+    started.append(options["initial_epoch"])
+    def end(epoch, logs):
+        if dies and len(started) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+    cut = tf_keras.callbacks.LambdaCallback(on_epoch_end=end)
+    return fit(model, *args, callbacks=[*callbacks, cut], **options)
+
+tf_keras.Model.fit = counted
+code = export.main(["export", "--overwrite", *sys.argv[2:]])
+print(started)
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_ends_as_one_that_is_not(tmp_path):
+    """SIGKILL in the third step, with a model of the zoo that starts at random."""
+
+    def command(how, out_dir, *more):
+        arguments = [
+            f"--out_dir={tmp_path / out_dir}",
+            "--data=digits",
+            "--model=mlp:hidden=(32,)",
+            "--epochs=2",
+            "--quantize=float32",
+            "--config.benchmark.runners=()",
+            "--steps=slim:method=prox_sg,epochs=2,sparse_epochs=2 sparsify:epochs=2 "
+            "quantize:epochs=2",
+            *more,
+        ]
+        return subprocess.run(
+            [sys.executable, "-c", _KILLED_JOB, how, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[2],
+        )
+
+    backup = f"--config.training.backup_dir={tmp_path / 'backup'}"
+    whole = command("live", "a")
+    assert whole.returncode == 0, whole.stderr
+    assert command("kill", "b", backup).returncode == -signal.SIGKILL
+    resumed = command("live", "b", backup)
+    assert resumed.returncode == 0, resumed.stderr
+    # The first training, two of Prox-SG, one of each other step.
+    assert whole.stdout.splitlines()[-1] == "[0, 0, 0, 0, 0]"
+    assert resumed.stdout.splitlines()[-1] == "[1, 0]"
+    _assert_same_result(tmp_path / "b", tmp_path / "a")
+    assert not (tmp_path / "backup").exists()

@@ -105,10 +105,12 @@ class Backup:
         A function that was killed is called anew; only what a `Training` does goes on
         from its last epoch.
         """
+        place = None
         if isinstance(fine_tune, fitting.Training):
-            self.train(model, fine_tune)
-            return model
-        place = self._entry(model)
+            own = self.part(fine_tune.options, model)
+            fine_tune = dataclasses.replace(fine_tune, options=own)
+        else:
+            place = self._entry(model)
         if place is not None and place.exists():
             return _load(place, model)
         result = fine_tune(model)

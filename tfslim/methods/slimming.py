@@ -15,6 +15,7 @@ from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import phases
 from tfslim.methods.channels import PruneReport, prune_channels
+from tfslim.methods.rounds import Rounds
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import scores as scores_lib
@@ -167,8 +168,9 @@ def slim_network(
     )
     current = graph_keras.to_tf_keras(model)
     whole = _analyze(current, budget)
+    rounds = Rounds(whole, budget, passes, "geometric")
     done = []
-    for number in range(1, passes + 1):
+    for number in range(passes):
         pull = strength
         if pull is None:
             rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
@@ -184,9 +186,9 @@ def slim_network(
             learning_rate=sparse_learning_rate,
         )
         histograms["sparse"] = gamma_histogram(current, layers=layers)
-        part = budget_lib.part_of(
-            budget, whole, _analyze(current, budget), number / passes
-        )
+        channels = _analyze(current, budget)
+        scored = scores_lib.score_channels(channels, _SCORING).groups
+        part = rounds.budget(number, channels, scored)
         current, cut = prune_channels(
             current, criterion=_SCORING, budget=part, fold=fold
         )
