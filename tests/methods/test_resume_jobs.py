@@ -9,6 +9,7 @@ import pytest
 import tf_keras
 
 import tfslim
+from tests.power import Power
 from tfslim import errors
 from tfslim.training import FitOptions
 
@@ -108,43 +109,6 @@ def _sparsify(model, **options):
     return done.model, [done.reports, [t.history for t in done.trainings]]
 
 
-class Power:
-    """Counts the trainings that run, and cuts the power in one of them."""
-
-    def __init__(self, monkeypatch):
-        self.first_epochs, self.dies = [], None
-        fit = tf_keras.Model.fit
-
-        @functools.wraps(fit)
-        def counted(model, *args, initial_epoch, callbacks, **options):
-            self.first_epochs.append(initial_epoch)
-            cut = tf_keras.callbacks.LambdaCallback(on_batch_end=self._step)
-            self._epochs = initial_epoch
-            count = tf_keras.callbacks.LambdaCallback(on_epoch_end=self._epoch)
-            return fit(
-                model,
-                *args,
-                initial_epoch=initial_epoch,
-                callbacks=[*callbacks, cut, count],
-                **options,
-            )
-
-        monkeypatch.setattr(tf_keras.Model, "fit", counted)
-
-    def _epoch(self, epoch, logs):
-        self._epochs = epoch + 1
-
-    def _step(self, batch, logs):
-        if (len(self.first_epochs) - 1, self._epochs) == self.dies and batch == 1:
-            raise KeyboardInterrupt
-
-    def run(self, job, *, dies=None):
-        """Returns what the job does and in which epoch each training began."""
-        self.first_epochs.clear()
-        self.dies = dies
-        return job(), tuple(self.first_epochs)
-
-
 @pytest.fixture
 def power(monkeypatch):
     return Power(monkeypatch)
@@ -188,6 +152,7 @@ JOBS = {
     "cluster": functools.partial(_sparsify, method="cluster"),
     "pcqat": functools.partial(_sparsify, method="pcqat"),
 }
+_SEVERAL = {*JOBS} - {"distill", "magnitude", "qat", "cluster"}
 _SLOW = {"target", "cluster", "pcqat"}
 
 
@@ -208,9 +173,6 @@ def test_a_job_killed_in_a_training(name, power, tmp_path):
     assert begun_after == (1, *begun[middle + 1 :])
     _assert_same_result(result, expected)
     assert not (tmp_path / "job").exists()
-
-
-_SEVERAL = {*JOBS} - {"distill", "magnitude", "qat", "cluster"}
 
 
 @pytest.mark.parametrize(
@@ -263,3 +225,26 @@ def test_a_wrong_option_does_not_bind_the_folder(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     _slim(_model(), passes=1, sparse_epochs=1, fine_tune_epochs=1, backup_dir=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_stages_that_a_function_trained_are_not_trained_again(tmp_path):
+    calls, results = [], []
+
+    def train(model, callbacks):
+        calls.append(1)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.fit(*TRAIN, epochs=1, verbose=0, callbacks=callbacks)
+
+    for _ in range(2):
+        done = tfslim.sparsify(
+            _model(),
+            train_fn=train,
+            steps=1,
+            method="pqat",
+            target=0.5,
+            backup_dir=tmp_path,
+            keep_backup=True,
+        )
+        results.append((done.model, done.reports))
+    assert len(calls) == 2
+    _assert_same_result(*results)

@@ -11,7 +11,7 @@ import pytest
 import tf_keras
 
 import tfslim
-from tests.methods.test_resume_jobs import Power
+from tests.power import Power
 from tfslim import config as config_lib
 from tfslim import errors
 
@@ -46,16 +46,17 @@ def _model(seed=0):
     )
 
 
-def _export(out_dir, backup_dir="", *, model=None, steps=STEPS, **options):
+def _export(out_dir, backup_dir="", *, model=None, changes=None, **options):
     config = config_lib.default_config()
-    changes = {
-        "steps": steps,
+    fields = {
+        "steps": STEPS,
         "training": {"epochs": 2, "batch_size": 16, "backup_dir": str(backup_dir)},
         "quantization": {"recipes": ("float32",)},
         "benchmark": {"runners": ()},
         **{name: {"epochs": 2} for name in ("slim", "prune", "distil", "quantize")},
+        **(changes or {}),
     }
-    config_lib.merge(config, changes)
+    config_lib.merge(config, fields)
     data = {"train_data": (X, Y), "validation_data": (X, Y), "eval_data": (X, Y)}
     return tfslim.export_model(
         model or _model(),
@@ -111,7 +112,8 @@ def test_a_users_training_is_not_repeated(power, tmp_path):
         tf_keras.Model.fit(model, X, Y, verbose=0, initial_epoch=0, callbacks=[])
 
     whole, killed, backup = (tmp_path / name for name in ("a", "b", "backup"))
-    options = {"steps": ("prune:0.5,divisor=1", "quantize"), "train_fn": train}
+    steps = {"steps": ("prune:0.5,divisor=1", "quantize")}
+    options = {"changes": steps, "train_fn": train}
     _export(whole, tmp_path / "whole", **options)
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
@@ -124,8 +126,9 @@ def test_a_users_training_is_not_repeated(power, tmp_path):
 def test_the_folder_of_another_job_is_refused(power, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         power.run(lambda: _export(tmp_path / "a", tmp_path / "c"), dies=(0, 1))
-    with pytest.raises(errors.ConfigError, match=r"another job \(different steps\)"):
-        _export(tmp_path / "b", tmp_path / "c", steps=STEPS[:1])
+    changes = {"steps": STEPS[:1], "prune": {"epochs": 3}, "verify": {"num_samples": 9}}
+    with pytest.raises(errors.ConfigError, match=r"config\.steps, config\.prune\)"):
+        _export(tmp_path / "b", tmp_path / "c", changes=changes)
     with pytest.raises(errors.ConfigError, match=r"another job \(different model\)"):
         _export(tmp_path / "b", tmp_path / "c", model=_model(1))
     assert not (tmp_path / "b").exists()

@@ -91,10 +91,7 @@ def activation_pruning(
         ConfigError: options that do not fit together.
         VerificationError: a cut differs from the masked original.
     """
-    if pruning_ratio is not None and budget is None:
-        budget = budget_lib.Budget(pruning_ratio=pruning_ratio)
-    elif pruning_ratio is not None:
-        raise errors.ConfigError("Pass pruning_ratio or a Budget, not both.")
+    budget = _target(pruning_ratio, budget)
     _check(threshold, budget, cycles, merge)
     original = graph_keras.read(model)
     units = activity_lib.countable(channels_lib.analyze(original))
@@ -144,6 +141,16 @@ def activation_pruning(
         model = graph_keras.write(plain, job.kind)
     job.backup.finish()
     return model, tuple(history)
+
+
+def _target(
+    pruning_ratio: float | None, budget: budget_lib.Budget | None
+) -> budget_lib.Budget | None:
+    if pruning_ratio is None:
+        return budget
+    if budget is not None:
+        raise errors.ConfigError("Pass pruning_ratio or a Budget, not both.")
+    return budget_lib.Budget(pruning_ratio=pruning_ratio)
 
 
 def _check(

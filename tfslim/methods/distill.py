@@ -140,13 +140,7 @@ def distill(
     )
     feed = _Feed(ask, task, objective)
     model = graph_keras.write(packed, "tf_keras")
-    how = fitting.Training(
-        train=feed.train(data),
-        validation=None if validation is None else feed.validation(validation, options),
-        task=feed.packed_task(),
-        options=options,
-    )
-    result = backup.train(model, how)
+    result = backup.train(model, feed.how(data, validation, options))
     backup.finish()
     trained = _with_trained(graph, packed, model)
     report = DistillReport(
@@ -335,13 +329,20 @@ class _Feed:
         self._task = task
         self._objective = objective
 
-    def packed_task(self) -> tasks.Task:
-        """Returns the task as `fit` trains it."""
-        return dataclasses.replace(
+    def how(
+        self, data: Any, validation: Any, options: training.FitOptions
+    ) -> fitting.Training:
+        """Returns how to train, with packed targets."""
+        if validation is not None:
+            validation = self._validation(validation, options)
+        task = dataclasses.replace(
             self._task,
             loss=self._objective.loss,
             keras_metric=self._objective.keras_metric(),
             target=self._target,
+        )
+        return fitting.Training(
+            train=self._train(data), validation=validation, task=task, options=options
         )
 
     def _target(self, inputs: Any, target: Any) -> Any:
@@ -354,8 +355,8 @@ class _Feed:
     def _has_features(self) -> bool:
         return bool(self._objective.feature_shapes)
 
-    def train(self, data: Any) -> Any:
-        """Returns the data as `fit` takes it, with packed targets.
+    def _train(self, data: Any) -> Any:
+        """Returns the data as `fit` takes it.
 
         Of arrays the outputs are computed once; features would take too much memory,
         so they are computed as the batches come.
@@ -366,8 +367,7 @@ class _Feed:
             return data.map(self._pack)
         return lambda epoch: data(epoch).map(self._pack)
 
-    def validation(self, data: Any, options: training.FitOptions) -> Any:
-        """Returns the validation data with packed targets."""
+    def _validation(self, data: Any, options: training.FitOptions) -> Any:
         if not isinstance(data, tuple):
             return data.map(self._pack)
         if not self._has_features:

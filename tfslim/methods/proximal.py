@@ -140,12 +140,8 @@ def prox_sg(
     )
     current = graph_keras.to_tf_keras(model)
     if strength is None:
-        if not relative:
-            raise errors.ConfigError(
-                "Without relative=True there is no general strength: pass one. 1e-4 is "
-                "usual for a long training."
-            )
-        strength = _SHRINKAGE / trainer.total_rate(sparse_epochs, sparse_learning_rate)
+        rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
+        strength = _general_strength(rates, relative=relative)
     sparse = trainer.run(
         current,
         sparse_epochs,
@@ -177,6 +173,15 @@ def prox_sg(
         after=count.count(graph),
     )
     return graph_keras.write(graph, graph_keras.keras_of(model)), report
+
+
+def _general_strength(total_rate: float, *, relative: bool) -> float:
+    if not relative:
+        raise errors.ConfigError(
+            "Without relative=True there is no general strength: pass one. 1e-4 is "
+            "usual for a long training."
+        )
+    return _SHRINKAGE / total_rate
 
 
 def _plan(

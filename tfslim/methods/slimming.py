@@ -186,23 +186,26 @@ def slim_network(
             learning_rate=sparse_learning_rate,
         )
         histograms["sparse"] = gamma_histogram(current, layers=layers)
-        channels = _analyze(current, budget)
-        scored = scores_lib.score_channels(channels, _SCORING).groups
-        part = rounds.budget(number, channels, scored)
+        part = _part(rounds, number, _analyze(current, budget))
         current, cut = prune_channels(
             current, criterion=_SCORING, budget=part, fold=fold
         )
-        tuned = trainer.run(current, fine_tune_epochs)
+        logs = trainer.run(current, fine_tune_epochs).history
         histograms["after"] = gamma_histogram(current, layers=layers)
         done.append(
-            SlimmingPass(
-                callback.history, histograms, cut, tuned.history, callback.skipped
-            )
+            SlimmingPass(callback.history, histograms, cut, logs, callback.skipped)
         )
     trainer.backup.finish()
     graph = graph_keras.read(current)
     report = SlimmingReport(done, count.count(whole.graph), count.count(graph))
     return graph_keras.write(graph, graph_keras.keras_of(model)), report
+
+
+def _part(
+    rounds: Rounds, number: int, channels: channels_lib.Channels
+) -> budget_lib.Budget:
+    scored = scores_lib.score_channels(channels, _SCORING).groups
+    return rounds.budget(number, channels, scored)
 
 
 def _enough_strength(scale: float, total_rate: float) -> float:

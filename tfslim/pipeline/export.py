@@ -227,13 +227,13 @@ def _backup(job: job_lib.Job, config: ml_collections.ConfigDict) -> Backup:
         strategy=config.training.strategy,
         backup_dir=config.training.backup_dir or None,
     )
-    decisive = {name: config[name] for name in ("task", "model", "data", "steps")}
-    sections = {name: config[name] for name in steps_lib.STEPS.names()}
-    how = config.training.to_dict()
+    fields = config.to_dict()
     for name in ("backup_dir", "log_dir"):
-        how.pop(name)
-    what = {"seed": config.seed, "training": how, **decisive, **sections}
-    return Backup(options, job.model, what)
+        fields["training"].pop(name)
+    # What comes after the steps may differ: it is done anew.
+    decisive = ("seed", "task", "model", "data", "training", "steps")
+    names = [*decisive, *steps_lib.STEPS.names()]
+    return Backup(options, job.model, {f"config.{n}": fields[n] for n in names})
 
 
 def start_tensorflow() -> None:
