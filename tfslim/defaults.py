@@ -37,6 +37,7 @@ def default_config() -> ml_collections.ConfigDict:
             "strategy": "none",
             "mixed_precision": False,
             "log_dir": "",
+            # From which the job, its steps too, goes on after a kill.
             "backup_dir": "",
         }
     )

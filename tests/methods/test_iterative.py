@@ -1,6 +1,5 @@
 """Iterative pruning: schedules by hand, limits of accuracy, and kills."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -305,7 +304,6 @@ def test_a_killed_job_goes_on_with_the_round_that_was_not_finished(k, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         tfslim.prune_iteratively(model, killed, backup_dir=folder, **options)
     assert rounds == [72, 48]
-    assert len(list(folder.glob("*.keras"))) == 1
     resumed, report = tfslim.prune_iteratively(
         model, shrink, backup_dir=folder, **options
     )
@@ -445,7 +443,7 @@ def test_the_rounds_of_another_job_are_refused(tmp_path):
         tfslim.prune_iteratively(
             model, _nothing, steps=3, backup_dir=tmp_path, budget=target
         )
-    (tmp_path / "rounds.json").write_text("{")
+    (tmp_path / "job.json").write_text("{")
     with pytest.raises(errors.ConfigError, match="cannot be read"):
         tfslim.prune_iteratively(
             model, _nothing, steps=2, backup_dir=tmp_path, budget=target
@@ -459,27 +457,47 @@ def test_other_files_in_the_backup_folder_stay(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_kill_between_model_and_record_repeats_the_round(tmp_path):
-    """The record names its model: a newer file beside it does not count."""
-    model = _mlp(tf_keras)
-    target = tfslim.Budget(pruning_ratio=0.5, divisor=1)
-    _interrupted(tmp_path, model, budget=target)
-    stray = tmp_path / "0123456789abcdef.keras"
-    stray.write_bytes(b"half a model")
+def test_what_was_measured_before_a_kill_is_not_measured_again(tmp_path):
+    """Noise that changes from run to run does not undo finished rounds."""
+    model, noise = _mlp(tf_keras), [1.0]
+
+    def microseconds(graph):
+        return count.count(graph).macs * noise[0]
+
+    target = tfslim.Budget(
+        max_cost=microseconds(graph_keras.read(model)) / 4, cost=microseconds, divisor=1
+    )
+    _interrupted(tmp_path, model, budget=target, evaluate=lambda m: noise[0])
+    noise[0] = 0.7
     seen = []
-    tfslim.prune_iteratively(
-        model, seen.append, steps=2, backup_dir=tmp_path, budget=target
+    smaller, report = tfslim.prune_iteratively(
+        model,
+        lambda cut: seen.append(sum(_widths(cut))),
+        steps=2,
+        backup_dir=tmp_path,
+        budget=target,
+        evaluate=lambda m: noise[0],
     )
-    assert len(seen) == 1
+    assert seen == [sum(_widths(smaller))] and len(report.rounds) == 2
+    assert (report.metric_before, report.rounds[0].metric) == (1.0, 1.0)
+    assert report.rounds[0].cost == report.rounds[0].macs
+    assert report.rounds[1].cost == report.rounds[1].macs * 0.7
 
 
-def test_the_state_is_plain_json(tmp_path):
-    _interrupted(
-        tmp_path, _mlp(tf_keras), budget=tfslim.Budget(pruning_ratio=0.5, divisor=1)
-    )
-    found = json.loads((tmp_path / "rounds.json").read_text())
-    assert [row["number"] for row in found["state"]["rounds"]] == [1]
-    assert found["job"]["pruning_ratio"] == 0.5
+@pytest.mark.parametrize(
+    "target",
+    [tfslim.Budget(pruning_ratio=0.5), tfslim.Budget(ratios={"hidden*": 0.5})],
+)
+def test_rounds_end_where_one_cut_would(target):
+    """64 units, half of them in two steps of 16s: 64, 48, 32 and not 64, 48, 48."""
+    current = _mlp(tf_keras, widths=(64, 64))
+    now = channels_lib.analyze(graph_keras.read(current))
+    rounds = Rounds(now, target, 2, "geometric")
+    for step in range(2):
+        part = rounds.budget(step, now, {"hidden0", "hidden1"})
+        current, _ = tfslim.prune_channels(current, budget=part)
+        now = channels_lib.analyze(graph_keras.read(current))
+    assert sum(len(group) for group in now.groups) == 64
 
 
 def test_rounds_after_an_uneven_cut_catch_up():

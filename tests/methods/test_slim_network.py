@@ -116,7 +116,6 @@ def test_a_longer_training_penalizes_less():
         ({}, "either pruning_ratio"),
         ({"pruning_ratio": 0.5, "passes": 0}, "passes must be 1 or more"),
         ({"pruning_ratio": 0.5, "layers": "bm*"}, "a_bn"),
-        ({"pruning_ratio": 0.5, "backup_dir": "x"}, "backup_dir"),
         ({"pruning_ratio": 0.5, "epoch": 3}, "epochs"),
         ({"pruning_ratio": 0.5, "schedule": "linnear"}, "linear"),
     ],

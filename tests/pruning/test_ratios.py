@@ -132,32 +132,3 @@ def test_a_limit_scales_all_ratios_together():
 def test_wrong_ratios(options, message):
     with pytest.raises(errors.ConfigError, match=message):
         tfslim.prune_channels(_model(keras), **options)
-
-
-def test_passes_end_where_one_cut_would():
-    """64 channels, half of them in two steps of 16s: 64, 48, 32 and not 64, 48, 48."""
-    layers = keras.layers
-    model = keras.Sequential(
-        [
-            layers.Input((64,)),
-            layers.Dense(64, name="a"),
-            layers.Dense(64, name="b"),
-            layers.Dense(2),
-        ]
-    )
-    for asked in (
-        budget.Budget(pruning_ratio=0.5),
-        budget.Budget(ratios={"a": 0.5, "b": 0.5}),
-    ):
-        whole = now = channels.analyze(graph_keras.read(model))
-        current = model
-        for done in (0.5, 1.0):
-            part = budget.part_of(asked, whole, now, done)
-            current, _ = tfslim.prune_channels(current, budget=part)
-            now = channels.analyze(graph_keras.read(current))
-        assert [len(group) for group in now.groups] == [32, 32]
-    limits = budget.Budget(max_params=1000)
-    first = budget.part_of(limits, whole, whole, 0.5)
-    assert first.max_params == pytest.approx(
-        (count.count(whole.graph).params * 1000) ** 0.5
-    )

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfslim import errors, registry, tasks
-from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import activity as activity_lib
-from tfslim.methods import channels as cutting
 from tfslim.methods import evidence, fitting, perturb
 from tfslim.methods.activity import Activity
-from tfslim.methods.merge import LINEAR_FORMS, balance_units, merge_units
-from tfslim.methods.reconstruct import reconstruct_kernels
+from tfslim.methods.backup import Backup, options_of
+from tfslim.methods.cycles import Cut, Cycle, Job
+from tfslim.methods.merge import LINEAR_FORMS
 from tfslim.methods.rounds import Rounds
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
@@ -28,44 +28,6 @@ from tfslim.pruning import scores as scores_lib
 _CYCLES = 5
 # The share of units that "auto" tries to do without first.
 _FIRST_SHARE = 0.5
-# Batches that kernels are re-fitted on.
-_FIT_BATCHES = 8
-
-# What stays of a model, by its channels and how active they are.
-_Choice: TypeAlias = Callable[
-    [channels_lib.Channels, Activity], Mapping[str, channels_lib.Mask]
-]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cycle:
-    """One cycle of counting, removing and training.
-
-    Attributes:
-        number: from 1.
-        removed: units that went because they were active too seldom.
-        merged: units that went because others say the same.
-        units: those that are left, of all that are counted.
-        rate: the highest activation rate among those removed, 0..1.
-        params: weights that are left.
-        macs: multiply-accumulates (1 MAC = 2 FLOPs) at batch 1 that are left.
-        metric: after training; None without validation data.
-        error: how far the cut is proved, see `PruneReport`.
-        left_alone: layers and groups that are not counted or not cut, with the reason.
-        is_kept: false for a cycle that lost too much and was undone.
-    """
-
-    number: int
-    removed: int
-    merged: int
-    units: int
-    rate: float
-    params: int
-    macs: int
-    metric: float | None
-    error: float
-    left_alone: Mapping[str, str]
-    is_kept: bool = True
 
 
 def activation_pruning(
@@ -82,6 +44,7 @@ def activation_pruning(
     merge: str | None = None,
     reconstruct: bool = False,
     is_trained: bool = False,
+    backup_dir: Path | str | None = None,
 ) -> tuple[Any, tuple[Cycle, ...]]:
     """Trains, counts how often units are active, removes the idle ones, and again.
 
@@ -117,6 +80,9 @@ def activation_pruning(
         reconstruct: re-fit the kernels that lost inputs to what they gave before, see
             `reconstruct_kernels`.
         is_trained: whether the first training can be left out.
+        backup_dir: where finished trainings are kept until the end; the same call after
+            a kill goes on from there, a `Training` from its last epoch. None: that of
+            the `Training`.
 
     Returns:
         The model after the last cycle that is kept, not compiled, and all cycles.
@@ -125,10 +91,7 @@ def activation_pruning(
         ConfigError: options that do not fit together.
         VerificationError: a cut differs from the masked original.
     """
-    if pruning_ratio is not None and budget is None:
-        budget = budget_lib.Budget(pruning_ratio=pruning_ratio)
-    elif pruning_ratio is not None:
-        raise errors.ConfigError("Pass pruning_ratio or a Budget, not both.")
+    budget = _target(pruning_ratio, budget)
     _check(threshold, budget, cycles, merge)
     original = graph_keras.read(model)
     units = activity_lib.countable(channels_lib.analyze(original))
@@ -137,12 +100,25 @@ def activation_pruning(
             f"Model '{original.name}' has no units to count: none that can be removed "
             "is followed by a rectifier such as ReLU."
         )
-    job = _Job(
+    perturbation = perturb.perturbation(variant)
+    description = {
+        "method": "activation_pruning",
+        "threshold": threshold,
+        "budget": budget,
+        "perturbation": perturbation,
+        "cycles": cycles,
+        "max_drop": max_drop,
+        "merge": merge,
+        "reconstruct": reconstruct,
+        "is_trained": is_trained,
+    }
+    job = Job(
+        backup=Backup(options_of(fine_tune, backup_dir), model, description),
         kind=graph_keras.keras_of(model),
         # Walked over once a cycle.
         data=[evidence.inputs_of(batch) for batch in fitting.batches(data)],
         fine_tune=fine_tune,
-        perturbation=_perturbation(variant),
+        perturbation=perturbation,
         merge=merge,
         reconstruct=reconstruct,
         budget=budget,
@@ -163,7 +139,18 @@ def activation_pruning(
     if job.perturbation.l1:
         plain = perturb.with_regularizers_of(graph_keras.read(model), original)
         model = graph_keras.write(plain, job.kind)
+    job.backup.finish()
     return model, tuple(history)
+
+
+def _target(
+    pruning_ratio: float | None, budget: budget_lib.Budget | None
+) -> budget_lib.Budget | None:
+    if pruning_ratio is None:
+        return budget
+    if budget is not None:
+        raise errors.ConfigError("Pass pruning_ratio or a Budget, not both.")
+    return budget_lib.Budget(pruning_ratio=pruning_ratio)
 
 
 def _check(
@@ -193,183 +180,12 @@ def _check(
         raise registry.unknown_name("form of linear units", merge, LINEAR_FORMS)
 
 
-def _perturbation(variant: str | perturb.Perturbation) -> perturb.Perturbation:
-    if isinstance(variant, perturb.Perturbation):
-        return variant
-    if variant not in perturb.VARIANTS:
-        raise registry.unknown_name("variant", variant, perturb.VARIANTS)
-    return perturb.VARIANTS[variant]
-
-
-@dataclasses.dataclass
-class _Cut:
-    """A model with fewer units, before training."""
-
-    model: Any
-    removed: int
-    merged: int
-    rate: float
-    left_alone: Mapping[str, str]
-    error: float = 0.0
-
-    @property
-    def is_smaller(self) -> bool:
-        return bool(self.removed or self.merged)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Job:
-    """What stays the same in all cycles."""
-
-    kind: graph_keras.KerasName
-    data: list[Any]
-    fine_tune: fitting.Training | Callable[[Any], Any]
-    perturbation: perturb.Perturbation
-    merge: str | None
-    reconstruct: bool
-    budget: budget_lib.Budget | None
-    # The layers that make units, also when a single one is left.
-    makers: frozenset[str]
-    random: np.random.Generator = dataclasses.field(init=False)
-
-    def __post_init__(self) -> None:
-        """Begins the random numbers."""
-        random = np.random.default_rng(self.perturbation.seed)
-        object.__setattr__(self, "random", random)
-
-    def start(self, graph: Any, *, is_trained: bool) -> Any:
-        """Returns a copy of the user's model, trained."""
-        if self.perturbation.l1:
-            graph = perturb.with_l1(graph, self.perturbation.l1)
-        model = graph_keras.write(graph, self.kind)
-        return model if is_trained else fitting.tuned(model, self.fine_tune)
-
-    def train(self, model: Any) -> Any:
-        """Returns the model after another training."""
-        amount = self.perturbation.distortion
-        if amount:
-            graph = perturb.distort(graph_keras.read(model), amount, self.random)
-            model = graph_keras.write(graph, self.kind)
-        return fitting.tuned(model, self.fine_tune)
-
-    def metric(self, model: Any) -> float | None:
-        """Returns the metric on validation data, None if nothing measures it."""
-        judge = self.fine_tune
-        return judge.metric(model) if isinstance(judge, fitting.Training) else None
-
-    def channels(self, model: Any) -> channels_lib.Channels:
-        """Returns what can be removed."""
-        graph = graph_keras.read(model)
-        if self.budget is None:
-            return channels_lib.analyze(graph)
-        return channels_lib.analyze(
-            graph,
-            ignore=self.budget.ignore,
-            cut_layer_norms=self.budget.cut_layer_norms,
-        )
-
-    def cut(self, model: Any, choose: _Choice) -> _Cut:
-        """Counts activations and removes what is not chosen; merges if asked to."""
-        channels = self.channels(model)
-        activity = activity_lib.count_channels(channels, self.kind, self.data)
-        keep = choose(channels, activity)
-        gone = [activity.rates[name][~kept] for name, kept in keep.items()]
-        removed = np.concatenate([np.empty(0), *gone])
-        result = _Cut(
-            model,
-            removed=len(removed),
-            merged=0,
-            rate=float(removed.max(initial=0.0)),
-            left_alone={**channels.left_alone, **activity.uncounted},
-        )
-        if len(removed):
-            result.model, report = cutting.cut_and_prove(
-                channels, keep, self.kind, batches=self.data
-            )
-            result.error = report.error
-            if self.reconstruct:
-                result.model, _ = reconstruct_kernels(
-                    model, result.model, keep, self.data[:_FIT_BATCHES]
-                )
-                result.model = balance_units(result.model)
-        if self.merge is not None:
-            result.model, merging = merge_units(
-                result.model, self.data, linear=self.merge
-            )
-            result.merged = sum(old - new for old, new in merging.merged.values())
-            result.error = max(result.error, merging.error)
-        return result
-
-    def units(self, model: Any) -> int:
-        """Returns how many units are left that are counted."""
-        layers = graph_keras.read(model).layers
-        configs = [layers[name].config for name in self.makers]
-        return sum(config.get("units", config.get("filters")) for config in configs)
-
-    def spare(self, model: Any) -> int:
-        """Returns how many could go if each group keeps one."""
-        groups = activity_lib.countable(self.channels(model))
-        return sum(map(len, groups)) - len(groups)
-
-    def cycle(self, number: int, cut: _Cut, model: Any) -> Cycle:
-        """Returns the record of a cycle that ended in `model`."""
-        left = count.count(graph_keras.read(model))
-        return Cycle(
-            number=number,
-            removed=cut.removed,
-            merged=cut.merged,
-            units=self.units(model),
-            rate=cut.rate,
-            params=left.params,
-            macs=left.macs,
-            metric=self.metric(model),
-            error=cut.error,
-            left_alone=cut.left_alone,
-        )
-
-
-def _above(threshold: int | float) -> _Choice:
-    """Keeps the units above a threshold, and of each group the most active one."""
-
-    def choose(
-        channels: channels_lib.Channels, activity: Activity
-    ) -> dict[str, channels_lib.Mask]:
-        values = activity.counts if isinstance(threshold, int) else activity.rates
-        keep = {name: value > threshold for name, value in values.items()}
-        for name, kept in keep.items():
-            kept[np.argmax(activity.rates[name])] = True
-        return keep
-
-    return choose
-
-
-def _without(number: int) -> _Choice:
-    """Keeps all but a number of units, those that contribute least."""
-
-    def choose(
-        channels: channels_lib.Channels, activity: Activity
-    ) -> dict[str, channels_lib.Mask]:
-        shares = activity_lib.contributions(channels, activity)
-        keep = {name: np.ones(len(values), bool) for name, values in shares.items()}
-        ranked = sorted(
-            (share, name, place)
-            for name, values in shares.items()
-            for place, share in enumerate(values)
-            if place != np.argmax(values)
-        )
-        for _, name, place in ranked[:number]:
-            keep[name][place] = False
-        return keep
-
-    return choose
-
-
 def _until_none_falls(
-    job: _Job, model: Any, threshold: Any, cycles: int | None
+    job: Job, model: Any, threshold: Any, cycles: int | None
 ) -> tuple[Any, list[Cycle]]:
     history: list[Cycle] = []
     for number in itertools.count(1):
-        cut = job.cut(model, _above(threshold))
+        cut = job.cut(model, activity_lib.above(threshold))
         if cut.is_smaller:
             model = job.train(cut.model)
         history.append(job.cycle(number, cut, model))
@@ -379,7 +195,7 @@ def _until_none_falls(
 
 
 def _to_target(
-    job: _Job, model: Any, rounds: Rounds, cycles: int
+    job: Job, model: Any, rounds: Rounds, cycles: int
 ) -> tuple[Any, list[Cycle]]:
     history = []
     for step in range(cycles):
@@ -401,7 +217,7 @@ def _to_target(
 
 
 def _to_limit(
-    job: _Job, model: Any, max_drop: float, cycles: int | None
+    job: Job, model: Any, max_drop: float, cycles: int | None
 ) -> tuple[Any, list[Cycle]]:
     judge = job.fine_tune
     baseline = job.metric(model)
@@ -412,7 +228,7 @@ def _to_limit(
     higher = tasks.resolve(judge.task, model).higher_is_better
     history: list[Cycle] = []
 
-    def attempt(model: Any, cut: _Cut, *, train: bool) -> Any:
+    def attempt(model: Any, cut: Cut, *, train: bool) -> Any:
         """Returns the smaller model if it is good enough, else the one it was."""
         smaller = job.train(cut.model) if train else cut.model
         cycle = job.cycle(len(history) + 1, cut, smaller)
@@ -424,13 +240,14 @@ def _to_limit(
     wanted = job.units(model)
     while cycles is None or len(history) < cycles:
         # What never fires, or says the same as another, goes without training.
-        free = job.cut(model, _above(0))
+        free = job.cut(model, activity_lib.above(0))
         if free.is_smaller:
             model = attempt(model, free, train=False)
         wanted = min(wanted, int(job.units(model) * _FIRST_SHARE), job.spare(model))
         if wanted == 0:
             break
-        model = attempt(model, job.cut(model, _without(wanted)), train=True)
+        cut = job.cut(model, activity_lib.without(wanted))
+        model = attempt(model, cut, train=True)
         if not history[-1].is_kept:
             wanted //= 2
     return model, history

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -61,6 +61,12 @@ class Activity:
     rates: Mapping[str, ir.Array]
     deviations: Mapping[str, ir.Array]
     uncounted: Mapping[str, str]
+
+
+# What stays of a model, by its channels and how active they are.
+Choice: TypeAlias = Callable[
+    [channels_lib.Channels, Activity], Mapping[str, channels_lib.Mask]
+]
 
 
 def count_activations(model: Any, data: Any) -> Activity:
@@ -139,6 +145,42 @@ def countable(channels: channels_lib.Channels) -> list[channels_lib.Group]:
     """Returns the groups whose activations can be counted."""
     _, uncounted = _places(channels)
     return [group for group in channels.groups if group.name not in uncounted]
+
+
+def above(threshold: int | float) -> Choice:
+    """Keeps the units above a threshold, and of each group the most active one."""
+
+    def choose(
+        channels: channels_lib.Channels, activity: Activity
+    ) -> dict[str, channels_lib.Mask]:
+        values = activity.counts if isinstance(threshold, int) else activity.rates
+        keep = {name: value > threshold for name, value in values.items()}
+        for name, kept in keep.items():
+            kept[np.argmax(activity.rates[name])] = True
+        return keep
+
+    return choose
+
+
+def without(number: int) -> Choice:
+    """Keeps all but a number of units, those that contribute least."""
+
+    def choose(
+        channels: channels_lib.Channels, activity: Activity
+    ) -> dict[str, channels_lib.Mask]:
+        shares = contributions(channels, activity)
+        keep = {name: np.ones(len(values), bool) for name, values in shares.items()}
+        ranked = sorted(
+            (share, name, place)
+            for name, values in shares.items()
+            for place, share in enumerate(values)
+            if place != np.argmax(values)
+        )
+        for _, name, place in ranked[:number]:
+            keep[name][place] = False
+        return keep
+
+    return choose
 
 
 def _labels(channels: channels_lib.Channels, ref: ir.TensorRef) -> Any:

@@ -14,6 +14,7 @@ from tfslim import errors, registry, tasks, training
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import fitting, teachers
+from tfslim.methods.backup import Backup
 from tfslim.training import distillation
 
 _COMPARED = ("auto", "logits", "mse")
@@ -86,7 +87,8 @@ def distill(
         feature_weight: weight of the features, all together.
         outputs: how outputs are compared: `logits`, `mse`, or `auto`, which takes
             logits for the task classification and for students that end in a softmax.
-        options: how to train.
+        options: how to train; with `backup_dir`, the same call after a kill goes on
+            from the last epoch.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
     Returns:
@@ -105,6 +107,12 @@ def distill(
     pairs = tuple(features.items() if isinstance(features, Mapping) else features)
     _check(alpha, feature_weight, pairs, outputs)
     options = training.with_overrides(options or training.FitOptions(), overrides)
+    job = {
+        "method": "distill",
+        "teacher": teacher,
+        "loss": [temperature, alpha, pairs, feature_weight, outputs],
+    }
+    backup = Backup(options, student, job)
     graph = _student(student)
     has_logits = _compares_logits(graph, task, outputs)
     ask = teachers.build(
@@ -132,13 +140,8 @@ def distill(
     )
     feed = _Feed(ask, task, objective)
     model = graph_keras.write(packed, "tf_keras")
-    result = training.fit(
-        model,
-        feed.train(data),
-        None if validation is None else feed.validation(validation, options),
-        task=feed.packed_task(),
-        options=options,
-    )
+    result = backup.train(model, feed.how(data, validation, options))
+    backup.finish()
     trained = _with_trained(graph, packed, model)
     report = DistillReport(
         history=result.history,
@@ -326,13 +329,20 @@ class _Feed:
         self._task = task
         self._objective = objective
 
-    def packed_task(self) -> tasks.Task:
-        """Returns the task as `fit` trains it."""
-        return dataclasses.replace(
+    def how(
+        self, data: Any, validation: Any, options: training.FitOptions
+    ) -> fitting.Training:
+        """Returns how to train, with packed targets."""
+        if validation is not None:
+            validation = self._validation(validation, options)
+        task = dataclasses.replace(
             self._task,
             loss=self._objective.loss,
             keras_metric=self._objective.keras_metric(),
             target=self._target,
+        )
+        return fitting.Training(
+            train=self._train(data), validation=validation, task=task, options=options
         )
 
     def _target(self, inputs: Any, target: Any) -> Any:
@@ -345,8 +355,8 @@ class _Feed:
     def _has_features(self) -> bool:
         return bool(self._objective.feature_shapes)
 
-    def train(self, data: Any) -> Any:
-        """Returns the data as `fit` takes it, with packed targets.
+    def _train(self, data: Any) -> Any:
+        """Returns the data as `fit` takes it.
 
         Of arrays the outputs are computed once; features would take too much memory,
         so they are computed as the batches come.
@@ -357,8 +367,7 @@ class _Feed:
             return data.map(self._pack)
         return lambda epoch: data(epoch).map(self._pack)
 
-    def validation(self, data: Any, options: training.FitOptions) -> Any:
-        """Returns the validation data with packed targets."""
+    def _validation(self, data: Any, options: training.FitOptions) -> Any:
         if not isinstance(data, tuple):
             return data.map(self._pack)
         if not self._has_features:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,32 +88,25 @@ class Training:
 
     def __call__(self, model: Any) -> Any:
         """Trains a model in place and returns it."""
-        options = self.options
-        if not isinstance(options.optimizer, str):
-            # An optimizer keeps the variables it trained: each model needs its own.
-            own = type(options.optimizer).from_config(options.optimizer.get_config())
-            options = dataclasses.replace(options, optimizer=own)
-        training.fit(
-            model, self.train, self.validation, task=self.task, options=options
-        )
+        self.run(model)
         return model
 
-    def with_backup(self, folder: Path) -> Training:
-        """Returns the same with a place for the state of a killed training."""
-        options = dataclasses.replace(self.options, backup_dir=folder)
-        return dataclasses.replace(self, options=options)
+    def run(self, model: Any, callbacks: Sequence[Any] = ()) -> training.TrainingResult:
+        """Trains a model in place and returns what happened."""
+        return training.fit(
+            model,
+            self.train,
+            self.validation,
+            task=self.task,
+            options=self.options,
+            callbacks=callbacks,
+        )
 
     def metric(self, model: Any) -> float | None:
         """Returns the task's metric on the validation data, None without."""
         if self.validation is None:
             return None
         return evaluate(model, self.validation, self.task)
-
-
-def tuned(model: Any, fine_tune: Callable[[Any], Any]) -> Any:
-    """Returns a model after a function that trains it, in place or as a new one."""
-    result = fine_tune(model)
-    return result if is_model(result) else model
 
 
 def is_model(value: Any) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 from tfslim import errors, registry, tasks
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
-from tfslim.methods import backup as backup_lib
 from tfslim.methods import channels as cutting
 from tfslim.methods import fitting
+from tfslim.methods.backup import Backup, options_of
 from tfslim.methods.rounds import Rounds
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
@@ -116,8 +116,9 @@ def prune_iteratively(
         higher_is_better: of `evaluate`; a `Training` knows it from its task.
         max_drop: how much worse than before the metric may be; the round that loses
             more is undone and ends the loop. None: no limit.
-        backup_dir: where finished rounds are kept until the end; the same call after a
-            kill goes on with the round that was not finished.
+        backup_dir: where finished trainings, and what was measured and decided, are
+            kept until the end; the same call after a kill goes on from there, a
+            `Training` from its last epoch. None: that of the `Training`.
         **options: `criterion`, `data`, `loss` and `fold` of `prune_channels`.
 
     Returns:
@@ -138,24 +139,24 @@ def prune_iteratively(
         higher_is_better = tasks.resolve(fine_tune.task, model).higher_is_better
     target = cutting.budget_of(pruning_ratio, budget)
     loop = _loop(target, graph_keras.keras_of(model), options)
-    backup = None
-    if backup_dir is not None:
-        job = {**loop.description, "steps": steps, "curve": curve, "max_drop": max_drop}
-        backup = backup_lib.Backup(backup_dir, model, job)
-        if isinstance(fine_tune, fitting.Training):
-            fine_tune = fine_tune.with_backup(backup.training)
+    job = {
+        "method": "prune_iteratively",
+        "budget": target,
+        "criterion": loop.criterion,
+        "fold": loop.fold,
+        "steps": steps,
+        "curve": curve,
+        "max_drop": max_drop,
+    }
+    backup = Backup(options_of(fine_tune, backup_dir), model, job)
     rounds = Rounds(loop.channels(model), target, steps, curve)
-    report = _start(model, judge, backup, max_drop)
-    if backup is not None:
-        model = backup.load() or model
+    report = _start(model, backup.value(lambda: judge(model)), max_drop)
     while not report.stopped:
-        smaller, row = loop.run(model, rounds, len(report.rounds), fine_tune, judge)
+        step = len(report.rounds)
+        smaller, row = loop.run(model, rounds, step, fine_tune, judge, backup)
         report = _judged(report, row, steps, max_drop, higher_is_better)
         model = smaller if report.rounds[-1].is_kept else model
-        if backup is not None:
-            backup.save(model, dataclasses.asdict(report))
-    if backup is not None:
-        backup.clear()
+    backup.finish()
     return model, report
 
 
@@ -176,17 +177,8 @@ def _loop(
     return _Loop(target=target, kind=kind, **options)
 
 
-def _start(
-    model: Any,
-    judge: Callable[[Any], float | None],
-    backup: backup_lib.Backup | None,
-    max_drop: float | None,
-) -> IterativeReport:
-    """Returns the report so far: of the rounds before a kill, or of none."""
-    if backup is not None and backup.state is not None:
-        rounds = tuple(Round(**row) for row in backup.state["rounds"])
-        return IterativeReport(**{**backup.state, "rounds": rounds})
-    metric = judge(model)
+def _start(model: Any, metric: float | None, max_drop: float | None) -> IterativeReport:
+    """Returns the report before the first round."""
     if max_drop is not None and metric is None:
         raise errors.ConfigError(
             "max_drop needs a metric: pass evaluate, a function of a model, or a "
@@ -229,31 +221,26 @@ class _Loop:
     loss: Any = None
     fold: str = "exact"
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """The job as plain data, to recognize it after a kill."""
-        fields = {
-            field.name: getattr(self.target, field.name)
-            for field in dataclasses.fields(self.target)
-            if field.name != "cost"
-        }
-        criterion = self.criterion
-        if not isinstance(criterion, str):
-            criterion = getattr(criterion, "__name__", type(criterion).__name__)
-        return {
-            **fields,
-            "ratios": dict(self.target.ratios),
-            "ignore": list(self.target.ignore),
-            "criterion": criterion,
-            "fold": self.fold,
-        }
-
     def channels(self, model: Any) -> channels_lib.Channels:
         return channels_lib.analyze(
             graph_keras.read(model),
             ignore=self.target.ignore,
             cut_layer_norms=self.target.cut_layer_norms,
         )
+
+    def plan(
+        self, channels: channels_lib.Channels, rounds: Rounds, step: int
+    ) -> dict[str, channels_lib.Mask]:
+        scores = cutting.score_by(
+            channels, self.kind, self.criterion, self.data, self.loss
+        )
+        budget = rounds.budget(step, channels, scores.groups)
+        return budget_lib.plan(channels, scores, budget)
+
+    def cost(self, channels: channels_lib.Channels) -> float | None:
+        if budget_lib.limit_of(self.target) is None:
+            return None
+        return budget_lib.cost_of(channels.graph, self.target)
 
     def run(
         self,
@@ -262,29 +249,26 @@ class _Loop:
         step: int,
         fine_tune: Callable[[Any], Any],
         judge: Callable[[Any], float | None],
+        backup: Backup,
     ) -> tuple[Any, Round]:
         """Cuts, trains and measures once."""
         channels = self.channels(model)
-        scores = cutting.score_by(
-            channels, self.kind, self.criterion, self.data, self.loss
-        )
-        limit = budget_lib.limit_of(self.target)
-        keep = budget_lib.plan(
-            channels, scores, rounds.budget(step, channels, scores.groups)
-        )
+        # Kept, as measured costs would not give the same plan a second time.
+        keep = backup.value(lambda: self.plan(channels, rounds, step))
         smaller, cut = cutting.cut_and_prove(
             channels, keep, self.kind, batches=self.data or (), fold=self.fold
         )
         if not all(kept.all() for kept in keep.values()):
-            smaller = fitting.tuned(smaller, fine_tune)
+            smaller = backup.tuned(smaller, fine_tune)
         left = self.channels(smaller)
+        metric, cost = backup.value(lambda: (judge(smaller), self.cost(left)))
         return smaller, Round(
             number=step + 1,
             pruning_ratio=rounds.removed(left),
             params=cut.cut.after.params,
             macs=cut.cut.after.macs,
-            cost=None if limit is None else budget_lib.cost_of(left.graph, self.target),
-            metric=judge(smaller),
+            cost=cost,
+            metric=metric,
             error=cut.error,
             is_kept=True,
         )

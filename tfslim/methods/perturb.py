@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import errors, registry
 from tfslim.graph import ir
 
 _REGULARIZERS = ("kernel_regularizer", "bias_regularizer")
@@ -44,6 +44,15 @@ VARIANTS: dict[str, Perturbation] = {
     "distorted": Perturbation(distortion=1.0),
     "regularized": Perturbation(distortion=1.0, l1=1e-4),
 }
+
+
+def perturbation(variant: str | Perturbation) -> Perturbation:
+    """Returns the perturbation that is called so, or the given one."""
+    if isinstance(variant, Perturbation):
+        return variant
+    if variant not in VARIANTS:
+        raise registry.unknown_name("variant", variant, VARIANTS)
+    return VARIANTS[variant]
 
 
 def distort(graph: ir.Graph, amount: float, random: np.random.Generator) -> ir.Graph:

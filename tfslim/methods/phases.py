@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from tfslim import errors, tasks
+from tfslim import tasks
 from tfslim.graph import count
-from tfslim.training import FitOptions, TrainingResult, fit, inputs, loop, optimizers
+from tfslim.methods.backup import Backup
+from tfslim.methods.fitting import Training
+from tfslim.training import (
+    FitOptions,
+    TrainingResult,
+    inputs,
+    optimizers,
+    with_overrides,
+)
 
 # Of the learning rate, to average it.
 _RATE_SAMPLES = 100
@@ -34,6 +42,7 @@ class Trainer:
         task: as for `tfslim.fit`.
         options: how to train; None takes the defaults.
         overrides: fields of `FitOptions` that replace those of `options`.
+        backup: where finished trainings are kept.
     """
 
     train: Any
@@ -41,10 +50,22 @@ class Trainer:
     task: Any
     options: FitOptions | None
     overrides: Mapping[str, Any]
+    backup: Backup = dataclasses.field(default_factory=lambda: Backup(FitOptions()))
 
-    def settings(self, **more: Any) -> FitOptions:
-        """Returns the options of a training, `more` fields replaced."""
-        return loop.with_overrides(self.options, {**self.overrides, **more})
+    @property
+    def training(self) -> Training:
+        """The same without what is kept."""
+        return Training(
+            train=self.train,
+            validation=self.validation,
+            task=self.task,
+            options=with_overrides(self.options, self.overrides),
+        )
+
+    def backed_up(self, model: Any, job: Mapping[str, Any]) -> Trainer:
+        """Returns the same for a job on a model that goes on after a kill."""
+        backup = Backup(self.training.options, model, job)
+        return dataclasses.replace(self, backup=backup)
 
     def total_rate(self, epochs: int, peak: float) -> float:
         """Returns the sum of the learning rates of all steps of a training.
@@ -53,7 +74,7 @@ class Trainer:
             epochs: its length.
             peak: the largest learning rate; the schedule is that of the options.
         """
-        options = self.settings()
+        options = self.training.options
         steps = epochs * inputs.num_steps(self.train, tasks.resolve(self.task), options)
         rates = optimizers.schedule(options.schedule, peak, steps)
         average = peak
@@ -83,20 +104,7 @@ class Trainer:
         """
         if keep == "last":
             more |= {"best_from_epoch": epochs - 1, "patience": 0}
-        options = self.settings(epochs=epochs, **more)
-        if options.backup_dir is not None:
-            raise errors.ConfigError(
-                "backup_dir resumes one training; a method has several, with cuts "
-                "between them. Leave it out."
-            )
-        return fit(
-            model,
-            self.train,
-            self.validation,
-            task=self.task,
-            options=options,
-            callbacks=callbacks,
-        )
+        return self.backup.train(model, self.training, callbacks, epochs=epochs, **more)
 
 
 def summary(before: count.Counts, after: count.Counts) -> str:

@@ -107,6 +107,7 @@ def prox_sg(
         retrain_epochs: length of the training after the cut.
         sparse_learning_rate: peak for Prox-SG; the retraining has that of `options`.
         options: how to train; `epochs` is not used, `optimizer` only for retraining.
+            With `backup_dir`, the same call after a kill goes on from the last epoch.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
     Returns:
@@ -123,15 +124,24 @@ def prox_sg(
             task="classification",
         )
     """
-    trainer = phases.Trainer(train, validation, task, options, overrides)
+    trainer = phases.Trainer(train, validation, task, options, overrides).backed_up(
+        model,
+        {
+            "method": "prox_sg",
+            "strength": strength,
+            "relative": relative,
+            "penalty": penalty,
+            "layers": layers,
+            "budget": budget,
+            "divisor": divisor,
+            "epochs": [sparse_epochs, retrain_epochs],
+            "sparse_learning_rate": sparse_learning_rate,
+        },
+    )
     current = graph_keras.to_tf_keras(model)
     if strength is None:
-        if not relative:
-            raise errors.ConfigError(
-                "Without relative=True there is no general strength: pass one. 1e-4 is "
-                "usual for a long training."
-            )
-        strength = _SHRINKAGE / trainer.total_rate(sparse_epochs, sparse_learning_rate)
+        rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
+        strength = _general_strength(rates, relative=relative)
     sparse = trainer.run(
         current,
         sparse_epochs,
@@ -151,6 +161,7 @@ def prox_sg(
     ratios, budget = _plan(whole, sparsity, budget, divisor)
     current, cut = prune_channels(current, budget=budget)
     retraining = trainer.run(current, retrain_epochs)
+    trainer.backup.finish()
     graph = graph_keras.read(current)
     report = ProxReport(
         sparsity=sparsity,
@@ -162,6 +173,15 @@ def prox_sg(
         after=count.count(graph),
     )
     return graph_keras.write(graph, graph_keras.keras_of(model)), report
+
+
+def _general_strength(total_rate: float, *, relative: bool) -> float:
+    if not relative:
+        raise errors.ConfigError(
+            "Without relative=True there is no general strength: pass one. 1e-4 is "
+            "usual for a long training."
+        )
+    return _SHRINKAGE / total_rate
 
 
 def _plan(

@@ -15,6 +15,7 @@ from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import phases
 from tfslim.methods.channels import PruneReport, prune_channels
+from tfslim.methods.rounds import Rounds
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import scores as scores_lib
@@ -130,7 +131,8 @@ def slim_network(
         sparse_learning_rate: peak for the sparse training, which runs with SGD and
             momentum 0.9: Adam would even out the pull of the penalty. The fine-tuning
             has the optimizer and rate of `options`.
-        options: how to train, for all trainings alike; `epochs` is not used.
+        options: how to train, for all trainings alike; `epochs` is not used. With
+            `backup_dir`, the same call after a kill goes on from the last epoch.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
     Returns:
@@ -150,11 +152,25 @@ def slim_network(
     if passes < 1:
         raise errors.ConfigError(f"passes must be 1 or more, got {passes}.")
     budget = _budget(pruning_ratio, budget)
-    trainer = phases.Trainer(train, validation, task, options, overrides)
+    trainer = phases.Trainer(train, validation, task, options, overrides).backed_up(
+        model,
+        {
+            "method": "slim_network",
+            "budget": budget,
+            "passes": passes,
+            "strength": strength,
+            "schedule": schedule,
+            "layers": layers,
+            "epochs": [sparse_epochs, fine_tune_epochs],
+            "sparse_learning_rate": sparse_learning_rate,
+            "fold": fold,
+        },
+    )
     current = graph_keras.to_tf_keras(model)
     whole = _analyze(current, budget)
+    rounds = Rounds(whole, budget, passes, "geometric")
     done = []
-    for number in range(1, passes + 1):
+    for number in range(passes):
         pull = strength
         if pull is None:
             rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
@@ -170,22 +186,26 @@ def slim_network(
             learning_rate=sparse_learning_rate,
         )
         histograms["sparse"] = gamma_histogram(current, layers=layers)
-        part = budget_lib.part_of(
-            budget, whole, _analyze(current, budget), number / passes
-        )
+        part = _part(rounds, number, _analyze(current, budget))
         current, cut = prune_channels(
             current, criterion=_SCORING, budget=part, fold=fold
         )
-        tuned = trainer.run(current, fine_tune_epochs)
+        logs = trainer.run(current, fine_tune_epochs).history
         histograms["after"] = gamma_histogram(current, layers=layers)
         done.append(
-            SlimmingPass(
-                callback.history, histograms, cut, tuned.history, callback.skipped
-            )
+            SlimmingPass(callback.history, histograms, cut, logs, callback.skipped)
         )
+    trainer.backup.finish()
     graph = graph_keras.read(current)
     report = SlimmingReport(done, count.count(whole.graph), count.count(graph))
     return graph_keras.write(graph, graph_keras.keras_of(model)), report
+
+
+def _part(
+    rounds: Rounds, number: int, channels: channels_lib.Channels
+) -> budget_lib.Budget:
+    scored = scores_lib.score_channels(channels, _SCORING).groups
+    return rounds.budget(number, channels, scored)
 
 
 def _enough_strength(scale: float, total_rate: float) -> float:

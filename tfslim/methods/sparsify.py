@@ -9,7 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from tfslim import errors, registry, tasks, training
+from tfslim.methods import fitting
+from tfslim.methods.backup import Backup
 from tfslim.pruning import sparsity
 from tfslim.training import inputs, replicas
 
@@ -100,7 +104,9 @@ def sparsify(
             keep: "nothing", "zeros", "clusters" or "both".
         symmetric_padding: for "xnnpack"; see `sparsity.prune_for_xnnpack`.
         ignore: names of layers, or patterns, to leave alone.
-        options: how to train; None takes the defaults.
+        options: how to train; None takes the defaults. With `backup_dir`, the same
+            call after a kill goes on from the last epoch; stages that a `train_fn`
+            has trained are not trained again.
         **overrides: fields of `FitOptions` that replace those of `options`.
 
     Raises:
@@ -118,7 +124,6 @@ def sparsify(
             f"method='{method}' with a train_fn needs steps: the number of training "
             "steps within which sparsity rises."
         )
-    trainer = _Trainer(train, validation, task, train_fn, steps, options, overrides)
     given = {
         "target": target,
         "schedule": schedule,
@@ -128,6 +133,14 @@ def sparsify(
         "symmetric_padding": symmetric_padding,
         "ignore": tuple(ignore),
     }
+    how = fitting.Training(
+        train=train,
+        validation=validation,
+        task=tasks.resolve(task),
+        options=training.with_overrides(options, overrides),
+    )
+    backup = Backup(how.options, model, {"method": f"sparsify {method}", **given})
+    trainer = _Trainer(how, train_fn, steps, backup)
     reports = []
     for number, stage in enumerate(stages):
         context = _context(stage, stages[:number], given, trainer)
@@ -135,6 +148,7 @@ def sparsify(
             trainer.fit(active, rises=stage in _SCHEDULED and schedule == "polynomial")
         model = active.result
         reports.append(active.report)
+    backup.finish()
     return SparsifyResult(
         model, stages[-1] == "quantize", tuple(reports), tuple(trainer.results)
     )
@@ -183,39 +197,34 @@ class _Trainer:
 
     def __init__(
         self,
-        train: Any,
-        validation: Any,
-        task: str | tasks.Task,
+        how: fitting.Training,
         train_fn: TrainFn | None,
         steps: int | None,
-        options: training.FitOptions | None,
-        overrides: dict[str, Any],
+        backup: Backup,
     ):
-        self._data = train, validation
-        self._task = tasks.resolve(task)
-        self._train_fn = train_fn
-        self._steps = steps
-        self._options = training.with_overrides(
-            options or training.FitOptions(), overrides
-        )
-        if self._options.mixed_precision:
+        if how.options.mixed_precision:
             raise errors.ConfigError(
                 "mixed_precision trains a copy of the model, which would lose what "
                 "TF-MOT wrapped. Train in float32."
             )
-        self._strategy = replicas.resolve_strategy(self._options.strategy)
+        self._how = how
+        self._train_fn = train_fn
+        self._steps = steps
+        self._backup = backup
+        self._strategy = replicas.resolve_strategy(how.options.strategy)
         self.results: list[training.TrainingResult] = []
 
     @property
     def _rising_epochs(self) -> int:
-        return max(1, self._options.epochs // 2)
+        return max(1, self._how.options.epochs // 2)
 
     def rising_steps(self) -> int:
         """Returns the steps within which sparsity rises, and masks change."""
         if self._train_fn is not None:
             return self._steps or 1
-        options = self._options
-        steps = inputs.num_steps(self._data[0], self._task, options)
+        options = self._how.options
+        task = tasks.resolve(self._how.task)
+        steps = inputs.num_steps(self._how.train, task, options)
         if options.epochs == 1:
             return max(1, steps // 2)
         return steps * self._rising_epochs
@@ -228,17 +237,21 @@ class _Trainer:
     def fit(self, active: sparsity.Training, *, rises: bool) -> None:
         """Trains the wrapped model."""
         if self._train_fn is not None:
-            self._train_fn(active.model, active.callbacks)
+            active.model.set_weights(
+                self._backup.value(lambda: self._trained_by_user(active))
+            )
             return
-        result = training.fit(
+        result = self._backup.train(
             active.model,
-            *self._data,
-            task=self._task,
-            options=dataclasses.replace(
-                self._options,
-                strategy=self._strategy,
-                best_from_epoch=self._rising_epochs - 1 if rises else 0,
-            ),
-            callbacks=active.callbacks,
+            self._how,
+            active.callbacks,
+            strategy=self._strategy,
+            best_from_epoch=self._rising_epochs - 1 if rises else 0,
         )
         self.results.append(result)
+
+    def _trained_by_user(self, active: sparsity.Training) -> list[np.ndarray]:
+        if self._train_fn is not None:
+            self._train_fn(active.model, active.callbacks)
+        weights: list[np.ndarray] = active.model.get_weights()
+        return weights

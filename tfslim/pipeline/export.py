@@ -25,6 +25,8 @@ from tfslim import (
     training,
 )
 from tfslim.graph import keras as graph_keras
+from tfslim.methods.backup import Backup
+from tfslim.methods.fitting import Training
 from tfslim.pipeline import check, deployment, result
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
@@ -65,7 +67,9 @@ def export_model(
         validation_data: the same; the best epoch is chosen by it.
         eval_data: the same; every file is measured on it.
         task: name in `tasks.TASKS` or a `Task` with your own loss and metric.
-        train_fn: trains the model your way; returns it, or None if in place.
+        train_fn: trains the model your way; returns it, or None if in place. Not
+            called again after a kill if it had returned and there is a
+            `config.training.backup_dir`.
         eval_fn: measures a model your way: it gets `predict(x) -> [outputs]`, the
             same for Keras and for every file, and returns the metric.
         overwrite: replace results that stand in `out_dir`.
@@ -88,6 +92,7 @@ def export_model(
     job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
     _check_samples(plan, job)
     deployment.check_steps(job, config.steps)
+    job.backup = _backup(job, config)
     if is_writer:
         _make(folder)
     for note in job.feed.facts["notes"]:
@@ -153,6 +158,7 @@ def export_model(
         (folder / name).unlink(missing_ok=True)
     if problem is not None:
         raise problem
+    job.backup.finish()
     return content
 
 
@@ -211,6 +217,7 @@ def _options(plan: _Plan, ready: deployment.Ready) -> quantization.Options:
 def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | None:
     fields = config.training.to_dict()
     fields.pop("augment")
+    fields.pop("backup_dir")  # Of the whole job; each training has its own in it.
     if not fields["epochs"]:
         return None
     # 0 and "" stand for "not set" in a config, whose fields have fixed types.
@@ -218,6 +225,22 @@ def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | Non
     options = training.FitOptions(seed=config.seed, **given)
     training.check_names(options)
     return options
+
+
+def _backup(job: job_lib.Job, config: ml_collections.ConfigDict) -> Backup:
+    """Opens the folder from which the job goes on after a kill, if it has one."""
+    options = training.FitOptions(
+        seed=config.seed,
+        strategy=config.training.strategy,
+        backup_dir=config.training.backup_dir or None,
+    )
+    fields = config.to_dict()
+    for name in ("backup_dir", "log_dir"):
+        fields["training"].pop(name)
+    # What comes after the steps may differ: it is done anew.
+    decisive = ("seed", "task", "model", "data", "training", "steps")
+    names = [*decisive, *steps_lib.STEPS.names()]
+    return Backup(options, job.model, {f"config.{n}": fields[n] for n in names})
 
 
 def start_tensorflow(strategy: str = "none") -> None:
@@ -300,7 +323,7 @@ def _slim(
             step,
             job,
             lambda options: _train(job, options, train_fn, on_step),
-            lambda: check.measure(job, eval_fn),
+            lambda: job.backup.value(lambda: check.measure(job, eval_fn)),
         )
         done.append(row)
     return done
@@ -316,7 +339,7 @@ def _train(
     start = time.monotonic()
     if train_fn is not None:
         on_step("training by the caller's train_fn")
-        job.model = train_fn(job.model) or job.model
+        job.model = job.backup.tuned(job.model, train_fn)
         return {"by": "train_fn", "seconds": time.monotonic() - start}
     if options is None or job.feed.train is None:
         return None
@@ -324,13 +347,13 @@ def _train(
     if graph_keras.keras_of(job.model) == "keras":
         # `fit` is tf_keras's; model.keras crosses the bridge back.
         job.model = graph_keras.to_tf_keras(job.model)
-    done = training.fit(
-        job.model,
-        job.feed.train,
-        job.feed.validation,
+    how = Training(
+        train=job.feed.train,
+        validation=job.feed.validation,
         task=job.task,
         options=options,
     )
+    done = job.backup.train(job.model, how)
     return {
         "by": "tfslim.fit",
         "epochs": len(done.history["loss"]),

@@ -8,8 +8,10 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+import tf_keras
 
-from tfslim import data, errors, loading, models, preprocessing, tasks
+from tfslim import data, errors, loading, models, preprocessing, tasks, training
+from tfslim.methods.backup import Backup
 from tfslim.pipeline import feed, opened
 
 # What trains the zoo's models on digits, where the config does not say.
@@ -24,6 +26,7 @@ class Job:
         preprocessing: None where the user did it.
         original: the model before the steps that make it smaller.
         quantization_aware: a model with fake quantization, if a step trained one.
+        backup: where finished trainings are kept.
     """
 
     name: str
@@ -33,6 +36,9 @@ class Job:
     preprocessing: preprocessing.Preprocessing | None = None
     original: Any = None
     quantization_aware: Any = None
+    backup: Backup = dataclasses.field(
+        default_factory=lambda: Backup(training.FitOptions())
+    )
 
 
 def resolve(model: Any, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -53,6 +59,8 @@ def prepare(
     user_data: tuple[Any, Any, Any],
 ) -> Job:
     """Gets the model and its data together, each from the user or from the config."""
+    # A job that goes on after a kill must begin with the same random weights.
+    tf_keras.utils.set_random_seed(config.seed)
     wanted = task or (None if config.task == "auto" else config.task)
     is_name = isinstance(model, str | Path | None)
     name = str(model or config.model.name) if is_name else model.name

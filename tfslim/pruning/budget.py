@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -253,48 +252,6 @@ def _global_widths(scores: Mapping[str, ir.Array], ratio: float) -> dict[str, in
     ends = np.cumsum([len(values) for values in scores.values()])[:-1]
     parts = np.split(removed, ends)
     return {n: int((~p).sum()) for n, p in zip(scores, parts, strict=True)}
-
-
-def part_of(
-    budget: Budget,
-    whole: channels_lib.Channels,
-    now: channels_lib.Channels,
-    done: float,
-) -> Budget:
-    """Returns the budget of one of several prunings that lead to `budget` together.
-
-    What is left falls by the same factor each time. Ratios are reckoned anew from the
-    channels that are really left, so that rounding to `divisor` does not add up.
-
-    Args:
-        budget: what is asked of the last pruning.
-        whole: the analysis of the graph before the first pruning.
-        now: that of the graph to prune next.
-        done: share of the prunings done after this one, in (0, 1].
-    """
-
-    def ratio_now(ratio: float, pattern: str) -> float:
-        before, left = (_num_channels(of, pattern) for of in (whole, now))
-        return max(0.0, 1.0 - (1.0 - ratio) ** done * before / left) if left else ratio
-
-    changes: dict[str, Any] = {
-        "ratios": {name: ratio_now(own, name) for name, own in budget.ratios.items()}
-    }
-    if budget.pruning_ratio is not None:
-        changes["pruning_ratio"] = ratio_now(budget.pruning_ratio, "*")
-    for name in _LIMITS:
-        if _is_set(budget, name):
-            first, last = cost_of(whole.graph, budget), getattr(budget, name)
-            changes[name] = first ** (1.0 - done) * min(first, last) ** done
-    return dataclasses.replace(budget, **changes)
-
-
-def _num_channels(channels: channels_lib.Channels, pattern: str) -> int:
-    return sum(
-        len(group)
-        for group in channels.groups
-        if fnmatch.fnmatchcase(group.name, pattern)
-    )
 
 
 def schedule(

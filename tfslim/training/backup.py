@@ -58,6 +58,8 @@ class Backup(tf_keras.callbacks.Callback):
         }
         self._description = {**description, "callbacks": list(self._callbacks)}
         self._states: dict[str, Any] | None = None
+        self._epochs = 0
+        self._has_ended = False
         self.is_stopped = False
 
     def load(self, model: tf_keras.Model) -> int:
@@ -74,7 +76,8 @@ class Backup(tf_keras.callbacks.Callback):
         if not data:
             return 0
         state = self._checked(data)
-        variables = _variables(model)
+        self._has_ended = state["has_ended"]
+        variables = _variables(model, is_trained=not self._has_ended)
         if len(variables) != len(state["variables"]):
             raise errors.ConfigError(
                 f"{self._path} has {len(state['variables'])} variables and the model "
@@ -84,7 +87,8 @@ class Backup(tf_keras.callbacks.Callback):
         for variable, value in zip(variables, state["variables"], strict=True):
             variable.assign(value)
         self._states, self.is_stopped = state["callbacks"], state["is_stopped"]
-        return int(state["epochs"])
+        self._epochs = int(state["epochs"])
+        return self._epochs
 
     def _checked(self, data: bytes) -> Any:
         try:
@@ -111,12 +115,18 @@ class Backup(tf_keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the state."""
+        self._epochs = epoch + 1
+        self._write(is_stopped=bool(self.model.stop_training))
+
+    def _write(self, *, is_stopped: bool) -> None:
+        variables = _variables(self.model, is_trained=not self._has_ended)
         # All workers must read: statistics are averaged over them.
         state = {
-            "epochs": epoch + 1,
-            "is_stopped": bool(self.model.stop_training),
+            "epochs": self._epochs,
+            "is_stopped": is_stopped,
+            "has_ended": self._has_ended,
             "description": self._description,
-            "variables": [variable.numpy() for variable in _variables(self.model)],
+            "variables": [variable.numpy() for variable in variables],
             "callbacks": {
                 name: _get_state(callback) for name, callback in self._callbacks.items()
             },
@@ -131,9 +141,17 @@ class Backup(tf_keras.callbacks.Callback):
         if workers.is_chief(self.model.distribute_strategy):
             files.write_bytes(self._path, data)
 
-    def remove(self) -> None:
-        """Removes the file, and the folder if nothing else is in it."""
-        if workers.is_chief(self.model.distribute_strategy):
+    def finish(self, *, keep: bool) -> None:
+        """Writes down what the training ended with, or removes what was written.
+
+        Args:
+            keep: whether the same training is to be loaded the next time. If not, the
+                folder goes too, if nothing else is in it.
+        """
+        if keep and not self._has_ended:
+            self._has_ended = True
+            self._write(is_stopped=True)
+        elif not keep and workers.is_chief(self.model.distribute_strategy):
             self._path.unlink(missing_ok=True)
             for half_written in self._path.parent.glob(f".{self._path.name}.*"):
                 half_written.unlink()
@@ -161,17 +179,25 @@ def describe(
     }
 
 
-def _variables(model: tf_keras.Model) -> list[tf.Variable]:
-    """Returns what a step reads and writes, each once, in a stable order."""
-    optimizer = model.optimizer
-    with model.distribute_strategy.scope():
-        if hasattr(optimizer, "build"):
-            optimizer.build(model.trainable_variables)
-        else:  # tf_keras.optimizers.legacy
-            optimizer._create_all_weights(model.trainable_variables)
-    found = [*model.weights, *optimizer.variables()]
+def _variables(model: tf_keras.Model, *, is_trained: bool) -> list[tf.Variable]:
+    """Returns the variables of a model, each once, in a stable order.
+
+    Args:
+        model: a compiled model.
+        is_trained: whether it is trained on, and the optimizer's count too.
+    """
+    found, owners = list(model.weights), list(model.layers)
+    if is_trained:
+        optimizer = model.optimizer
+        with model.distribute_strategy.scope():
+            if hasattr(optimizer, "build"):
+                optimizer.build(model.trainable_variables)
+            else:  # tf_keras.optimizers.legacy
+                optimizer._create_all_weights(model.trainable_variables)
+        found += optimizer.variables()
+        owners.append(optimizer)
     # What is in neither list: random generators of layers, the learning rate.
-    for owner in (*model.layers, optimizer):
+    for owner in owners:
         parts = tf.train.TrackableView(owner).descendants()
         found += [part for part in parts if isinstance(part, tf.Variable)]
     return list({id(variable): variable for variable in found}.values())

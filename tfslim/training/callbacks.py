@@ -93,6 +93,7 @@ class BestWeights(tf_keras.callbacks.Callback):
         """Puts the best weights into the model."""
         if self._best_weights is not None:
             self.model.set_weights(self._best_weights)
+            self._best_weights = None
 
     def _rank(self, logs: dict[str, float]) -> tuple[float, float]:
         loss = logs.get("val_loss", logs.get("loss", 0.0))

@@ -193,7 +193,7 @@ def _run(
                 verbose=0,
             )
         else:
-            # Killed after its last epoch: only the end is left to do.
+            # Ended, or killed after its last epoch: only the end is left to do.
             rest = tf_keras.callbacks.CallbackList(callbacks, model=model)
             rest.on_train_begin()
             rest.on_train_end()
@@ -201,7 +201,7 @@ def _run(
         if bar is not None:
             bar.close()
     if backup is not None:
-        backup.remove()
+        backup.finish(keep=options.keep_backup)
     names = best.epochs[0] if best.epochs else {}
     return TrainingResult(
         model=model,

@@ -38,6 +38,8 @@ class FitOptions:
         log_dir: where to write TensorBoard's logs.
         backup_dir: where a training that is killed leaves its state after every
             epoch; the same call goes on from there. Removed at the end.
+        keep_backup: leave in `backup_dir` what the training ended with, so that the
+            same call does not train again: for scripts of several trainings.
         seed: of the order of arrays and of random layers; sets TensorFlow's, NumPy's
             and Python's global seeds.
         deterministic: make two runs bit-equal also where threads add up in any order;
@@ -58,6 +60,7 @@ class FitOptions:
     steps_per_epoch: int | None = None
     log_dir: Path | str | None = None
     backup_dir: Path | str | None = None
+    keep_backup: bool = False
     seed: int = 0
     deterministic: bool = False
     verbose: bool | None = None

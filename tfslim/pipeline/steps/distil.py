@@ -40,7 +40,7 @@ class Distil:
             task=job.task,
             temperature=self.temperature,
             alpha=self.alpha,
-            options=self.options,
+            options=job.backup.part(self.options, job.model),
         )
         return model, base.Outcome(
             layers=report.compared, details={"history": report.history}

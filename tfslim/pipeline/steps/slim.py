@@ -68,7 +68,7 @@ def _trained_sparse(
         task=job.task,
         budget=step.budget,
         sparse_epochs=step.sparse_epochs,
-        options=step.options,
+        options=job.backup.part(step.options, job.model),
         **step.strength,
         **more,
     )
@@ -83,7 +83,7 @@ def _activation(step: Slim, job: Job) -> tuple[Any, base.Outcome]:
             train=job.feed.train,
             validation=job.feed.validation,
             task=job.task,
-            options=step.options,
+            options=job.backup.part(step.options, job.model),
         ),
         budget=step.budget,
         cycles=step.passes,

@@ -38,7 +38,7 @@ class Sparsify:
             job.feed.validation,
             method=self.method,
             task=job.task,
-            options=self.options,
+            options=job.backup.part(self.options, job.model),
             **self.chosen,
         )
         model, notes = done.model, tuple(n for r in done.reports for n in r.notes)
