@@ -97,6 +97,42 @@ def test_one_step_of_fit_equals_autodiff_of_the_penalized_loss(k, cached, eagerl
 
 
 @BOTH
+def test_a_share_of_the_scales_is_pulled_and_the_others_are_not(k):
+    """Four of nine scales, the smallest ones, as the step before left them."""
+    model = _model(k)
+    scales = {"bn1": [0.9, -0.1, 0.5, 2.0], "bn2": [0.2, 0.8, -0.3, 3.0, 1.0]}
+    small = {"bn1": [0, 1, 0, 0], "bn2": [1, 0, 1, 0, 0]}
+    small["bn1"][2] = 1  # 0.1, 0.2, 0.3 and 0.5.
+    model.get_layer("bn1").gamma.assign(scales["bn1"])
+    model.get_layer("inner").get_layer("bn2").gamma.assign(scales["bn2"])
+    start, strength = model.get_weights(), 0.01
+    _fit(model, k=k)
+    free = _gammas(model)
+    model.set_weights(start)
+    slimming = tfslim.callbacks.NetworkSlimming(strength, share=4 / 9)
+    _fit(model, slimming, k=k)
+    pulled = _gammas(model)
+    for name, values in scales.items():
+        step = RATE * strength * np.sign(values) * small[name]
+        np.testing.assert_allclose(free[name] - pulled[name], step, atol=1e-6)
+    model.set_weights(start)
+    penalty = slimming_penalty(model, strength, share=4 / 9)
+    assert float(penalty) == pytest.approx(strength * (0.1 + 0.2 + 0.3 + 0.5))
+    # Measured after the step, in which four others may be the smallest.
+    after = np.sort(np.abs(np.concatenate([*pulled.values()])))
+    measured = slimming.history[0]["penalty"]
+    assert measured == pytest.approx(strength * after[:4].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.01, float("nan")])
+def test_a_wrong_share_is_refused(share):
+    with pytest.raises(errors.ConfigError, match=r"share must be in \(0, 1\]"):
+        tfslim.callbacks.NetworkSlimming(share=share)
+    with pytest.raises(errors.ConfigError, match="60%"):
+        slimming_penalty(_model(tf_keras), 0.1, share=share)
+
+
+@BOTH
 def test_the_model_is_plain_afterwards(k, tmp_path):
     model, plain = _model(k), _model(k)
     loss = _fit(model, tfslim.callbacks.NetworkSlimming(1.0), k=k)["loss"][0]

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tfslim import errors
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
@@ -95,6 +97,7 @@ def slim_network(
     budget: budget_lib.Budget | None = None,
     passes: int = 1,
     strength: float | None = None,
+    share: float | None = None,
     schedule: str | Callable[[int], float] = "constant",
     layers: str | Sequence[str] = "*",
     sparse_epochs: int = 10,
@@ -122,6 +125,8 @@ def slim_network(
         strength: weight of the L1 penalty on the scales, see `NetworkSlimming`. None
             takes what brings a scale of average size that nothing holds to zero in two
             thirds of the sparse training: the shorter it is, the more.
+        share: which part of the scales is penalized, see `NetworkSlimming`. None takes
+            as many as the cut would take channels now.
         schedule: how the strength goes over the epochs of a sparse training.
         layers: names or patterns of the batch normalizations to penalize.
         sparse_epochs: length of each sparse training; its last epoch counts, not its
@@ -159,6 +164,7 @@ def slim_network(
             "budget": budget,
             "passes": passes,
             "strength": strength,
+            "share": share,
             "schedule": schedule,
             "layers": layers,
             "epochs": [sparse_epochs, fine_tune_epochs],
@@ -175,7 +181,10 @@ def slim_network(
         if pull is None:
             rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
             pull = _enough_strength(mean_scale(current, layers=layers), rates)
-        callback = NetworkSlimming(pull, layers=layers, schedule=schedule)
+        aim = share
+        if aim is None:
+            aim = _share_to_go(_analyze(current, budget), rounds, number)
+        callback = NetworkSlimming(pull, share=aim, layers=layers, schedule=schedule)
         histograms = {"before": gamma_histogram(current, layers=layers)}
         trainer.run(
             current,
@@ -206,6 +215,15 @@ def _part(
 ) -> budget_lib.Budget:
     scored = scores_lib.score_channels(channels, _SCORING).groups
     return rounds.budget(number, channels, scored)
+
+
+def _share_to_go(channels: channels_lib.Channels, rounds: Rounds, number: int) -> float:
+    """Returns the share of the channels that the cut would take from the model now."""
+    scores = scores_lib.score_channels(channels, _SCORING)
+    part = rounds.budget(number, channels, scores.groups)
+    keep = np.concatenate([*budget_lib.plan(channels, scores, part).values()])
+    # A cut of nothing still pulls at the smallest scale.
+    return max(1.0 - float(keep.mean()), 1.0 / keep.size)
 
 
 def _enough_strength(scale: float, total_rate: float) -> float:

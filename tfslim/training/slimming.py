@@ -3,8 +3,9 @@
 A channel whose scale (gamma) is driven to zero says nothing and can be removed; the
 ranking of what is left is the criterion `bn_scale`.
 
-Source: Liu et al., "Learning Efficient Convolutional Networks through Network
-Slimming", ICCV 2017, https://arxiv.org/abs/1708.06519.
+Sources: Liu et al., "Learning Efficient Convolutional Networks through Network
+Slimming", ICCV 2017, https://arxiv.org/abs/1708.06519; `share`: Yun et al., "Trimming
+the l1 Regularizer", ICML 2019, https://arxiv.org/abs/1812.01086.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         self,
         strength: float = 1e-4,
         *,
+        share: float = 1.0,
         layers: str | Sequence[str] = "*",
         schedule: str | Callable[[int], float] = "constant",
         threshold: float = 0.01,
@@ -74,6 +76,9 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
             strength: weight of the penalty. The paper takes 1e-5 to 1e-4 for 160
                 epochs; a shorter training needs more, since `strength` times the sum
                 of all learning rates is how far SGD can move a gamma.
+            share: which part of all gammas is penalized, in (0, 1]: at each step the
+                smallest ones. The others train as if there were no penalty, so a
+                strong one does not wear down what will stay.
             layers: names or patterns of batch normalizations.
             schedule: "constant"; "linear", which grows evenly to `strength` in the
                 last epoch; or a function of the epoch, from 0, that gives the
@@ -86,6 +91,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         """
         super().__init__()
         _check_strength(strength)
+        _check_share(share)
         if not callable(schedule) and schedule not in SCHEDULES:
             raise registry.unknown_name("schedule of the strength", schedule, SCHEDULES)
         if not threshold > 0.0:
@@ -95,6 +101,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
                 "tensorboard", extra="tensorflow", needed_for="log_dir"
             )
         self.strength = strength
+        self.share = share
         self.layers = layers
         self.schedule = schedule
         self.threshold = threshold
@@ -103,8 +110,9 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         self._log_dir = log_dir
         self._writer: Any = None
         self._gammas: list[Any] = []
-        # In a variable, since the step that `fit` runs is traced once.
+        # In variables, since the step that `fit` runs is traced once.
         self._current: tf.Variable | None = None
+        self._largest: tf.Variable | None = None
         self._remove: Callable[[], None] | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -118,9 +126,26 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         self._gammas = list(gammas.values())
         with self.model.distribute_strategy.scope():
             self._current = tf.Variable(0.0, trainable=False, name="slimming_strength")
-        self._remove = access.add_penalty(self.model, self._gammas, _l1, self._current)
+            self._largest = tf.Variable(math.inf, trainable=False, name="slimming_most")
+        self._remove = access.add_penalty(
+            self.model, self._gammas, self._penalty, self._current
+        )
         if self._log_dir is not None:
             self._writer = tf.summary.create_file_writer(str(self._log_dir))
+
+    def _penalty(self, gamma: Any) -> tf.Tensor:
+        return _l1(gamma) if self.share == 1.0 else _trimmed(gamma, self._largest)
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        """Finds which gammas are the smallest at this step."""
+        if self.share < 1.0 and self._largest is not None:
+            magnitudes = np.sort(np.abs(self._values()))
+            self._largest.assign(magnitudes[_count(self.share, len(magnitudes)) - 1])
+
+    def _values(self) -> np.ndarray:
+        return np.concatenate([np.ravel(_array(gamma)) for gamma in self._gammas])
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Sets the strength of the epoch."""
@@ -130,12 +155,12 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Measures the gammas and writes it down."""
-        gammas = np.concatenate([np.ravel(_array(gamma)) for gamma in self._gammas])
+        gammas = self._values()
         strength = 0.0 if self._current is None else float(self._current.numpy())
         measured: dict[str, Any] = {
             "epoch": epoch,
             "strength": strength,
-            "penalty": strength * float(np.abs(gammas).sum()),
+            "penalty": strength * _smallest_sum(gammas, self.share),
             "sparsity": float((np.abs(gammas) < self.threshold).mean()),
             "histogram": _histogram(gammas),
         }
@@ -184,7 +209,11 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
 
 
 def slimming_penalty(
-    model: Any, strength: float, *, layers: str | Sequence[str] = "*"
+    model: Any,
+    strength: float,
+    *,
+    share: float = 1.0,
+    layers: str | Sequence[str] = "*",
 ) -> tf.Tensor:
     """Returns `strength * sum |gamma|`, to be added to the loss of your own step.
 
@@ -194,6 +223,7 @@ def slimming_penalty(
     Args:
         model: a built model of tf_keras or Keras 3.
         strength: weight of the penalty, 0 or more; a number or a scalar tensor.
+        share: which part of all gammas counts, in (0, 1]: the smallest ones.
         layers: names or patterns of batch normalizations.
 
     Returns:
@@ -207,8 +237,12 @@ def slimming_penalty(
             loss = loss_fn(y, model(x, training=True))
             loss += tfslim.callbacks.slimming_penalty(model, 1e-4)
     """
-    gammas, _ = _choose(model, layers)
-    return strength * tf.add_n([_l1(gamma) for gamma in gammas.values()])
+    _check_share(share)
+    gammas = [tf.convert_to_tensor(g) for g in _choose(model, layers)[0].values()]
+    if share == 1.0:
+        return strength * tf.add_n([_l1(gamma) for gamma in gammas])
+    every = tf.sort(tf.abs(tf.concat([tf.reshape(g, [-1]) for g in gammas], axis=0)))
+    return strength * tf.reduce_sum(every[: _count(share, int(every.shape[0]))])
 
 
 def gamma_histogram(
@@ -269,6 +303,20 @@ def _l1(gamma: Any) -> tf.Tensor:
     return tf.reduce_sum(tf.abs(tf.convert_to_tensor(gamma)))
 
 
+def _trimmed(gamma: Any, largest: Any) -> tf.Tensor:
+    magnitude = tf.abs(tf.convert_to_tensor(gamma))
+    return tf.reduce_sum(tf.where(magnitude <= largest, magnitude, 0.0))
+
+
+def _smallest_sum(gammas: np.ndarray, share: float) -> float:
+    magnitudes = np.sort(np.abs(gammas))
+    return float(magnitudes[: _count(share, len(magnitudes))].sum())
+
+
+def _count(share: float, total: int) -> int:
+    return max(1, round(share * total))
+
+
 def _array(variable: Any) -> np.ndarray:
     return np.asarray(access.tensor_variable(variable).numpy())
 
@@ -277,6 +325,14 @@ def _histogram(gammas: np.ndarray) -> dict[str, list[float]]:
     edges = [*_EDGES, math.inf]
     counts, _ = np.histogram(np.abs(gammas), bins=edges)
     return {"edges": _EDGES.tolist(), "counts": counts.tolist()}
+
+
+def _check_share(share: float) -> None:
+    if not 0.0 < share <= 1.0:
+        raise errors.ConfigError(
+            f"share must be in (0, 1], got {share}. 0.6 penalizes the smaller 60% of "
+            "the scales."
+        )
 
 
 def _check_strength(strength: float) -> None:
