@@ -51,8 +51,9 @@ def collect(
 
     Memory is that of the model's tensors and one sample, however many samples there
     are. It makes no difference how they are batched: they are cut and run in groups
-    of our own, of which the runtime computes the same bits as of each alone. Whether
-    order matters is up to the statistic.
+    of our own: small networks, of which the runtime then computes the same bits as of
+    each alone, and large dense layers at the end. Whether order matters is up to the
+    statistic.
 
     Args:
         model: the float `.tflite`.

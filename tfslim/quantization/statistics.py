@@ -14,7 +14,8 @@ from tfslim import errors, tflite
 # them and all are in use on the longer side.
 _SIDE = 8192
 # Elements of a large tensor that a sample adds to the histogram, unless `exact`, and
-# the least number of each channel.
+# about how many of each channel at least. With half as many, `percentile` lost 4 dB on
+# visual wake words; with twice as many the gain was within the noise.
 _SAMPLED = 2048
 _PER_CHANNEL = 4
 # Values that wait to be binned together: the pass over all bins costs as much.
@@ -117,7 +118,8 @@ class Histogram(Extremes):
 
     The width is a power of two and doubles when a value does not fit: two bins become
     one, which is exact, so that the result depends on the values alone, not on their
-    order or on how samples were batched. It is one array, however many samples.
+    order or on how samples were batched. Values wait in a second array until they are
+    worth a pass over the bins; these two are all, however many samples.
 
     Of a large tensor every k-th element is counted, k without a common divisor with
     the number of channels, so that all channels count alike; minimum and maximum are
@@ -154,7 +156,7 @@ class Histogram(Extremes):
 
     def _count(self, values: np.ndarray) -> None:
         largest = max(-self.min, self.max)
-        if largest <= 0.0:
+        if largest == 0.0:
             self._counts[_SIDE] += values.size
             return
         scale = 1.0 / self._fit(largest)
@@ -227,7 +229,7 @@ class Histogram(Extremes):
         return seen.hexdigest()[:16]
 
 
-@functools.cache
+@functools.lru_cache(1024)
 def _stride(size: int, channels: int) -> int:
     stride = max(1, size // max(_SAMPLED, _PER_CHANNEL * channels))
     while math.gcd(stride, channels) > 1:
