@@ -16,7 +16,7 @@ def filled(values):
     histogram = Histogram(
         tflite.Tensor(0, "t", shape, shape, "float32", None, None, False), exact=True
     )
-    histogram.update(values)
+    histogram.update(values[np.newaxis])
     return histogram
 
 

@@ -28,6 +28,20 @@ def test_an_open_dimension_takes_the_arrays_size(dense):
     np.testing.assert_allclose(runner(X)["scores"], dense_model.truth(X), rtol=1e-6)
 
 
+def test_a_run_of_many_takes_them_row_by_row(dense):
+    batch = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    runner = tflite.Runner(dense)
+    runner.set_batch(3)
+    for row in range(3):
+        runner.set_inputs(batch[row : row + 1], row)
+    runner.invoke()
+    found = runner.interpreter.get_tensor(runner.model.output_names["scores"])
+    truth = dense_model.truth(batch)
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-6)
+    with pytest.raises(errors.ConfigError, match=r"\[3, 3\]; the model takes \[1, 3\]"):
+        runner.set_inputs(batch)
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
@@ -9,6 +10,7 @@ import numpy as np
 import threadpoolctl
 
 from tfslim import errors, tflite
+from tfslim.quantization.groups import take_groups
 from tfslim.quantization.tail import Tail, split_tail
 from tfslim.quantization.thresholds import Statistic
 from tfslim.tflite.interpreter import named_inputs
@@ -48,9 +50,10 @@ def collect(
     """Runs a float model over `samples` and gathers a statistic of every activation.
 
     Memory is that of the model's tensors and one sample, however many samples there
-    are. Samples are run one at a time, large dense layers at the end 16 at a time, so
-    that it makes no difference how they are batched; whether order matters is up to
-    the statistic.
+    are. It makes no difference how they are batched: they are cut and run in groups
+    of our own: small networks, of which the runtime then computes the same bits as of
+    each alone, and large dense layers at the end. Whether order matters is up to the
+    statistic.
 
     Args:
         model: the float `.tflite`.
@@ -67,27 +70,23 @@ def collect(
         QuantizationError: an activation is NaN; names the tensor.
     """
     head, tail = split_tail(model)
-    runner = tflite.Runner(head, preserve_all_tensors=True, num_threads=num_threads)
+    load = functools.partial(
+        tflite.Runner, head, preserve_all_tensors=True, num_threads=num_threads
+    )
+    runner = load()
+    if not take_groups(runner, activations(runner.model.graphs[0])):
+        runner = load()
     graph = runner.model.graphs[0] if tail is None else tail.graph
     seen = {tensor.index: statistic(tensor) for tensor in activations(graph)}
     behind = _Behind(tail, seen) if tail is not None else None
-    views = [
-        (seen[tensor.index], runner.interpreter.tensor(tensor.index))
-        for tensor in activations(runner.model.graphs[0])
-        if tensor.index in seen
-    ]
+    front = _Front(runner, seen, behind)
     count = 0
     # More threads of BLAS would spin while the runtime has its turn.
     with threadpoolctl.threadpool_limits(num_threads, user_api="blas"):
         for sample in singles(samples, runner.model):
             count += 1
-            runner.set_inputs(sample)
-            runner.invoke()
-            for statistics, view in views:
-                # The view must be gone before the next run: the runtime checks.
-                statistics.update(view())
-            if behind is not None:
-                behind.add(runner.interpreter.get_tensor(behind.tail.source.index))
+            front.add(sample)
+        front.flush()
         if behind is not None:
             behind.flush()
     if not count:
@@ -102,23 +101,59 @@ class _Behind(Generic[S]):
     """Keeps what a tail reads until there are enough samples to run it."""
 
     def __init__(self, tail: Tail, seen: Mapping[int, S]):
-        self.tail = tail
+        self.source = tail.source.index
+        self._tail = tail
         self._statistics = [seen[tensor.index] for tensor in tail.tensors]
         self._kept: list[np.ndarray] = []
 
     def add(self, values: np.ndarray) -> None:
-        self._kept.append(values)
+        self._kept += np.split(values, len(values))
         if len(self._kept) == _TOGETHER:
             self.flush()
 
     def flush(self) -> None:
         if not self._kept:
             return
-        written = self.tail(np.concatenate(self._kept))
-        for row in range(len(self._kept)):
-            for statistic, values in zip(self._statistics, written, strict=True):
-                statistic.update(values[row : row + 1])
+        written = self._tail(np.concatenate(self._kept))
+        for statistic, values in zip(self._statistics, written, strict=True):
+            statistic.update(values[:, np.newaxis])
         self._kept = []
+
+
+class _Front(Generic[S]):
+    """Runs the file, or what comes before a tail, on as many samples as it takes."""
+
+    def __init__(
+        self, runner: tflite.Runner, seen: Mapping[int, S], behind: _Behind[S] | None
+    ):
+        self._runner = runner
+        self._views = [
+            (seen[tensor.index], runner.interpreter.tensor(tensor.index))
+            for tensor in activations(runner.model.graphs[0])
+            if tensor.index in seen
+        ]
+        self._behind = behind
+        self._filled = 0
+
+    def add(self, sample: tflite.Inputs) -> None:
+        self._runner.set_inputs(sample, self._filled)
+        self._filled += 1
+        if self._filled == self._runner.batch:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._filled:
+            return
+        self._runner.invoke()
+        # In rows that are not filled lies what was there before.
+        each = np.s_[: self._filled, np.newaxis] if self._runner.batch > 1 else None
+        for statistic, view in self._views:
+            # The view must be gone before the next run: the runtime checks.
+            statistic.update(view()[each])
+        if self._behind is not None:
+            values = self._runner.interpreter.get_tensor(self._behind.source)
+            self._behind.add(values[: self._filled])
+        self._filled = 0
 
 
 def singles(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inputs]:

@@ -149,7 +149,8 @@ class _Readers:
 
     def update(self, values: np.ndarray) -> None:
         for moments in self.moments.values():
-            moments.update(values)
+            for sample in values:
+                moments.update(sample)
 
 
 def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResult:

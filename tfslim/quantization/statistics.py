@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 
@@ -12,8 +13,21 @@ from tfslim import errors, tflite
 # Bins on each side of zero. The width is a power of two, so that between half of
 # them and all are in use on the longer side.
 _SIDE = 8192
-# Elements of a tensor that a sample adds to the histogram, unless `exact`.
-_SAMPLED = 4096
+# Elements of a large tensor that a sample adds to the histogram, unless `exact`, and
+# about how many of each channel at least. With half as many, `percentile` lost 4 dB on
+# visual wake words; with twice as many the gain was within the noise.
+_SAMPLED = 2048
+_PER_CHANNEL = 4
+# Values that wait to be binned together: the pass over all bins costs as much.
+_WAITING = 2 * _SIDE
+# Values binned at once, at most: they stay in the processor's cache.
+_AT_ONCE = 2**16
+# Values from which on a pass over them costs more than a few calls of numpy.
+_LARGE = 2**16
+# Values that are searched for a zero first.
+_BEGINNING = 512
+# What the bits of a float32 +inf are as an integer.
+_INFINITY = 0x7F800000
 # litert-quantizer's weight of what was seen before, in its own moving average.
 _MEMORY = 0.95
 # The least width whose inverse is a float32.
@@ -40,35 +54,53 @@ class Extremes:
         self._average: tuple[float, float] | None = None
 
     def update(self, values: np.ndarray) -> None:
-        """Takes in one sample's values.
+        """Takes in float32 values [n, *shape] of n samples.
 
         Raises:
             QuantizationError: there is a NaN.
         """
-        if values.size:
-            self._widen(float(values.min()), float(values.max()), values)
+        channels = values.shape[-1] if values.ndim > 1 else 1
+        self._take(values.reshape(len(values), -1), channels)
 
-    def _widen(self, low: float, high: float, values: np.ndarray) -> np.ndarray:
-        """Takes in one sample's extremes and returns its finite values, flat."""
-        values = values.reshape(-1)
-        if not (math.isfinite(low) and math.isfinite(high)):
-            if math.isnan(low):
-                raise errors.QuantizationError(
-                    f"Tensor '{self.tensor.name}' holds a NaN for a calibration "
-                    "sample. Look for NaN in the sample, or for a model that overflows."
-                )
-            values = values[np.isfinite(values)]
-            if not values.size:
-                return values
-            low, high = float(values.min()), float(values.max())
-        self.min = min(self.min, low)
-        self.max = max(self.max, high)
-        before = self._average or (low, high)
-        self._average = (
-            _MEMORY * before[0] + (1.0 - _MEMORY) * low,
-            _MEMORY * before[1] + (1.0 - _MEMORY) * high,
-        )
-        return values
+    def _take(self, rows: np.ndarray, channels: int) -> None:
+        if not rows.size:
+            return
+        lows, highs = (ends.tolist() for ends in self._ends(rows))
+        if not all(map(math.isfinite, lows + highs)):
+            self._take_finite(rows, channels)
+            return
+        self.min = min(self.min, *lows)
+        self.max = max(self.max, *highs)
+        least, greatest = self._average or (lows[0], highs[0])
+        for low, high in zip(lows, highs, strict=True):
+            least = _MEMORY * least + (1.0 - _MEMORY) * low
+            greatest = _MEMORY * greatest + (1.0 - _MEMORY) * high
+        self._average = least, greatest
+        self._keep(rows, channels)
+
+    def _take_finite(self, rows: np.ndarray, channels: int) -> None:
+        if np.isnan(rows).any():
+            raise errors.QuantizationError(
+                f"Tensor '{self.tensor.name}' holds a NaN for a calibration sample. "
+                "Look for NaN in the sample, or for a model that overflows."
+            )
+        for row in rows:
+            self._take(row[np.isfinite(row)][np.newaxis], channels)
+
+    def _ends(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns each row's least and greatest value; not finite if one is not."""
+        if self.min >= 0.0 and rows.size > _LARGE:
+            # Read as integers, floats from 0 on keep their order, and all that is
+            # negative, infinite or NaN comes after them. So one pass is enough for
+            # what a ReLU wrote, if there is a zero at its beginning.
+            highs = rows.view(np.uint32).max(axis=1)
+            lows = rows[:, :_BEGINNING].min(axis=1)
+            if highs.max() < _INFINITY and not lows.any():
+                return lows, highs.view(np.float32)
+        return rows.min(axis=1), rows.max(axis=1)
+
+    def _keep(self, rows: np.ndarray, channels: int) -> None:
+        """Takes in finite values; the extremes know them already."""
 
     @property
     def range(self) -> tuple[float, float]:
@@ -86,7 +118,8 @@ class Histogram(Extremes):
 
     The width is a power of two and doubles when a value does not fit: two bins become
     one, which is exact, so that the result depends on the values alone, not on their
-    order or on how samples were batched. It is one array, however many samples.
+    order or on how samples were batched. Values wait in a second array until they are
+    worth a pass over the bins; these two are all, however many samples.
 
     Of a large tensor every k-th element is counted, k without a common divisor with
     the number of channels, so that all channels count alike; minimum and maximum are
@@ -99,35 +132,45 @@ class Histogram(Extremes):
         self._exact = exact
         self._exponent: int | None = None
         self._counts = np.zeros(2 * _SIDE, np.int64)
+        self._waiting = np.empty(_WAITING, np.float32)
+        self._num_waiting = 0
 
-    def update(self, values: np.ndarray) -> None:
-        """Takes in one sample's values.
-
-        Raises:
-            QuantizationError: there is a NaN.
-        """
-        if not values.size:
-            return
-        low, high = float(values.min()), float(values.max())
-        finite = self._widen(low, high, values)
-        if not finite.size:
-            return
+    def _keep(self, rows: np.ndarray, channels: int) -> None:
         if not self._exact:
-            finite = finite[:: _stride(finite.size, values.shape)]
+            rows = rows[:, :: _stride(rows.shape[1], channels)]
+        values = rows.reshape(-1)
+        if self._num_waiting + values.size > _WAITING:
+            self._flush()
+        if values.size > _WAITING:
+            for start in range(0, values.size, _AT_ONCE):
+                self._count(values[start : start + _AT_ONCE])
+            return
+        end = self._num_waiting + values.size
+        self._waiting[self._num_waiting : end] = values
+        self._num_waiting = end
+
+    def _flush(self) -> None:
+        if self._num_waiting:
+            self._count(self._waiting[: self._num_waiting])
+            self._num_waiting = 0
+
+    def _count(self, values: np.ndarray) -> None:
         largest = max(-self.min, self.max)
         if largest == 0.0:
-            self._counts[_SIDE] += finite.size
+            self._counts[_SIDE] += values.size
             return
-        self._fit(largest)
-        scaled = finite * np.float32(1.0 / self.width)
-        if low < 0.0:
-            np.floor(scaled, out=scaled)
-        places = scaled.astype(np.intp)
-        places += _SIDE
-        self._counts += np.bincount(places, minlength=2 * _SIDE)
+        scale = 1.0 / self._fit(largest)
+        places = values * np.float32(scale)
+        first = math.floor(min(self.min, 0.0) * scale)
+        if first:
+            np.floor(places, out=places)
+            places -= np.float32(first)
+        # By way of int32: numpy turns floats into int64 one by one.
+        counts = np.bincount(places.astype(np.int32))
+        self._counts[_SIDE + first :][: len(counts)] += counts
 
-    def _fit(self, largest: float) -> None:
-        """Widens the bins until `largest` has one."""
+    def _fit(self, largest: float) -> float:
+        """Widens the bins until `largest` has one; returns their width."""
         # frexp: largest = m * 2^e with m in [0.5, 1), so that bin _SIDE - 1 is enough.
         wanted = math.frexp(largest)[1] - (_SIDE.bit_length() - 1)
         wanted = max(wanted, _LEAST_EXPONENT)
@@ -138,10 +181,12 @@ class Histogram(Extremes):
             self._counts[:] = 0
             self._counts[_SIDE // 2 : _SIDE // 2 + _SIDE] = merged
             self._exponent += 1
+        return math.ldexp(1.0, self._exponent)
 
     @property
     def width(self) -> float:
         """The width of a bin, in the tensor's unit."""
+        self._flush()
         return math.ldexp(1.0, self._exponent or 0)
 
     def bins(self) -> tuple[np.ndarray, int]:
@@ -153,14 +198,15 @@ class Histogram(Extremes):
             int64 array [bins], and the number of bins below zero: bin i begins at
             (i - number) * `width`.
         """
-        low, high = self.range
-        below = min(math.ceil(-min(low, 0.0) / self.width), _SIDE)
-        above = min(math.floor(max(high, 0.0) / self.width) + 1, _SIDE)
+        (low, high), width = self.range, self.width
+        below = min(math.ceil(-min(low, 0.0) / width), _SIDE)
+        above = min(math.floor(max(high, 0.0) / width) + 1, _SIDE)
         return self._counts[_SIDE - below : _SIDE + above].copy(), below
 
     @property
     def num_values(self) -> int:
         """How many elements were counted."""
+        self._flush()
         return int(self._counts.sum())
 
     @property
@@ -177,13 +223,15 @@ class Histogram(Extremes):
     @property
     def digest(self) -> str:
         """A short fingerprint of the counts and the width."""
+        self._flush()
         seen = hashlib.sha256(self._counts.astype("<i8").tobytes())
         seen.update(str(self._exponent).encode())
         return seen.hexdigest()[:16]
 
 
-def _stride(size: int, shape: tuple[int, ...]) -> int:
-    stride = max(1, size // _SAMPLED)
-    while math.gcd(stride, shape[-1] if shape else 1) > 1:
+@functools.lru_cache(1024)
+def _stride(size: int, channels: int) -> int:
+    stride = max(1, size // max(_SAMPLED, _PER_CHANNEL * channels))
+    while math.gcd(stride, channels) > 1:
         stride += 1
     return stride

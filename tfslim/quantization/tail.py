@@ -90,6 +90,8 @@ def split_tail(model: bytes) -> tuple[bytes, Tail | None]:
         The file without them, whose output is what they read, and they; or `model`
         and None.
     """
+    if len(model) < _LEAST_BYTES:
+        return model, None
     content = tflite.read(model)
     graph = content.graphs[0]
     ops = _chain(graph) if len(content.graphs) == 1 else []

@@ -22,6 +22,7 @@ class Runner:
     Attributes:
         model: what the file holds.
         interpreter: LiteRT's own interpreter, its tensors allocated.
+        batch: how many samples a run takes, see `set_batch`.
     """
 
     def __init__(
@@ -66,14 +67,31 @@ class Runner:
             except (RuntimeError, ValueError) as error:
                 raise _refusal("load", error) from error
         self._inputs = {t["index"]: t for t in self.interpreter.get_input_details()}
+        self.batch = 1
 
-    def set_inputs(self, inputs: Inputs) -> None:
+    def set_batch(self, count: int) -> None:
+        """Makes a run take `count` samples, where the file's inputs are [1, ...].
+
+        Raises:
+            ConversionError: an op does not follow. The runner is of no use then.
+        """
+        try:
+            for index, details in self._inputs.items():
+                shape = (count, *details["shape"][1:])
+                self.interpreter.resize_tensor_input(index, shape)
+            self.interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise _refusal("resize", error) from error
+        self.batch = count
+
+    def set_inputs(self, inputs: Inputs, row: int = 0) -> None:
         """Copies `inputs` into the input tensors.
 
         Args:
             inputs: an array for a model with one input, else input name -> array, in
                 the input's own dtype; quantized inputs take integers. Where the file
                 leaves a dimension open, the array's size is taken.
+            row: which of the `batch` samples of a run it is.
 
         Raises:
             ConfigError: a name, shape or dtype is not what the file takes.
@@ -89,12 +107,15 @@ class Runner:
                 )
             if tuple(shape) != array.shape:
                 self._resize(name, details, array.shape)
-            self.interpreter.set_tensor(details["index"], array)
+            if self.batch == 1:
+                self.interpreter.set_tensor(details["index"], array)
+            else:
+                self.interpreter.tensor(details["index"])()[row] = array[0]
 
     def _resize(
         self, name: str, details: dict[str, Any], shape: tuple[int, ...]
     ) -> None:
-        open_shape = details["shape_signature"]
+        open_shape = details["shape_signature" if self.batch == 1 else "shape"]
         fits = len(open_shape) == len(shape) and all(
             size in (-1, wanted) for size, wanted in zip(open_shape, shape, strict=True)
         )

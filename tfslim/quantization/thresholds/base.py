@@ -15,11 +15,11 @@ class Statistic(Protocol):
     """What is gathered of one tensor over all samples, in bounded memory."""
 
     def update(self, values: np.ndarray) -> None:
-        """Takes in one sample's values.
+        """Takes in the values of a few samples.
 
         Args:
-            values: float32 array of the tensor's shape, a view on the runtime's
-                memory: read it now, do not keep it.
+            values: float32 array [n, *shape of the tensor], in the order of the
+                samples; a view on the runtime's memory: read it now, do not keep it.
         """
 
 
