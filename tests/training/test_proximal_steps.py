@@ -1,5 +1,6 @@
 """Proximal operators against closed forms, and optimizers that take their steps."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,51 @@ def test_group_soft_threshold_by_hand():
     np.testing.assert_allclose(rows.T, _shrink(columns, 0.3), atol=1e-6)
     zeros = operators.group_soft_threshold(tf.zeros((3, 2)), 0.0, [1]).numpy()
     assert (zeros == 0.0).all()
+
+
+def test_a_step_on_the_smallest_weights_minimizes_the_trimmed_penalty():
+    """Tries every choice of the three of seven weights that the penalty counts."""
+    w = np.array([0.9, -0.2, 0.5, 0.05, -1.5, 0.3, 0.7])
+    values = tf.constant(w, tf.float32)
+
+    def objective(u):
+        return 0.5 * ((u - w) ** 2).sum() + 0.25 * np.sort(np.abs(u))[:3].sum()
+
+    tried = []
+    for chosen in itertools.combinations(range(7), 3):
+        u = w.copy()
+        u[list(chosen)] = _soft(w[list(chosen)], 0.25)
+        tried.append((objective(u), u))
+    best = min(tried, key=lambda pair: pair[0])[1]
+    mask = operators.smallest(values, 3 / 7, None)
+    ours = tf.where(mask, operators.soft_threshold(values, 0.25), values).numpy()
+    np.testing.assert_allclose(ours, best, atol=1e-6)
+    assert (ours == 0.0).sum() == 2
+
+
+@BOTH
+@pytest.mark.parametrize("penalty", ["l1", "group_lasso"])
+def test_a_share_leaves_the_larger_part_of_each_kernel_alone(k, penalty):
+    model = _model(k)
+    before = _weights(model)
+    tfslim.optimizers.proximal_step(
+        model, 1.0, 0.1, penalty=penalty, share=0.5, layers=["conv", "head"]
+    )
+    for i, (old, new) in enumerate(zip(before, _weights(model), strict=True)):
+        if i not in (0, 8):
+            np.testing.assert_array_equal(new, old)
+            continue
+        columns = old.reshape(-1, old.shape[-1])
+        if penalty == "l1":
+            order = np.argsort(np.abs(columns), axis=None)
+            expected = columns.ravel().copy()
+            moved = order[: round(old.size / 2)]
+            expected[moved] = _soft(expected[moved], 0.1)
+        else:
+            order = np.argsort(np.linalg.norm(columns, axis=0))
+            expected, moved = columns.copy(), order[: round(columns.shape[1] / 2)]
+            expected[:, moved] = _shrink(columns, 0.1)[:, moved]
+        np.testing.assert_allclose(new.ravel(), expected.ravel(), atol=1e-6)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-4, 0.05, 0.3, 3.0])
@@ -289,6 +335,7 @@ def test_it_serializes_and_a_compiled_model_loads(k, tmp_path):
         model,
         strength=0.03,
         penalty="group_lasso",
+        share=0.75,
         layers=["conv", "head"],
     )
     again = k.optimizers.deserialize(k.optimizers.serialize(optimizer))

@@ -13,6 +13,9 @@ from tfslim import tasks
 from tfslim.graph import count
 from tfslim.methods.backup import Backup
 from tfslim.methods.fitting import Training
+from tfslim.pruning import budget as budget_lib
+from tfslim.pruning import channels as channels_lib
+from tfslim.pruning import scores as scores_lib
 from tfslim.training import (
     FitOptions,
     TrainingResult,
@@ -105,6 +108,16 @@ class Trainer:
         if keep == "last":
             more |= {"best_from_epoch": epochs - 1, "patience": 0}
         return self.backup.train(model, self.training, callbacks, epochs=epochs, **more)
+
+
+def share_to_go(
+    channels: channels_lib.Channels,
+    scores: scores_lib.Scores,
+    budget: budget_lib.Budget,
+) -> float:
+    """Returns the share of the channels that a cut to a budget takes, above 0."""
+    keep = np.concatenate([*budget_lib.plan(channels, scores, budget).values()])
+    return max(1.0 - float(keep.mean()), 1.0 / keep.size)
 
 
 def summary(before: count.Counts, after: count.Counts) -> str:

@@ -21,6 +21,7 @@ from tfslim.methods.channels import PruneReport, prune_channels
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import ratios as ratios_lib
+from tfslim.pruning import scores as scores_lib
 from tfslim.training import FitOptions
 from tfslim.training.proximal import Proximal
 
@@ -74,6 +75,7 @@ def prox_sg(
     strength: float | None = None,
     relative: bool = True,
     penalty: str = "l1",
+    share: float | None = None,
     layers: str | Sequence[str] = "*",
     budget: budget_lib.Budget | None = None,
     divisor: int = 16,
@@ -97,6 +99,9 @@ def prox_sg(
             mean magnitude of its kernel.
         relative: see `tfslim.optimizers.Proximal`.
         penalty: "l1" for zeros anywhere in a kernel, "group_lasso" for whole filters.
+        share: which part of each kernel is penalized, see `tfslim.optimizers.Proximal`.
+            None takes, for "group_lasso" with a budget, the share of the channels that
+            an even cut to the budget takes; otherwise all.
         layers: names or patterns of the layers to penalize.
         budget: a limit to meet: the ratios are raised or lowered together until they
             just do. None cuts exactly what the zeros say.
@@ -131,6 +136,7 @@ def prox_sg(
             "strength": strength,
             "relative": relative,
             "penalty": penalty,
+            "share": share,
             "layers": layers,
             "budget": budget,
             "divisor": divisor,
@@ -142,6 +148,10 @@ def prox_sg(
     if strength is None:
         rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
         strength = _general_strength(rates, relative=relative)
+    if share is None:
+        share = 1.0
+        if penalty == "group_lasso" and budget is not None:
+            share = _even_share(graph_keras.read(current), budget)
     sparse = trainer.run(
         current,
         sparse_epochs,
@@ -152,6 +162,7 @@ def prox_sg(
             current,
             strength=strength,
             penalty=penalty,
+            share=share,
             layers=layers,
             relative=relative,
         ),
@@ -173,6 +184,16 @@ def prox_sg(
         after=count.count(graph),
     )
     return graph_keras.write(graph, graph_keras.keras_of(model)), report
+
+
+def _even_share(graph: Any, budget: budget_lib.Budget) -> float:
+    """Returns the share of the channels that a cut of all layers alike takes."""
+    channels = channels_lib.analyze(
+        graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
+    )
+    scores = scores_lib.score_channels(channels, scores_lib.Scoring())
+    even = dataclasses.replace(budget, scope="uniform")
+    return phases.share_to_go(channels, scores, even)
 
 
 def _general_strength(total_rate: float, *, relative: bool) -> float:

@@ -10,8 +10,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tfslim import errors
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
@@ -181,10 +179,8 @@ def slim_network(
         if pull is None:
             rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
             pull = _enough_strength(mean_scale(current, layers=layers), rates)
-        aim = share
-        if aim is None:
-            aim = _share_to_go(_analyze(current, budget), rounds, number)
-        callback = NetworkSlimming(pull, share=aim, layers=layers, schedule=schedule)
+        part = share or _share_to_go(rounds, number, _analyze(current, budget))
+        callback = NetworkSlimming(pull, share=part, layers=layers, schedule=schedule)
         histograms = {"before": gamma_histogram(current, layers=layers)}
         trainer.run(
             current,
@@ -195,9 +191,9 @@ def slim_network(
             learning_rate=sparse_learning_rate,
         )
         histograms["sparse"] = gamma_histogram(current, layers=layers)
-        part = _part(rounds, number, _analyze(current, budget))
+        limit = _part(rounds, number, _analyze(current, budget))
         current, cut = prune_channels(
-            current, criterion=_SCORING, budget=part, fold=fold
+            current, criterion=_SCORING, budget=limit, fold=fold
         )
         logs = trainer.run(current, fine_tune_epochs).history
         histograms["after"] = gamma_histogram(current, layers=layers)
@@ -217,13 +213,10 @@ def _part(
     return rounds.budget(number, channels, scored)
 
 
-def _share_to_go(channels: channels_lib.Channels, rounds: Rounds, number: int) -> float:
-    """Returns the share of the channels that the cut would take from the model now."""
+def _share_to_go(rounds: Rounds, number: int, channels: channels_lib.Channels) -> float:
     scores = scores_lib.score_channels(channels, _SCORING)
-    part = rounds.budget(number, channels, scores.groups)
-    keep = np.concatenate([*budget_lib.plan(channels, scores, part).values()])
-    # A cut of nothing still pulls at the smallest scale.
-    return max(1.0 - float(keep.mean()), 1.0 / keep.size)
+    limit = rounds.budget(number, channels, scores.groups)
+    return phases.share_to_go(channels, scores, limit)
 
 
 def _enough_strength(scale: float, total_rate: float) -> float:

@@ -49,16 +49,23 @@ class _Rule:
         strength: weight of the penalty.
         penalty: one of `PENALTIES`.
         metric: one of `METRICS`.
+        share: how much of each kernel counts, its smallest weights or groups.
         kernels: by short name.
     """
 
     strength: float
     penalty: str
     metric: str
+    share: float
     kernels: Mapping[str, access.Kernel]
 
     def __post_init__(self) -> None:
         _check(self.strength, self.penalty)
+        if not 0.0 < self.share <= 1.0:
+            raise errors.ConfigError(
+                f"share must be in (0, 1], got {self.share}. 0.6 penalizes the smaller "
+                "60% of each kernel."
+            )
         if self.metric not in METRICS:
             raise registry.unknown_name("proximal metric", self.metric, METRICS)
 
@@ -66,6 +73,15 @@ class _Rule:
         self, values: tf.Tensor, rate: Any, kernel: access.Kernel, metric: Any = None
     ) -> tf.Tensor:
         """Returns the values after the step; `metric` is None or the diagonal of D."""
+        moved = self._shrunk(values, rate, kernel, metric)
+        if self.share == 1.0:
+            return moved
+        axes = None if self.penalty == "l1" else kernel.axes
+        return tf.where(operators.smallest(values, self.share, axes), moved, values)
+
+    def _shrunk(
+        self, values: tf.Tensor, rate: Any, kernel: access.Kernel, metric: Any
+    ) -> tf.Tensor:
         threshold = tf.cast(rate, values.dtype) * (self.strength * kernel.scale)
         if self.penalty == "l1":
             return operators.soft_threshold(
@@ -146,6 +162,7 @@ class ProximalOptimizer:
             "strength": self._rule.strength,
             "penalty": self._rule.penalty,
             "metric": self._rule.metric,
+            "share": self._rule.share,
             "kernels": {
                 name: {"axes": list(kernel.axes), "scale": kernel.scale}
                 for name, kernel in self._rule.kernels.items()
@@ -166,7 +183,8 @@ class ProximalOptimizer:
             name: access.Kernel(tuple(kernel["axes"]), kernel["scale"])
             for name, kernel in config["kernels"].items()
         }
-        rule = _Rule(config["strength"], config["penalty"], config["metric"], kernels)
+        names = ("strength", "penalty", "metric", "share")
+        rule = _Rule(**{name: config[name] for name in names}, kernels=kernels)
         return _with_rule(inner, rule)
 
 
@@ -195,6 +213,7 @@ def Proximal(
     strength: float = 1e-4,
     penalty: str = "l1",
     metric: str = "euclidean",
+    share: float = 1.0,
     layers: str | Sequence[str] = "*",
     relative: bool = False,
 ) -> Any:
@@ -216,6 +235,8 @@ def Proximal(
         penalty: "l1" for single weights; "group_lasso" for whole filters, a filter
             being all weights of a kernel that lead to one output channel.
         metric: "euclidean", or "adam" for Adam and AdamW; see this module.
+        share: which part of each kernel is penalized, in (0, 1]: at each step its
+            smallest weights or filters. The others train as if there were no penalty.
         layers: names or patterns of the layers whose kernels are meant.
         relative: count `strength` in units of the mean magnitude that each kernel has
             now. Without, layers with many inputs, whose weights are small from the
@@ -235,7 +256,7 @@ def Proximal(
     if isinstance(optimizer, str):
         optimizer = importlib.import_module(package).optimizers.get(optimizer)
     kernels = access.kernels_by_name(model, layers, measured=relative)
-    rule = _Rule(strength, penalty, metric, kernels)
+    rule = _Rule(strength, penalty, metric, share, kernels)
     _check_optimizer(optimizer, package, metric)
     return _with_rule(optimizer, rule)
 
@@ -248,6 +269,7 @@ def ProxSGD(
     penalty: str = "l1",
     momentum: float = 0.0,
     nesterov: bool = False,
+    share: float = 1.0,
     layers: str | Sequence[str] = "*",
     relative: bool = False,
 ) -> Any:
@@ -263,6 +285,7 @@ def ProxSGD(
         penalty: as for `Proximal`.
         momentum: 0 is the algorithm of the books.
         nesterov: whether momentum looks ahead.
+        share: as for `Proximal`.
         layers: as for `Proximal`.
         relative: as for `Proximal`.
 
@@ -276,6 +299,7 @@ def ProxSGD(
         model,
         strength=strength,
         penalty=penalty,
+        share=share,
         layers=layers,
         relative=relative,
     )
@@ -287,6 +311,7 @@ def proximal_step(
     strength: float,
     *,
     penalty: str = "l1",
+    share: float = 1.0,
     layers: str | Sequence[str] = "*",
 ) -> None:
     """Takes the Euclidean proximal step on a model's kernels, in a loop of your own.
@@ -299,12 +324,13 @@ def proximal_step(
         learning_rate: that of the update just made; a number or scalar tensor.
         strength: as for `Proximal`.
         penalty: as for `Proximal`.
+        share: as for `Proximal`.
         layers: as for `Proximal`.
 
     Raises:
         ConfigError: an option, or no kernel fits.
     """
-    rule = _Rule(strength, penalty, "euclidean", {})
+    rule = _Rule(strength, penalty, "euclidean", share, {})
 
     def step(part: Any, kernel: access.Kernel) -> None:
         values = tf.convert_to_tensor(part)

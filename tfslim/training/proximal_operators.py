@@ -88,6 +88,32 @@ def scaled_group_soft_threshold(
     return tf.where(limit > 0.0, tf.where(lives, shrunk, 0.0), values)
 
 
+def smallest(values: tf.Tensor, share: float, axes: Sequence[int] | None) -> tf.Tensor:
+    """Tells which weights, or groups, are the smallest ones.
+
+    Where a penalty counts these alone, the proximal step of the whole moves only them,
+    by the same amount.
+
+    Source: Yun et al., "Trimming the l1 Regularizer", ICML 2019,
+    https://arxiv.org/abs/1812.01086.
+
+    Args:
+        values: float tensor.
+        share: how many of all, in (0, 1]; at least one.
+        axes: as for `group_soft_threshold`; None: every weight for itself.
+
+    Returns:
+        Booleans that broadcast to the shape of `values`.
+    """
+    magnitude = tf.abs(values)
+    if axes is not None:
+        inside, _ = _inside(values, axes)
+        magnitude = tf.reduce_sum(tf.square(values), inside, keepdims=True)
+    every = tf.sort(tf.reshape(magnitude, [-1]))
+    count = max(1, round(share * int(every.shape[0])))
+    return magnitude <= every[count - 1]
+
+
 def _inside(values: tf.Tensor, axes: Sequence[int]) -> tuple[list[int], tf.Tensor]:
     """Returns the axes within a group and the root of the size of a group."""
     ndim = len(values.shape)
