@@ -1,11 +1,12 @@
 """Methods that train and cut, against chance: ResNet-18 and VGG16 on digits.
 
 scikit-learn's digits at 32x32x3, 40% of them for testing. One base network per model
-and seed, shared by all methods; each has to get below 40% of its MACs and of its params
-and gets the same fine-tuning, which is short: after a long one random channels do well,
-too, on data as easy as this. The best epoch is chosen on the validation split; the test
-split is looked at once, at the end. Goal: slimming loses at most one point and beats
-random channels.
+and seed, shared by all methods; each has to get below a quarter of its MACs and of its
+params and ends with the same fine-tuning, at a fifth of the base network's learning
+rate: with the whole rate it is a training from scratch, which makes all channels equal
+on data as easy as this. The best epoch is chosen on the validation split; the test split
+is looked at once, at the end. LEFT, the epochs and the rate were chosen on seed 10.
+Goal: each method loses at most one point and beats random channels.
 
   python -m benchmarks.slimming_digits [--models=resnet18] [--seeds=0] [--methods=...]
 
@@ -27,15 +28,15 @@ from benchmarks import record
 
 NAME = "digits_training_methods"
 SHAPE = (32, 32, 3)
-LEFT = 0.4  # Of MACs and of params.
-BASE_EPOCHS, SPARSE_EPOCHS, FINE_TUNE_EPOCHS = 10, 8, 2
-FINE_TUNE_RATE = 3e-4  # Of Adam; the base network is trained with 1e-3.
+LEFT = 0.25  # Of MACs and of params.
+BASE_EPOCHS, SPARSE_EPOCHS, FINE_TUNE_EPOCHS = 8, 6, 4
+FINE_TUNE_RATE = 2e-4  # Of Adam; the base network is trained with 1e-3.
 CYCLES = 3  # Of activation pruning, each with its fine-tuning.
 MODELS = {
     "resnet18": {},
     "vgg16": {"classifier": "gap", "batch_norm": True},
 }
-TRAINING = {"task": "classification", "mixed_precision": True}
+TRAINING = {"task": "classification"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,7 @@ def prox_sg(case: Case) -> Any:
         case.base,
         case.data["train"],
         case.data["validation"],
+        penalty="group_lasso",
         budget=case.budget("uniform"),
         sparse_epochs=SPARSE_EPOCHS,
         retrain_epochs=FINE_TUNE_EPOCHS,
@@ -204,6 +206,8 @@ def main() -> None:
             input_shape=SHAPE,
             left=LEFT,
             epochs=[BASE_EPOCHS, SPARSE_EPOCHS, FINE_TUNE_EPOCHS],
+            fine_tune_rate=FINE_TUNE_RATE,
+            cycles=CYCLES,
         )
 
     for model in options.models.split(","):

@@ -95,7 +95,7 @@ def smallest(values: tf.Tensor, share: float, axes: Sequence[int] | None) -> tf.
     by the same amount.
 
     Source: Yun et al., "Trimming the l1 Regularizer", ICML 2019,
-    https://arxiv.org/abs/1812.01086.
+    https://arxiv.org/abs/1805.07495.
 
     Args:
         values: float tensor.

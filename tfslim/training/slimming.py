@@ -5,7 +5,7 @@ ranking of what is left is the criterion `bn_scale`.
 
 Sources: Liu et al., "Learning Efficient Convolutional Networks through Network
 Slimming", ICCV 2017, https://arxiv.org/abs/1708.06519; `share`: Yun et al., "Trimming
-the l1 Regularizer", ICML 2019, https://arxiv.org/abs/1812.01086.
+the l1 Regularizer", ICML 2019, https://arxiv.org/abs/1805.07495.
 """
 
 from __future__ import annotations
