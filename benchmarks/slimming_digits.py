@@ -3,8 +3,8 @@
 scikit-learn's digits at 32x32x3, 40% of them for testing. One base network per model
 and seed, shared by all methods; each has to get below a quarter of its MACs and of its
 params and ends with the same fine-tuning, at a fifth of the base network's learning
-rate: with the whole rate it is a training from scratch, which makes all channels equal
-on data as easy as this. The best epoch is chosen on the validation split; the test split
+rate: at the whole rate it is a training from scratch, which makes all channels equal on
+data as easy as this. The best epoch is chosen on the validation split; the test split
 is looked at once, at the end. LEFT, the epochs and the rate were chosen on seed 10.
 Goal: each method loses at most one point and beats random channels.
 

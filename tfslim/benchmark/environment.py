@@ -11,7 +11,7 @@ from typing import Any
 # Instruction sets that decide which kernels run: two CPUs of one name may differ.
 _FEATURES = frozenset(
     "avx avx2 fma f16c avx_vnni avx512f avx512bw avx512_vnni avx512_bf16 amx_int8 "
-    "amx_bf16 asimd asimdhp asimddp i8mm bf16 sve sve2 sme".split()
+    "amx_bf16 asimd asimdhp asimddp i8mm bf16 sve sve2".split()
 )
 
 
