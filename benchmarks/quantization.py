@@ -189,16 +189,17 @@ def hot() -> Case:
 def trained(source: str, name: str) -> Case:
     """Trains a model of the zoo on digits or on some of CIFAR-10."""
     import tfslim
-    from tfslim import data, preprocessing, training
+    from tfslim import data, models, preprocessing, training
 
     spec = {"cifar10": f"npz:{DATA}/cifar10/cifar10_12k.npz"}.get(source, source)
     dataset = data.load(spec)
     epochs, num_train, num_test = BUDGETS[source]
     side = SIDES.get(name, 32)
-    prepare_input = preprocessing.preset("symmetric", (side, side, 3))
-    model = tfslim.build_model(
-        name, input_shape=(side, side, 3), num_classes=10, **OPTIONS.get(name, {})
-    )
+    options = {"input_shape": (side, side, 3), "num_classes": 10}
+    options |= OPTIONS.get(name, {})
+    model = tfslim.build_model(name, **options)
+    preset = models.model_spec(name, **options).preprocessing
+    prepare_input = preprocessing.preset(preset, (side, side, 3))
 
     def arrays(part: data.Examples, most: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = np.random.default_rng(0).permutation(len(part))[:most]

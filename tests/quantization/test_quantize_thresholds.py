@@ -182,6 +182,15 @@ def test_kl_keeps_the_range_of_pixels():
     assert kl.kl(filled(values))[1] == np.float32(values.max())
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_kl_leaves_values_far_from_zero_alone(sign):
+    """Pixels that were normalized twice: -1.008 to -0.992, and nothing else."""
+    random = np.random.default_rng(0)
+    body = np.clip(random.normal(1.0, 0.003, 400_000), 0.992, 1.008)
+    seen = filled(sign * body)
+    assert kl.kl(seen) == seen.range
+
+
 def test_kl_reaches_a_body_that_is_a_thirtieth_of_the_range():
     rng = np.random.default_rng(0)
     values = np.abs(rng.normal(size=400_000))

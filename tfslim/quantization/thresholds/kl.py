@@ -123,10 +123,12 @@ def kl(seen: statistics.Histogram) -> tuple[float, float]:
     Tensors of one sign are searched with 256 levels from 0 on, others by their
     absolute values with the 128 levels of a side, and no end goes beyond the extremes.
     Fewer than 100 counted values a bin, or few different ones, as pixels are, keep
-    their true range.
+    their true range, and so do values that all lie far from 0: a quantized range holds
+    0, so their levels are few, and what is cut off falls on a single one.
     """
     low, high = seen.range
-    if seen.num_values < _MIN_VALUES:
+    nearest, farthest = max(low, -high), max(high, -low)
+    if seen.num_values < _MIN_VALUES or 2 * nearest > farthest:
         return low, high
     counts = _folded(seen)
     atoms = _atoms(counts)
