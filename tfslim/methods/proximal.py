@@ -8,6 +8,7 @@ the smaller network and train it again.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -151,7 +152,8 @@ def prox_sg(
     if share is None:
         share = 1.0
         if penalty == "group_lasso" and budget is not None:
-            share = _even_share(graph_keras.read(current), budget)
+            graph = graph_keras.read(current)
+            share = trainer.backup.value(functools.partial(_even_share, graph, budget))
     sparse = trainer.run(
         current,
         sparse_epochs,

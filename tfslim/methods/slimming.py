@@ -7,6 +7,7 @@ Slimming", ICCV 2017, https://arxiv.org/abs/1708.06519.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -179,7 +180,12 @@ def slim_network(
         if pull is None:
             rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
             pull = _enough_strength(mean_scale(current, layers=layers), rates)
-        part = share or _share_to_go(rounds, number, _analyze(current, budget))
+        part = share
+        if part is None:
+            channels = _analyze(current, budget)
+            part = trainer.backup.value(
+                functools.partial(_share_to_go, rounds, number, channels)
+            )
         callback = NetworkSlimming(pull, share=part, layers=layers, schedule=schedule)
         histograms = {"before": gamma_histogram(current, layers=layers)}
         trainer.run(
@@ -191,7 +197,7 @@ def slim_network(
             learning_rate=sparse_learning_rate,
         )
         histograms["sparse"] = gamma_histogram(current, layers=layers)
-        limit = _part(rounds, number, _analyze(current, budget))
+        _, limit = _target(rounds, number, _analyze(current, budget))
         current, cut = prune_channels(
             current, criterion=_SCORING, budget=limit, fold=fold
         )
@@ -206,17 +212,16 @@ def slim_network(
     return graph_keras.write(graph, graph_keras.keras_of(model)), report
 
 
-def _part(
+def _target(
     rounds: Rounds, number: int, channels: channels_lib.Channels
-) -> budget_lib.Budget:
-    scored = scores_lib.score_channels(channels, _SCORING).groups
-    return rounds.budget(number, channels, scored)
+) -> tuple[scores_lib.Scores, budget_lib.Budget]:
+    """Returns how the channels score now, and what this pass may leave."""
+    scores = scores_lib.score_channels(channels, _SCORING)
+    return scores, rounds.budget(number, channels, scores.groups)
 
 
 def _share_to_go(rounds: Rounds, number: int, channels: channels_lib.Channels) -> float:
-    scores = scores_lib.score_channels(channels, _SCORING)
-    limit = rounds.budget(number, channels, scores.groups)
-    return phases.share_to_go(channels, scores, limit)
+    return phases.share_to_go(channels, *_target(rounds, number, channels))
 
 
 def _enough_strength(scale: float, total_rate: float) -> float:
