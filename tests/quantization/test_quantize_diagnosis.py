@@ -34,6 +34,29 @@ def test_inputs_of_another_scale_come_first(residual):
     assert narrow[0].kind == "data"
 
 
+def test_values_far_from_zero_have_few_levels(residual):
+    """What is normalized twice varies by 0.02 around -2: 255 * 0.02 / 2.02 levels."""
+    calibration = [-2 + 0.02 * np.clip(x, 0, 1) for x in images()]
+    other = [-2 + 0.02 * np.clip(x, 0, 1) for x in images(seed=1)]
+    found = diagnose(residual, *made(residual, calibration), other)
+    assert found[0].kind == "few levels"
+    assert "span [-2, -1.98], 3 of 256 levels" in found[0].text
+
+
+def test_a_layer_far_from_zero_has_few_levels():
+    import tf_keras
+    from tf_keras import layers
+
+    inputs = tf_keras.Input(SHAPE[1:], batch_size=1)
+    x = layers.Conv2D(8, 3, name="far")(inputs)
+    model = tf_keras.Model(inputs, layers.Conv2D(2, 1, name="out")(x))
+    kernel, bias = model.get_layer("far").get_weights()
+    model.get_layer("far").set_weights([kernel, bias + 1000])
+    file = small_models.convert(model)
+    (finding,) = diagnose(file, *made(file, images()), images(seed=1))
+    assert (finding.kind, finding.where) == ("few levels", "far")
+
+
 def test_a_clipped_layer_is_named(residual):
     file, ranges = made(residual, images())
     name = next(n for n in ranges if "project" in n)

@@ -18,6 +18,8 @@ _OTHER_RANGE = 2.0
 # Methods clip at most some 0.1% on purpose.
 _SATURATED = 0.01
 _DEAD = 0.5
+# Of 256: fewer hold four bits of a value, whose SQNR is at most some 26 dB.
+_FEW_LEVELS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Finding:
     """One fault.
 
     Attributes:
-        kind: "data", "saturation", "dead channels", "one class" or "integers".
+        kind: "data", "few levels", "saturation", "dead channels", "one class" or
+            "integers".
         where: tensor or Keras layer.
         text: what was measured, and what to do.
     """
@@ -94,12 +97,13 @@ def diagnose(
         graph.tensors[i].name: names.first(op) or graph.tensors[i].name
         for i, op in graph.producers.items()
     }
+    inputs = {t.name: t.name for t in graph.inputs if t.name in seen}
     found = [
-        finding
-        for tensor in graph.inputs
-        if tensor.name in seen
-        for finding in _data(tensor.name, ranges[tensor.name], seen[tensor.name])
+        finding for name in inputs for finding in _data(name, ranges[name], seen[name])
     ]
+    # Either would be the cause of the next.
+    found = found or _few_levels(inputs, ranges, seen)
+    found = found or _few_levels(layers, ranges, seen)
     found += _saturation({n: s for n, s in seen.items() if n in layers}, layers)
     found += _dead(graph, seen, layers)
     found += _answers(model, quantized, kept, graph)
@@ -119,6 +123,27 @@ def _data(name: str, bounds: tuple[float, float], seen: _Seen) -> list[Finding]:
             "way.",
         )
     ]
+
+
+def _few_levels(
+    places: Mapping[str, str],
+    ranges: Mapping[str, tuple[float, float]],
+    seen: Mapping[str, _Seen],
+) -> list[Finding]:
+    found = []
+    for name in places.keys() & seen.keys():
+        low, high = seen[name].min, seen[name].max
+        # INT8 has to hold zero, whatever the values.
+        width = max(ranges[name][1], 0.0) - min(ranges[name][0], 0.0)
+        levels = 255 * (high - low) / width if width else np.inf
+        if low < high and levels < _FEW_LEVELS:
+            text = (
+                f"Its values span [{low:.4g}, {high:.4g}], {levels:.0f} of 256 levels: "
+                "center them (an input may be normalized twice or not at all), or keep "
+                "the layer in float by a recipe."
+            )
+            found.append((levels, Finding("few levels", places[name], text)))
+    return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
 
 
 def _saturation(seen: Mapping[str, _Seen], layers: Mapping[str, str]) -> list[Finding]:

@@ -172,6 +172,8 @@ def describe(
         "learning_rate": options.learning_rate,
         "schedule": options.schedule,
         "patience": options.patience,
+        "best_from_epoch": options.best_from_epoch,
+        "sync_batch_norm": options.sync_batch_norm,
         "mixed_precision": options.mixed_precision,
         "seed": options.seed,
         "monitor": monitor,
