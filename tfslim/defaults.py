@@ -4,6 +4,63 @@ from __future__ import annotations
 
 import ml_collections
 
+_TRAIN = {"epochs": 5, "learning_rate": 0.0}  # Of the training after a step.
+_LIMITS = {
+    "ratio": 0.0,  # Share of channels to remove.
+    "max_macs": 0.0,  # Instead of the ratio: what may be left.
+    "max_params": 0.0,
+}
+# Each kind of step that makes a model smaller, with its options.
+_STEPS: dict[str, dict[str, object]] = {
+    "width": {
+        "alpha": 0.0,  # Width multiplier, in (0, 1].
+        "criterion": "l1_norm",  # Which channels stay.
+        "divisor": 8,
+        "ignore": (),
+    },
+    "slim": {
+        "method": "slimming",  # Or "prox_sg", "activation".
+        **_LIMITS,
+        "strength": 0.0,  # Of the penalty; 0: the method's default.
+        "sparse_epochs": 10,  # Of the training under the penalty.
+        "passes": 1,
+        "divisor": 16,
+        "min_channels": 1,
+        "ignore": (),
+    },
+    "prune": {
+        "method": "",  # "channels", or nothing is pruned.
+        **_LIMITS,
+        "criterion": "l1_norm",
+        "scope": "uniform",  # Or "global": the least important of all groups.
+        "divisor": 16,
+        "min_channels": 1,
+        "ignore": (),  # Names or patterns of layers to leave whole.
+        "fold": "exact",
+    },
+    "factorize": {
+        "method": "",  # "tucker", "svd" or "tucker+svd", or nothing is factorized.
+        "energy": 0.0,  # Share of the kernel's squared norm to keep, or
+        "target": 0.0,  # what may be left of the MACs, as a share, or
+        "ranks": "",  # "vbmf".
+        "divisor": 8,
+        "ignore": (),
+    },
+    "distil": {
+        "teacher": "",  # What `load_model` opens; empty: the model before steps.
+        "temperature": 4.0,
+        "alpha": 0.5,  # Share of the teacher in the loss.
+    },
+    "sparsify": {
+        "method": "magnitude",  # Or "2:4", "block", "xnnpack".
+        "sparsity": 0.8,
+    },
+    "cluster": {"num_clusters": 16},
+    # Training that knows of INT8; post-training quantization is `quantization`.
+    # `keep` what earlier steps made: "zeros", "clusters", "both" or "nothing".
+    "quantize": {"keep": "auto"},
+}
+
 
 def default_config() -> ml_collections.ConfigDict:
     """Returns a new config with every field there is, at its default."""
@@ -41,7 +98,18 @@ def default_config() -> ml_collections.ConfigDict:
             "backup_dir": "",
         }
     )
-    _add_steps(config)
+    # In this order, e.g. ("width:0.5", "slim:0.6,passes=2"): keys of `_STEPS`, with
+    # options that are set for this one step. Empty: `prune` and `factorize`, where
+    # they have a method.
+    config.steps = ()
+    for name, fields in _STEPS.items():
+        config[name] = ml_collections.ConfigDict({**fields, **_TRAIN})
+    _add_files(config)
+    return config.lock()
+
+
+def _add_files(config: ml_collections.ConfigDict) -> None:
+    """Adds the sections of what is made, checked and timed in the end."""
     config.convert = ml_collections.ConfigDict({"allow_flex": False})
     config.quantization = ml_collections.ConfigDict(
         {
@@ -81,69 +149,3 @@ def default_config() -> ml_collections.ConfigDict:
             },
         }
     )
-    return config.lock()
-
-
-def _add_steps(config: ml_collections.ConfigDict) -> None:
-    """Adds `steps` and a section for each kind of step that makes a model smaller."""
-    # In this order, e.g. ("width:0.5", "slim:0.6,passes=2"): names of the sections
-    # below, with options that are set for this one step. Empty: `prune` and
-    # `factorize`, where they have a method.
-    config.steps = ()
-    train = {"epochs": 5, "learning_rate": 0.0}  # Of the training after the step.
-    limits = {
-        "ratio": 0.0,  # Share of channels to remove.
-        "max_macs": 0.0,  # Instead of the ratio: what may be left.
-        "max_params": 0.0,
-    }
-    sections: dict[str, dict[str, object]] = {
-        "width": {
-            "alpha": 0.0,  # Width multiplier, in (0, 1].
-            "criterion": "l1_norm",  # Which channels stay.
-            "divisor": 8,
-            "ignore": (),
-        },
-        "slim": {
-            "method": "slimming",  # Or "prox_sg", "activation".
-            **limits,
-            "strength": 0.0,  # Of the penalty; 0: the method's default.
-            "sparse_epochs": 10,  # Of the training under the penalty.
-            "passes": 1,
-            "divisor": 16,
-            "min_channels": 1,
-            "ignore": (),
-        },
-        "prune": {
-            "method": "",  # "channels", or nothing is pruned.
-            **limits,
-            "criterion": "l1_norm",
-            "scope": "uniform",  # Or "global": the least important of all groups.
-            "divisor": 16,
-            "min_channels": 1,
-            "ignore": (),  # Names or patterns of layers to leave whole.
-            "fold": "exact",
-        },
-        "factorize": {
-            "method": "",  # "tucker", "svd" or "tucker+svd", or nothing is factorized.
-            "energy": 0.0,  # Share of the kernel's squared norm to keep, or
-            "target": 0.0,  # what may be left of the MACs, as a share, or
-            "ranks": "",  # "vbmf".
-            "divisor": 8,
-            "ignore": (),
-        },
-        "distil": {
-            "teacher": "",  # What `load_model` opens; empty: the model before steps.
-            "temperature": 4.0,
-            "alpha": 0.5,  # Share of the teacher in the loss.
-        },
-        "sparsify": {
-            "method": "magnitude",  # Or "2:4", "block", "xnnpack".
-            "sparsity": 0.8,
-        },
-        "cluster": {"num_clusters": 16},
-        # Training that knows of INT8; post-training quantization is `quantization`.
-        # `keep` what earlier steps made: "zeros", "clusters", "both" or "nothing".
-        "quantize": {"keep": "auto"},
-    }
-    for name, fields in sections.items():
-        config[name] = ml_collections.ConfigDict({**fields, **train})

@@ -23,93 +23,66 @@ from absl import flags
 from tfslim import cli
 from tfslim import config as config_lib
 
-
-def define_flags(values: flags.FlagValues) -> None:
-    """Defines the command's flags on `values`."""
-    text, number, switch = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
-    text(
+_TEXTS = (
+    (
         "model",
         None,
         "A model of the zoo with its options, mobilenet_v2:alpha=0.35,dropout_rate=0.; "
         "a .keras, .h5 or SavedModel of either Keras; my_module:my_function; or "
         "keras.applications.MobileNetV2:weights=None.",
-        flag_values=values,
-    )
-    text(
-        "data",
-        None,
-        "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic.",
-        flag_values=values,
-    )
-    text(
-        "quantize",
-        None,
-        "Recipes by comma: float32, float16, dynamic_int8, int8.",
-        flag_values=values,
-    )
-    text(
+    ),
+    ("data", None, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
+    ("quantize", None, "Recipes by comma: float32, float16, dynamic_int8, int8."),
+    (
         "calibration",
         None,
         "How INT8 ranges are chosen: minmax, kl, mse, percentile, auto, …",
-        flag_values=values,
-    )
-    text(
+    ),
+    (
         "ranges",
         None,
         "The ranges.json of an earlier run, to use instead of calibrating.",
-        flag_values=values,
-    )
-    text(
+    ),
+    (
         "prune",
         None,
         "Remove channels: channels:0.5, or channels:criterion=taylor,ratio=0.4; "
         "options are the fields of config.prune.",
-        flag_values=values,
-    )
-    text(
+    ),
+    (
         "factorize",
         None,
         "Replace kernels by low-rank ones: tucker:energy=0.9, tucker+svd:target=0.5; "
         "options are the fields of config.factorize.",
-        flag_values=values,
-    )
-    text(
+    ),
+    (
         "steps",
         None,
         "What makes the model smaller, in this order, by spaces: 'width:0.5 "
         "slim:0.6,passes=2 quantize'. Steps: cluster, distil, factorize, prune, "
         "quantize, slim, sparsify, width; options are the fields of their sections.",
-        flag_values=values,
-    )
-    number(
-        "epochs",
-        None,
-        "Epochs of training; 0: none. Default: 8, 0 for a model that is opened.",
-        flag_values=values,
-    )
-    text(
+    ),
+    (
         "strategy",
         None,
         "How training is spread: none, mirrored (all GPUs of this machine) or "
         "multiworker (the machines that TF_CONFIG names; docs/training.md).",
-        flag_values=values,
-    )
-    text(
+    ),
+    (
         "benchmark",
         None,
         "Where files are timed, by comma: host, android; empty: nowhere.",
-        flag_values=values,
-    )
-    text("out_dir", "out/quickstart", "Folder of the results.", flag_values=values)
-    switch(
+    ),
+    ("out_dir", "out/quickstart", "Folder of the results."),
+)
+_SWITCHES = (
+    (
         "allow_unsafe",
         None,
         "Open a model file that runs code of its own; only if you trust it.",
-        flag_values=values,
-    )
-    switch("overwrite", False, "Replace existing results.", flag_values=values)
-
-
+    ),
+    ("overwrite", False, "Replace existing results."),
+)
 # Short form -> the field it sets.
 _SHORT = {
     "benchmark": "benchmark.runners",
@@ -121,6 +94,20 @@ _SHORT = {
     "epochs": "training.epochs",
     "strategy": "training.strategy",
 }
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the command's flags on `values`."""
+    for name, default, help_text in _TEXTS:
+        flags.DEFINE_string(name, default, help_text, flag_values=values)
+    flags.DEFINE_integer(
+        "epochs",
+        None,
+        "Epochs of training; 0: none. Default: 8, 0 for a model that is opened.",
+        flag_values=values,
+    )
+    for name, is_on, help_text in _SWITCHES:
+        flags.DEFINE_bool(name, is_on, help_text, flag_values=values)
 
 
 def apply_short_forms(

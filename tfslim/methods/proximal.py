@@ -15,7 +15,7 @@ from typing import Any
 import tf_keras
 
 from tfslim import errors
-from tfslim.graph import count
+from tfslim.graph import count, ir
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import phases
 from tfslim.methods.channels import PruneReport, prune_channels
@@ -154,7 +154,7 @@ def prox_sg(
         if penalty == "group_lasso" and budget is not None:
             graph = graph_keras.read(current)
             share = trainer.backup.value(functools.partial(_even_share, graph, budget))
-    sparse = trainer.run(
+    logs = trainer.run(
         current,
         sparse_epochs,
         keep="last",
@@ -168,24 +168,37 @@ def prox_sg(
             layers=layers,
             relative=relative,
         ),
-    )
-    whole = graph_keras.read(current)
+    ).history
+    graph, report = _shrink(trainer, current, logs, budget, divisor, retrain_epochs)
+    trainer.backup.finish()
+    return graph_keras.write(graph, graph_keras.keras_of(model)), report
+
+
+def _shrink(
+    trainer: phases.Trainer,
+    sparse: Any,
+    logs: Mapping[str, list[float]],
+    budget: budget_lib.Budget | None,
+    divisor: int,
+    epochs: int,
+) -> tuple[ir.Graph, ProxReport]:
+    """Cuts a sparse model by its zeros, trains it again, and tells what was done."""
+    whole = graph_keras.read(sparse)
     sparsity = ratios_lib.ratios_from_sparsity(whole)
     ratios, budget = _plan(whole, sparsity, budget, divisor)
-    current, cut = prune_channels(current, budget=budget)
-    retraining = trainer.run(current, retrain_epochs)
-    trainer.backup.finish()
-    graph = graph_keras.read(current)
+    smaller, cut = prune_channels(sparse, budget=budget)
+    retraining = trainer.run(smaller, epochs)
+    graph = graph_keras.read(smaller)
     report = ProxReport(
         sparsity=sparsity,
         ratios=ratios,
-        sparse_training=sparse.history,
+        sparse_training=logs,
         cut=cut,
         retraining=retraining.history,
         before=count.count(whole),
         after=count.count(graph),
     )
-    return graph_keras.write(graph, graph_keras.keras_of(model)), report
+    return graph, report
 
 
 def _even_share(graph: Any, budget: budget_lib.Budget) -> float:

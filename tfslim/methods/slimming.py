@@ -176,40 +176,64 @@ def slim_network(
     rounds = Rounds(whole, budget, passes, "geometric")
     done = []
     for number in range(passes):
-        pull = strength
+        pull, part = strength, share
         if pull is None:
             rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
             pull = _enough_strength(mean_scale(current, layers=layers), rates)
-        part = share
         if part is None:
             channels = _analyze(current, budget)
             part = trainer.backup.value(
                 functools.partial(_share_to_go, rounds, number, channels)
             )
         callback = NetworkSlimming(pull, share=part, layers=layers, schedule=schedule)
-        histograms = {"before": gamma_histogram(current, layers=layers)}
-        trainer.run(
+        current, row = _pass(
+            trainer,
             current,
-            sparse_epochs,
-            callbacks=[callback],
-            keep="last",
-            optimizer=phases.sgd,
-            learning_rate=sparse_learning_rate,
+            callback,
+            functools.partial(_cut, rounds, number, budget, fold),
+            (sparse_epochs, fine_tune_epochs),
+            sparse_learning_rate,
         )
-        histograms["sparse"] = gamma_histogram(current, layers=layers)
-        _, limit = _target(rounds, number, _analyze(current, budget))
-        current, cut = prune_channels(
-            current, criterion=_SCORING, budget=limit, fold=fold
-        )
-        logs = trainer.run(current, fine_tune_epochs).history
-        histograms["after"] = gamma_histogram(current, layers=layers)
-        done.append(
-            SlimmingPass(callback.history, histograms, cut, logs, callback.skipped)
-        )
+        done.append(row)
     trainer.backup.finish()
     graph = graph_keras.read(current)
     report = SlimmingReport(done, count.count(whole.graph), count.count(graph))
     return graph_keras.write(graph, graph_keras.keras_of(model)), report
+
+
+def _pass(
+    trainer: phases.Trainer,
+    model: Any,
+    callback: NetworkSlimming,
+    cut: Callable[[Any], tuple[Any, PruneReport]],
+    epochs: tuple[int, int],
+    sparse_learning_rate: float,
+) -> tuple[Any, SlimmingPass]:
+    """Trains under the penalty, cuts and fine-tunes; returns the smaller model."""
+    layers = callback.layers
+    histograms = {"before": gamma_histogram(model, layers=layers)}
+    trainer.run(
+        model,
+        epochs[0],
+        callbacks=[callback],
+        keep="last",
+        optimizer=phases.sgd,
+        learning_rate=sparse_learning_rate,
+    )
+    histograms["sparse"] = gamma_histogram(model, layers=layers)
+    smaller, report = cut(model)
+    logs = trainer.run(smaller, epochs[1]).history
+    histograms["after"] = gamma_histogram(smaller, layers=layers)
+    return smaller, SlimmingPass(
+        callback.history, histograms, report, logs, callback.skipped
+    )
+
+
+def _cut(
+    rounds: Rounds, number: int, budget: budget_lib.Budget, fold: str, model: Any
+) -> tuple[Any, PruneReport]:
+    _, limit = _target(rounds, number, _analyze(model, budget))
+    return prune_channels(model, criterion=_SCORING, budget=limit, fold=fold)
 
 
 def _target(

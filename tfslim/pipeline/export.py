@@ -106,48 +106,19 @@ def export_model(
     package, notes = variants_lib.save_keras(
         job.model, config.model.save_format, folder / "model.keras"
     )
-    on_step("converting to a float .tflite, checked against the Keras model")
-    ready = deployment.prepare(job)
-    float_file, unmapped = variants_lib.convert_float(ready.job, config, ready.metadata)
-    notes += [*ready.notes, *unmapped]
-    checker = check.Checker(ready.job, eval_fn, config)
-    checked = checker.check_float(float_file)
-    variants, contents = [], {}
-    for recipe in plan.recipes:
-        on_step(f"quantizing and verifying {recipe.name}")
-        accurate = variants_lib.quantize(
-            ready.job, recipe, float_file, _options(plan, ready), plan.ranges
-        )
-        done = accurate.quantized
-        if done.calibration and recipe.scheme == "static_int8":
-            quantization.write_ranges(folder / _RANGES, done.calibration, float_file)
-        row = variants_lib.describe(recipe, accurate)
-        row |= (
-            checked
-            if recipe.name == "float32"
-            else checker.check(recipe.name, done.tflite)
-        )
-        files.write_bytes(folder / row["file"], done.tflite)
-        variants.append(row)
-        contents[recipe.name] = done.tflite
-    if job.quantization_aware is not None:
-        on_step("converting and verifying int8_qat")
-        row, file = variants_lib.convert_quantization_aware(job, config, checker)
-        files.write_bytes(folder / row["file"], file)
-        variants.append(row)
-        contents[row["name"]] = file
-    timings, problem = timing_lib.run(contents, plan.timing, on_step)
+    made = _make_variants(folder, job, config, plan, eval_fn, on_step)
+    timings, problem = timing_lib.run(made.contents, plan.timing, on_step)
+    notes += made.notes
     if problem is not None:
         notes.append(f"Not timed on every phone: {problem}")
-    for row in variants:
-        row |= timings[row["name"]]
+    variants = [row | timings[row["name"]] for row in made.rows]
     content = result.build_result(
         job,
         config,
         saved_by=package,
         trained=trained,
         steps=steps,
-        metric=checker.keras_metric,
+        metric=made.keras_metric,
         variants=variants,
         notes=notes,
     )
@@ -160,6 +131,59 @@ def export_model(
         raise problem
     job.backup.finish()
     return content
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Made:
+    """The files, written and checked: their rows for the report and their bytes."""
+
+    rows: list[dict[str, Any]]
+    contents: dict[str, bytes]
+    notes: list[str]
+    keras_metric: float | None
+
+
+def _make_variants(
+    folder: Path,
+    job: job_lib.Job,
+    config: ml_collections.ConfigDict,
+    plan: _Plan,
+    eval_fn: check.EvalFn | None,
+    on_step: OnStep,
+) -> _Made:
+    """Converts, quantizes, checks and writes each variant."""
+    on_step("converting to a float .tflite, checked against the Keras model")
+    ready = deployment.prepare(job)
+    float_file, unmapped = variants_lib.convert_float(ready.job, config, ready.metadata)
+    checker = check.Checker(ready.job, eval_fn, config)
+    checked = checker.check_float(float_file)
+    rows, contents = [], {}
+
+    def add(row: dict[str, Any], content: bytes) -> None:
+        files.write_bytes(folder / row["file"], content)
+        rows.append(row)
+        contents[row["name"]] = content
+
+    for recipe in plan.recipes:
+        on_step(f"quantizing and verifying {recipe.name}")
+        accurate = variants_lib.quantize(
+            ready.job, recipe, float_file, _options(plan, ready), plan.ranges
+        )
+        done = accurate.quantized
+        if done.calibration and recipe.scheme == "static_int8":
+            quantization.write_ranges(folder / _RANGES, done.calibration, float_file)
+        is_float = recipe.name == "float32"
+        found = checked if is_float else checker.check(recipe.name, done.tflite)
+        add(variants_lib.describe(recipe, accurate) | found, done.tflite)
+    if job.quantization_aware is not None:
+        on_step("converting and verifying int8_qat")
+        add(*variants_lib.convert_quantization_aware(job, config, checker))
+    return _Made(
+        rows=rows,
+        contents=contents,
+        notes=[*ready.notes, *unmapped],
+        keras_metric=checker.keras_metric,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,13 @@ from absl import flags
 from tfslim import cli, errors
 
 if TYPE_CHECKING:
-    from tfslim.quantization import AccurateResult, LayerError, QuantizeResult, Recipe
+    from tfslim.quantization import (
+        AccurateResult,
+        LayerError,
+        Options,
+        QuantizeResult,
+        Recipe,
+    )
     from tfslim.quantize.evaluation import Data, Test
 
 OnStep = Callable[[str], None]
@@ -75,7 +81,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
-    from tfslim import files, quantization
+    from tfslim import quantization
     from tfslim.quantize import evaluation, summary
     from tfslim.report import progress
     from tfslim.tflite import flatbuffer
@@ -86,14 +92,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
         )
     recipe = quantization.get_recipe(values.recipe)
     quantization.check_method(values.calibration)
-    options = quantization.Options(
-        calibration=values.calibration,
-        equalize=values.equalize,
-        rounding=values.rounding,
-        bias_correction=values.bias_correction,
-        io=values.io,
-        layers=_layers(values.layers),
-    )
+    options = _options(values)
     out = _claim(values, recipe.name)
     model = flatbuffer.read_file(values.model)
     given = quantization.read_ranges(values.ranges) if values.ranges else None
@@ -111,32 +110,8 @@ def _run(values: flags.FlagValues, config: None) -> None:
             ranges=given,
             on_step=on_step,
         )
-        report: dict[str, Any] = {
-            "model": values.model,
-            "recipe": recipe.name,
-            "steps": accurate.steps,
-            "taken": accurate.taken,
-            "outputs": accurate.outputs,
-        }
-        done, is_met = accurate.quantized, True
-        ranked = functools.cache(lambda: _rank(accurate, data, report, on_step))
-        if values.sensitivity is not None:
-            quantization.plot_layers(ranked(), values.sensitivity)
-        if values.max_drop is not None:
-            done, is_met = _fall_back(
-                values, model, accurate, data, report, ranked, on_step
-            )
-        contents = {"float": model, recipe.name: done.tflite}
-        if done.note:
-            contents = {"as given": model}
-        report["files"] = _measure(contents, data.test, on_step)
-        _explain(report, accurate.source, done, data, on_step)
-    files.write_bytes(out, done.tflite)
-    files.write_json(out.with_suffix(".json"), report)
-    if done.calibration is not None:
-        quantization.write_ranges(
-            out.with_suffix(".ranges.json"), done.calibration, model
-        )
+        done, report, is_met = _examine(values, recipe, model, accurate, data, on_step)
+    _write(out, model, done, report)
     sys.stdout.write(summary.to_text(report, out))
     if not is_met:
         goal = report["goal"]
@@ -145,6 +120,65 @@ def _run(values: flags.FlagValues, config: None) -> None:
             f"most {values.max_drop:g} points) cannot be met: with all layers in "
             "float it is lower. Test on more examples."
         )
+
+
+def _examine(
+    values: flags.FlagValues,
+    recipe: Recipe,
+    model: bytes,
+    accurate: AccurateResult,
+    data: Data,
+    on_step: OnStep,
+) -> tuple[QuantizeResult, dict[str, Any], bool]:
+    """Returns what is to be written, the report, and whether `--max_drop` is met."""
+    from tfslim import quantization
+
+    report: dict[str, Any] = {
+        "model": values.model,
+        "recipe": recipe.name,
+        "steps": accurate.steps,
+        "taken": accurate.taken,
+        "outputs": accurate.outputs,
+    }
+    done, is_met = accurate.quantized, True
+    ranked = functools.cache(lambda: _rank(accurate, data, report, on_step))
+    if values.sensitivity is not None:
+        quantization.plot_layers(ranked(), values.sensitivity)
+    if values.max_drop is not None:
+        done, is_met = _fall_back(
+            values, model, accurate, data, report, ranked, on_step
+        )
+    contents = {"float": model, recipe.name: done.tflite}
+    if done.note:
+        contents = {"as given": model}
+    report["files"] = _measure(contents, data.test, on_step)
+    _explain(report, accurate.source, done, data, on_step)
+    return done, report, is_met
+
+
+def _options(values: flags.FlagValues) -> Options:
+    from tfslim import quantization
+
+    return quantization.Options(
+        calibration=values.calibration,
+        equalize=values.equalize,
+        rounding=values.rounding,
+        bias_correction=values.bias_correction,
+        io=values.io,
+        layers=_layers(values.layers),
+    )
+
+
+def _write(
+    out: Path, model: bytes, done: QuantizeResult, report: dict[str, Any]
+) -> None:
+    from tfslim import files, quantization
+
+    files.write_bytes(out, done.tflite)
+    files.write_json(out.with_suffix(".json"), report)
+    if done.calibration is not None:
+        ranges = out.with_suffix(".ranges.json")
+        quantization.write_ranges(ranges, done.calibration, model)
 
 
 def _explain(

@@ -170,8 +170,7 @@ def _run(
     started = time.perf_counter()
     bar = Progress(options.epochs, epochs.steps) if _is_verbose(options) else None
     callbacks = _callbacks(model, epochs.steps, best, bar, options, more)
-    backup = None
-    first_epoch = 0
+    backup, first_epoch = None, 0
     if options.backup_dir is not None:
         # Last: an epoch counts as done when everything else about it is.
         backup = backup_lib.Backup(
