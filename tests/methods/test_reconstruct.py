@@ -76,6 +76,37 @@ def test_convolutions_come_nearer_on_unseen_inputs(k, padding):
     assert error(fitted) < 0.7 * error(smaller)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strides": 2, "padding": "same"},
+        {"strides": (2, 3), "padding": "valid", "use_bias": False},
+        {"dilation_rate": (2, 1), "padding": "same"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
+def test_every_form_of_convolution_is_got_back_exactly(k, options):
+    inputs = k.Input((11, 8, 3))
+    x = k.layers.Conv2D(8, 1, activation="relu", name="copies")(inputs)
+    model = k.Model(inputs, k.layers.Conv2D(5, (3, 2), name="out", **options)(x))
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(1, 1, 3, 4))
+    kernel /= np.abs(kernel).sum(axis=2)  # So the smaller copies go.
+    kernel = np.concatenate([2 * kernel, kernel], axis=-1)
+    model.get_layer("copies").set_weights([kernel, np.zeros(8)])
+    smaller, report = tfslim.prune_channels(
+        model, budget=budget.Budget(pruning_ratio=0.5, divisor=1)
+    )
+    x, test = (random.normal(size=(40, 11, 8, 3)).astype("float32") for _ in range(2))
+    fitted, _ = reconstruct.reconstruct_kernels(
+        model, smaller, report.keep, [x[:30], x[30:]], ridge=0.0
+    )
+    expected = np.asarray(model(test))
+    assert np.abs(np.asarray(smaller(test)) - expected).max() > 0.1
+    np.testing.assert_allclose(np.asarray(fitted(test)), expected, atol=1e-4)
+
+
 def test_what_is_not_fitted_is_named():
     inputs = tf_keras.Input((8, 8, 3))
     x = tf_keras.layers.Conv2D(8, 3, name="a")(inputs)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfslim import errors
 from tfslim.graph import ir
@@ -16,8 +16,9 @@ from tfslim.methods import evidence
 from tfslim.pruning import channels as channels_lib
 
 _FITTED = ("Conv2D", "Dense")
-# Rows of the least-squares problem per unknown: below two the fit follows noise.
-_ROWS_PER_UNKNOWN = 4
+# Rows of the least-squares problem per unknown: below two the fit follows noise, and
+# those of one image are alike.
+_ROWS_PER_UNKNOWN = 8
 _MAX_ROWS = 20_000
 
 
@@ -75,17 +76,27 @@ def reconstruct_kernels(
     lost = _layers_that_lost_inputs(before, keep)
     left = {name: why for name, why in lost.items() if why}
     names = [name for name, why in lost.items() if not why]
-    old, new = _Inputs(before, kind, names), _Inputs(after, kind, names)
     kept_outputs = _kept_outputs(before, keep, names)
+    problems = {
+        name: _Problem(
+            before.layers[name], after.layers[name], kept_outputs[name], len(batches)
+        )
+        for name in names
+    }
+    old, new = _Inputs(before, kind, names), _Inputs(after, kind, names)
+    for number, batch in enumerate(batches):
+        inputs = old.of_all(batch)
+        for name, problem in problems.items():
+            problem.add_targets(inputs[name], np.random.default_rng([seed, number]))
     changed: dict[str, ir.Layer] = {}
     found: dict[str, tuple[float, float]] = {}
-    for name in names:
-        problem = _Problem(before.layers[name], after.layers[name], kept_outputs[name])
-        for batch in batches:
-            problem.add(old.of(name, batch), new.of(name, batch), seed)
-        layer, error = problem.solve(ridge)
-        new.set_weights(layer)
-        changed[name], found[name] = layer, error
+    for name, problem in problems.items():
+        rows = [
+            problem.rows(number, new.of(name, batch))
+            for number, batch in enumerate(batches)
+        ]
+        changed[name], found[name] = problem.solve(np.concatenate(rows), ridge)
+        new.set_weights(changed[name])
     return graph_keras.write(after.with_layers(changed), kind), Reconstruction(
         found, left
     )
@@ -143,10 +154,19 @@ class _Inputs:
         probe = dataclasses.replace(graph, outputs=ends)
         self._model = graph_keras.write(probe, kind)
         self._variables = graph_keras.variables(probe, self._model)
+        keras = importlib.import_module(kind)
+        # One for each layer: what comes behind it need not be computed.
+        self._models = {
+            name: keras.Model(self._model.input, output)
+            for name, output in zip(names, self._model.outputs, strict=False)
+        }
+
+    def of_all(self, batch: Any) -> dict[str, ir.Array]:
+        outputs = self._model(batch, training=False)
+        return dict(zip(self._names, map(np.asarray, outputs), strict=False))
 
     def of(self, name: str, batch: Any) -> ir.Array:
-        outputs = self._model(batch, training=False)
-        return np.asarray(outputs[self._names.index(name)])
+        return np.asarray(self._models[name](batch, training=False))
 
     def set_weights(self, layer: ir.Layer) -> None:
         for weight, variable in self._variables.get(layer.name, {}).items():
@@ -154,30 +174,45 @@ class _Inputs:
 
 
 class _Problem:
-    """The normal equations of one layer, in float64."""
+    """The least squares of one layer, on positions chosen at random."""
 
-    def __init__(self, old: ir.Layer, new: ir.Layer, outputs: channels_lib.Mask):
+    def __init__(
+        self,
+        old: ir.Layer,
+        new: ir.Layer,
+        outputs: channels_lib.Mask,
+        num_batches: int,
+    ):
         self._old, self._new, self._outputs = old, new, outputs
-        self._unknowns = int(np.prod(new.weights["kernel"].shape[:-1])) + 1
-        self._rows: list[ir.Array] = []
+        unknowns = int(np.prod(new.weights["kernel"].shape[:-1])) + 1
+        total = min(_MAX_ROWS, _ROWS_PER_UNKNOWN * unknowns)
+        self._rows_per_batch = -(-total // num_batches)
+        self._chosen: list[ir.Array] = []
         self._targets: list[ir.Array] = []
 
-    def add(self, old_input: ir.Array, new_input: ir.Array, seed: int) -> None:
-        """Adds positions of one batch, the same in both models."""
-        rows = _patches(self._new, new_input)
+    def add_targets(self, inputs: ir.Array, random: np.random.Generator) -> None:
+        """Chooses positions of a batch, and adds what the original gives there."""
+        count = _num_positions(self._old, inputs)
+        if count > self._rows_per_batch:
+            chosen = random.choice(count, self._rows_per_batch, replace=False)
+        else:
+            chosen = np.arange(count)
         weights = self._old.weights
-        target = _patches(self._old, old_input) @ _matrix(weights["kernel"])
+        target = _patches(self._old, inputs, chosen) @ _matrix(weights["kernel"])
         if "bias" in weights:
             target = target + weights["bias"]
-        limit = min(_MAX_ROWS, _ROWS_PER_UNKNOWN * self._unknowns)
-        if len(rows) > limit:
-            chosen = np.random.default_rng(seed).choice(len(rows), limit, replace=False)
-            rows, target = rows[chosen], target[chosen]
-        self._rows.append(rows)
+        self._chosen.append(chosen)
         self._targets.append(target[:, self._outputs])
 
-    def solve(self, ridge: float) -> tuple[ir.Layer, tuple[float, float]]:
-        rows = np.concatenate(self._rows).astype(np.float64)
+    def rows(self, batch: int, inputs: ir.Array) -> ir.Array:
+        """Returns [positions, unknowns]: what reaches the chosen ones of a batch."""
+        return _patches(self._new, inputs, self._chosen[batch])
+
+    def solve(
+        self, rows: ir.Array, ridge: float
+    ) -> tuple[ir.Layer, tuple[float, float]]:
+        """Returns the fitted layer, and its relative error before and after."""
+        rows = rows.astype(np.float64)
         target = np.concatenate(self._targets).astype(np.float64)
         kernel = self._new.weights["kernel"]
         start = _matrix(kernel).astype(np.float64)
@@ -206,17 +241,40 @@ def _matrix(kernel: ir.Array) -> ir.Array:
     return kernel.reshape(-1, kernel.shape[-1])
 
 
-def _patches(layer: ir.Layer, inputs: ir.Array) -> ir.Array:
-    """Returns [positions, unknowns]: what each output of the layer sums over."""
+def _num_positions(layer: ir.Layer, inputs: ir.Array) -> int:
     if layer.op == "Dense":
-        return inputs.reshape(-1, inputs.shape[-1])
-    height, width = layer.config["kernel_size"]
-    strides, rates = layer.config["strides"], layer.config["dilation_rate"]
-    patches = tf.image.extract_patches(
-        inputs,
-        sizes=[1, height, width, 1],
-        strides=[1, *strides, 1],
-        rates=[1, *rates, 1],
-        padding=layer.config["padding"].upper(),
-    )
-    return patches.numpy().reshape(-1, height * width * inputs.shape[-1])
+        return inputs.size // inputs.shape[-1]
+    axes = [_axis(layer, inputs, axis) for axis in (0, 1)]
+    return len(inputs) * int(np.prod([count for count, _ in axes]))
+
+
+def _axis(layer: ir.Layer, inputs: ir.Array, axis: int) -> tuple[int, int]:
+    """Returns the number of outputs along an axis, and the zeros before the first."""
+    size = inputs.shape[1 + axis]
+    stride = layer.config["strides"][axis]
+    reach = (layer.config["kernel_size"][axis] - 1) * layer.config["dilation_rate"][
+        axis
+    ] + 1
+    if layer.config["padding"] == "valid":
+        return (size - reach) // stride + 1, 0
+    count = -(-size // stride)
+    return count, max((count - 1) * stride + reach - size, 0) // 2
+
+
+def _patches(layer: ir.Layer, inputs: ir.Array, positions: ir.Array) -> ir.Array:
+    """Returns [positions, unknowns]: what each output there sums over."""
+    if layer.op == "Dense":
+        return inputs.reshape(-1, inputs.shape[-1])[positions]
+    counts, before = zip(*(_axis(layer, inputs, axis) for axis in (0, 1)), strict=True)
+    places = np.unravel_index(positions, (len(inputs), *counts))
+    taken, is_inside = [], np.ones(1, bool)
+    for axis in (0, 1):
+        offsets = np.arange(layer.config["kernel_size"][axis])
+        offsets = offsets * layer.config["dilation_rate"][axis] - before[axis]
+        starts = places[1 + axis] * layer.config["strides"][axis]
+        # [positions, height, 1] and [positions, 1, width].
+        index = np.expand_dims(starts[:, None] + offsets, 2 - axis)
+        is_inside = is_inside & (index >= 0) & (index < inputs.shape[1 + axis])
+        taken.append(index.clip(0, inputs.shape[1 + axis] - 1))
+    patches = inputs[places[0][:, None, None], taken[0], taken[1]]
+    return np.where(is_inside[..., None], patches, 0).reshape(len(positions), -1)
