@@ -153,7 +153,9 @@ def test_out_dir_that_cannot_be_made_is_told_before_the_training(tmp_path, capsy
     assert "training" not in error
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "name", ["autoencoder", pytest.param("mobilenet_v3_small", marks=pytest.mark.slow)]
+)
 def test_other_tasks_and_models(tmp_path, name):
     code = _export(
         tmp_path,
