@@ -30,6 +30,7 @@ import numpy as np
 
 from benchmarks import networks, record
 from tfslim import benchmark, quantize_tflite, tflite
+from tfslim.benchmark import environment
 from tfslim.quantization import (
     THRESHOLDS,
     Options,
@@ -47,7 +48,7 @@ METHODS = ("minmax", "percentile", "mse", "kl", "moving_average", "kl_textbook")
 # AlexNet takes no smaller input.
 SIDES = {"alexnet": 64}
 # Epochs, and how many of the training and test examples.
-BUDGETS = {"digits": (12, 1500, 500), "cifar10": (8, 4000, 1000)}
+BUDGETS = {"digits": (12, 1500, 500), "cifar10": (24, 10_000, 2500)}
 OPTIONS = {"vgg16": {"classifier": "gap", "alpha": 0.5}}
 ZOO = (
     *("alexnet", "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "resnet18"),
@@ -286,6 +287,8 @@ def run(name: str) -> dict:
     result = {
         "model": name,
         "commit": record.commit(),
+        # Of this row: those above are of the last one.
+        "cpu_features": environment.host()["cpu_features"],
         "seconds": round(time.monotonic() - start, 1),
         "float_accuracy": None
         if case.labels is None

@@ -112,7 +112,7 @@ def activation(case: Case) -> Any:
             task=case.training["task"],
             options=FitOptions(epochs=FINE_TUNE_EPOCHS, **training),
         ),
-        budget=case.budget("uniform"),
+        budget=case.budget("global"),
         cycles=CYCLES,
         reconstruct=True,
         is_trained=True,

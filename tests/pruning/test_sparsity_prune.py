@@ -259,15 +259,35 @@ def test_symmetric_padding_of_odd_images_changes_nothing():
     )
 
 
-def _mobile():
+def _mobile(*between):
     layers = tf_keras.layers
     x = inputs = tf_keras.Input((16, 16, 3))
     x = layers.Conv2D(8, 3, strides=2, padding="same", name="stem")(x)
     x = layers.ReLU()(x)
     x = layers.DepthwiseConv2D(3, strides=2, padding="same", name="depthwise")(x)
+    for layer in between:
+        x = layer(x)
     x = layers.Conv2D(16, 1, name="pointwise")(x)
     x = layers.GlobalAveragePooling2D()(x)
     return tf_keras.Model(inputs, layers.Dense(4, name="head")(x))
+
+
+def test_xnnpack_knows_a_hard_swish_of_layers():
+    """TF-MOT's policy refuses Rescaling, which is a multiplication and an addition."""
+    layers = tf_keras.layers
+    model = _mobile(layers.Rescaling(1.0, 3.0), layers.ReLU(6.0))
+    with sparsity.prune_for_xnnpack(
+        model, target=0.75, steps=1, symmetric_padding=True
+    ) as training:
+        models.fit(training, steps=1)
+    assert np.mean(models.kernels(training.result)["pointwise"] == 0) == 0.75
+    rescaling = training.result.get_layer("rescaling")
+    assert (rescaling.scale, rescaling.offset) == (1.0, 3.0)
+    with pytest.raises(errors.ConfigError, match="Layer Softmax is not supported"):
+        with sparsity.prune_for_xnnpack(
+            _mobile(layers.Softmax()), steps=1, symmetric_padding=True
+        ):
+            pass
 
 
 def test_xnnpack_prunes_pointwise_convolutions_alone():

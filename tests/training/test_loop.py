@@ -268,6 +268,11 @@ def test_fitting_twice_starts_from_the_weights_of_before():
         ({"optimizer": "adm"}, "Did you mean 'adam'"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'"),
         ({"strategy": "miror"}, "Did you mean 'mirrored'"),
+        ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
+        ({"batch_size": None}, "batch_size must be a whole number, got None"),
+        ({"seed": "a"}, "seed must be a whole number, got 'a'"),
+        ({"learning_rate": "fast"}, "above 0, got 'fast'"),
+        ({"optimizer": None}, "optimizer is None; expected one of adam"),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -287,6 +292,86 @@ def test_wrong_models_and_data_are_named():
             SPLIT["train"],
             task="classification",
         )
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ((X, LABELS, LABELS), r"tuple of 3; expected arrays \(x, y\)"),
+        ((X, LABELS[:90]), "arrays of 90 and 96 examples"),
+        ((X[:90], LABELS), "arrays of 90 and 96 examples"),
+        ((X[:0], LABELS[:0]), "arrays of 0 examples"),
+        ((X[:, :3], LABELS), r"shape \(32, 3\), the model .* takes \(None, 4\)"),
+        (((X, X), LABELS), "gives 2 inputs, the model .* takes 1"),
+        (tf.data.Dataset.from_tensor_slices((X, LABELS)), r"shape \(4,\)"),
+        (tf.data.Dataset.from_tensor_slices(X).batch(8), "no pairs"),
+        (lambda epoch: [(X, LABELS)], "function that returns a list"),
+        ((X, LABELS + 1), "A target is class 2, but the model has 2 outputs"),
+    ],
+)
+def test_data_that_does_not_fit_is_told_in_a_line(train, message):
+    with pytest.raises(errors.TfslimError, match=message) as caught:
+        fit(_classifier(), train, task="classification", epochs=1)
+    assert "\n" not in str(caught.value)
+    if isinstance(train, tuple) and "class 2" not in message:
+        with pytest.raises(errors.ConfigError, match="validation"):
+            fit(_classifier(), SPLIT["train"], train, task="classification", epochs=1)
+
+
+def test_outputs_that_do_not_fit_the_task_are_told_in_a_line():
+    inputs = tf_keras.Input((4,))
+    single = tf_keras.layers.Dense(1, activation="sigmoid")(inputs)
+    model = tf_keras.Model(inputs, single)
+    with pytest.raises(errors.ConfigError, match=r"2 or more classes.*1\)") as caught:
+        fit(model, SPLIT["train"], task="classification", epochs=1)
+    assert "\n" not in str(caught.value)
+    model = tf_keras.Model(inputs, [single, tf_keras.layers.Dense(2)(inputs)])
+    with pytest.raises(errors.ConfigError, match="accuracy of one output"):
+        fit(model, SPLIT["train"], task="classification", epochs=1)
+
+
+@pytest.mark.parametrize("package", [tf_keras, keras], ids=["tf_keras", "keras"])
+def test_a_classifier_may_end_in_logits(package):
+    """Equal to Keras' own training with from_logits=True."""
+
+    def build(activation):
+        package.utils.set_random_seed(0)
+        inputs = package.Input((4,))
+        x = package.layers.Dense(8, activation="relu")(inputs)
+        return package.Model(inputs, package.layers.Dense(3, activation=activation)(x))
+
+    options = {"task": "classification", "epochs": 3, "batch_size": 32}
+    labels = LABELS + (X[:, 2] > 1)
+    models = {}
+    for activation in (None, "softmax"):
+        models[activation] = build(activation)
+        found = fit(models[activation], (X, labels), (X, labels), **options)
+        logits = np.asarray(models[None](X))
+        truth = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        best = found.history["val_loss"][found.best_epoch]
+        assert best == pytest.approx(float(np.mean(truth)), rel=1e-4)
+    for one, other in zip(*(m.get_weights() for m in models.values()), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_targets_may_be_one_hot_and_inputs_several():
+    def build():
+        tf_keras.utils.set_random_seed(0)
+        inputs = [tf_keras.Input((2,), name=name) for name in "ab"]
+        x = tf_keras.layers.Concatenate()(inputs)
+        return tf_keras.Model(inputs, tf_keras.layers.Dense(2, "softmax")(x))
+
+    options = {"task": "classification", "epochs": 2}
+    parts = X[:, :2], X[:, 2:]
+    trained = []
+    for x in (parts, dict(zip("ab", parts, strict=True))):
+        for y in (LABELS, LABELS[:, None], np.eye(2)[LABELS]):
+            model = build()
+            fit(model, (x, y), (x, y), **options)
+            trained.append(model.get_weights()[0])
+    for weights in trained[1:]:
+        np.testing.assert_allclose(weights, trained[0], atol=1e-6)
+    assert np.abs(trained[0] - build().get_weights()[0]).max() > 1e-3
 
 
 def test_schedules_end_at_zero():

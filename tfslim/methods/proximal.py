@@ -82,7 +82,7 @@ def prox_sg(
     divisor: int = 16,
     sparse_epochs: int = 10,
     retrain_epochs: int = 10,
-    sparse_learning_rate: float = 0.1,
+    sparse_learning_rate: float = 0.05,
     options: FitOptions | None = None,
     **overrides: Any,
 ) -> tuple[Any, ProxReport]:

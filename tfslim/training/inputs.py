@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfslim import errors, tasks
@@ -14,7 +13,8 @@ from tfslim.training.options import FitOptions
 
 # One epoch's batches by the number of the epoch (a scalar int64 tensor).
 EpochFn = Callable[[Any], tf.data.Dataset]
-Arrays = tuple[np.ndarray, np.ndarray]
+# Inputs and targets; each an array, or a tuple or dict of arrays for several.
+Arrays = tuple[Any, Any]
 
 _PREFETCHED_BATCHES = 2
 
@@ -56,6 +56,13 @@ def training_epochs(
             "(x, y) of arrays, or a function epoch -> tf.data.Dataset."
         )
 
+    first = make(0)
+    if not isinstance(first, tf.data.Dataset):
+        raise errors.ConfigError(
+            f"train is a function that returns a {type(first).__name__}; expected a "
+            "tf.data.Dataset of the epoch whose number it is given."
+        )
+
     def epoch_of(epoch: Any) -> tf.data.Dataset:
         if steps_per_epoch is None:
             return make(epoch)
@@ -64,7 +71,7 @@ def training_epochs(
     def stream(start: int) -> tf.data.Dataset:
         return _feed(tf.data.Dataset.range(start, num_epochs).flat_map(epoch_of))
 
-    return Epochs(stream, steps_per_epoch or _checked(make(0)))
+    return Epochs(stream, steps_per_epoch or _checked(first))
 
 
 def num_steps(
@@ -109,7 +116,7 @@ def validation_dataset(
 ) -> tf.data.Dataset:
     """Returns the validation data as batches in order."""
     if isinstance(data, tuple):
-        x, y = data
+        x, y, _ = _tensors(data, "validation")
         data = tf.data.Dataset.from_tensor_slices((x, task.target(x, y)))
         data = data.batch(batch_size)
     if not isinstance(data, tf.data.Dataset):
@@ -135,8 +142,7 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def _shuffled_arrays(
     arrays: Arrays, *, task: tasks.Task, batch_size: int, seed: int
 ) -> EpochFn:
-    x, y = (tf.constant(array) for array in arrays)
-    count = len(arrays[0])
+    x, y, count = _tensors(arrays, "train")
 
     def make(epoch: Any) -> tf.data.Dataset:
         key = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
@@ -150,6 +156,74 @@ def _shuffled_arrays(
     return make
 
 
-def _gather(x: tf.Tensor, y: tf.Tensor, indices: tf.Tensor, task: tasks.Task) -> Any:
-    batch = tf.gather(x, indices)
-    return batch, task.target(batch, tf.gather(y, indices))
+def _gather(x: Any, y: Any, indices: tf.Tensor, task: tasks.Task) -> Any:
+    x, y = tf.nest.map_structure(lambda values: tf.gather(values, indices), (x, y))
+    return x, task.target(x, y)
+
+
+def _tensors(arrays: Arrays, name: str) -> tuple[Any, Any, int]:
+    """Returns inputs and targets as tensors, and how many examples they are."""
+    if len(arrays) != 2:
+        raise errors.ConfigError(
+            f"{name} is a tuple of {len(arrays)}; expected arrays (x, y). Weights of "
+            "the examples may come from a Dataset."
+        )
+    x, y = (
+        tf.nest.map_structure(tf.constant, part)
+        if isinstance(part, dict | tuple)
+        else tf.constant(part)
+        for part in arrays
+    )
+    counts = {len(part) if part.ndim else 0 for part in tf.nest.flatten((x, y))}
+    if len(counts) != 1 or counts == {0}:
+        raise errors.ConfigError(
+            f"{name} has arrays of {' and '.join(map(str, sorted(counts)))} examples; "
+            "expected as many inputs as targets, at least one."
+        )
+    return x, y, counts.pop()
+
+
+def check_fits(model: Any, data: tf.data.Dataset, name: str) -> None:
+    """Compares what a dataset gives with what a model takes.
+
+    Args:
+        model: of either Keras; subclassed ones, which tell no shapes, are not checked.
+        data: batches as the training reads them.
+        name: of the argument.
+
+    Raises:
+        ConfigError: no pairs, or inputs of another number or shape.
+    """
+    batch = data.element_spec
+    if not isinstance(batch, tuple) or len(batch) not in (2, 3):
+        raise errors.ConfigError(
+            f"{name} gives {_kind(batch)}; expected batches (inputs, targets)."
+        )
+    wanted = getattr(model, "inputs", None)
+    if not wanted or isinstance(batch[0], dict):
+        return
+    given = tf.nest.flatten(batch[0])
+    if len(given) != len(wanted):
+        raise errors.ConfigError(
+            f"{name} gives {len(given)} inputs, the model '{model.name}' takes "
+            f"{len(wanted)}."
+        )
+    for ours, theirs in zip(given, wanted, strict=True):
+        if _core(ours.shape).is_compatible_with(_core(theirs.shape)):
+            continue
+        raise errors.ConfigError(
+            f"{name} gives inputs of shape {tuple(ours.shape)}, the model "
+            f"'{model.name}' takes {tuple(theirs.shape)}; the first axis is the batch."
+        )
+
+
+def _core(shape: Any) -> tf.TensorShape:
+    """Returns a shape without a last axis of 1, which Keras adds and takes away."""
+    shape = tf.TensorShape(shape)
+    if shape.rank is not None and shape.rank > 1 and shape[-1] == 1:
+        return shape[:-1]
+    return shape
+
+
+def _kind(batch: Any) -> str:
+    return f"tuples of {len(batch)}" if isinstance(batch, tuple) else "no pairs"

@@ -105,6 +105,7 @@ def fit(
     best = _best_weights(task, validation, options)
     total_steps = epochs.steps * options.epochs
     with _told_in_a_line():
+        _check_shapes(model, task, epochs, validation)
         copy = _copy(model, epochs, strategy, options)
         with replicas.batch_norm_for(copy, total_steps):
             _compile(copy, task, options, total_steps)
@@ -287,6 +288,25 @@ def _check_model(model: Any) -> None:
         )
 
 
+def _check_shapes(
+    model: Any,
+    task: tasks.Task,
+    epochs: inputs.Epochs,
+    validation: tf.data.Dataset | None,
+) -> None:
+    """Says in a line what Keras would say in a page."""
+    inputs.check_fits(model, epochs.stream(0), "train")
+    if validation is not None:
+        inputs.check_fits(model, validation, "validation")
+    outputs = getattr(model, "outputs", None) or [None]
+    if len(outputs) > 1 and isinstance(task.keras_metric, str):
+        raise errors.ConfigError(
+            f"'{task.name}' watches the {task.keras_metric} of one output, the model "
+            f"'{model.name}' has {len(outputs)}. Pass a Task with a loss and a metric "
+            "for all of them (all_outputs=True)."
+        )
+
+
 def _is_verbose(options: FitOptions) -> bool:
     return sys.stderr.isatty() if options.verbose is None else options.verbose
 
@@ -300,4 +320,16 @@ def _told_in_a_line() -> Iterator[None]:
         data_error = re.search(r"DataError: (.+)", str(error))
         if data_error:
             raise errors.DataError(data_error.group(1)) from None
+        label = re.search(r"label value of (-?\d+).*range of \[0, (\d+)\)", str(error))
+        if label:
+            raise errors.DataError(
+                f"A target is class {label.group(1)}, but the model has "
+                f"{label.group(2)} outputs. Classes count from 0."
+            ) from None
         raise workers.lost(error) or error from None
+    except Exception as error:
+        # One of ours within a graph comes with the trace of the code there.
+        ours = re.search(r"\n *ConfigError: (.+)", str(error))
+        if ours:
+            raise errors.ConfigError(ours.group(1)) from None
+        raise

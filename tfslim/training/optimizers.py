@@ -7,7 +7,7 @@ from typing import Any
 
 import tf_keras
 
-from tfslim import registry
+from tfslim import errors, registry
 from tfslim.training import keras3
 from tfslim.training.options import FitOptions
 
@@ -72,8 +72,14 @@ def build(options: FitOptions, total_steps: int) -> tf_keras.optimizers.Optimize
         options.optimizer, "get_config"
     ):
         return _given(options.optimizer)
-    else:
+    elif callable(options.optimizer):
         make, default = options.optimizer, _DEFAULT_RATE
+    else:
+        raise errors.ConfigError(
+            f"optimizer is {options.optimizer!r}; expected one of "
+            f"{', '.join(OPTIMIZERS)}, an optimizer of either Keras, or a function of "
+            "the learning rate."
+        )
     peak = options.learning_rate or default
     return make(schedule(options.schedule, peak, total_steps))
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from tfslim import errors
+
+_FROM_ONE = ("epochs", "batch_size", "steps_per_epoch")
+_WHOLE = (*_FROM_ONE, "patience", "best_from_epoch", "seed")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +71,15 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        for name in ("epochs", "batch_size", "steps_per_epoch"):
+        for name in _WHOLE:
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is None and name == "steps_per_epoch":
+                continue
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+                raise errors.ConfigError(
+                    f"{name} must be a whole number, got {value!r}."
+                )
+            if name in _FROM_ONE and value < 1:
                 raise errors.ConfigError(f"{name} must be 1 or more, got {value}.")
         if self.patience < 0:
             raise errors.ConfigError(
@@ -80,7 +90,6 @@ class FitOptions:
                 f"best_from_epoch must be an epoch from 0 to {self.epochs - 1}, got "
                 f"{self.best_from_epoch}."
             )
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise errors.ConfigError(
-                f"learning_rate must be above 0, got {self.learning_rate}."
-            )
+        rate = self.learning_rate
+        if rate is not None and not (isinstance(rate, numbers.Real) and rate > 0):
+            raise errors.ConfigError(f"learning_rate must be above 0, got {rate!r}.")

