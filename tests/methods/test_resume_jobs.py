@@ -153,7 +153,7 @@ JOBS = {
     "pcqat": functools.partial(_sparsify, method="pcqat"),
 }
 _SEVERAL = {*JOBS} - {"distill", "magnitude", "qat", "cluster"}
-_SLOW = {"target", "cluster", "pcqat"}
+_SLOW = {"auto", "target", "cluster", "pcqat"}
 
 
 @pytest.mark.parametrize(
