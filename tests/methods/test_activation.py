@@ -220,6 +220,43 @@ def test_the_users_own_penalty_comes_back(k):
     assert smaller.layers[-1].kernel_regularizer is None
 
 
+@BOTH
+def test_a_target_that_divisors_forbid_is_told_and_not_trained_for(k):
+    trainings = []
+    model = _gates(k, np.linspace(0.1, 0.9, 12))
+    smaller, cycles = tfslim.activation_pruning(
+        model, _INPUTS, trainings.append, pruning_ratio=0.5, cycles=2, is_trained=True
+    )
+    assert _hidden(smaller) == 12 and not trainings
+    assert "divisor=16" in cycles[-1].left_alone["hidden"]
+
+
+@BOTH
+@pytest.mark.parametrize("form", ["arrays", "batches", "dict"])
+def test_inputs_may_be_several(k, form):
+    """The hidden units see the first input alone: as many fall as with one input."""
+    gates = _gates(k, [0.0, 0.1, 0.0, 0.5])
+    inputs = [k.Input((1,), name=name) for name in "ab"]
+    x = k.layers.Dense(4, activation="relu", name="hidden")(inputs[0])
+    x = k.layers.Concatenate()([k.layers.Dense(2, name="out")(x), inputs[1]])
+    model = k.Model(inputs, x)
+    for name in ("hidden", "out"):
+        model.get_layer(name).set_weights(gates.get_layer(name).get_weights())
+    pair, targets = (_INPUTS, -_INPUTS), np.zeros((100, 3))
+    data = {
+        "arrays": (pair, targets),
+        "batches": [
+            (tuple(x[half] for x in pair), targets[half])
+            for half in (slice(50), slice(50, 100))
+        ],
+        "dict": (dict(zip("ab", pair, strict=True)), targets),
+    }[form]
+    smaller, cycles = tfslim.activation_pruning(
+        model, data, _nothing, threshold=0, merge="keep", reconstruct=True
+    )
+    assert _hidden(smaller) == 2 and cycles[0].removed == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -232,13 +269,18 @@ def test_the_users_own_penalty_comes_back(k):
         ({"variant": "vanila"}, "Did you mean 'vanilla'"),
         ({"merge": "pears"}, "Did you mean 'pair'"),
         ({"cycles": 0}, "cycles"),
+        ({"cycles": 1.5}, "a whole number from 1, got 1.5"),
         ({"threshold": "auto"}, "needs a metric"),
+        ({"fine_tune": None}, "fine_tune is None; expected a tfslim.Training"),
+        ({"fine_tune": lambda model: "done"}, "fine_tune returned 'done'"),
     ],
 )
 def test_wrong_options(options, message):
     with pytest.raises(errors.ConfigError, match=message):
         tfslim.activation_pruning(
-            _gates(tf_keras, [0.5, 0.6]), _INPUTS, _nothing, **options
+            _gates(tf_keras, [0.5, 0.6]),
+            _INPUTS,
+            **{"fine_tune": _nothing, **options},
         )
     with pytest.raises(errors.ConfigError, match="distortion"):
         perturb.Perturbation(distortion=-1.0)

@@ -6,6 +6,7 @@ import pytest
 import tf_keras
 
 import tfslim
+from tfslim import errors
 from tfslim.methods.backup import Backup
 from tfslim.training import FitOptions
 
@@ -96,6 +97,17 @@ def test_values_are_kept_and_come_back_alike(tmp_path):
         assert (found["metric"], found["why"]) == (0.2, "noise")
         assert found["keep"].dtype == bool and not found["keep"].any()
     assert len(made) == 1
+    [path] = tmp_path.glob("*.bin")
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(errors.ConfigError, match="Delete the folder to start anew"):
+        Backup(_options(tmp_path), _model(0)).value(made.pop)
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_a_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(errors.ConfigError, match="cannot be made"):
+            Backup(_options(place), _model(0))
 
 
 def test_a_script_of_several_calls_keeps_what_has_ended(tmp_path):

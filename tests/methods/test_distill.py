@@ -390,6 +390,16 @@ def test_wrong_options(options, message):
         tfslim.distill(student, teacher, (X, Y), **options)
 
 
+def test_data_of_another_kind_is_refused_before_the_training():
+    teacher, student = _classifier(tf_keras, 4, 0), _classifier(tf_keras, 4, 1)
+    with pytest.raises(errors.ConfigError, match="data is a list"):
+        tfslim.distill(student, teacher, [(X, Y)])
+    with pytest.raises(errors.ConfigError, match="data is a generator"):
+        tfslim.distill(student, teacher, (batch for batch in [(X, Y)]))
+    with pytest.raises(errors.ConfigError, match="validation is a list"):
+        tfslim.distill(student, teacher, (X, Y), validation=[(X, Y)])
+
+
 def test_what_cannot_be_compared_is_refused():
     student = _classifier(tf_keras, 4, 1)
     sigmoid = _classifier(tf_keras, 4, 0, head="sigmoid")

@@ -101,6 +101,35 @@ def test_a_round_that_cuts_nothing_is_not_trained():
     # By 16s: 28, 24, 20 are rounded up to 32.
     assert seen == [[16, 16]]
     assert [r.pruning_ratio for r in report.rounds] == [0.0, 0.0, 0.0, 0.5]
+    assert report.stopped == "the target is reached"
+
+
+def test_a_target_that_the_divisor_forbids_is_not_called_reached():
+    model = _mlp(tf_keras, widths=(64, 16))
+    smaller, report = tfslim.prune_iteratively(
+        model, _nothing, pruning_ratio=0.5, steps=2
+    )
+    assert _widths(smaller) == [32, 16]
+    assert "with 40.0% of the channels removed, not 50.0%" in report.stopped
+    assert "divisor=16" in report.stopped
+
+
+def test_data_may_be_a_pair_of_arrays():
+    x, y = np.ones((8, 16), np.float32), np.zeros(8, int)
+    done = []
+    for data in ((x, y), [(x, y)]):
+        model = _mlp(tf_keras)
+        smaller, _ = tfslim.prune_iteratively(
+            model,
+            _nothing,
+            pruning_ratio=0.5,
+            steps=1,
+            criterion="taylor",
+            data=data,
+            loss="sparse_categorical_crossentropy",
+        )
+        done.append(_widths(smaller))
+    assert done[0] == done[1] == [32, 16]
 
 
 def test_the_result_is_that_of_one_cut_where_nothing_is_trained():

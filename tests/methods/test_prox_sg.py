@@ -100,3 +100,23 @@ def test_the_zeros_are_exact_in_the_exported_file(k):
     }
     for name, size in sizes.items():
         assert found[size] == expected[name]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"retrain_epochs": 0}, "retrain_epochs must be 1 or more"),
+        ({"sparse_learning_rate": -0.1}, "sparse_learning_rate must be above 0"),
+        ({"divisor": 0}, "divisor must be at least 1"),
+        ({"optimizer": "adamm"}, "Did you mean 'adam'"),
+        ({"budget": tfslim.Budget(pruning_ratio=0.5)}, "needs a limit"),
+        ({"budget": tfslim.Budget(max_params=3)}, "max_params"),
+        ({"budget": tfslim.Budget(max_params=9e3, ignore=["b_con"])}, "b_con"),
+    ],
+)
+def test_wrong_options(options, message, monkeypatch):
+    monkeypatch.setattr(tf_keras.Model, "fit", None)  # Known before any training.
+    with pytest.raises(errors.ConfigError, match=message):
+        tfslim.prox_sg(
+            digits.network(tf_keras, 4), **SPLIT, task="classification", **options
+        )

@@ -119,9 +119,15 @@ def test_a_longer_training_penalizes_less():
         ({"pruning_ratio": 0.5, "layers": "bm*"}, "a_bn"),
         ({"pruning_ratio": 0.5, "epoch": 3}, "epochs"),
         ({"pruning_ratio": 0.5, "schedule": "linnear"}, "linear"),
+        ({"pruning_ratio": 0.5, "fine_tune_epochs": 0}, "fine_tune_epochs must be 1"),
+        ({"pruning_ratio": 0.5, "sparse_epochs": 0}, "sparse_epochs must be 1"),
+        ({"pruning_ratio": 0.5, "sparse_learning_rate": 0}, "sparse_learning_rate"),
+        ({"pruning_ratio": 0.5, "fold": "exakt"}, "Did you mean 'exact'"),
+        ({"pruning_ratio": 0.5, "optimizer": "adamm"}, "Did you mean 'adam'"),
     ],
 )
-def test_wrong_options(options, message):
+def test_wrong_options(options, message, monkeypatch):
+    monkeypatch.setattr(tf_keras.Model, "fit", None)  # Known before any training.
     with pytest.raises(errors.ConfigError, match=message):
         tfslim.slim_network(
             digits.network(tf_keras, 4), **SPLIT, task="classification", **options

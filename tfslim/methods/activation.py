@@ -93,6 +93,7 @@ def activation_pruning(
     """
     budget = _target(pruning_ratio, budget)
     _check(threshold, budget, cycles, merge)
+    _check_training(fine_tune, threshold)
     original = graph_keras.read(model)
     units = activity_lib.countable(channels_lib.analyze(original))
     if not units:
@@ -115,8 +116,8 @@ def activation_pruning(
     job = Job(
         backup=Backup(options_of(fine_tune, backup_dir), model, description),
         kind=graph_keras.keras_of(model),
-        # Walked over once a cycle.
-        data=[evidence.inputs_of(batch) for batch in fitting.batches(data)],
+        # Walked over once a cycle. In a tuple each, as the inputs may be a tuple, too.
+        data=[(evidence.inputs_of(batch),) for batch in fitting.batches(data)],
         fine_tune=fine_tune,
         perturbation=perturbation,
         merge=merge,
@@ -174,10 +175,25 @@ def _check(
         raise errors.ConfigError(
             "Pass a threshold or a target (pruning_ratio, budget), not both."
         )
-    if cycles is not None and cycles < 1:
-        raise errors.ConfigError(f"cycles must be at least 1, got {cycles}.")
+    if cycles is not None and not (isinstance(cycles, int) and cycles >= 1):
+        raise errors.ConfigError(
+            f"cycles must be a whole number from 1, got {cycles!r}."
+        )
     if merge is not None and merge not in LINEAR_FORMS:
         raise registry.unknown_name("form of linear units", merge, LINEAR_FORMS)
+
+
+def _check_training(fine_tune: Any, threshold: int | float | str) -> None:
+    if not callable(fine_tune):
+        raise errors.ConfigError(
+            f"fine_tune is {fine_tune!r}; expected a tfslim.Training, or a function "
+            "that trains a model."
+        )
+    is_judged = isinstance(fine_tune, fitting.Training)
+    if threshold == "auto" and not (is_judged and fine_tune.validation is not None):
+        raise errors.ConfigError(
+            "threshold='auto' needs a metric: pass a Training with validation data."
+        )
 
 
 def _until_none_falls(
@@ -211,7 +227,8 @@ def _to_target(
             return budget_lib.plan(channels, scores, plan)
 
         cut = job.cut(model, choose)
-        model = job.train(cut.model)
+        if cut.is_smaller:
+            model = job.train(cut.model)
         history.append(job.cycle(step + 1, cut, model))
     return model, history
 
@@ -221,10 +238,7 @@ def _to_limit(
 ) -> tuple[Any, list[Cycle]]:
     judge = job.fine_tune
     baseline = job.metric(model)
-    if baseline is None or not isinstance(judge, fitting.Training):
-        raise errors.ConfigError(
-            "threshold='auto' needs a metric: pass a Training with validation data."
-        )
+    assert baseline is not None and isinstance(judge, fitting.Training)  # noqa: S101 - `_check_training`.
     higher = tasks.resolve(judge.task, model).higher_is_better
     history: list[Cycle] = []
 

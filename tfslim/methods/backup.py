@@ -114,6 +114,11 @@ class Backup:
         if place is not None and place.exists():
             return _load(place, model)
         result = fine_tune(model)
+        if isinstance(result, str | bytes | int | float):
+            raise errors.ConfigError(
+                f"fine_tune returned {result!r}; expected the trained model, or None "
+                "where it trains in place."
+            )
         result = result if fitting.is_model(result) else model
         if place is not None and self._is_chief:
             with files.whole_folder(place) as building:
@@ -131,7 +136,10 @@ class Backup:
             data = packing.pack(make())
             if self._is_chief:
                 files.write_bytes(path, data)
-        return packing.unpack(data)
+        try:
+            return packing.unpack(data)
+        except ValueError as error:
+            raise _unreadable(path, error) from error
 
     def finish(self) -> None:
         """Removes what was kept; other files in the folder stay."""
@@ -175,21 +183,31 @@ def _check(folder: Path, job: Mapping[str, Any]) -> None:
     """Writes down what is done in a folder, or compares it with what was."""
     own = json.loads(json.dumps(job, default=_plain))
     path = folder / "job.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.ConfigError(
+            f"backup_dir '{folder}' cannot be made ({error.strerror}). Choose another."
+        ) from error
     if not path.exists() or not _entries(folder):
         files.write_json(path, own)
         return
     try:
         found = dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise errors.ConfigError(
-            f"{path} cannot be read ({error}). Delete the folder to start anew."
-        ) from error
+        raise _unreadable(path, error) from error
     differing = [key for key in own if found.get(key) != own[key]]
     if differing:
         raise errors.ConfigError(
             f"{folder} holds the state of another job (different "
             f"{', '.join(differing)}). Delete it or choose another backup_dir."
         )
+
+
+def _unreadable(path: Path, error: Exception) -> errors.ConfigError:
+    return errors.ConfigError(
+        f"{path} cannot be read ({error}). Delete the folder to start anew."
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -115,7 +115,7 @@ def prune_channels(
         kind,
         batches=batches or (),
         fold=fold,
-        left_alone={**unused, **scores.unscored, **_whole(keep, budget)},
+        left_alone={**unused, **scores.unscored, **whole_groups(keep, budget)},
     )
 
 
@@ -234,9 +234,10 @@ def _scoring(
     return dataclasses.replace(scoring, evidence=found)
 
 
-def _whole(
+def whole_groups(
     keep: Mapping[str, channels_lib.Mask], budget: budget_lib.Budget
 ) -> dict[str, str]:
+    """Returns the groups that a budget leaves whole, with the reason."""
     return {
         name: f"its {len(kept)} channels are the fewest that the ratio, "
         f"divisor={budget.divisor} and min_channels={budget.min_channels} allow"

@@ -62,7 +62,7 @@ class Cut:
     removed: int
     merged: int
     rate: float
-    left_alone: Mapping[str, str]
+    left_alone: dict[str, str]
     error: float = 0.0
 
     @property
@@ -137,6 +137,8 @@ class Job:
             rate=float(removed.max(initial=0.0)),
             left_alone={**channels.left_alone, **activity.uncounted},
         )
+        if self.budget is not None:
+            result.left_alone |= cutting.whole_groups(keep, self.budget)
         if len(removed):
             result.model, report = cutting.cut_and_prove(
                 channels, keep, self.kind, batches=self.data

@@ -365,11 +365,21 @@ class _Feed:
             return data if self._has_features else self._arrays(data)
         if isinstance(data, tf.data.Dataset):
             return data.map(self._pack)
+        if not callable(data):
+            raise errors.ConfigError(
+                f"data is a {type(data).__name__}; expected arrays (x, y), a "
+                "tf.data.Dataset, or a function epoch -> dataset."
+            )
         return lambda epoch: data(epoch).map(self._pack)
 
     def _validation(self, data: Any, options: training.FitOptions) -> Any:
-        if not isinstance(data, tuple):
+        if isinstance(data, tf.data.Dataset):
             return data.map(self._pack)
+        if not isinstance(data, tuple):
+            raise errors.ConfigError(
+                f"validation is a {type(data).__name__}; expected arrays (x, y) or a "
+                "tf.data.Dataset."
+            )
         if not self._has_features:
             return self._arrays(data)
         x, y = data

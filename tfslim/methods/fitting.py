@@ -38,19 +38,24 @@ def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
     """Yields the batches of what `tfslim.fit` takes, in order and once.
 
     Args:
-        data: arrays (x, y), of which x may be an array alone; an iterable of batches;
-            or a function epoch -> iterable, of which the first epoch is taken.
+        data: arrays (x, y), x a tuple or dict for several inputs, y None for none; an
+            array x alone; an iterable of batches; or a function epoch -> iterable, of
+            which the first epoch is taken.
         task: gives the targets of arrays; None: they are y.
     """
-    if isinstance(data, np.ndarray):
+    if _is_array(data):
         for start in range(0, len(data), BATCH_SIZE):
             yield data[start : start + BATCH_SIZE]
     elif _is_arrays(data):
         x, y = data
         target = None if task is None else tasks.resolve(task).target
-        for start in range(0, len(x), BATCH_SIZE):
-            span = slice(start, start + BATCH_SIZE)
-            yield x[span], y[span] if target is None else target(x[span], y[span])
+        for start in range(0, len(_first(x)), BATCH_SIZE):
+            part = _sliced(x, slice(start, start + BATCH_SIZE))
+            if y is None:
+                yield (part,)
+                continue
+            own = _sliced(y, slice(start, start + BATCH_SIZE))
+            yield part, own if target is None else target(part, own)
     elif isinstance(data, Iterable):
         yield from data
     elif callable(data):
@@ -63,8 +68,31 @@ def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
         )
 
 
+def _is_array(data: Any) -> bool:
+    return hasattr(data, "shape") and hasattr(data, "dtype")
+
+
 def _is_arrays(data: Any) -> bool:
-    return isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], tuple)
+    """Tells (x, y) from a tuple of batches, which are tuples themselves."""
+    return (
+        isinstance(data, tuple)
+        and len(data) == 2
+        and not all(isinstance(part, tuple) for part in data)
+    )
+
+
+def _first(x: Any) -> Any:
+    while isinstance(x, tuple | dict):
+        x = next(iter(x.values() if isinstance(x, dict) else x))
+    return x
+
+
+def _sliced(x: Any, span: slice) -> Any:
+    if isinstance(x, dict):
+        return {name: _sliced(part, span) for name, part in x.items()}
+    if isinstance(x, tuple):
+        return tuple(_sliced(part, span) for part in x)
+    return x[span]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,9 @@ from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import constants, criteria
 from tfslim.pruning import scores as scores_lib
 
+# What rounding up single channels may leave of a ratio, in small networks.
+_ROUNDING = 0.02
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Round:
@@ -154,7 +157,8 @@ def prune_iteratively(
     while not report.stopped:
         step = len(report.rounds)
         smaller, row = loop.run(model, rounds, step, fine_tune, judge, backup)
-        report = _judged(report, row, steps, max_drop, higher_is_better)
+        end = _reached(target, row) if row.number == steps else ""
+        report = _judged(report, row, end, max_drop, higher_is_better)
         model = smaller if report.rounds[-1].is_kept else model
     backup.finish()
     return model, report
@@ -173,7 +177,7 @@ def _loop(
             raise registry.unknown_name("pruning option", name, known)
     constants.check_mode(options.get("fold", "exact"))
     if options.get("data") is not None:
-        options = {**options, "data": list(options["data"])}
+        options = {**options, "data": list(fitting.batches(options["data"]))}
     return _Loop(target=target, kind=kind, **options)
 
 
@@ -188,15 +192,27 @@ def _start(model: Any, metric: float | None, max_drop: float | None) -> Iterativ
     return IterativeReport((), metric, before.params, before.macs, "")
 
 
+def _reached(target: budget_lib.Budget, row: Round) -> str:
+    """Says how the last round left the target; a limit is met, or refused before."""
+    wanted = target.pruning_ratio or 0.0
+    if target.ratios or row.pruning_ratio > wanted - _ROUNDING:
+        return "the target is reached"
+    return (
+        f"the rounds are over with {row.pruning_ratio:.1%} of the channels removed, "
+        f"not {wanted:.1%}: widths are rounded up to multiples of divisor="
+        f"{target.divisor}, and min_channels={target.min_channels} and ignored layers "
+        "stay"
+    )
+
+
 def _judged(
     report: IterativeReport,
     row: Round,
-    steps: int,
+    stopped: str,
     max_drop: float | None,
     higher_is_better: bool,
 ) -> IterativeReport:
     """Adds a round, and decides whether it is kept and whether it was the last."""
-    stopped = "the target is reached" if row.number == steps else ""
     if max_drop is not None and row.metric is not None:
         lost = fitting.drop(
             row.metric, report.metric_before or 0.0, higher_is_better=higher_is_better

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from tfslim import tasks
+from tfslim import errors, tasks
 from tfslim.graph import count
 from tfslim.methods.backup import Backup
 from tfslim.methods.fitting import Training
@@ -19,6 +19,7 @@ from tfslim.pruning import scores as scores_lib
 from tfslim.training import (
     FitOptions,
     TrainingResult,
+    check_names,
     inputs,
     optimizers,
     with_overrides,
@@ -64,6 +65,25 @@ class Trainer:
             task=self.task,
             options=with_overrides(self.options, self.overrides),
         )
+
+    def check(self, *, sparse_learning_rate: float, **epochs: int) -> None:
+        """Refuses before the first training what would fail after it.
+
+        Args:
+            sparse_learning_rate: has to be above 0.
+            **epochs: name of an argument -> length of a training.
+
+        Raises:
+            ConfigError: one of them is wrong, or an option of the trainings.
+        """
+        for name, value in epochs.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise errors.ConfigError(f"{name} must be 1 or more, got {value!r}.")
+        if not sparse_learning_rate > 0.0:
+            raise errors.ConfigError(
+                f"sparse_learning_rate must be above 0, got {sparse_learning_rate}."
+            )
+        check_names(self.training.options)
 
     def backed_up(self, model: Any, job: Mapping[str, Any]) -> Trainer:
         """Returns the same for a job on a model that goes on after a kill."""

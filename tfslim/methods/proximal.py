@@ -19,6 +19,7 @@ from tfslim.graph import count, ir
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import phases
 from tfslim.methods.channels import PruneReport, prune_channels
+from tfslim.methods.rounds import Rounds
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import ratios as ratios_lib
@@ -130,7 +131,16 @@ def prox_sg(
             task="classification",
         )
     """
-    trainer = phases.Trainer(train, validation, task, options, overrides).backed_up(
+    trainer = phases.Trainer(train, validation, task, options, overrides)
+    trainer.check(
+        sparse_epochs=sparse_epochs,
+        retrain_epochs=retrain_epochs,
+        sparse_learning_rate=sparse_learning_rate,
+    )
+    budget_lib.Budget(pruning_ratio=0.0, divisor=divisor)
+    if budget is not None:
+        _check_budget(graph_keras.read(model), budget)
+    trainer = trainer.backed_up(
         model,
         {
             "method": "prox_sg",
@@ -199,6 +209,19 @@ def _shrink(
         after=count.count(graph),
     )
     return graph, report
+
+
+def _check_budget(graph: ir.Graph, budget: budget_lib.Budget) -> None:
+    """Refuses a budget without a limit, or one out of reach for any order."""
+    if budget_lib.limit_of(budget) is None:
+        raise errors.ConfigError(
+            "prox_sg takes its ratios from the zeros of the kernels; its budget needs "
+            "a limit, max_macs for instance, and no pruning_ratio."
+        )
+    channels = channels_lib.analyze(
+        graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
+    )
+    Rounds(channels, budget, 1, "geometric")
 
 
 def _even_share(graph: Any, budget: budget_lib.Budget) -> float:

@@ -19,6 +19,7 @@ from tfslim.methods.channels import PruneReport, prune_channels
 from tfslim.methods.rounds import Rounds
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
+from tfslim.pruning import constants
 from tfslim.pruning import scores as scores_lib
 from tfslim.training import FitOptions
 from tfslim.training.slimming import NetworkSlimming, gamma_histogram, mean_scale
@@ -156,7 +157,14 @@ def slim_network(
     if passes < 1:
         raise errors.ConfigError(f"passes must be 1 or more, got {passes}.")
     budget = _budget(pruning_ratio, budget)
-    trainer = phases.Trainer(train, validation, task, options, overrides).backed_up(
+    constants.check_mode(fold)
+    trainer = phases.Trainer(train, validation, task, options, overrides)
+    trainer.check(
+        sparse_epochs=sparse_epochs,
+        fine_tune_epochs=fine_tune_epochs,
+        sparse_learning_rate=sparse_learning_rate,
+    )
+    trainer = trainer.backed_up(
         model,
         {
             "method": "slim_network",

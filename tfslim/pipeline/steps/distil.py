@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -60,6 +61,11 @@ def plan(
             raise errors.ConfigError(
                 f"config.distil.{name} must be {expected}, got {section[name]}."
             )
+    teacher = section.teacher
+    # What else `load_model` opens is no file: a module, a name of keras.applications.
+    is_file = "/" in teacher or teacher.endswith((".tflite", ".keras", ".h5", ".hdf5"))
+    if is_file and not Path(teacher).exists():
+        raise errors.ConfigError(f"config.distil.teacher '{teacher}' does not exist.")
     return Distil(
         title=f"distilling {section.teacher or 'the model before the steps'}",
         teacher=section.teacher,

@@ -75,10 +75,18 @@ def plan_clusters(
     section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
 ) -> Sparsify:
     """Looks up the section `cluster`."""
+    keep = _made(config, "cluster")
+    # One of the values is the zero that is kept.
+    least = 3 if keep == "zeros" else 2
+    if section.num_clusters < least:
+        raise errors.ConfigError(
+            f"config.cluster.num_clusters must be {least} or more, got "
+            f"{section.num_clusters}."
+        )
     return Sparsify(
         title=f"clustering weights to {section.num_clusters} values",
         method="cluster",
-        chosen={"clusters": section.num_clusters, "keep": _made(config, "cluster")},
+        chosen={"clusters": section.num_clusters, "keep": keep},
         options=_options(config, section, "cluster"),
     )
 
