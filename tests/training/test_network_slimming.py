@@ -244,6 +244,31 @@ def test_patterns_and_frozen_layers(k):
 
 
 @BOTH
+def test_layers_of_one_name_in_several_models(k):
+    def part(name, size):
+        layers = k.layers
+        norm = layers.BatchNormalization(name="bn")
+        return k.Sequential([layers.Input((3,)), layers.Dense(size), norm], name=name)
+
+    parts = [part("A", 4), part("B", 5)]
+    x = inputs = k.Input((3,))
+    x = k.layers.Concatenate()([each(x) for each in parts])
+    model = k.Model(inputs, k.layers.Dense(2, name="head")(x))
+    assert float(slimming_penalty(model, 1.0)) == 4 + 5
+    assert float(slimming_penalty(model, 1.0, layers="B/*")) == 5
+    model.compile("sgd", "mse")
+    slimming = tfslim.callbacks.NetworkSlimming(1.0)
+    data = np.zeros((2, 3)), np.zeros((2, 2))
+    history = model.fit(*data, verbose=0, callbacks=[slimming]).history
+    # The inputs are zero and so is every output: all that is left is the penalty.
+    assert history["loss"] == [pytest.approx(9)]
+    parts[0].get_layer("bn").trainable = False
+    model.compile("sgd", "mse")
+    model.fit(*data, verbose=0, callbacks=[slimming])
+    assert slimming.skipped == {"A/bn": "is frozen (trainable=False)"}
+
+
+@BOTH
 def test_a_step_of_ones_own(k):
     """The same as `fit` with the callback, in a `tf.function`."""
     by_fit, by_hand = _model(k), _model(k)

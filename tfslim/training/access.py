@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,15 @@ def is_a(layer: Any, *class_names: str) -> bool:
 
 def choose_layers(
     model: Any, patterns: str | Sequence[str], *, kind: str, classes: Sequence[str]
-) -> list[Any]:
+) -> dict[str, Any]:
     """Returns the layers of some classes whose names fit one of the patterns.
+
+    They come by name; where several layers of the model have one, by that of the models
+    around them too: "encoder/norm".
 
     Args:
         model: a built model of tf_keras or Keras 3.
-        patterns: names, or patterns such as "block_*", as in `fnmatch`.
+        patterns: names of either sort, or patterns such as "block_*", as in `fnmatch`.
         kind: what the layers are, for messages.
         classes: names of the classes.
 
@@ -70,15 +74,44 @@ def choose_layers(
             "built: call it once on a batch if it has no weights yet."
         )
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    names = [layer.name for layer in wanted]
+    named = dict(zip(_names_of(wanted, model), wanted, strict=True))
+    chosen: set[str] = set()
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise registry.unknown_name(kind, pattern, names)
-    return [
-        layer
-        for layer in wanted
-        if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)
-    ]
+        fitting = {
+            name
+            for name, layer in named.items()
+            if fnmatch.filter((name, layer.name), pattern)
+        }
+        if not fitting:
+            raise registry.unknown_name(kind, pattern, named)
+        chosen |= fitting
+    return {name: layer for name, layer in named.items() if name in chosen}
+
+
+def _names_of(layers: Sequence[Any], model: Any) -> list[str]:
+    paths: dict[int, str] = {}
+
+    def walk(holder: Any, prefix: str) -> None:
+        for layer in holder._flatten_layers(recursive=False, include_self=False):
+            if id(layer) not in paths:
+                paths[id(layer)] = f"{prefix}{layer.name}"
+                walk(layer, f"{prefix}{layer.name}/")
+
+    walk(model, "")
+    times = collections.Counter(layer.name for layer in layers)
+    return numbered(
+        layer.name if times[layer.name] == 1 else paths[id(layer)] for layer in layers
+    )
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """Tells equal names apart: the second "a" becomes "a (2)"."""
+    times: collections.Counter[str] = collections.Counter()
+    found = []
+    for name in names:
+        times[name] += 1
+        found.append(name if times[name] == 1 else f"{name} ({times[name]})")
+    return found
 
 
 def kernels_of(
@@ -99,7 +132,7 @@ def kernels_of(
         model, layers, kind="layer with a kernel", classes=list(_KERNELS)
     )
     found: list[tuple[Any, tuple[int, ...]]] = []
-    for layer in chosen:
+    for layer in chosen.values():
         known = next(c.__name__ for c in type(layer).__mro__ if c.__name__ in _KERNELS)
         for name, axes in _KERNELS[known].items():
             kernel = getattr(layer, name, None)

@@ -282,14 +282,14 @@ def _choose(
         model, patterns, kind="batch normalization", classes=_CLASSES
     )
     gammas, skipped = {}, {}
-    for layer in chosen:
+    for name, layer in chosen.items():
         gamma = getattr(layer, "gamma", None)
         if gamma is None:
-            skipped[layer.name] = "has no scale (scale=False)"
+            skipped[name] = "has no scale (scale=False)"
         elif not (layer.trainable and gamma.trainable):
-            skipped[layer.name] = "is frozen (trainable=False)"
+            skipped[name] = "is frozen (trainable=False)"
         else:
-            gammas[layer.name] = gamma
+            gammas[name] = gamma
     if not gammas:
         listed = "; ".join(f"{name} {why}" for name, why in skipped.items())
         raise errors.ConfigError(
