@@ -318,6 +318,30 @@ def test_relative_strength_counts_in_units_of_each_kernel(k):
 
 
 @BOTH
+def test_kernels_of_one_name_in_several_models_have_their_own_scales(k, tmp_path):
+    def part(name, size):
+        c = k.layers.Dense(size, use_bias=False, name="c")
+        return k.Sequential([k.layers.Input((3,)), c], name=name)
+
+    parts = [part("A", 4), part("B", 4), part("C", 5)]
+    x = inputs = k.Input((3,))
+    model = k.Model(inputs, k.layers.Concatenate()([each(x) for each in parts]))
+    for each, scale in zip(parts, (0.01, 1.0, 7.0), strict=True):
+        each.layers[-1].kernel.assign(np.full(each.layers[-1].kernel.shape, scale))
+    # "A/c" alone would be "c" in the copy: the number must tell it from the others.
+    optimizer = tfslim.optimizers.ProxSGD(
+        model, 1.0, strength=0.5, relative=True, layers=["B/c", "C/c"]
+    )
+    model.compile(optimizer, "mse")
+    model.save(tmp_path / "m.keras")
+    for one in (k.models.load_model(tmp_path / "m.keras"), model):
+        # With inputs of zero there is no gradient.
+        one.fit(np.zeros((2, 3)), np.zeros((2, 13)), verbose=0)
+        found = [np.unique(np.array(v)).tolist() for v in one.trainable_variables]
+        assert found == [[pytest.approx(0.01)], [0.5], [3.5]]
+
+
+@BOTH
 def test_only_layers_that_a_pattern_names(k):
     model = _model(k)
     optimizer = tfslim.optimizers.ProxSGD(model, 0.1, strength=100.0, layers="conv*")

@@ -165,7 +165,7 @@ class Kernel:
 def kernels_by_name(
     model: Any, layers: str | Sequence[str], *, measured: bool
 ) -> dict[str, Kernel]:
-    """Returns `kernels_of` by short name, to find them again in a copy of the model.
+    """Returns `kernels_of` by numbered short name, to find them in a copy of the model.
 
     Args:
         model: a built model.
@@ -173,18 +173,18 @@ def kernels_by_name(
         measured: whether to measure the scales, which are 1 otherwise.
 
     Raises:
-        ConfigError: no trainable kernel fits, or two kernels of one name differ.
+        ConfigError: no trainable kernel fits.
     """
+    axes_of = {id(kernel): axes for kernel, axes in kernels_of(model, layers)}
     found: dict[str, Kernel] = {}
-    for kernel, axes in kernels_of(model, layers):
-        name, scale = short_name(kernel), 1.0
-        if measured:
-            scale = float(np.abs(tensor_variable(kernel).numpy()).mean())
-        if found.setdefault(name, Kernel(axes, scale)).axes != axes:
-            raise errors.ConfigError(
-                f"Two layers of different kinds have a kernel called '{name}', so that "
-                "an optimizer cannot tell them apart. Give the layers other names."
-            )
+    # In the order that an optimizer is given them, and of all, whatever is chosen.
+    variables = model.trainable_variables
+    for name, variable in zip(short_names(variables), variables, strict=True):
+        if id(variable) in axes_of:
+            scale = 1.0
+            if measured:
+                scale = float(np.abs(tensor_variable(variable).numpy()).mean())
+            found[name] = Kernel(axes_of[id(variable)], scale)
     return found
 
 
@@ -193,14 +193,14 @@ def tensor_variable(variable: Any) -> tf.Variable:
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
-def short_name(variable: Any) -> str:
-    """Returns a variable's name with its layer's: "conv1/kernel".
+def short_names(variables: Iterable[Any]) -> list[str]:
+    """Returns variables' names with their layers', numbered: "conv1/kernel".
 
     What stands before, the names of models around the layer, changes when a model is
     copied or loaded.
     """
-    full = str(getattr(variable, "path", None) or variable.name)
-    return "/".join(full.partition(":")[0].split("/")[-2:])
+    paths = [str(getattr(each, "path", None) or each.name) for each in variables]
+    return numbered("/".join(p.partition(":")[0].split("/")[-2:]) for p in paths)
 
 
 def add_penalty(
