@@ -124,6 +124,32 @@ def test_a_share_of_the_scales_is_pulled_and_the_others_are_not(k):
     assert measured == pytest.approx(strength * after[:4].sum(), rel=1e-5)
 
 
+@BOTH
+@pytest.mark.parametrize("eagerly", [False, True], ids=["graph", "eager"])
+def test_of_equal_scales_only_the_share_is_pulled(k, eagerly):
+    """Nine scales of 1, as every network begins; the first three of them are meant."""
+    model, strength = _model(k), 0.01
+    start = model.get_weights()
+    _fit(model, k=k)
+    free = np.concatenate([*_gammas(model).values()])
+    model.set_weights(start)
+    slimming = tfslim.callbacks.NetworkSlimming(strength, share=1 / 3)
+    model.compile(
+        k.optimizers.SGD(RATE), "sparse_categorical_crossentropy", run_eagerly=eagerly
+    )
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[slimming])
+    pulled = free - np.concatenate([*_gammas(model).values()])
+    step = RATE * strength
+    np.testing.assert_allclose(pulled, [step] * 3 + [0] * 6, atol=1e-6)
+    model.set_weights(start)
+    scales = [v for v in model.trainable_variables if "gamma" in v.name]
+    scales = [getattr(v, "value", v) if k is keras else v for v in scales]
+    with tf.GradientTape() as tape:
+        penalty = slimming_penalty(model, strength, share=1 / 3)
+    found = np.concatenate(tape.gradient(penalty, scales))
+    np.testing.assert_allclose(found, [strength] * 3 + [0] * 6)
+
+
 @pytest.mark.parametrize("share", [0.0, 1.01, float("nan")])
 def test_a_wrong_share_is_refused(share):
     with pytest.raises(errors.ConfigError, match=r"share must be in \(0, 1\]"):
@@ -305,6 +331,16 @@ def test_without_a_scale_to_penalize(k):
         slimming_penalty(dense, 0.1)
 
 
+@BOTH
+def test_a_model_without_weights_yet(k):
+    norm = k.layers.BatchNormalization(name="bn")
+    model = k.Sequential([k.layers.Dense(3), norm])
+    model.compile("sgd", "mse")
+    slimming = tfslim.callbacks.NetworkSlimming(0.1)
+    with pytest.raises(errors.ConfigError, match=r"bn is not built yet.*on a batch"):
+        model.fit(X[:, 0, 0], X[:, 0, 0], verbose=0, callbacks=[slimming])
+
+
 def test_bad_options():
     for options, message in [
         ({"strength": -1.0}, "0 or more, got -1.0"),
@@ -314,6 +350,9 @@ def test_bad_options():
     ]:
         with pytest.raises(errors.ConfigError, match=message):
             tfslim.callbacks.NetworkSlimming(**options)
+    for wrong in (-1.0, float("nan"), tf.constant(-1.0)):
+        with pytest.raises(errors.ConfigError, match="0 or more, got"):
+            slimming_penalty(_model(tf_keras), wrong)
     falling = tfslim.callbacks.NetworkSlimming(schedule=lambda epoch: -1.0)
     with pytest.raises(errors.ConfigError, match="0 or more"):
         falling.strength_at(0, 1)
