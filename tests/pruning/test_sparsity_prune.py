@@ -204,6 +204,13 @@ def test_shared_and_frozen_layers():
     assert training.report.left_alone == {"frozen": "frozen (trainable=False)"}
 
 
+def test_one_name_to_ignore_is_not_read_letter_by_letter():
+    with sparsity.prune_m_by_n(models.kinds(), ignore="conv") as training:
+        models.fit(training, steps=1)
+    assert training.report.left_alone["conv"] == "ignored as asked"
+    assert "conv1d" in training.report.layers
+
+
 @pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
 def test_layers_whose_kernels_belong_to_others_inside_are_told_of(k):
     x = inputs = k.Input((6, 8))

@@ -77,7 +77,7 @@ def sparsify(
     clusters: int = 16,
     keep: str = "nothing",
     symmetric_padding: bool = False,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
     options: training.FitOptions | None = None,
     **overrides: Any,
 ) -> SparsifyResult:
@@ -103,7 +103,7 @@ def sparsify(
         keep: what an earlier call made of the kernels, for "cluster" and "qat" to
             keep: "nothing", "zeros", "clusters" or "both".
         symmetric_padding: for "xnnpack"; see `sparsity.prune_for_xnnpack`.
-        ignore: names of layers, or patterns, to leave alone.
+        ignore: names of layers, or patterns, or one of them, to leave alone.
         options: how to train; None takes the defaults. With `backup_dir`, the same
             call after a kill goes on from the last epoch; stages that a `train_fn`
             has trained are not trained again.
@@ -131,7 +131,7 @@ def sparsify(
         "clusters": clusters,
         "keep": keep,
         "symmetric_padding": symmetric_padding,
-        "ignore": tuple(ignore),
+        "ignore": (ignore,) if isinstance(ignore, str) else tuple(ignore),
     }
     how = fitting.Training(
         train=train,

@@ -37,7 +37,7 @@ def cluster_kernels(
     clusters: int = 16,
     initialization: str = "kmeans++",
     keep_zeros: bool = False,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
 ) -> Iterator[training.Training]:
     """Gives each kernel at most `clusters` different values, trained with the model.
 
@@ -53,7 +53,7 @@ def cluster_kernels(
         initialization: how the first values are chosen: "kmeans++", "density" or
             "linear" (evenly between minimum and maximum).
         keep_zeros: zeros stay zeros, one of the values is 0: for a pruned model.
-        ignore: names of layers, or patterns, to leave as they are.
+        ignore: names of layers, or patterns, or one of them, to leave as they are.
 
     Raises:
         ConfigError: an option is out of range or unknown, or no layer can be clustered.

@@ -29,7 +29,7 @@ from tfslim.pruning.sparsity.schemes import KEEP, OutputConfig, Scheme
 
 @contextlib.contextmanager
 def quantize_aware(
-    model: Any, *, keep: str = "nothing", ignore: Iterable[str] = ()
+    model: Any, *, keep: str = "nothing", ignore: str | Iterable[str] = ()
 ) -> Iterator[training.Training]:
     """Trains with the rounding of an INT8 file, so that weights get used to it.
 
@@ -44,7 +44,7 @@ def quantize_aware(
             not changed.
         keep: what the kernels have that training must not undo: "nothing", "zeros"
             (PQAT, after pruning), "clusters" (CQAT, after clustering), "both" (PCQAT).
-        ignore: names of layers, or patterns, to leave in float.
+        ignore: names of layers, or patterns, or one of them, to leave in float.
 
     Raises:
         ConfigError: an unknown option, or a model that TF-MOT cannot rebuild; on
