@@ -430,6 +430,11 @@ def test_what_it_cannot_be_added_to(k):
     strange = k.Sequential([k.layers.Input((2,)), k.layers.Dense(3, name="only")])
     with pytest.raises(errors.ConfigError, match="none of them"):
         make("sgd", model).build(strange.trainable_variables)
+    strange.compile(make("sgd", model), "mse")
+    with pytest.raises(errors.ConfigError) as raised:
+        strange.fit(np.zeros((2, 2)), np.zeros((2, 3)), verbose=0)
+    assert str(raised.value).startswith("The optimizer was made for a model with the")
+    assert "\n" not in str(raised.value)
     model.trainable = False
     with pytest.raises(errors.ConfigError, match="frozen"):
         make("adam", model)
