@@ -130,6 +130,36 @@ def test_bad_options(options, message):
         tfslim.sparsify(_classifier(), **{"train": (X, Y), **SHORT, **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clusters": 2}, "clusters must be 3 or more, got 2"),
+        ({"clusters": 1000}, "'conv': its 288 weights are no more than 1000 clusters"),
+        ({"keep": "zeroes"}, "Did you mean 'zeros'"),
+    ],
+)
+def test_options_of_later_stages_are_checked_before_any_training(options, message):
+    def train(model, callbacks):
+        pytest.fail("A stage was trained.")
+
+    with pytest.raises(errors.ConfigError, match=message):
+        tfslim.sparsify(
+            _classifier(), method="pcqat", train_fn=train, steps=1, **options
+        )
+
+
+@pytest.mark.parametrize("keep", ["zeros", "both"])
+def test_clusters_keep_zeros_of_an_earlier_call(keep):
+    model = _classifier()
+    kernel = np.array(model.get_layer("conv").kernel)
+    kernel[..., ::2] = 0.0
+    model.get_layer("conv").kernel.assign(kernel)
+    done = tfslim.sparsify(
+        model, (X, Y), method="cluster", clusters=4, keep=keep, **SHORT
+    )
+    assert np.all(models.kernels(done.model)["conv"][..., ::2] == 0.0)
+
+
 def test_every_method_has_stages():
     for method, stages in lib.METHODS.items():
         assert stages[-1] == "quantize" or not method.endswith("qat")

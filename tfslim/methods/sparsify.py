@@ -133,6 +133,7 @@ def sparsify(
         "symmetric_padding": symmetric_padding,
         "ignore": (ignore,) if isinstance(ignore, str) else tuple(ignore),
     }
+    _check_later_stages(model, stages, given)
     how = fitting.Training(
         train=train,
         validation=validation,
@@ -165,17 +166,31 @@ def _context(
         steps = trainer.rising_steps()
         return functools.partial(make, steps=steps, ignore=ignore, **chosen)
     if stage == "cluster":
-        return functools.partial(
-            sparsity.cluster_kernels,
-            clusters=given["clusters"],
-            keep_zeros=bool(before) or given["keep"] == "zeros",
-            ignore=ignore,
-        )
+        return functools.partial(sparsity.cluster_kernels, **_clustering(before, given))
     if stage == "quantize":
         keep = _kept(before) if before else given["keep"]
         return functools.partial(sparsity.quantize_aware, keep=keep, ignore=ignore)
     m, n = map(int, stage.split(":"))
     return functools.partial(sparsity.prune_m_by_n, m=m, n=n, ignore=ignore)
+
+
+def _clustering(before: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "clusters": given["clusters"],
+        "keep_zeros": bool(before) or given["keep"] in ("zeros", "both"),
+        "ignore": given["ignore"],
+    }
+
+
+def _check_later_stages(
+    model: Any, stages: tuple[str, ...], given: Mapping[str, Any]
+) -> None:
+    """Checks, before anything is trained, what the first stage does not look at."""
+    if given["keep"] not in sparsity.KEEP:
+        raise registry.unknown_name("keep", given["keep"], sparsity.KEEP)
+    if "cluster" in stages:
+        before = stages[: stages.index("cluster")]
+        sparsity.check_clusters(model, **_clustering(before, given))
 
 
 def _stages(method: str) -> tuple[str, ...]:
