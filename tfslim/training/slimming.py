@@ -154,10 +154,10 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         """Finds which gammas are the smallest at this step."""
         if self.share < 1.0 and self._counted is not None:
             magnitudes = np.abs(self._values())
-            # Of equal ones the first, so that they are as many as asked for.
-            smallest = np.argsort(magnitudes, kind="stable")
+            ranked = _spread(len(magnitudes))
+            ranked = ranked[np.argsort(magnitudes[ranked], kind="stable")]
             counted = np.zeros(len(magnitudes), np.float32)
-            counted[smallest[: _count(self.share, len(magnitudes))]] = 1.0
+            counted[ranked[: _count(self.share, len(magnitudes))]] = 1.0
             self._counted.assign(counted)
 
     def _values(self) -> np.ndarray:
@@ -261,8 +261,10 @@ def slimming_penalty(
     gammas = [_flat(gamma) for gamma in _choose(model, layers)[0].values()]
     if share == 1.0:
         return strength * tf.add_n([_l1(gamma) for gamma in gammas])
-    every = tf.sort(tf.abs(tf.concat(gammas, axis=0)))
-    return strength * tf.reduce_sum(every[: _count(share, int(every.shape[0]))])
+    every = tf.abs(tf.concat(gammas, axis=0))
+    total = int(every.shape[0])
+    ranked = tf.sort(tf.gather(every, _spread(total)))
+    return strength * tf.reduce_sum(ranked[: _count(share, total)])
 
 
 def gamma_histogram(
@@ -328,6 +330,16 @@ def _l1(gamma: Any) -> tf.Tensor:
 
 def _flat(gamma: Any) -> tf.Tensor:
     return tf.reshape(tf.convert_to_tensor(gamma), [-1])
+
+
+def _spread(total: int) -> np.ndarray:
+    """Returns the order in which equal scales count: any first part is from all layers.
+
+    In a new network all are 1. What is pulled first stays the smallest, so that in the
+    order of the layers the first ones would be emptied.
+    """
+    golden = (math.sqrt(5.0) - 1.0) / 2.0
+    return np.argsort(np.arange(total) * golden % 1.0, kind="stable")
 
 
 def _smallest_sum(gammas: np.ndarray, share: float) -> float:
