@@ -11,6 +11,8 @@ class TfslimError(Exception):
     """
 
     exit_code = 1
+    # AutoGraph looks for it: else it puts pages of traced code before the message.
+    ag_pass_through = True
 
 
 class ConfigError(TfslimError, ValueError):

@@ -56,6 +56,19 @@ def test_float_model_is_refused():
         convert.convert_quantized(model)
 
 
+def test_what_is_no_model_is_refused_in_one_line():
+    class Result:
+        model = None
+
+        def __str__(self):
+            return "Trained with 8-bit weights: 2 layers\n  conv: INT8\n  head: INT8"
+
+    for make in (convert.convert_quantized, convert.convert_model):
+        with pytest.raises(errors.ConfigError, match="got a Result") as raised:
+            make(Result())
+        assert "\n" not in str(raised.value) and len(str(raised.value)) < 150
+
+
 def test_unknown_io():
     with pytest.raises(errors.ConfigError, match="Did you mean 'int8'"):
         convert.convert_quantized(_model(tf.nn.relu), io="int16")

@@ -192,6 +192,15 @@ def test_layers_that_no_rule_knows_are_carried(name, k):
     assert graph == graph_keras.read(model)
     inputs = models.random_inputs(model)
     wanted = models.outputs(model, inputs)[0]
+    trained = [np.array(w) for w in model.trainable_weights]
+    found = [
+        weight
+        for layer in graph.layers.values()
+        for name, weight in layer.weights.items()
+        if name not in layer.state
+    ]
+    for one, other in zip(trained, found, strict=True):
+        np.testing.assert_array_equal(one, other)
     for target in ("tf_keras", "keras"):
         if target != k.__name__ and name in ("bidirectional", "time_distributed"):
             with pytest.raises(errors.GraphError, match="made of layers"):

@@ -30,7 +30,8 @@ SHORT = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "verbose": False}
 def test_magnitude(k):
     model = _classifier(k)
     before = [np.array(w) for w in model.get_weights()]
-    done = tfslim.sparsify(model, (X, Y), (X, Y), target=0.75, **SHORT)
+    done = tfslim.sparsify(model, (X, Y), (X, Y), target=0.75, ignore="head", **SHORT)
+    assert done.reports[0].left_alone == {"head": "ignored as asked"}
     assert type(done.model) is type(model) and not done.is_quantized
     assert np.mean(models.kernels(done.model)["conv"] == 0) == 0.75
     assert len(done.reports) == len(done.trainings) == 1
@@ -127,6 +128,36 @@ def test_under_a_strategy():
 def test_bad_options(options, message):
     with pytest.raises(errors.ConfigError, match=message):
         tfslim.sparsify(_classifier(), **{"train": (X, Y), **SHORT, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clusters": 2}, "clusters must be 3 or more, got 2"),
+        ({"clusters": 1000}, "'conv': its 288 weights are no more than 1000 clusters"),
+        ({"keep": "zeroes"}, "Did you mean 'zeros'"),
+    ],
+)
+def test_options_of_later_stages_are_checked_before_any_training(options, message):
+    def train(model, callbacks):
+        pytest.fail("A stage was trained.")
+
+    with pytest.raises(errors.ConfigError, match=message):
+        tfslim.sparsify(
+            _classifier(), method="pcqat", train_fn=train, steps=1, **options
+        )
+
+
+@pytest.mark.parametrize("keep", ["zeros", "both"])
+def test_clusters_keep_zeros_of_an_earlier_call(keep):
+    model = _classifier()
+    kernel = np.array(model.get_layer("conv").kernel)
+    kernel[..., ::2] = 0.0
+    model.get_layer("conv").kernel.assign(kernel)
+    done = tfslim.sparsify(
+        model, (X, Y), method="cluster", clusters=4, keep=keep, **SHORT
+    )
+    assert np.all(models.kernels(done.model)["conv"][..., ::2] == 0.0)
 
 
 def test_every_method_has_stages():

@@ -204,6 +204,27 @@ def test_shared_and_frozen_layers():
     assert training.report.left_alone == {"frozen": "frozen (trainable=False)"}
 
 
+def test_one_name_to_ignore_is_not_read_letter_by_letter():
+    with sparsity.prune_m_by_n(models.kinds(), ignore="conv") as training:
+        models.fit(training, steps=1)
+    assert training.report.left_alone["conv"] == "ignored as asked"
+    assert "conv1d" in training.report.layers
+
+
+@pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
+def test_layers_whose_kernels_belong_to_others_inside_are_told_of(k):
+    x = inputs = k.Input((6, 8))
+    x = k.layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    x = k.layers.GRU(4, name="gru")(x)
+    model = k.Model(inputs, k.layers.Dense(3, name="dense")(x))
+    with sparsity.prune_magnitude(model, target=0.5, steps=1) as training:
+        models.fit(training, steps=1)
+    assert training.report.left_alone == {
+        "attention": "TF-MOT does not treat MultiHeadAttention",
+        "gru": "TF-MOT does not treat GRU",
+    }
+
+
 def test_under_a_strategy():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     model = models.kinds()

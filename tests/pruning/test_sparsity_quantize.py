@@ -212,6 +212,43 @@ def test_ignored_layers_stay_float():
     assert dtypes.count("float32") == 1
 
 
+@pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
+@pytest.mark.parametrize("keep", ["nothing", "both"])
+def test_frozen_layers_do_not_move(k, keep):
+    layers = k.layers
+    stack = [
+        layers.Conv2D(4, 1, name="conv"),
+        layers.BatchNormalization(name="norm"),
+        layers.DepthwiseConv2D(3, name="depthwise"),
+        layers.Flatten(),
+        layers.Dense(4, name="free"),
+        layers.Dense(3, name="head"),
+        layers.Dense(2, name="ignored"),
+    ]
+    model = _model(*stack, k=k, shape=(3, 3, 2))
+    for layer in stack:
+        layer.trainable = layer.name == "free"
+    before = {
+        f"{layer.name}/{getattr(w, 'path', w.name).split('/')[-1].split(':')[0]}": w
+        for layer in stack
+        for w in layer.weights
+    }
+    if k is keras:
+        before["depthwise/depthwise_kernel"] = before.pop("depthwise/kernel")
+    with sparsity.quantize_aware(model, keep=keep, ignore=["ignored"]) as training:
+        models.fit(training, learning_rate=0.1, steps=2, graph=True)
+    after = {w.name.removesuffix(":0"): w for w in training.result.weights}
+    moved = [n for n, w in before.items() if np.any(np.array(w) != after[n].numpy())]
+    assert moved == ["free/kernel", "free/bias"]
+    inner = {each.layer.name: each.layer for each in training.result.layers[2:-1]}
+    assert [n for n in inner if inner[n].weights and inner[n].trainable] == ["free"]
+    assert not training.result.layers[-1].trainable
+    named = [n for n, what in training.report.layers.items() if "frozen" in what]
+    assert named == ["conv", "depthwise", "head"]
+    centroids = [w for w in training.result.trainable_weights if "centroid" in w.name]
+    assert len(centroids) == (keep == "both")
+
+
 def test_layers_with_several_arguments_stay_float():
     x = inputs = tf_keras.Input((6, 8))
     x = tf_keras.layers.Dense(8)(x)

@@ -124,6 +124,34 @@ def test_a_share_of_the_scales_is_pulled_and_the_others_are_not(k):
     assert measured == pytest.approx(strength * after[:4].sum(), rel=1e-5)
 
 
+@BOTH
+@pytest.mark.parametrize("eagerly", [False, True], ids=["graph", "eager"])
+def test_of_equal_scales_only_the_share_is_pulled(k, eagerly):
+    """Nine scales of 1, as every network begins; three are meant, of both layers."""
+    model, strength = _model(k), 0.01
+    start = model.get_weights()
+    _fit(model, k=k)
+    free = np.concatenate([*_gammas(model).values()])
+    model.set_weights(start)
+    slimming = tfslim.callbacks.NetworkSlimming(strength, share=1 / 3)
+    model.compile(
+        k.optimizers.SGD(RATE), "sparse_categorical_crossentropy", run_eagerly=eagerly
+    )
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[slimming])
+    pulled = (free - np.concatenate([*_gammas(model).values()])) / (RATE * strength)
+    np.testing.assert_allclose(pulled, pulled.round(), atol=1e-3)
+    assert sorted(pulled.round()) == [0] * 6 + [1] * 3
+    assert pulled[:4].any() and pulled[4:].any()
+    model.set_weights(start)
+    scales = [v for v in model.trainable_variables if "gamma" in v.name]
+    scales = [v.value if k is keras else v for v in scales]
+    with tf.GradientTape() as tape:
+        penalty = slimming_penalty(model, 1.0, share=1 / 3)
+    assert float(penalty) == 3
+    found = np.concatenate([np.array(g) for g in tape.gradient(penalty, scales)])
+    np.testing.assert_array_equal(found, pulled.round())
+
+
 @pytest.mark.parametrize("share", [0.0, 1.01, float("nan")])
 def test_a_wrong_share_is_refused(share):
     with pytest.raises(errors.ConfigError, match=r"share must be in \(0, 1\]"):
@@ -244,6 +272,31 @@ def test_patterns_and_frozen_layers(k):
 
 
 @BOTH
+def test_layers_of_one_name_in_several_models(k):
+    def part(name, size):
+        layers = k.layers
+        norm = layers.BatchNormalization(name="bn")
+        return k.Sequential([layers.Input((3,)), layers.Dense(size), norm], name=name)
+
+    parts = [part("A", 4), part("B", 5)]
+    x = inputs = k.Input((3,))
+    x = k.layers.Concatenate()([each(x) for each in parts])
+    model = k.Model(inputs, k.layers.Dense(2, name="head")(x))
+    assert float(slimming_penalty(model, 1.0)) == 4 + 5
+    assert float(slimming_penalty(model, 1.0, layers="B/*")) == 5
+    model.compile("sgd", "mse")
+    slimming = tfslim.callbacks.NetworkSlimming(1.0)
+    data = np.zeros((2, 3)), np.zeros((2, 2))
+    history = model.fit(*data, verbose=0, callbacks=[slimming]).history
+    # The inputs are zero and so is every output: all that is left is the penalty.
+    assert history["loss"] == [pytest.approx(9)]
+    parts[0].get_layer("bn").trainable = False
+    model.compile("sgd", "mse")
+    model.fit(*data, verbose=0, callbacks=[slimming])
+    assert slimming.skipped == {"A/bn": "is frozen (trainable=False)"}
+
+
+@BOTH
 def test_a_step_of_ones_own(k):
     """The same as `fit` with the callback, in a `tf.function`."""
     by_fit, by_hand = _model(k), _model(k)
@@ -280,6 +333,16 @@ def test_without_a_scale_to_penalize(k):
         slimming_penalty(dense, 0.1)
 
 
+@BOTH
+def test_a_model_without_weights_yet(k):
+    norm = k.layers.BatchNormalization(name="bn")
+    model = k.Sequential([k.layers.Dense(3), norm])
+    model.compile("sgd", "mse")
+    slimming = tfslim.callbacks.NetworkSlimming(0.1)
+    with pytest.raises(errors.ConfigError, match=r"bn is not built yet.*on a batch"):
+        model.fit(X[:, 0, 0], X[:, 0, 0], verbose=0, callbacks=[slimming])
+
+
 def test_bad_options():
     for options, message in [
         ({"strength": -1.0}, "0 or more, got -1.0"),
@@ -289,6 +352,9 @@ def test_bad_options():
     ]:
         with pytest.raises(errors.ConfigError, match=message):
             tfslim.callbacks.NetworkSlimming(**options)
+    for wrong in (-1.0, float("nan"), tf.constant(-1.0)):
+        with pytest.raises(errors.ConfigError, match="0 or more, got"):
+            slimming_penalty(_model(tf_keras), wrong)
     falling = tfslim.callbacks.NetworkSlimming(schedule=lambda epoch: -1.0)
     with pytest.raises(errors.ConfigError, match="0 or more"):
         falling.strength_at(0, 1)

@@ -318,6 +318,30 @@ def test_relative_strength_counts_in_units_of_each_kernel(k):
 
 
 @BOTH
+def test_kernels_of_one_name_in_several_models_have_their_own_scales(k, tmp_path):
+    def part(name, size):
+        c = k.layers.Dense(size, use_bias=False, name="c")
+        return k.Sequential([k.layers.Input((3,)), c], name=name)
+
+    parts = [part("A", 4), part("B", 4), part("C", 5)]
+    x = inputs = k.Input((3,))
+    model = k.Model(inputs, k.layers.Concatenate()([each(x) for each in parts]))
+    for each, scale in zip(parts, (0.01, 1.0, 7.0), strict=True):
+        each.layers[-1].kernel.assign(np.full(each.layers[-1].kernel.shape, scale))
+    # "A/c" alone would be "c" in the copy: the number must tell it from the others.
+    optimizer = tfslim.optimizers.ProxSGD(
+        model, 1.0, strength=0.5, relative=True, layers=["B/c", "C/c"]
+    )
+    model.compile(optimizer, "mse")
+    model.save(tmp_path / "m.keras")
+    for one in (k.models.load_model(tmp_path / "m.keras"), model):
+        # With inputs of zero there is no gradient.
+        one.fit(np.zeros((2, 3)), np.zeros((2, 13)), verbose=0)
+        found = [np.unique(np.array(v)).tolist() for v in one.trainable_variables]
+        assert found == [[pytest.approx(0.01)], [0.5], [3.5]]
+
+
+@BOTH
 def test_only_layers_that_a_pattern_names(k):
     model = _model(k)
     optimizer = tfslim.optimizers.ProxSGD(model, 0.1, strength=100.0, layers="conv*")
@@ -406,6 +430,11 @@ def test_what_it_cannot_be_added_to(k):
     strange = k.Sequential([k.layers.Input((2,)), k.layers.Dense(3, name="only")])
     with pytest.raises(errors.ConfigError, match="none of them"):
         make("sgd", model).build(strange.trainable_variables)
+    strange.compile(make("sgd", model), "mse")
+    with pytest.raises(errors.ConfigError) as raised:
+        strange.fit(np.zeros((2, 2)), np.zeros((2, 3)), verbose=0)
+    assert str(raised.value).startswith("The optimizer was made for a model with the")
+    assert "\n" not in str(raised.value)
     model.trainable = False
     with pytest.raises(errors.ConfigError, match="frozen"):
         make("adam", model)

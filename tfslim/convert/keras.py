@@ -62,7 +62,8 @@ def convert_model(
         metadata: JSON-able values to write into the file, under "tfslim".
 
     Raises:
-        ConfigError: an input's shape is open and not given, or a name is unknown.
+        ConfigError: no Keras model, an input's shape is open and not given, or a name
+            is unknown.
         ConversionError: an operation has no builtin; names its layer.
     """
     inputs, outputs = _ends(model)
@@ -172,12 +173,16 @@ def _run_converter(frozen: Any, allow_flex: bool, io: tf.DType | None) -> bytes:
 
 def _ends(model: Any) -> tuple[list[Any], list[str]]:
     """Returns the model's input tensors and the names of its outputs."""
+    if not hasattr(model, "layers"):
+        raise errors.ConfigError(
+            "model must be a model of tf_keras or Keras 3, got a "
+            f"{type(model).__name__}. Of a result, pass its `.model`."
+        )
     inputs = getattr(model, "inputs", None)
     if not inputs:
         raise errors.ConversionError(
-            f"Model '{getattr(model, 'name', model)}' has no fixed inputs. Build it "
-            "as a functional or Sequential model with an Input, or call it once and "
-            "wrap it in one."
+            f"Model '{model.name}' has no fixed inputs. Build it as a functional or "
+            "Sequential model with an Input, or call it once and wrap it in one."
         )
     # A Sequential model of Keras 3 has one output and no name for it.
     found = getattr(model, "output_names", None) or [model.layers[-1].name]

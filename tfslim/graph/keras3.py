@@ -114,8 +114,9 @@ def _functional(model: Any) -> Any:
 def _is_trained(weight: Any, layer: Any) -> bool:
     """Tells whether training may change a weight, were its layer not frozen."""
     # A frozen layer's variables all say trainable=False; those made without an
-    # optimizer in mind are kept in another list.
-    return any(weight is trained for trained in layer._trainable_variables)
+    # optimizer in mind are kept in another list. Those of a GRU belong to its cell.
+    holders = layer._flatten_layers()
+    return any(weight is each for held in holders for each in held._trainable_variables)
 
 
 def _canonical(native: Any, ndim: int) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def sparsify(
     clusters: int = 16,
     keep: str = "nothing",
     symmetric_padding: bool = False,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
     options: training.FitOptions | None = None,
     **overrides: Any,
 ) -> SparsifyResult:
@@ -103,7 +103,7 @@ def sparsify(
         keep: what an earlier call made of the kernels, for "cluster" and "qat" to
             keep: "nothing", "zeros", "clusters" or "both".
         symmetric_padding: for "xnnpack"; see `sparsity.prune_for_xnnpack`.
-        ignore: names of layers, or patterns, to leave alone.
+        ignore: names of layers, or patterns, or one of them, to leave alone.
         options: how to train; None takes the defaults. With `backup_dir`, the same
             call after a kill goes on from the last epoch; stages that a `train_fn`
             has trained are not trained again.
@@ -131,8 +131,9 @@ def sparsify(
         "clusters": clusters,
         "keep": keep,
         "symmetric_padding": symmetric_padding,
-        "ignore": tuple(ignore),
+        "ignore": (ignore,) if isinstance(ignore, str) else tuple(ignore),
     }
+    _check_later_stages(model, stages, given)
     how = fitting.Training(
         train=train,
         validation=validation,
@@ -165,17 +166,31 @@ def _context(
         steps = trainer.rising_steps()
         return functools.partial(make, steps=steps, ignore=ignore, **chosen)
     if stage == "cluster":
-        return functools.partial(
-            sparsity.cluster_kernels,
-            clusters=given["clusters"],
-            keep_zeros=bool(before) or given["keep"] == "zeros",
-            ignore=ignore,
-        )
+        return functools.partial(sparsity.cluster_kernels, **_clustering(before, given))
     if stage == "quantize":
         keep = _kept(before) if before else given["keep"]
         return functools.partial(sparsity.quantize_aware, keep=keep, ignore=ignore)
     m, n = map(int, stage.split(":"))
     return functools.partial(sparsity.prune_m_by_n, m=m, n=n, ignore=ignore)
+
+
+def _clustering(before: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "clusters": given["clusters"],
+        "keep_zeros": bool(before) or given["keep"] in ("zeros", "both"),
+        "ignore": given["ignore"],
+    }
+
+
+def _check_later_stages(
+    model: Any, stages: tuple[str, ...], given: Mapping[str, Any]
+) -> None:
+    """Checks, before anything is trained, what the first stage does not look at."""
+    if given["keep"] not in sparsity.KEEP:
+        raise registry.unknown_name("keep", given["keep"], sparsity.KEEP)
+    if "cluster" in stages:
+        before = stages[: stages.index("cluster")]
+        sparsity.check_clusters(model, **_clustering(before, given))
 
 
 def _stages(method: str) -> tuple[str, ...]:

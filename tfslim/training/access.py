@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,15 @@ def is_a(layer: Any, *class_names: str) -> bool:
 
 def choose_layers(
     model: Any, patterns: str | Sequence[str], *, kind: str, classes: Sequence[str]
-) -> list[Any]:
+) -> dict[str, Any]:
     """Returns the layers of some classes whose names fit one of the patterns.
+
+    They come by name; where several layers of the model have one, by that of the models
+    around them too: "encoder/norm".
 
     Args:
         model: a built model of tf_keras or Keras 3.
-        patterns: names, or patterns such as "block_*", as in `fnmatch`.
+        patterns: names of either sort, or patterns such as "block_*", as in `fnmatch`.
         kind: what the layers are, for messages.
         classes: names of the classes.
 
@@ -70,15 +74,44 @@ def choose_layers(
             "built: call it once on a batch if it has no weights yet."
         )
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    names = [layer.name for layer in wanted]
+    named = dict(zip(_names_of(wanted, model), wanted, strict=True))
+    chosen: set[str] = set()
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise registry.unknown_name(kind, pattern, names)
-    return [
-        layer
-        for layer in wanted
-        if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)
-    ]
+        fitting = {
+            name
+            for name, layer in named.items()
+            if fnmatch.filter((name, layer.name), pattern)
+        }
+        if not fitting:
+            raise registry.unknown_name(kind, pattern, named)
+        chosen |= fitting
+    return {name: layer for name, layer in named.items() if name in chosen}
+
+
+def _names_of(layers: Sequence[Any], model: Any) -> list[str]:
+    paths: dict[int, str] = {}
+
+    def walk(holder: Any, prefix: str) -> None:
+        for layer in holder._flatten_layers(recursive=False, include_self=False):
+            if id(layer) not in paths:
+                paths[id(layer)] = f"{prefix}{layer.name}"
+                walk(layer, f"{prefix}{layer.name}/")
+
+    walk(model, "")
+    times = collections.Counter(layer.name for layer in layers)
+    return numbered(
+        layer.name if times[layer.name] == 1 else paths[id(layer)] for layer in layers
+    )
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """Tells equal names apart: the second "a" becomes "a (2)"."""
+    times: collections.Counter[str] = collections.Counter()
+    found = []
+    for name in names:
+        times[name] += 1
+        found.append(name if times[name] == 1 else f"{name} ({times[name]})")
+    return found
 
 
 def kernels_of(
@@ -99,7 +132,7 @@ def kernels_of(
         model, layers, kind="layer with a kernel", classes=list(_KERNELS)
     )
     found: list[tuple[Any, tuple[int, ...]]] = []
-    for layer in chosen:
+    for layer in chosen.values():
         known = next(c.__name__ for c in type(layer).__mro__ if c.__name__ in _KERNELS)
         for name, axes in _KERNELS[known].items():
             kernel = getattr(layer, name, None)
@@ -132,7 +165,7 @@ class Kernel:
 def kernels_by_name(
     model: Any, layers: str | Sequence[str], *, measured: bool
 ) -> dict[str, Kernel]:
-    """Returns `kernels_of` by short name, to find them again in a copy of the model.
+    """Returns `kernels_of` by numbered short name, to find them in a copy of the model.
 
     Args:
         model: a built model.
@@ -140,18 +173,18 @@ def kernels_by_name(
         measured: whether to measure the scales, which are 1 otherwise.
 
     Raises:
-        ConfigError: no trainable kernel fits, or two kernels of one name differ.
+        ConfigError: no trainable kernel fits.
     """
+    axes_of = {id(kernel): axes for kernel, axes in kernels_of(model, layers)}
     found: dict[str, Kernel] = {}
-    for kernel, axes in kernels_of(model, layers):
-        name, scale = short_name(kernel), 1.0
-        if measured:
-            scale = float(np.abs(tensor_variable(kernel).numpy()).mean())
-        if found.setdefault(name, Kernel(axes, scale)).axes != axes:
-            raise errors.ConfigError(
-                f"Two layers of different kinds have a kernel called '{name}', so that "
-                "an optimizer cannot tell them apart. Give the layers other names."
-            )
+    # In the order that an optimizer is given them, and of all, whatever is chosen.
+    variables = model.trainable_variables
+    for name, variable in zip(short_names(variables), variables, strict=True):
+        if id(variable) in axes_of:
+            scale = 1.0
+            if measured:
+                scale = float(np.abs(tensor_variable(variable).numpy()).mean())
+            found[name] = Kernel(axes_of[id(variable)], scale)
     return found
 
 
@@ -160,14 +193,14 @@ def tensor_variable(variable: Any) -> tf.Variable:
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
-def short_name(variable: Any) -> str:
-    """Returns a variable's name with its layer's: "conv1/kernel".
+def short_names(variables: Iterable[Any]) -> list[str]:
+    """Returns variables' names with their layers', numbered: "conv1/kernel".
 
     What stands before, the names of models around the layer, changes when a model is
     copied or loaded.
     """
-    full = str(getattr(variable, "path", None) or variable.name)
-    return "/".join(full.partition(":")[0].split("/")[-2:])
+    paths = [str(getattr(each, "path", None) or each.name) for each in variables]
+    return numbered("/".join(p.partition(":")[0].split("/")[-2:]) for p in paths)
 
 
 def add_penalty(

@@ -50,7 +50,7 @@ class _Rule:
         penalty: one of `PENALTIES`.
         metric: one of `METRICS`.
         share: how much of each kernel counts, its smallest weights or groups.
-        kernels: by short name.
+        kernels: by numbered short name.
     """
 
     strength: float
@@ -115,7 +115,7 @@ class ProximalOptimizer:
     def build(self, variables: Any) -> None:
         """Finds the kernels among the optimizer's variables."""
         super().build(variables)  # type: ignore[misc]
-        names = map(access.short_name, variables)
+        names = access.short_names(variables)
         kernels = [self._rule.kernels.get(name) for name in names]
         if not any(kernels):
             raise errors.ConfigError(

@@ -11,6 +11,7 @@ the l1 Regularizer", ICML 2019, https://arxiv.org/abs/1805.07495.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -112,7 +113,9 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         self._gammas: list[Any] = []
         # In variables, since the step that `fit` runs is traced once.
         self._current: tf.Variable | None = None
-        self._largest: tf.Variable | None = None
+        self._counted: tf.Variable | None = None
+        # Where each gamma's part of it begins.
+        self._starts: dict[int, int] = {}
         self._remove: Callable[[], None] | None = None
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -124,9 +127,14 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         self.remove()
         gammas, self.skipped = _choose(self.model, self.layers)
         self._gammas = list(gammas.values())
+        sizes = [math.prod(gamma.shape) for gamma in self._gammas]
+        starts = itertools.accumulate(sizes, initial=0)
+        self._starts = dict(zip(map(id, self._gammas), starts, strict=False))
         with self.model.distribute_strategy.scope():
             self._current = tf.Variable(0.0, trainable=False, name="slimming_strength")
-            self._largest = tf.Variable(math.inf, trainable=False, name="slimming_most")
+            self._counted = tf.Variable(
+                tf.ones(sum(sizes)), trainable=False, name="slimming_counted"
+            )
         self._remove = access.add_penalty(
             self.model, self._gammas, self._penalty, self._current
         )
@@ -134,15 +142,23 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
             self._writer = tf.summary.create_file_writer(str(self._log_dir))
 
     def _penalty(self, gamma: Any) -> tf.Tensor:
-        return _l1(gamma) if self.share == 1.0 else _trimmed(gamma, self._largest)
+        if self.share == 1.0:
+            return _l1(gamma)
+        start, magnitudes = self._starts[id(gamma)], tf.abs(_flat(gamma))
+        counted = tf.convert_to_tensor(self._counted)
+        return tf.reduce_sum(magnitudes * counted[start : start + magnitudes.shape[0]])
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
         """Finds which gammas are the smallest at this step."""
-        if self.share < 1.0 and self._largest is not None:
-            magnitudes = np.sort(np.abs(self._values()))
-            self._largest.assign(magnitudes[_count(self.share, len(magnitudes)) - 1])
+        if self.share < 1.0 and self._counted is not None:
+            magnitudes = np.abs(self._values())
+            ranked = _spread(len(magnitudes))
+            ranked = ranked[np.argsort(magnitudes[ranked], kind="stable")]
+            counted = np.zeros(len(magnitudes), np.float32)
+            counted[ranked[: _count(self.share, len(magnitudes))]] = 1.0
+            self._counted.assign(counted)
 
     def _values(self) -> np.ndarray:
         return np.concatenate([np.ravel(_array(gamma)) for gamma in self._gammas])
@@ -230,7 +246,8 @@ def slimming_penalty(
         A scalar float32 tensor. Frozen layers do not count.
 
     Raises:
-        ConfigError: no trainable batch normalization with a scale fits `layers`.
+        ConfigError: no trainable batch normalization with a scale fits `layers`, or a
+            number is out of range.
 
     Example:
         with tf.GradientTape() as tape:
@@ -238,11 +255,16 @@ def slimming_penalty(
             loss += tfslim.callbacks.slimming_penalty(model, 1e-4)
     """
     _check_share(share)
-    gammas = [tf.convert_to_tensor(g) for g in _choose(model, layers)[0].values()]
+    known = tf.get_static_value(strength) if tf.is_tensor(strength) else strength
+    if known is not None:
+        _check_strength(known)
+    gammas = [_flat(gamma) for gamma in _choose(model, layers)[0].values()]
     if share == 1.0:
         return strength * tf.add_n([_l1(gamma) for gamma in gammas])
-    every = tf.sort(tf.abs(tf.concat([tf.reshape(g, [-1]) for g in gammas], axis=0)))
-    return strength * tf.reduce_sum(every[: _count(share, int(every.shape[0]))])
+    every = tf.abs(tf.concat(gammas, axis=0))
+    total = int(every.shape[0])
+    ranked = tf.sort(tf.gather(every, _spread(total)))
+    return strength * tf.reduce_sum(ranked[: _count(share, total)])
 
 
 def gamma_histogram(
@@ -282,19 +304,22 @@ def _choose(
         model, patterns, kind="batch normalization", classes=_CLASSES
     )
     gammas, skipped = {}, {}
-    for layer in chosen:
+    for name, layer in chosen.items():
         gamma = getattr(layer, "gamma", None)
-        if gamma is None:
-            skipped[layer.name] = "has no scale (scale=False)"
+        if not layer.built:
+            skipped[name] = "is not built yet"
+        elif gamma is None:
+            skipped[name] = "has no scale (scale=False)"
         elif not (layer.trainable and gamma.trainable):
-            skipped[layer.name] = "is frozen (trainable=False)"
+            skipped[name] = "is frozen (trainable=False)"
         else:
-            gammas[layer.name] = gamma
+            gammas[name] = gamma
     if not gammas:
         listed = "; ".join(f"{name} {why}" for name, why in skipped.items())
         raise errors.ConfigError(
             f"No batch normalization of '{model.name}' has a scale to penalize: "
-            f"{listed}. Build them with scale=True and leave them trainable."
+            f"{listed}. Build them with scale=True, leave them trainable, and call the "
+            "model once on a batch if it has no weights yet."
         )
     return gammas, skipped
 
@@ -303,9 +328,18 @@ def _l1(gamma: Any) -> tf.Tensor:
     return tf.reduce_sum(tf.abs(tf.convert_to_tensor(gamma)))
 
 
-def _trimmed(gamma: Any, largest: Any) -> tf.Tensor:
-    magnitude = tf.abs(tf.convert_to_tensor(gamma))
-    return tf.reduce_sum(tf.where(magnitude <= largest, magnitude, 0.0))
+def _flat(gamma: Any) -> tf.Tensor:
+    return tf.reshape(tf.convert_to_tensor(gamma), [-1])
+
+
+def _spread(total: int) -> np.ndarray:
+    """Returns the order in which equal scales count: any first part is from all layers.
+
+    In a new network all are 1. What is pulled first stays the smallest, so that in the
+    order of the layers the first ones would be emptied.
+    """
+    golden = (math.sqrt(5.0) - 1.0) / 2.0
+    return np.argsort(np.arange(total) * golden % 1.0, kind="stable")
 
 
 def _smallest_sum(gammas: np.ndarray, share: float) -> float:

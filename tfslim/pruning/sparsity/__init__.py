@@ -4,7 +4,7 @@ The only place that imports tensorflow_model_optimization. Each method is a cont
 that wraps a copy of the model and gives back a plain one.
 """
 
-from tfslim.pruning.sparsity.cluster import cluster_kernels
+from tfslim.pruning.sparsity.cluster import check_clusters, cluster_kernels
 from tfslim.pruning.sparsity.prune import (
     prune_blocks,
     prune_for_xnnpack,
@@ -12,11 +12,14 @@ from tfslim.pruning.sparsity.prune import (
     prune_magnitude,
 )
 from tfslim.pruning.sparsity.quantize import quantize_aware
+from tfslim.pruning.sparsity.schemes import KEEP
 from tfslim.pruning.sparsity.training import SparsityReport, Training
 
 __all__ = [
+    "KEEP",
     "SparsityReport",
     "Training",
+    "check_clusters",
     "cluster_kernels",
     "prune_blocks",
     "prune_for_xnnpack",

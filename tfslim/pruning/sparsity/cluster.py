@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def cluster_kernels(
     clusters: int = 16,
     initialization: str = "kmeans++",
     keep_zeros: bool = False,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
 ) -> Iterator[training.Training]:
     """Gives each kernel at most `clusters` different values, trained with the model.
 
@@ -53,28 +53,20 @@ def cluster_kernels(
         initialization: how the first values are chosen: "kmeans++", "density" or
             "linear" (evenly between minimum and maximum).
         keep_zeros: zeros stay zeros, one of the values is 0: for a pruned model.
-        ignore: names of layers, or patterns, to leave as they are.
+        ignore: names of layers, or patterns, or one of them, to leave as they are.
 
     Raises:
         ConfigError: an option is out of range or unknown, or no layer can be clustered.
         GraphError: the model cannot be read.
     """
-    least = 3 if keep_zeros else 2
-    if isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < least:
-        raise errors.ConfigError(f"clusters must be {least} or more, got {clusters!r}.")
+    _check_number(clusters, keep_zeros)
     if initialization not in INITIALIZATIONS:
         raise registry.unknown_name("initialization", initialization, INITIALIZATIONS)
 
-    def refusal(layer: ir.Layer) -> str | None:
-        kernel = kernels.kernel_of(layer)
-        if kernel.size <= clusters:
-            return f"its {kernel.size} weights are no more than {clusters} clusters"
-        if keep_zeros and not _fills_both_sides(kernel, clusters - 1):
-            return f"too few weights are left for {clusters} clusters"
-        return None
-
     graph = graph_keras.read(model)
-    chosen, left_alone = kernels.choose(graph, ignore, kernels.CLUSTERABLE, refusal)
+    chosen, left_alone = kernels.choose(
+        graph, ignore, kernels.CLUSTERABLE, _refusal(clusters, keep_zeros)
+    )
     copy = graph_keras.write(graph, "tf_keras")
     variables = graph_keras.variables(graph, copy)
     for name in left_alone if keep_zeros else ():
@@ -111,6 +103,45 @@ def cluster_kernels(
     active = training.Training(wrapped, finish)
     yield active
     active.finish()
+
+
+def check_clusters(
+    model: Any,
+    clusters: int,
+    *,
+    keep_zeros: bool = False,
+    ignore: str | Iterable[str] = (),
+) -> None:
+    """Checks the options of `cluster_kernels` on a model that is yet to be pruned.
+
+    Raises:
+        ConfigError: `clusters` is out of range, or no kernel is large enough for them.
+        GraphError: the model cannot be read.
+    """
+    _check_number(clusters, keep_zeros)
+    # Which zeros there will be is not known.
+    refusal = _refusal(clusters, keep_zeros=False)
+    kernels.choose(graph_keras.read(model), ignore, kernels.CLUSTERABLE, refusal)
+
+
+def _check_number(clusters: int, keep_zeros: bool) -> None:
+    least = 3 if keep_zeros else 2
+    if isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < least:
+        raise errors.ConfigError(f"clusters must be {least} or more, got {clusters!r}.")
+
+
+def _refusal(clusters: int, keep_zeros: bool) -> Callable[[ir.Layer], str | None]:
+    """Returns what says why a layer cannot have the clusters."""
+
+    def refusal(layer: ir.Layer) -> str | None:
+        kernel = kernels.kernel_of(layer)
+        if kernel.size <= clusters:
+            return f"its {kernel.size} weights are no more than {clusters} clusters"
+        if keep_zeros and not _fills_both_sides(kernel, clusters - 1):
+            return f"too few weights are left for {clusters} clusters"
+        return None
+
+    return refusal
 
 
 def _fills_both_sides(kernel: ir.Array, clusters: int) -> bool:

@@ -44,7 +44,7 @@ def num_inputs(layer: ir.Layer) -> int:
 
 def choose(
     graph: ir.Graph,
-    ignore: Iterable[str],
+    ignore: str | Iterable[str],
     known: Mapping[str, str],
     refusal: Callable[[ir.Layer], str | None],
 ) -> tuple[list[str], dict[str, str]]:
@@ -101,12 +101,13 @@ def with_kernels(graph: ir.Graph) -> list[ir.Layer]:
     ]
 
 
-def matching(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
+def matching(patterns: str | Iterable[str], names: Iterable[str]) -> list[str]:
     """Returns the names that fit one of the patterns, in their order.
 
     Raises:
         ConfigError: a pattern fits none.
     """
+    patterns = [patterns] if isinstance(patterns, str) else patterns
     names, found = list(names), set()
     for pattern in patterns:
         fitting = fnmatch.filter(names, pattern)

@@ -29,7 +29,7 @@ def prune_magnitude(
     target: float = 0.8,
     schedule: str = "polynomial",
     steps: int,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
 ) -> Iterator[training.Training]:
     """Zeroes the smallest weights of each kernel while the model trains.
 
@@ -47,7 +47,8 @@ def prune_magnitude(
             the weights anew until `steps`.
         steps: training steps after which the masks stay. Train on after them: that is
             when accuracy comes back.
-        ignore: names of layers, or patterns such as "stem*", to leave whole.
+        ignore: names of layers, or patterns such as "stem*", or one of them, to
+            leave whole.
 
     Raises:
         ConfigError: a number is out of range, a name unknown, or no layer can be
@@ -62,7 +63,7 @@ def prune_magnitude(
 
 @contextlib.contextmanager
 def prune_m_by_n(
-    model: Any, *, m: int = 2, n: int = 4, ignore: Iterable[str] = ()
+    model: Any, *, m: int = 2, n: int = 4, ignore: str | Iterable[str] = ()
 ) -> Iterator[training.Training]:
     """Zeroes m of every n consecutive inputs of each output, from the first step on.
 
@@ -104,7 +105,7 @@ def prune_blocks(
     block: tuple[int, int] = (1, 4),
     schedule: str = "polynomial",
     steps: int,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
 ) -> Iterator[training.Training]:
     """Zeroes blocks of weights, those with the smallest mean magnitude first.
 
@@ -149,7 +150,7 @@ def prune_for_xnnpack(
     schedule: str = "polynomial",
     steps: int,
     symmetric_padding: bool = False,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
 ) -> Iterator[training.Training]:
     """Prunes the 1x1 convolutions alone, where XNNPACK's sparse kernels could run.
 
@@ -273,7 +274,7 @@ def _pruned(
     model: Any,
     method: str,
     wrap: Callable[[Any], Any],
-    ignore: Iterable[str],
+    ignore: str | Iterable[str],
     refusal: Callable[[ir.Layer], str | None] = lambda layer: None,
     *,
     graph: ir.Graph | None = None,

@@ -19,28 +19,32 @@ from tfslim.graph import keras as graph_keras
 from tfslim.pruning.sparsity import kernels, training
 from tfslim.pruning.sparsity.fold import fold
 from tfslim.pruning.sparsity.plain import plain
-from tfslim.pruning.sparsity.quantizers import MAX_CLUSTERS, stop_training_kernels
+from tfslim.pruning.sparsity.quantizers import (
+    MAX_CLUSTERS,
+    keep_frozen,
+    stop_training_kernels,
+)
 from tfslim.pruning.sparsity.schemes import KEEP, OutputConfig, Scheme
 
 
 @contextlib.contextmanager
 def quantize_aware(
-    model: Any, *, keep: str = "nothing", ignore: Iterable[str] = ()
+    model: Any, *, keep: str = "nothing", ignore: str | Iterable[str] = ()
 ) -> Iterator[training.Training]:
     """Trains with the rounding of an INT8 file, so that weights get used to it.
 
     Within the context, compile and fit `training.model`; after it, `training.result`
     is a tf_keras model with fake quantization, whichever Keras the model came from:
     Keras 3 has no such layers. `tfslim.convert.convert_quantized` makes the INT8
-    `.tflite` of it. Source: Jacob et al., CVPR 2018,
-    https://arxiv.org/abs/1712.05877.
+    `.tflite` of it. Weights of frozen layers become INT8, too, but do not move. Source:
+    Jacob et al., CVPR 2018, https://arxiv.org/abs/1712.05877.
 
     Args:
         model: a functional or Sequential model of tf_keras or Keras 3, trained;
             not changed.
         keep: what the kernels have that training must not undo: "nothing", "zeros"
             (PQAT, after pruning), "clusters" (CQAT, after clustering), "both" (PCQAT).
-        ignore: names of layers, or patterns, to leave in float.
+        ignore: names of layers, or patterns, or one of them, to leave in float.
 
     Raises:
         ConfigError: an unknown option, or a model that TF-MOT cannot rebuild; on
@@ -128,6 +132,7 @@ def _quantized(
     for layer in quantized.layers:
         if isinstance(layer, quantize_wrapper.QuantizeWrapper):
             stop_training_kernels(layer)
+            keep_frozen(layer)
     if keep in ("zeros", "both"):
         for variable in quantized.trainable_variables:
             if len(variable.shape) > 1:
@@ -159,6 +164,8 @@ def _treated(layer: ir.Layer, keep: str) -> str:
             number = len(np.unique(kernel))
             is_few = 1 < number <= MAX_CLUSTERS
             words.append(f"{number} values{' kept' if is_few else ', no clusters'}")
+    if not layer.trainable:
+        words.append("frozen (trainable=False)")
     return ", ".join(words)
 
 

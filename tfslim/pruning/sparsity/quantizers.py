@@ -137,3 +137,14 @@ def stop_training_kernels(wrapper: Any) -> None:
                 trained = [w for w in holder._trainable_weights if w is not kernel]
                 holder._trainable_weights = trained
             wrapper._non_trainable_weights.append(kernel)
+
+
+def keep_frozen(wrapper: Any) -> None:
+    """Takes all weights of a frozen layer's wrapper out of training, centroids too.
+
+    TF-MOT's wrapper trains the kernel even so.
+    """
+    if wrapper.layer.trainable:
+        return
+    wrapper._non_trainable_weights.extend(wrapper._trainable_weights)
+    wrapper._trainable_weights = []
