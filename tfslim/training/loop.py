@@ -327,9 +327,3 @@ def _told_in_a_line() -> Iterator[None]:
                 f"{label.group(2)} outputs. Classes count from 0."
             ) from None
         raise workers.lost(error) or error from None
-    except Exception as error:
-        # One of ours within a graph comes with the trace of the code there.
-        ours = re.search(r"\n *ConfigError: (.+)", str(error))
-        if ours:
-            raise errors.ConfigError(ours.group(1)) from None
-        raise

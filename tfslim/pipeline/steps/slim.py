@@ -95,7 +95,9 @@ def _activation(step: Slim, job: Job) -> tuple[Any, base.Outcome]:
         for cycle in history
     ]
     return model, base.Outcome(
-        layers=tuple(lines), proof_error=max(cycle.error for cycle in history)
+        layers=tuple(lines),
+        proof_error=max(cycle.error for cycle in history),
+        left_alone=dict(history[-1].left_alone),
     )
 
 
