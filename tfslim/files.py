@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tfslim import errors
+
 
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Writes `data` to `path` by way of a temporary name in the same folder."""
@@ -40,6 +42,24 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Writes `value` as indented JSON to `path`, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+
+
+def make_folder(path: Path | str, option: str) -> None:
+    """Makes a folder, unless it is there.
+
+    Args:
+        path: where.
+        option: by which the user named it.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.ConfigError(
+            f"{option} '{path}' cannot be made ({error.strerror}). Choose another."
+        ) from error
 
 
 @contextlib.contextmanager

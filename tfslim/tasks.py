@@ -21,7 +21,8 @@ class Task:
 
     Attributes:
         name: noun, for reports.
-        loss: a Keras loss: its name, or a function or `Loss` object.
+        loss: a Keras loss: its name, or a function or `Loss` object; or "crossentropy",
+            see `tfslim.training.losses`.
         target: (x, y) -> what the outputs are compared with; x are the model's
             inputs after preprocessing, y the data's targets.
         metric_name: name of `metric`, for reports.
@@ -160,10 +161,6 @@ def _same_shape(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-# By which the sum of a softmax in float16 may differ from 1.
-_ROUNDING = 1e-3
-
-
 def _targets_of_data(x: Any, y: Any) -> Any:
     return y
 
@@ -172,50 +169,10 @@ def _inputs_themselves(x: Any, y: Any) -> Any:
     return x
 
 
-def crossentropy(targets: Any, outputs: Any) -> Any:
-    """Returns the cross-entropy of each example, as a tf_keras loss.
-
-    A batch whose rows are distributions (from 0, sum 1), or that a softmax or sigmoid
-    made, is one of probabilities; any other is one of logits.
-
-    Args:
-        targets: class indices [n, ...] or [n, ..., 1], or rows as wide as the outputs,
-            such as one-hot ones.
-        outputs: [n, ..., classes].
-    """
-    import tensorflow as tf
-    import tf_keras
-
-    if outputs.shape[-1] == 1:
-        raise errors.ConfigError(
-            "Classification needs outputs [n, classes] with 2 or more classes, got "
-            f"shape {tuple(outputs.shape)}. For a single sigmoid output define a Task."
-        )
-    targets = tf.convert_to_tensor(targets)
-    rank = len(outputs.shape)
-    is_sparse = targets.shape.rank != rank or targets.shape[-1] != outputs.shape[-1]
-    name = f"{'sparse_' if is_sparse else ''}categorical_crossentropy"
-    loss = getattr(tf_keras.losses, name)
-    if hasattr(outputs, "_keras_logits") or (
-        tf.is_symbolic_tensor(outputs) and outputs.op.type in ("Softmax", "Sigmoid")
-    ):
-        # Keras goes back to the logits, which is exact.
-        return loss(targets, outputs)
-    sums = tf.reduce_sum(outputs, axis=-1)
-    are_distributions = tf.reduce_all(tf.abs(sums - 1.0) < _ROUNDING) & tf.reduce_all(
-        outputs >= 0.0
-    )
-    return tf.where(
-        are_distributions,
-        loss(targets, outputs),
-        loss(targets, outputs, from_logits=True),
-    )
-
-
 TASKS.register("classification")(
     Task(
         name="classification",
-        loss=crossentropy,
+        loss="crossentropy",
         target=_targets_of_data,
         metric_name="accuracy",
         metric=accuracy,

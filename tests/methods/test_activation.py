@@ -233,7 +233,8 @@ def test_a_target_that_divisors_forbid_is_told_and_not_trained_for(k):
 
 @BOTH
 @pytest.mark.parametrize("form", ["arrays", "batches", "dict"])
-def test_inputs_may_be_several(k, form):
+@pytest.mark.parametrize("merge", ["keep", "pair"])
+def test_inputs_may_be_several(k, form, merge):
     """The hidden units see the first input alone: as many fall as with one input."""
     gates = _gates(k, [0.0, 0.1, 0.0, 0.5])
     inputs = [k.Input((1,), name=name) for name in "ab"]
@@ -252,7 +253,7 @@ def test_inputs_may_be_several(k, form):
         "dict": (dict(zip("ab", pair, strict=True)), targets),
     }[form]
     smaller, cycles = tfslim.activation_pruning(
-        model, data, _nothing, threshold=0, merge="keep", reconstruct=True
+        model, data, _nothing, threshold=0, merge=merge, reconstruct=True
     )
     assert _hidden(smaller) == 2 and cycles[0].removed == 2
 

@@ -256,6 +256,8 @@ def test_the_evaluation_needs_something_to_measure():
 def test_wrong_options(options, message):
     with pytest.raises(errors.ConfigError, match=message):
         tfslim.prune_iteratively(_mlp(tf_keras), _nothing, **options)
+    with pytest.raises(errors.ConfigError, match="fine_tune is None"):
+        tfslim.prune_iteratively(_mlp(tf_keras), None, pruning_ratio=0.5)
 
 
 def _digits():

@@ -94,6 +94,14 @@ def _check_resume(folder, build, train, callbacks=lambda: [], options=OPTIONS):
     return expected
 
 
+def test_a_folder_that_cannot_be_made_is_told_in_a_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    model = tf_keras.Sequential([tf_keras.Input((2,)), tf_keras.layers.Dense(1)])
+    data = np.zeros((4, 2)), np.zeros((4, 1))
+    with pytest.raises(errors.ConfigError, match=r"backup_dir .* cannot be made"):
+        fit(model, data, task="regression", backup_dir=tmp_path / "file")
+
+
 @pytest.mark.parametrize(
     "middle",
     [

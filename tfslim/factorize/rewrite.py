@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tfslim.factorize import base
 from tfslim.graph import ir
+from tfslim.graph.editor import Editor
 
 
 def replace_layers(
@@ -18,43 +19,18 @@ def replace_layers(
     A layer that is called twice becomes a chain that is called twice. The chains'
     names must be free, as `with_free_names` makes them.
     """
-    layers: dict[str, ir.Layer] = {}
-    for name, layer in graph.layers.items():
-        parts = [link.layer for link in chains[name]] if name in chains else [layer]
-        layers |= {part.name: part for part in parts}
-    nodes: list[ir.Node] = []
-    moved: dict[ir.TensorRef, ir.TensorRef] = {}
+    editor = Editor(graph)
     for number, node in enumerate(graph.nodes):
-        if node.layer in chains:
-            source = moved[node.inputs[0]]
-            nodes += _calls(graph, node, chains[node.layer], source, len(nodes))
-        else:
-            args = ir.substitute(node.args, moved)
-            kwargs = ir.substitute(node.kwargs, moved)
-            nodes.append(dataclasses.replace(node, args=args, kwargs=kwargs))
-        for port in range(len(node.shapes)):
-            moved[ir.TensorRef(number, port)] = ir.TensorRef(len(nodes) - 1, port)
-    return dataclasses.replace(
-        graph,
-        layers=layers,
-        nodes=tuple(nodes),
-        inputs=ir.substitute(graph.inputs, moved),
-        outputs=ir.substitute(graph.outputs, moved),
-    )
-
-
-def _calls(
-    graph: ir.Graph,
-    node: ir.Node,
-    chain: Sequence[base.Link],
-    source: ir.TensorRef,
-    number: int,
-) -> Iterator[ir.Node]:
-    """Yields the calls that stand for `node`; the first will be node `number`."""
-    for offset, link in enumerate(chain):
-        shape = graph.shape(node.inputs[0]) if link.at_input else node.shapes[0]
-        yield ir.Node(link.layer.name, (source,), (_with_width(shape, link.layer),))
-        source = ir.TensorRef(number + offset)
+        if node.layer not in chains:
+            editor.copy(number)
+            continue
+        source = editor.moved[node.inputs[0]]
+        for link in chains[node.layer]:
+            shape = graph.shape(node.inputs[0]) if link.at_input else node.shapes[0]
+            shape = _with_width(shape, link.layer)
+            source = editor.call(link.layer, (source,), (shape,))
+        editor.move(number)
+    return editor.finish()
 
 
 def _with_width(shape: ir.Shape, layer: ir.Layer) -> ir.Shape:

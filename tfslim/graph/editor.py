@@ -28,14 +28,34 @@ class Editor:
     def copy(self, number: int) -> None:
         """Calls what node `number` of the old graph calls."""
         node = self.graph.nodes[number]
-        self._layers[node.layer] = self.graph.layer_of(node)
-        args = ir.substitute(node.args, self.moved)
-        kwargs = ir.substitute(node.kwargs, self.moved)
-        self._nodes.append(dataclasses.replace(node, args=args, kwargs=kwargs))
-        for port in range(len(node.shapes)):
-            self.moved[ir.TensorRef(number, port)] = ir.TensorRef(
-                len(self._nodes) - 1, port
-            )
+        args, kwargs = ir.substitute((node.args, dict(node.kwargs)), self.moved)
+        self.call(self.graph.layer_of(node), args, node.shapes, kwargs)
+        self.move(number)
+
+    def call(
+        self,
+        layer: ir.Layer,
+        args: tuple[Any, ...],
+        shapes: tuple[ir.Shape, ...],
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> ir.TensorRef:
+        """Calls a layer on tensors of the new graph; returns its first output.
+
+        A layer takes the place of an earlier one of its name.
+        """
+        self._layers[layer.name] = layer
+        self._nodes.append(ir.Node(layer.name, args, shapes, kwargs or {}))
+        return ir.TensorRef(len(self._nodes) - 1)
+
+    def move(self, number: int) -> None:
+        """Lets the last call's outputs stand for those of node `number`."""
+        for port in range(len(self.graph.nodes[number].shapes)):
+            ref = ir.TensorRef(len(self._nodes) - 1, port)
+            self.moved[ir.TensorRef(number, port)] = ref
+
+    def replace(self, layer: ir.Layer) -> None:
+        """Puts a layer in the place of one of its name that was called before."""
+        self._layers[layer.name] = layer
 
     def add(
         self,
@@ -59,9 +79,9 @@ class Editor:
         taken = {*self._layers, *self.graph.layers}
         names = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(1)))
         free = next(candidate for candidate in names if candidate not in taken)
-        self._layers[free] = ir.Layer(free, op, config or {}, weights or {})
-        self._nodes.append(ir.Node(free, args, (shape,)))
-        return ir.TensorRef(len(self._nodes) - 1)
+        return self.call(
+            ir.Layer(free, op, config or {}, weights or {}), args, (shape,)
+        )
 
     def shape(self, ref: ir.TensorRef) -> ir.Shape:
         """Returns the shape of a tensor of the new graph."""

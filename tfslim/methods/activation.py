@@ -93,7 +93,11 @@ def activation_pruning(
     """
     budget = _target(pruning_ratio, budget)
     _check(threshold, budget, cycles, merge)
-    _check_training(fine_tune, threshold)
+    options = options_of(fine_tune, backup_dir)
+    if threshold == "auto" and getattr(fine_tune, "validation", None) is None:
+        raise errors.ConfigError(
+            "threshold='auto' needs a metric: pass a Training with validation data."
+        )
     original = graph_keras.read(model)
     units = activity_lib.countable(channels_lib.analyze(original))
     if not units:
@@ -114,7 +118,7 @@ def activation_pruning(
         "is_trained": is_trained,
     }
     job = Job(
-        backup=Backup(options_of(fine_tune, backup_dir), model, description),
+        backup=Backup(options, model, description),
         kind=graph_keras.keras_of(model),
         # Walked over once a cycle. In a tuple each, as the inputs may be a tuple, too.
         data=[(evidence.inputs_of(batch),) for batch in fitting.batches(data)],
@@ -183,19 +187,6 @@ def _check(
         raise registry.unknown_name("form of linear units", merge, LINEAR_FORMS)
 
 
-def _check_training(fine_tune: Any, threshold: int | float | str) -> None:
-    if not callable(fine_tune):
-        raise errors.ConfigError(
-            f"fine_tune is {fine_tune!r}; expected a tfslim.Training, or a function "
-            "that trains a model."
-        )
-    is_judged = isinstance(fine_tune, fitting.Training)
-    if threshold == "auto" and not (is_judged and fine_tune.validation is not None):
-        raise errors.ConfigError(
-            "threshold='auto' needs a metric: pass a Training with validation data."
-        )
-
-
 def _until_none_falls(
     job: Job, model: Any, threshold: Any, cycles: int | None
 ) -> tuple[Any, list[Cycle]]:
@@ -236,10 +227,8 @@ def _to_target(
 def _to_limit(
     job: Job, model: Any, max_drop: float, cycles: int | None
 ) -> tuple[Any, list[Cycle]]:
-    judge = job.fine_tune
-    baseline = job.metric(model)
-    assert baseline is not None and isinstance(judge, fitting.Training)  # noqa: S101 - `_check_training`.
-    higher = tasks.resolve(judge.task, model).higher_is_better
+    baseline = job.metric(model) or 0.0
+    higher = tasks.resolve(job.task, model).higher_is_better
     history: list[Cycle] = []
 
     def attempt(model: Any, cut: Cut, *, train: bool) -> Any:

@@ -171,6 +171,11 @@ def options_of(
     fine_tune: Callable[[Any], Any], backup_dir: Path | str | None
 ) -> training.FitOptions:
     """Returns the options of a job whose trainings are up to the user."""
+    if not callable(fine_tune):
+        raise errors.ConfigError(
+            f"fine_tune is {fine_tune!r}; expected a tfslim.Training, or a function "
+            "that trains a model."
+        )
     options = training.FitOptions()
     if isinstance(fine_tune, fitting.Training):
         options = fine_tune.options
@@ -183,12 +188,7 @@ def _check(folder: Path, job: Mapping[str, Any]) -> None:
     """Writes down what is done in a folder, or compares it with what was."""
     own = json.loads(json.dumps(job, default=_plain))
     path = folder / "job.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise errors.ConfigError(
-            f"backup_dir '{folder}' cannot be made ({error.strerror}). Choose another."
-        ) from error
+    files.make_folder(folder, "backup_dir")
     if not path.exists() or not _entries(folder):
         files.write_json(path, own)
         return

@@ -112,6 +112,11 @@ class Job:
         judge = self.fine_tune
         return judge.metric(model) if isinstance(judge, fitting.Training) else None
 
+    @property
+    def task(self) -> Any:
+        """What the model is for, by the training."""
+        return getattr(self.fine_tune, "task", "classification")
+
     def channels(self, model: Any) -> channels_lib.Channels:
         """Returns what can be removed."""
         graph = graph_keras.read(model)

@@ -14,6 +14,7 @@ from tfslim import errors
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import scores
+from tfslim.training import losses
 
 # What a channel passes on its own, up to where its values are looked at.
 _FOLLOWED = ir.ELEMENTWISE | {
@@ -86,13 +87,14 @@ def _losses(
     kind: graph_keras.KerasName, loss: Any, num_outputs: int
 ) -> list[Callable[[Any, Any], Any]]:
     """Returns the loss of each output; a single one is that of all."""
-    losses = loss if isinstance(loss, list | tuple) else [loss] * num_outputs
-    if len(losses) != num_outputs:
+    given = loss if isinstance(loss, list | tuple) else [loss] * num_outputs
+    if len(given) != num_outputs:
         raise errors.ConfigError(
-            f"The model has {num_outputs} outputs and {len(losses)} losses; give one "
+            f"The model has {num_outputs} outputs and {len(given)} losses; give one "
             "loss for all outputs or one for each."
         )
-    return [importlib.import_module(kind).losses.get(one) for one in losses]
+    package = importlib.import_module(kind).losses
+    return [package.get(losses.resolve(one)) for one in given]
 
 
 class _Run:

@@ -220,7 +220,12 @@ def _merge_linear(
     paths = linear_paths(channels)
     if not paths:
         return graph
-    rates = activity_lib.count_channels(channels, kind, batches).rates
+    rates = activity_lib.count_channels(
+        # In a tuple each, as the inputs may be a tuple, too.
+        channels,
+        kind,
+        [(batch,) for batch in batches],
+    ).rates
     for path in paths:
         always = np.flatnonzero(rates.get(path.group.name, np.zeros(1)) == 1.0)
         if len(always) > 1:

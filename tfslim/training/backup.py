@@ -70,6 +70,8 @@ class Backup(tf_keras.callbacks.Callback):
         """
         strategy = model.distribute_strategy
         data = b""
+        if workers.is_chief(strategy):
+            files.make_folder(self._path.parent, "backup_dir")
         if workers.is_chief(strategy) and self._path.exists():
             data = self._path.read_bytes()
         data = workers.from_chief(strategy, data)

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfslim import errors
-from tfslim.training import keras3
+from tfslim.training import keras3, losses
 
 
 def distillation_loss(
@@ -175,7 +175,7 @@ def _per_example(values: tf.Tensor) -> tf.Tensor:
 
 def _unreduced(loss: Any) -> Callable[[Any, Any], Any]:
     """Returns a loss that gives one value per example or position."""
-    loss = keras3.to_tf_keras(loss, tf_keras.losses)
+    loss = keras3.to_tf_keras(losses.resolve(loss), tf_keras.losses)
     function = tf_keras.losses.get(loss) if isinstance(loss, str) else loss
     # A Loss object reduces to the mean of the batch when called.
     return function.call if hasattr(function, "reduction") else function

@@ -16,7 +16,15 @@ import tf_keras
 
 from tfslim import errors, registry, tasks
 from tfslim.training import backup as backup_lib
-from tfslim.training import inputs, keras3, optimizers, randomness, replicas, workers
+from tfslim.training import (
+    inputs,
+    keras3,
+    losses,
+    optimizers,
+    randomness,
+    replicas,
+    workers,
+)
 from tfslim.training.callbacks import BestWeights, Progress
 from tfslim.training.options import FitOptions
 
@@ -155,7 +163,7 @@ def _compile(
         metric = keras3.to_tf_keras(task.keras_metric, tf_keras.metrics)
         model.compile(
             optimizer=optimizers.build(options, total_steps),
-            loss=keras3.to_tf_keras(task.loss, tf_keras.losses),
+            loss=keras3.to_tf_keras(losses.resolve(task.loss), tf_keras.losses),
             metrics=[] if metric is None else [metric],
         )
 

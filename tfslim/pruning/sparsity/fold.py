@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from tfslim.graph import ir
+from tfslim.graph.editor import Editor
 
 # TF-MOT leaves folding after Conv2D and DepthwiseConv2D to the converter, which
 # moves the factors into the scales of the channels. These have one scale.
@@ -23,9 +24,7 @@ def fold(graph: ir.Graph) -> ir.Graph:
     """
     uses = [*graph.output_refs, *(r for node in graph.nodes for r in node.inputs)]
     calls = [node.layer for node in graph.nodes]
-    layers = dict(graph.layers)
-    moved: dict[ir.TensorRef, ir.TensorRef] = {}
-    nodes: list[ir.Node] = []
+    editor = Editor(graph)
     for number, node in enumerate(graph.nodes):
         norm = graph.layer_of(node)
         source = node.inputs[0] if node.inputs else None
@@ -38,21 +37,11 @@ def fold(graph: ir.Graph) -> ir.Graph:
                 and uses.count(source) == calls.count(before.name) == 1
                 and calls.count(norm.name) == 1
             ):
-                layers[before.name] = _folded(layers[before.name], norm)
-                del layers[norm.name]
-                moved[ir.TensorRef(number)] = moved[source]
+                editor.replace(_folded(before, norm))
+                editor.moved[ir.TensorRef(number)] = editor.moved[source]
                 continue
-        args, kwargs = ir.substitute((node.args, dict(node.kwargs)), moved)
-        nodes.append(dataclasses.replace(node, args=args, kwargs=kwargs))
-        for port in range(len(node.shapes)):
-            moved[ir.TensorRef(number, port)] = ir.TensorRef(len(nodes) - 1, port)
-    return dataclasses.replace(
-        graph,
-        layers=layers,
-        nodes=tuple(nodes),
-        inputs=ir.substitute(graph.inputs, moved),
-        outputs=ir.substitute(graph.outputs, moved),
-    )
+        editor.copy(number)
+    return editor.finish()
 
 
 def _folded(layer: ir.Layer, norm: ir.Layer) -> ir.Layer:

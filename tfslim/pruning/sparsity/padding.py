@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfslim.graph import ir
+from tfslim.graph.editor import Editor
 
 
 def symmetric(graph: ir.Graph) -> ir.Graph:
@@ -44,38 +45,25 @@ def _with_even_padding(graph: ir.Graph) -> ir.Graph:
 
 def _with_explicit_padding(graph: ir.Graph) -> ir.Graph:
     """Writes the 'same' padding of strided convolutions as a layer of its own."""
-    layers: dict[str, ir.Layer] = {}
-    nodes: list[ir.Node] = []
-    moved: dict[ir.TensorRef, ir.TensorRef] = {}
+    editor = Editor(graph)
     for number, node in enumerate(graph.nodes):
         layer = graph.layer_of(node)
-        args = ir.substitute(node.args, moved)
-        if _is_strided(layer) and layer.config["padding"] == "same":
-            pad = layer.config["kernel_size"][0] // 2
-            layer = dataclasses.replace(
-                layer, config={**layer.config, "padding": "valid"}
-            )
-            padding = ir.Layer(
-                f"{layer.name}_both_sides",
-                "ZeroPadding2D",
-                {"padding": [[pad, pad], [pad, pad]]},
-            )
-            layers[padding.name] = padding
-            shape = _padded(graph.shape(node.inputs[0]), pad)
-            nodes.append(ir.Node(padding.name, args, (shape,)))
-            args = (ir.TensorRef(len(nodes) - 1),)
-        layers[layer.name] = layer
-        kwargs = ir.substitute(node.kwargs, moved)
-        nodes.append(dataclasses.replace(node, args=args, kwargs=kwargs))
-        for port in range(len(node.shapes)):
-            moved[ir.TensorRef(number, port)] = ir.TensorRef(len(nodes) - 1, port)
-    return dataclasses.replace(
-        graph,
-        layers=layers,
-        nodes=tuple(nodes),
-        inputs=ir.substitute(graph.inputs, moved),
-        outputs=ir.substitute(graph.outputs, moved),
-    )
+        if not (_is_strided(layer) and layer.config["padding"] == "same"):
+            editor.copy(number)
+            continue
+        pad = layer.config["kernel_size"][0] // 2
+        padded = editor.add(
+            f"{layer.name}_both_sides",
+            "ZeroPadding2D",
+            ir.substitute(node.args, editor.moved),
+            _padded(graph.shape(node.inputs[0]), pad),
+            {"padding": [[pad, pad], [pad, pad]]},
+        )
+        config = {**layer.config, "padding": "valid"}
+        layer = dataclasses.replace(layer, config=config)
+        editor.call(layer, (padded,), node.shapes, node.kwargs)
+        editor.move(number)
+    return editor.finish()
 
 
 def _is_strided(layer: ir.Layer) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import tf_keras
 
 from tfslim.graph import ir, keras2_functions
+from tfslim.graph.editor import Editor
 from tfslim.pruning.sparsity import hard
 
 # Activations that TF-MOT quantizes inside the layer that has them.
@@ -75,9 +76,7 @@ def plain(graph: ir.Graph) -> ir.Graph:
     Functions become Keras layers where there are some, `GraphFunction`s elsewhere;
     activations that TF-MOT does not know inside a layer follow it.
     """
-    layers: dict[str, ir.Layer] = {}
-    nodes: list[ir.Node] = []
-    moved: dict[ir.TensorRef, ir.TensorRef] = {}
+    editor = Editor(graph)
     spelled_out = hard.find(graph)
     for number, node in enumerate(graph.nodes):
         layer = graph.layer_of(node)
@@ -96,20 +95,12 @@ def plain(graph: ir.Graph) -> ir.Graph:
             chain = [_activation(layer.name, layer.config["activation"]) or layer]
         elif layer.config.get("activation") not in INSIDE:
             chain = _split(layer)
-        args, kwargs = ir.substitute((args, kwargs), moved)
+        args, kwargs = ir.substitute((args, dict(kwargs)), editor.moved)
         for part in chain:
-            layers[part.name] = part
-            nodes.append(ir.Node(part.name, args, node.shapes, kwargs))
-            args, kwargs = (ir.TensorRef(len(nodes) - 1),), {}
-        for port in range(len(node.shapes)):
-            moved[ir.TensorRef(number, port)] = ir.TensorRef(len(nodes) - 1, port)
-    return dataclasses.replace(
-        graph,
-        layers=layers,
-        nodes=tuple(nodes),
-        inputs=ir.substitute(graph.inputs, moved),
-        outputs=ir.substitute(graph.outputs, moved),
-    )
+            output = editor.call(part, args, node.shapes, kwargs)
+            args, kwargs = (output,), {}
+        editor.move(number)
+    return editor.finish()
 
 
 def _as_layer(

@@ -1,0 +1,59 @@
+"""Losses that Keras has not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from tfslim import errors
+
+# By which the sum of a softmax in float16 may differ from 1.
+_ROUNDING = 1e-3
+
+
+def crossentropy(targets: Any, outputs: Any) -> Any:
+    """Returns the cross-entropy of each example, as a tf_keras loss does.
+
+    A batch whose rows are distributions (from 0, sum 1), or that a softmax or sigmoid
+    made, is one of probabilities; any other is one of logits.
+
+    Args:
+        targets: class indices [n, ...] or [n, ..., 1], or rows as wide as the outputs,
+            such as one-hot ones.
+        outputs: [n, ..., classes].
+    """
+    if outputs.shape[-1] == 1:
+        raise errors.ConfigError(
+            "Classification needs outputs [n, classes] with 2 or more classes, got "
+            f"shape {tuple(outputs.shape)}. For a single sigmoid output define a Task."
+        )
+    targets = tf.convert_to_tensor(targets)
+    rank = len(outputs.shape)
+    is_sparse = targets.shape.rank != rank or targets.shape[-1] != outputs.shape[-1]
+    name = f"{'sparse_' if is_sparse else ''}categorical_crossentropy"
+    loss = getattr(tf_keras.losses, name)
+    if hasattr(outputs, "_keras_logits") or (
+        tf.is_symbolic_tensor(outputs) and outputs.op.type in ("Softmax", "Sigmoid")
+    ):
+        # Keras goes back to the logits, which is exact.
+        return loss(targets, outputs)
+    sums = tf.reduce_sum(outputs, axis=-1)
+    are_distributions = tf.reduce_all(tf.abs(sums - 1.0) < _ROUNDING) & tf.reduce_all(
+        outputs >= 0.0
+    )
+    return tf.where(
+        are_distributions,
+        loss(targets, outputs),
+        loss(targets, outputs, from_logits=True),
+    )
+
+
+# Name -> loss; what a `Task` may name besides Keras' own.
+LOSSES = {"crossentropy": crossentropy}
+
+
+def resolve(loss: Any) -> Any:
+    """Returns the loss of a name in `LOSSES`; all else as it is."""
+    return LOSSES.get(loss, loss) if isinstance(loss, str) else loss
