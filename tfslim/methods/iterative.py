@@ -195,7 +195,9 @@ def _start(model: Any, metric: float | None, max_drop: float | None) -> Iterativ
 def _reached(target: budget_lib.Budget, row: Round) -> str:
     """Says how the last round left the target; a limit is met, or refused before."""
     wanted = target.pruning_ratio or 0.0
-    if target.ratios or row.pruning_ratio > wanted - _ROUNDING:
+    if target.ratios:
+        return "the rounds are over, each group as near to its ratio as its divisor is"
+    if row.pruning_ratio > wanted - min(_ROUNDING, wanted / 2):
         return "the target is reached"
     return (
         f"the rounds are over with {row.pruning_ratio:.1%} of the channels removed, "
