@@ -1,10 +1,11 @@
 """The whole sequence: each step is used only where it helps."""
 
+import numpy as np
 import pytest
 import small_models
 from test_quantize_equalize import chain
 
-from tfslim import errors, quantize_tflite
+from tfslim import errors, quantize_tflite, tflite
 from tfslim.quantization import (
     Options,
     judge,
@@ -100,3 +101,59 @@ def test_what_is_typed_wrong_is_one_line(mobile):
         quantize_accurately(mobile, samples=iter(images()))
     with pytest.raises(errors.ConfigError, match="Did you mean 'fast'"):
         Options(bias_correction="fats")
+
+
+def _strange(name):
+    """Files whose graphs are written by hand, of one input a [1, 16]."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    kernel = tf.constant(random.normal(size=(16, 16)), tf.float32)
+    mask = np.zeros((1, 16), np.float32)
+    mask[:, 8:] = -np.inf if name == "infinite mask" else -1e9
+
+    def call(a):
+        x = tf.matmul(a, kernel)
+        if name == "unread part of constants":
+            return x + tf.split(tf.constant(np.ones((1, 48), np.float32)) * 2, 3, -1)[1]
+        if name == "unread part":
+            return tf.split(x, 4, -1)[1]
+        if name == "logits and probabilities":
+            return x, tf.nn.softmax(x)
+        if name == "input passed on":
+            return x, a
+        return tf.matmul(tf.nn.softmax(tf.tanh(x) + mask), kernel)
+
+    spec = tf.TensorSpec((1, 16), tf.float32, name="a")
+    return small_models.convert_function(call, [spec])
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("unread part", 30),
+        ("unread part of constants", 30),
+        ("logits and probabilities", 30),
+        ("input passed on", 30),
+        ("mask", 30),
+        ("infinite mask", 30),
+    ],
+)
+def test_strange_graphs_keep_their_outputs(name, least):
+    """The SQNR of each output, worked out here, and that of the report."""
+    model = _strange(name)
+    xs = small_models.samples((1, 16), count=60)
+    done = quantize_accurately(model, samples=xs)
+    one, other = (tflite.Runner(f) for f in (model, done.quantized.tflite))
+    test = small_models.samples((1, 16), count=20, seed=1)
+    truth, found = ([list(run(x).values()) for x in test] for run in (one, other))
+    assert [o.dtype for o in other.model.outputs] == ["float32"] * len(truth[0])
+    columns = [zip(*rows, strict=True) for rows in (truth, found)]
+    for old, new in zip(*columns, strict=True):
+        noise = np.square(np.stack(old) - np.stack(new)).sum()
+        ratio = 10 * np.log10(np.square(np.stack(old)).sum() / max(noise, 1e-20))
+        assert ratio > least
+    assert all(ratio > least for ratio in done.outputs.values())
+    if "mask" in name:
+        [kept] = [k for k in done.quantized.kept_float if k.op == "ADD"]
+        assert "takes all levels" in kept.reason

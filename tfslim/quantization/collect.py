@@ -10,7 +10,7 @@ import numpy as np
 import threadpoolctl
 
 from tfslim import errors, tflite
-from tfslim.quantization.groups import take_groups
+from tfslim.quantization.groups import readable, take_groups
 from tfslim.quantization.tail import Tail, split_tail
 from tfslim.quantization.thresholds import Statistic
 from tfslim.tflite.interpreter import named_inputs
@@ -127,11 +127,8 @@ class _Front(Generic[S]):
         self, runner: tflite.Runner, seen: Mapping[int, S], behind: _Behind[S] | None
     ):
         self._runner = runner
-        self._views = [
-            (seen[tensor.index], runner.interpreter.tensor(tensor.index))
-            for tensor in activations(runner.model.graphs[0])
-            if tensor.index in seen
-        ]
+        self._seen = seen
+        self._views: list[tuple[S, Callable[[], np.ndarray]]] | None = None
         self._behind = behind
         self._filled = 0
 
@@ -145,6 +142,13 @@ class _Front(Generic[S]):
         if not self._filled:
             return
         self._runner.invoke()
+        if self._views is None:
+            found = readable(self._runner, activations(self._runner.model.graphs[0]))
+            self._views = [
+                (self._seen[t.index], self._runner.interpreter.tensor(t.index))
+                for t in found
+                if t.index in self._seen
+            ]
         # In rows that are not filled lies what was there before.
         each = np.s_[: self._filled, np.newaxis] if self._runner.batch > 1 else None
         for statistic, view in self._views:

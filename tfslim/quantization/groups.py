@@ -34,6 +34,24 @@ def take_groups(runner: tflite.Runner, activations: list[tflite.Tensor]) -> bool
         return False
 
 
+def readable(
+    runner: tflite.Runner, activations: list[tflite.Tensor]
+) -> list[tflite.Tensor]:
+    """Returns those that can be looked at after a run.
+
+    The runtime does not keep what it makes of constants for nobody.
+    """
+
+    def is_kept(tensor: tflite.Tensor) -> bool:
+        try:
+            runner.interpreter.tensor(tensor.index)()
+        except ValueError:
+            return False
+        return True
+
+    return [tensor for tensor in activations if is_kept(tensor)]
+
+
 def _is_worth_it(model: tflite.TfliteModel, activations: list[tflite.Tensor]) -> bool:
     graph = model.graphs[0]
     if len(model.graphs) > 1 or any(t.is_variable for t in graph.tensors):
@@ -67,6 +85,7 @@ def _is_same(runner: tflite.Runner, activations: list[tflite.Tensor]) -> bool:
     for sample in samples:
         runner.set_inputs(sample)
         runner.invoke()
+        activations = readable(runner, activations)
         alone.append([runner.interpreter.get_tensor(t.index) for t in activations])
     runner.set_batch(_COUNT)
     for row, sample in enumerate(samples):

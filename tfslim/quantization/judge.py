@@ -24,6 +24,7 @@ class Judge:
         """Runs the prepared float model over single samples."""
         self._samples = samples
         self._names = list(tflite.read(source).output_names)
+        self._softmaxes = softmax_outputs(source)
         self.source = without_softmax(source)
         self.graph = tflite.read(self.source).graphs[0]
         self._truth = outputs(self.source, samples)
@@ -74,7 +75,8 @@ class Judge:
 
     def _ratios(self, quantized: bytes) -> np.ndarray:
         """Returns the SQNR of each output and sample [outputs, samples]."""
-        found = outputs(without_softmax(quantized), self._samples)
+        logits = without_softmax(quantized, self._softmaxes)
+        found = outputs(logits, self._samples)
         return np.array(
             [
                 [sqnr_db(*pair) for pair in zip(truth, output, strict=True)]
@@ -98,15 +100,33 @@ def sqnr_db(truth: np.ndarray, found: np.ndarray) -> float:
     return 10.0 * float(np.log10(max(signal, 1e-30) / max(noise, least)))
 
 
-def without_softmax(source: bytes) -> bytes:
-    """Makes the logits the outputs: probabilities hide errors of all but the first."""
+def softmax_outputs(source: bytes) -> frozenset[int]:
+    """Returns the numbers of the outputs that a softmax makes, of logits not given."""
     graph = tflite.read(source).graphs[0]
-    replaced = {}
-    for tensor in graph.outputs:
+    given = {tensor.index for tensor in graph.outputs}
+    found = set()
+    for number, tensor in enumerate(graph.outputs):
         op = graph.producers.get(tensor.index)
         readers = graph.consumers.get(tensor.index, [])
         if op is not None and op.name == "SOFTMAX" and not readers:
-            replaced[tensor.index] = op
+            if op.inputs[0] not in given:
+                found.add(number)
+    return frozenset(found)
+
+
+def without_softmax(source: bytes, of: frozenset[int] | None = None) -> bytes:
+    """Makes the logits the outputs: probabilities hide errors of all but the first.
+
+    Args:
+        source: a `.tflite`.
+        of: numbers of the outputs that may change, `softmax_outputs` of the file that
+            it is compared with; None: its own.
+    """
+    graph = tflite.read(source).graphs[0]
+    numbers = softmax_outputs(source)
+    numbers = numbers if of is None else numbers & of
+    tensors = [graph.outputs[number] for number in numbers]
+    replaced = {t.index: graph.producers[t.index] for t in tensors}
     if not replaced:
         return source
     flat = flatbuffer.unpack(source)

@@ -12,7 +12,7 @@ import numpy as np
 from litert_quantizer import model_modifier, params_generator, recipe_manager
 from litert_quantizer.utils import tfl_flatbuffer_utils
 
-from tfslim import errors
+from tfslim import errors, tflite
 from tfslim.tflite import flatbuffer
 
 
@@ -64,10 +64,28 @@ def quantize(
             raise errors.QuantizationError(
                 f"litert-quantizer cannot quantize the model: {_line(error)}"
             ) from error
+    result = flatbuffer.unpack(bytes(quantized))
+    _pass_on(tflite.read(model).graphs, result)
     # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
-    return flatbuffer.pack(
-        flatbuffer.unpack(bytes(quantized)), attached=flatbuffer.attached_files(model)
-    )
+    return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))
+
+
+def _pass_on(graphs: Sequence[tflite.Graph], quantized: Any) -> None:
+    """Gives inputs that are outputs as they come, not as INT8 that nobody asked for."""
+    for old, new in zip(graphs, quantized.subgraphs, strict=True):
+        inputs = [tensor.index for tensor in old.inputs]
+        given, found = flatbuffer.numbers(new.inputs), flatbuffer.numbers(new.outputs)
+        moved = {
+            found[place]: given[inputs.index(tensor.index)]
+            for place, tensor in enumerate(old.outputs)
+            if tensor.index in inputs
+        }
+        if not moved:
+            continue
+        new.outputs = [moved.get(index, index) for index in found]
+        for signature in quantized.signatureDefs or []:
+            for entry in signature.outputs:
+                entry.tensorIndex = moved.get(entry.tensorIndex, entry.tensorIndex)
 
 
 @contextlib.contextmanager

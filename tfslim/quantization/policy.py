@@ -14,9 +14,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfslim import registry, tflite
 
 _TABLE = Path(__file__).parent / "policy.json"
+
+_ADDS = ("ADD", "SUB", "MINIMUM", "MAXIMUM")
+# Magnitude of a constant from which on it is a mask.
+_MASKING = 1e6
 
 # "xnnpack" keeps the table's ops float; "none" quantizes all that can be, for
 # accelerators that have no float at all.
@@ -78,12 +84,35 @@ def exemptions(
         found = [Exemption(row["operation"], ".*", row["reason"]) for row in rows]
     if scheme.startswith("static"):
         found += _unread_outputs(graph)
+        found += _masks(graph)
     return found
 
 
 def scope(op: tflite.Op, graph: tflite.Graph) -> str:
     """The text that a rule's regex is searched in, as litert-quantizer makes it."""
     return "".join(f"{graph.tensors[i].name};" for i in op.outputs if i >= 0)
+
+
+def _masks(graph: tflite.Graph) -> list[Exemption]:
+    """Finds ops that read what INT8 cannot hold beside anything else.
+
+    An attention mask adds -1e9 or -inf where a softmax is to see nothing: one scale for
+    both leaves no level for the rest. The runtime aborts on a scale of inf.
+    """
+    found = []
+    for op in graph.ops:
+        tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
+        constants = [t.data for t in tensors if t.dtype == "float32" and t.is_constant]
+        largest = max((_largest(c) for c in constants if c is not None), default=0.0)
+        if not np.isfinite(largest) or (op.name in _ADDS and largest >= _MASKING):
+            reason = f"It reads a constant of {largest:.3g}, which takes all levels."
+            regex = f"^{re.escape(scope(op, graph))}$"
+            found.append(Exemption(op.name, regex, reason))
+    return found
+
+
+def _largest(constant: np.ndarray) -> float:
+    return float(np.abs(constant).max()) if constant.size else 0.0
 
 
 def _unread_outputs(graph: tflite.Graph) -> list[Exemption]:
