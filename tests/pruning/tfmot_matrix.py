@@ -67,7 +67,8 @@ def build(name):
         if "num_classes" in options:
             options = {**options, "classifier_activation": None}
         return randomize_norms(tfslim.build_model(name, **options))
-    size = 32 if name != "MobileNet" else 64
+    # At 32 pixels the last maps of DenseNet are 1x1: its batch norms divide by noise.
+    size = 64 if name in ("DenseNet121", "MobileNet") else 32
     model = getattr(APPLICATIONS[name].applications, name)(
         weights=None, input_shape=(size, size, 3), classifier_activation=None
     )

@@ -8,7 +8,7 @@ from litert_quantizer import recipe as upstream
 
 from tfslim import errors, quantization, quantize_tflite, tflite
 from tfslim.quantization import recipe
-from tfslim.tflite import metadata
+from tfslim.tflite import flatbuffer, metadata
 
 
 def images(shape=(1, 16, 16, 3), **options):
@@ -300,3 +300,31 @@ def test_a_recipe_that_upstream_refuses_is_a_config_error(mobile, tmp_path):
     path.write_text(json.dumps(rules))
     with pytest.raises(errors.ConfigError, match="magic"):
         quantize_tflite(mobile, path, samples=images())
+
+
+def test_scales_that_end_the_runtime_are_refused_before_it_loads():
+    """XNNPACK's factor between the scales of a convolution is below 256."""
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype(np.float32)
+    spec = tf.TensorSpec((1, 8, 8, 3), tf.float32)
+    model = small_models.convert_function(
+        lambda x: tf.nn.conv2d(x, kernel, 1, "SAME"), [spec]
+    )
+    xs = small_models.samples((1, 8, 8, 3))
+    quantized = quantize_tflite(model, samples=xs).tflite
+    [op] = [o for o in tflite.read(quantized).graphs[0].ops if o.name == "CONV_2D"]
+    scales = [
+        tflite.read(quantized).tensors[i].quantization.scale.max()
+        for i in op.inputs[:2]
+    ]
+    for factor, is_refused in ((250, False), (260, True)):
+        flat = flatbuffer.unpack(quantized)
+        output = flat.subgraphs[0].tensors[op.outputs[0]]
+        output.quantization.scale = [float(np.prod(scales) / factor)]
+        file = flatbuffer.pack(flat)
+        if is_refused:
+            with pytest.raises(errors.ConversionError, match="a factor of 260"):
+                tflite.Runner(file)
+        else:
+            tflite.Runner(file)

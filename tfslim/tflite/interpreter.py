@@ -15,6 +15,9 @@ from tfslim.tflite import model
 # One array for a model with one input, else input name -> array.
 Inputs = np.ndarray | Mapping[str, np.ndarray]
 
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_LARGEST_FACTOR = 256.0
+
 
 class Runner:
     """A `.tflite` file, loaded by the LiteRT runtime and ready to run.
@@ -47,6 +50,8 @@ class Runner:
             ConversionError: it is no `.tflite`, or the runtime refuses it.
         """
         self.model = model.read(tflite)
+        if xnnpack:
+            _check_scales(self.model)
         resolver = litert.OpResolverType
         # The runtime announces XNNPACK on stderr; what matters it raises.
         with warnings.catch_warnings(), quiet.captured_stderr():
@@ -178,6 +183,28 @@ def named_inputs(inputs: Inputs, names: Mapping[str, int]) -> dict[str, np.ndarr
             f"the model's are {', '.join(names)}."
         )
     return {name: np.asarray(inputs[name]) for name in names}
+
+
+def _check_scales(file: model.TfliteModel) -> None:
+    """Refuses what XNNPACK does, but may end the process over (double free, 2.3)."""
+    for graph in file.graphs:
+        for op in graph.ops:
+            if op.name not in _WEIGHTED:
+                continue
+            found = [
+                graph.tensors[i].quantization for i in (*op.inputs[:2], op.outputs[0])
+            ]
+            if None in found or op.inputs[0] < 0:
+                continue
+            source, weights, output = (f.scale.astype(float) for f in found if f)
+            factor = float((source[0] * weights / output[0]).max())
+            if not factor < _LARGEST_FACTOR:
+                raise errors.ConversionError(
+                    f"The scales at tensor '{graph.tensors[op.outputs[0]].name}' need "
+                    f"a factor of {factor:.3g}, XNNPACK takes less than "
+                    f"{_LARGEST_FACTOR:g}: the values before it are far larger than "
+                    "those behind it. Keep that layer in float."
+                )
 
 
 def _refusal(verb: str, error: Exception) -> errors.ConversionError:
