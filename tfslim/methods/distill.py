@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import fitting, teachers
 from tfslim.methods.backup import Backup
+from tfslim.methods.distill_feed import Feed
 from tfslim.training import distillation
 
 _COMPARED = ("auto", "logits", "mse")
@@ -138,7 +139,7 @@ def distill(
         alpha=alpha,
         feature_weight=feature_weight,
     )
-    feed = _Feed(ask, task, objective)
+    feed = Feed(ask, task, objective)
     model = graph_keras.write(packed, "tf_keras")
     result = backup.train(model, feed.how(data, validation, options))
     backup.finish()
@@ -314,97 +315,3 @@ def _with_trained(student: ir.Graph, packed: ir.Graph, model: Any) -> ir.Graph:
             if name in variables
         }
     )
-
-
-class _Feed:
-    """Puts what the teacher says behind the targets."""
-
-    def __init__(
-        self,
-        ask: Callable[[Any], list[np.ndarray]],
-        task: tasks.Task,
-        objective: distillation.Objective,
-    ):
-        self._ask = ask
-        self._task = task
-        self._objective = objective
-
-    def how(
-        self, data: Any, validation: Any, options: training.FitOptions
-    ) -> fitting.Training:
-        """Returns how to train, with packed targets."""
-        if validation is not None:
-            validation = self._validation(validation, options)
-        task = dataclasses.replace(
-            self._task,
-            loss=self._objective.loss,
-            keras_metric=self._objective.keras_metric(),
-            target=self._target,
-        )
-        return fitting.Training(
-            train=self._train(data), validation=validation, task=task, options=options
-        )
-
-    def _target(self, inputs: Any, target: Any) -> Any:
-        """Packs what is not packed yet."""
-        if self._has_features:
-            return self._pack(inputs, self._task.target(inputs, target))[1]
-        return target
-
-    @property
-    def _has_features(self) -> bool:
-        return bool(self._objective.feature_shapes)
-
-    def _train(self, data: Any) -> Any:
-        """Returns the data as `fit` takes it.
-
-        Of arrays the outputs are computed once; features would take too much memory,
-        so they are computed as the batches come.
-        """
-        if isinstance(data, tuple):
-            return data if self._has_features else self._arrays(data)
-        if isinstance(data, tf.data.Dataset):
-            return data.map(self._pack)
-        if not callable(data):
-            raise errors.ConfigError(
-                f"data is a {type(data).__name__}; expected arrays (x, y), a "
-                "tf.data.Dataset, or a function epoch -> dataset."
-            )
-        return lambda epoch: data(epoch).map(self._pack)
-
-    def _validation(self, data: Any, options: training.FitOptions) -> Any:
-        if isinstance(data, tf.data.Dataset):
-            return data.map(self._pack)
-        if not isinstance(data, tuple):
-            raise errors.ConfigError(
-                f"validation is a {type(data).__name__}; expected arrays (x, y) or a "
-                "tf.data.Dataset."
-            )
-        if not self._has_features:
-            return self._arrays(data)
-        x, y = data
-        batches = tf.data.Dataset.from_tensor_slices((x, self._task.target(x, y)))
-        return batches.batch(options.batch_size).map(self._pack)
-
-    def _arrays(self, data: tuple[Any, Any]) -> tuple[Any, np.ndarray]:
-        rows = [
-            distillation.pack([target, *self._ask(inputs)]).numpy()
-            for inputs, target in fitting.batches(data, self._task)
-        ]
-        return data[0], np.concatenate(rows)
-
-    def _pack(self, inputs: Any, target: Any) -> tuple[Any, Any]:
-        flat = tf.nest.flatten(inputs)
-
-        def ask(*arrays: np.ndarray) -> list[np.ndarray]:
-            shown = self._ask(tf.nest.pack_sequence_as(inputs, arrays))
-            return [np.asarray(array, np.float32) for array in shown]
-
-        shapes = (self._objective.output_shape, *self._objective.feature_shapes)
-        shown = tf.numpy_function(ask, flat, [tf.float32] * len(shapes))
-        for tensor, shape in zip(shown, shapes, strict=True):
-            tensor.set_shape([None, *shape])
-        packed = distillation.pack([target, *shown])
-        sizes = [math.prod(s) for s in (self._objective.target_shape, *shapes)]
-        packed.set_shape([None, sum(sizes)])
-        return inputs, packed
