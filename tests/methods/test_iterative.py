@@ -247,6 +247,7 @@ def test_the_evaluation_needs_something_to_measure():
     [
         ({}, "pruning_ratio"),
         ({"pruning_ratio": 0.5, "steps": 0}, "steps"),
+        ({"pruning_ratio": 0.5, "steps": 1.5}, "steps must be at least 1"),
         ({"pruning_ratio": 0.5, "curve": "square"}, "curve"),
         ({"pruning_ratio": 0.5, "criteria": "l1"}, "Did you mean 'criterion'"),
         ({"pruning_ratio": 0.5, "fold": "some"}, "folding"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -70,9 +71,10 @@ class Budget:
         if self.scope not in ("uniform", "global"):
             raise registry.unknown_name("scope", self.scope, ["uniform", "global"])
         for name in ("min_channels", "divisor"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < 1:
                 raise errors.ConfigError(
-                    f"{name} must be at least 1, got {getattr(self, name)}."
+                    f"{name} must be at least 1, a whole number; got {value!r}."
                 )
 
 
@@ -271,8 +273,10 @@ def schedule(
         [0.5, 0.75]
     """
     _check_ratio(pruning_ratio)
-    if steps < 1:
-        raise errors.ConfigError(f"steps must be at least 1, got {steps}.")
+    if not isinstance(steps, numbers.Integral) or steps < 1:
+        raise errors.ConfigError(
+            f"steps must be at least 1, a whole number; got {steps!r}."
+        )
     done = np.arange(1, steps + 1) / steps
     curves = {
         "cubic": pruning_ratio * (1 - (1 - done) ** 3),
