@@ -31,6 +31,7 @@ def test_the_whole_procedure(k):
         divisor=1,
         sparse_epochs=6,
         retrain_epochs=6,
+        sparse_learning_rate=0.1,  # It has learnt nothing yet.
     )
     assert isinstance(smaller, k.Model)
     for old, new in zip(before, model.get_weights(), strict=True):

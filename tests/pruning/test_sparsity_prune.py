@@ -296,13 +296,13 @@ def _mobile(*between):
 def test_xnnpack_knows_a_hard_swish_of_layers():
     """TF-MOT's policy refuses Rescaling, which is a multiplication and an addition."""
     layers = tf_keras.layers
-    model = _mobile(layers.Rescaling(1.0, 3.0), layers.ReLU(6.0))
+    model = _mobile(layers.Rescaling(1.0, 3.0, name="shift"), layers.ReLU(6.0))
     with sparsity.prune_for_xnnpack(
         model, target=0.75, steps=1, symmetric_padding=True
     ) as training:
         models.fit(training, steps=1)
     assert np.mean(models.kernels(training.result)["pointwise"] == 0) == 0.75
-    rescaling = training.result.get_layer("rescaling")
+    rescaling = training.result.get_layer("shift")
     assert (rescaling.scale, rescaling.offset) == (1.0, 3.0)
     with pytest.raises(errors.ConfigError, match="Layer Softmax is not supported"):
         with sparsity.prune_for_xnnpack(

@@ -112,7 +112,8 @@ def prox_sg(
             would carry weights away from zero); its last epoch counts, not its most
             accurate one.
         retrain_epochs: length of the training after the cut.
-        sparse_learning_rate: peak for Prox-SG; the retraining has that of `options`.
+        sparse_learning_rate: peak for Prox-SG; more, 0.1, for a network that has learnt
+            nothing yet. The retraining has that of `options`.
         options: how to train; `epochs` is not used, `optimizer` only for retraining.
             With `backup_dir`, the same call after a kill goes on from the last epoch.
         **overrides: fields of `FitOptions` that replace those of `options`.
