@@ -20,6 +20,16 @@ def is_zoo(source: str) -> bool:
     return source.partition(":")[0] in models.MODELS
 
 
+def is_known(source: str) -> bool:
+    """Tells whether there is something to open: a path, a name or a function."""
+    return (
+        is_zoo(source)
+        or Path(source).exists()
+        or as_application(source) is not None
+        or as_function(source) is not None
+    )
+
+
 def split(source: str) -> tuple[str, str]:
     """Splits "source:option=value,..." into the source and its options.
 

@@ -94,10 +94,7 @@ def activation_pruning(
     budget = _target(pruning_ratio, budget)
     _check(threshold, budget, cycles, merge)
     options = options_of(fine_tune, backup_dir)
-    if threshold == "auto" and getattr(fine_tune, "validation", None) is None:
-        raise errors.ConfigError(
-            "threshold='auto' needs a metric: pass a Training with validation data."
-        )
+    judge = _judge(fine_tune) if threshold == "auto" else None
     original = graph_keras.read(model)
     units = activity_lib.countable(channels_lib.analyze(original))
     if not units:
@@ -137,8 +134,8 @@ def activation_pruning(
     model = job.start(original, is_trained=is_trained)
     if rounds is not None:
         model, history = _to_target(job, model, rounds, cycles_to_target)
-    elif threshold == "auto":
-        model, history = _to_limit(job, model, max_drop, cycles)
+    elif judge is not None:
+        model, history = _to_limit(job, judge, model, max_drop, cycles)
     else:
         model, history = _until_none_falls(job, model, threshold, cycles)
     if job.perturbation.l1:
@@ -224,11 +221,19 @@ def _to_target(
     return model, history
 
 
+def _judge(fine_tune: fitting.Training | Callable[[Any], Any]) -> fitting.Training:
+    if not isinstance(fine_tune, fitting.Training) or fine_tune.validation is None:
+        raise errors.ConfigError(
+            "threshold='auto' needs a metric: pass a Training with validation data."
+        )
+    return fine_tune
+
+
 def _to_limit(
-    job: Job, model: Any, max_drop: float, cycles: int | None
+    job: Job, judge: fitting.Training, model: Any, max_drop: float, cycles: int | None
 ) -> tuple[Any, list[Cycle]]:
-    baseline = job.metric(model) or 0.0
-    higher = tasks.resolve(job.task, model).higher_is_better
+    baseline = judge.metric(model) or 0.0  # With validation data it is never None.
+    higher = tasks.resolve(judge.task, model).higher_is_better
     history: list[Cycle] = []
 
     def attempt(model: Any, cut: Cut, *, train: bool) -> Any:

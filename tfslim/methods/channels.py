@@ -104,9 +104,7 @@ def prune_channels(
     graph = graph_keras.read(model)
     budget, unused = _budget(graph, pruning_ratio, budget, ratios)
     batches = None if data is None else list(data)
-    channels = channels_lib.analyze(
-        graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
-    )
+    channels = budget_lib.analyze(graph, budget)
     scores = score_by(channels, kind, criterion, batches, loss)
     keep = budget_lib.plan(channels, scores, budget)
     return cut_and_prove(

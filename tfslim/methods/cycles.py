@@ -112,21 +112,12 @@ class Job:
         judge = self.fine_tune
         return judge.metric(model) if isinstance(judge, fitting.Training) else None
 
-    @property
-    def task(self) -> Any:
-        """What the model is for, by the training."""
-        return getattr(self.fine_tune, "task", "classification")
-
     def channels(self, model: Any) -> channels_lib.Channels:
         """Returns what can be removed."""
         graph = graph_keras.read(model)
         if self.budget is None:
             return channels_lib.analyze(graph)
-        return channels_lib.analyze(
-            graph,
-            ignore=self.budget.ignore,
-            cut_layer_norms=self.budget.cut_layer_norms,
-        )
+        return budget_lib.analyze(graph, self.budget)
 
     def cut(self, model: Any, choose: activity_lib.Choice) -> Cut:
         """Counts activations and removes what is not chosen; merges if asked to."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfslim import errors, tasks, training
 from tfslim.graph import keras as graph_keras
@@ -49,13 +50,14 @@ def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
     elif _is_arrays(data):
         x, y = data
         target = None if task is None else tasks.resolve(task).target
-        for start in range(0, len(_first(x)), BATCH_SIZE):
-            part = _sliced(x, slice(start, start + BATCH_SIZE))
+        for start in range(0, len(_parts(x)[0]), BATCH_SIZE):
+            span = slice(start, start + BATCH_SIZE)
+            inputs = _sliced(x, span)
             if y is None:
-                yield (part,)
+                yield (inputs,)
                 continue
-            own = _sliced(y, slice(start, start + BATCH_SIZE))
-            yield part, own if target is None else target(part, own)
+            own = _sliced(y, span)
+            yield inputs, own if target is None else target(inputs, own)
     elif isinstance(data, Iterable):
         yield from data
     elif callable(data):
@@ -81,17 +83,14 @@ def _is_arrays(data: Any) -> bool:
     )
 
 
-def _first(x: Any) -> Any:
-    while isinstance(x, tuple | dict):
-        x = next(iter(x.values() if isinstance(x, dict) else x))
-    return x
+def _parts(x: Any) -> list[Any]:
+    # A list is one array yet to be made.
+    return tf.nest.flatten(x) if isinstance(x, tuple | dict) else [x]
 
 
 def _sliced(x: Any, span: slice) -> Any:
-    if isinstance(x, dict):
-        return {name: _sliced(part, span) for name, part in x.items()}
-    if isinstance(x, tuple):
-        return tuple(_sliced(part, span) for part in x)
+    if isinstance(x, tuple | dict):
+        return tf.nest.map_structure(lambda part: part[span], x)
     return x[span]
 
 

@@ -240,11 +240,7 @@ class _Loop:
     fold: str = "exact"
 
     def channels(self, model: Any) -> channels_lib.Channels:
-        return channels_lib.analyze(
-            graph_keras.read(model),
-            ignore=self.target.ignore,
-            cut_layer_norms=self.target.cut_layer_norms,
-        )
+        return budget_lib.analyze(graph_keras.read(model), self.target)
 
     def plan(
         self, channels: channels_lib.Channels, rounds: Rounds, step: int

@@ -21,7 +21,6 @@ from tfslim.methods import phases
 from tfslim.methods.channels import PruneReport, prune_channels
 from tfslim.methods.rounds import Rounds
 from tfslim.pruning import budget as budget_lib
-from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import ratios as ratios_lib
 from tfslim.pruning import scores as scores_lib
 from tfslim.training import FitOptions
@@ -138,7 +137,7 @@ def prox_sg(
         retrain_epochs=retrain_epochs,
         sparse_learning_rate=sparse_learning_rate,
     )
-    budget_lib.Budget(pruning_ratio=0.0, divisor=divisor)
+    own = budget_lib.Budget(pruning_ratio=0.0, divisor=divisor)
     if budget is not None:
         _check_budget(graph_keras.read(model), budget)
     trainer = trainer.backed_up(
@@ -180,7 +179,7 @@ def prox_sg(
             relative=relative,
         ),
     ).history
-    graph, report = _shrink(trainer, current, logs, budget, divisor, retrain_epochs)
+    graph, report = _shrink(trainer, current, logs, (budget, own), retrain_epochs)
     trainer.backup.finish()
     return graph_keras.write(graph, graph_keras.keras_of(model)), report
 
@@ -189,14 +188,13 @@ def _shrink(
     trainer: phases.Trainer,
     sparse: Any,
     logs: Mapping[str, list[float]],
-    budget: budget_lib.Budget | None,
-    divisor: int,
+    budgets: tuple[budget_lib.Budget | None, budget_lib.Budget],
     epochs: int,
 ) -> tuple[ir.Graph, ProxReport]:
     """Cuts a sparse model by its zeros, trains it again, and tells what was done."""
     whole = graph_keras.read(sparse)
     sparsity = ratios_lib.ratios_from_sparsity(whole)
-    ratios, budget = _plan(whole, sparsity, budget, divisor)
+    ratios, budget = _plan(whole, sparsity, *budgets)
     smaller, cut = prune_channels(sparse, budget=budget)
     retraining = trainer.run(smaller, epochs)
     graph = graph_keras.read(smaller)
@@ -214,22 +212,13 @@ def _shrink(
 
 def _check_budget(graph: ir.Graph, budget: budget_lib.Budget) -> None:
     """Refuses a budget without a limit, or one out of reach for any order."""
-    if budget_lib.limit_of(budget) is None:
-        raise errors.ConfigError(
-            "prox_sg takes its ratios from the zeros of the kernels; its budget needs "
-            "a limit, max_macs for instance, and no pruning_ratio."
-        )
-    channels = channels_lib.analyze(
-        graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
-    )
-    Rounds(channels, budget, 1, "geometric")
+    ratios_lib.required_limit(budget)
+    Rounds(budget_lib.analyze(graph, budget), budget, 1, "geometric")
 
 
 def _even_share(graph: Any, budget: budget_lib.Budget) -> float:
     """Returns the share of the channels that a cut of all layers alike takes."""
-    channels = channels_lib.analyze(
-        graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
-    )
+    channels = budget_lib.analyze(graph, budget)
     scores = scores_lib.score_channels(channels, scores_lib.Scoring())
     even = dataclasses.replace(budget, scope="uniform")
     return phases.share_to_go(channels, scores, even)
@@ -248,19 +237,21 @@ def _plan(
     graph: Any,
     sparsity: Mapping[str, float],
     budget: budget_lib.Budget | None,
-    divisor: int,
+    own: budget_lib.Budget,
 ) -> tuple[dict[str, float], budget_lib.Budget]:
-    """Returns the ratio of each group and the budget that has them."""
+    """Returns the ratio of each group and the budget that has them.
+
+    Args:
+        graph: the sparse network.
+        sparsity: layer -> share of its kernel that is zero.
+        budget: the limit to meet, None for none.
+        own: that without a limit.
+    """
+    channels = budget_lib.analyze(graph, budget or own)
+    ratios, _ = ratios_lib.group_ratios(channels, sparsity)
     if budget is None:
-        budget = budget_lib.Budget(pruning_ratio=0.0, divisor=divisor)
-        channels = channels_lib.analyze(graph)
-        ratios, _ = ratios_lib.group_ratios(channels, sparsity)
-    else:
-        channels = channels_lib.analyze(
-            graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
-        )
-        ratios, _ = ratios_lib.group_ratios(channels, sparsity)
-        ratios = ratios_lib.meet_limit(channels, ratios, budget)
+        return ratios, dataclasses.replace(own, ratios=ratios)
+    ratios = ratios_lib.meet_limit(channels, ratios, budget)
     return ratios, budget_lib.Budget(
         pruning_ratio=0.0,
         ratios=ratios,

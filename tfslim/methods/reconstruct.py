@@ -251,10 +251,10 @@ def _num_positions(layer: ir.Layer, inputs: ir.Array) -> int:
 def _axis(layer: ir.Layer, inputs: ir.Array, axis: int) -> tuple[int, int]:
     """Returns the number of outputs along an axis, and the zeros before the first."""
     size = inputs.shape[1 + axis]
-    stride = layer.config["strides"][axis]
-    reach = (layer.config["kernel_size"][axis] - 1) * layer.config["dilation_rate"][
-        axis
-    ] + 1
+    stride, kernel, rate = (
+        layer.config[name][axis] for name in ("strides", "kernel_size", "dilation_rate")
+    )
+    reach = (kernel - 1) * rate + 1
     if layer.config["padding"] == "valid":
         return (size - reach) // stride + 1, 0
     count = -(-size // stride)

@@ -273,8 +273,4 @@ def _budget(
 
 
 def _analyze(model: Any, budget: budget_lib.Budget) -> channels_lib.Channels:
-    return channels_lib.analyze(
-        graph_keras.read(model),
-        ignore=budget.ignore,
-        cut_layer_norms=budget.cut_layer_norms,
-    )
+    return budget_lib.analyze(graph_keras.read(model), budget)

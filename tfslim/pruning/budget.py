@@ -93,6 +93,13 @@ def _check_ratio(ratio: float) -> None:
         )
 
 
+def analyze(graph: ir.Graph, budget: Budget) -> channels_lib.Channels:
+    """Returns the channels of a graph that a budget lets go."""
+    return channels_lib.analyze(
+        graph, ignore=budget.ignore, cut_layer_norms=budget.cut_layer_norms
+    )
+
+
 def select_channels(
     scores: ir.Array, *, pruning_ratio: float, divisor: int = 16, min_channels: int = 1
 ) -> Mask:

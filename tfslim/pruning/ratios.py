@@ -103,6 +103,21 @@ def group_ratios(
     return used, unused
 
 
+def required_limit(budget: budget_lib.Budget) -> str:
+    """Returns the name of the limit that a budget sets.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    limit = budget_lib.limit_of(budget)
+    if limit is None:
+        raise errors.ConfigError(
+            "The ratios follow from the kernels; a budget for them needs a limit, "
+            "max_macs for instance, and no pruning_ratio."
+        )
+    return limit
+
+
 def meet_limit(
     channels: channels_lib.Channels,
     ratios: Mapping[str, float],
@@ -121,12 +136,7 @@ def meet_limit(
     Raises:
         ConfigError: there is no limit, or it cannot be met.
     """
-    limit = budget_lib.limit_of(budget)
-    if limit is None:
-        raise errors.ConfigError(
-            "The ratios follow from the kernels; a budget for them needs a limit, "
-            "max_macs for instance, and no pruning_ratio."
-        )
+    limit = required_limit(budget)
 
     def at(effort: float) -> dict[str, float]:
         # The ratios themselves lie in the middle.

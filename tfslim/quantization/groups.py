@@ -81,11 +81,11 @@ def _is_same(runner: tflite.Runner, activations: list[tflite.Tensor]) -> bool:
         }
         for _ in range(_COUNT)
     ]
-    alone = []
+    alone: list[list[np.ndarray]] = []
     for sample in samples:
         runner.set_inputs(sample)
         runner.invoke()
-        activations = readable(runner, activations)
+        activations = activations if alone else readable(runner, activations)
         alone.append([runner.interpreter.get_tensor(t.index) for t in activations])
     runner.set_batch(_COUNT)
     for row, sample in enumerate(samples):

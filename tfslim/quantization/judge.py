@@ -23,8 +23,9 @@ class Judge:
     def __init__(self, source: bytes, samples: Sequence[tflite.Inputs]):
         """Runs the prepared float model over single samples."""
         self._samples = samples
-        self._names = list(tflite.read(source).output_names)
-        self._softmaxes = softmax_outputs(source)
+        content = tflite.read(source)
+        self._names = list(content.output_names)
+        self._softmaxes = softmax_outputs(content.graphs[0])
         self.source = without_softmax(source)
         self.graph = tflite.read(self.source).graphs[0]
         self._truth = outputs(self.source, samples)
@@ -100,9 +101,8 @@ def sqnr_db(truth: np.ndarray, found: np.ndarray) -> float:
     return 10.0 * float(np.log10(max(signal, 1e-30) / max(noise, least)))
 
 
-def softmax_outputs(source: bytes) -> frozenset[int]:
+def softmax_outputs(graph: tflite.Graph) -> frozenset[int]:
     """Returns the numbers of the outputs that a softmax makes, of logits not given."""
-    graph = tflite.read(source).graphs[0]
     given = {tensor.index for tensor in graph.outputs}
     found = set()
     for number, tensor in enumerate(graph.outputs):
@@ -119,11 +119,11 @@ def without_softmax(source: bytes, of: frozenset[int] | None = None) -> bytes:
 
     Args:
         source: a `.tflite`.
-        of: numbers of the outputs that may change, `softmax_outputs` of the file that
+        of: numbers of the outputs that may change, `softmax_outputs` of the model that
             it is compared with; None: its own.
     """
     graph = tflite.read(source).graphs[0]
-    numbers = softmax_outputs(source)
+    numbers = softmax_outputs(graph)
     numbers = numbers if of is None else numbers & of
     tensors = [graph.outputs[number] for number in numbers]
     replaced = {t.index: graph.producers[t.index] for t in tensors}

@@ -186,7 +186,10 @@ def named_inputs(inputs: Inputs, names: Mapping[str, int]) -> dict[str, np.ndarr
 
 
 def _check_scales(file: model.TfliteModel) -> None:
-    """Refuses what XNNPACK does, but may end the process over (double free, 2.3)."""
+    """Refuses scales that XNNPACK has no kernel for.
+
+    It does so itself, but in a large graph ends the process (double free, litert 2.3).
+    """
     for graph in file.graphs:
         for op in graph.ops:
             if op.name not in _WEIGHTED:

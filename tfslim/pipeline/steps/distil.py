@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -62,13 +61,11 @@ def plan(
                 f"config.distil.{name} must be {expected}, got {section[name]}."
             )
     teacher = section.teacher
-    # What else `load_model` opens is no file: a module, a name of keras.applications.
-    is_file = "/" in teacher or teacher.endswith((".tflite", ".keras", ".h5", ".hdf5"))
-    if is_file and not Path(teacher).exists():
+    if teacher and not loading.is_known(teacher):
         raise errors.ConfigError(f"config.distil.teacher '{teacher}' does not exist.")
     return Distil(
-        title=f"distilling {section.teacher or 'the model before the steps'}",
-        teacher=section.teacher,
+        title=f"distilling {teacher or 'the model before the steps'}",
+        teacher=teacher,
         temperature=section.temperature,
         alpha=section.alpha,
         options=base.fit_options(config, section, section.epochs),

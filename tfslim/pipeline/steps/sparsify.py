@@ -11,6 +11,7 @@ from tfslim import errors, registry, training
 from tfslim.methods import sparsify as sparsify_lib
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
+from tfslim.pruning import sparsity
 
 _METHODS = ("magnitude", "2:4", "block", "xnnpack")
 _KEEP = ("auto", "nothing", "zeros", "clusters", "both")
@@ -76,8 +77,7 @@ def plan_clusters(
 ) -> Sparsify:
     """Looks up the section `cluster`."""
     keep = _made(config, "cluster")
-    # One of the values is the zero that is kept.
-    least = 3 if keep == "zeros" else 2
+    least = sparsity.least_clusters(keep_zeros=keep == "zeros")
     if section.num_clusters < least:
         raise errors.ConfigError(
             f"config.cluster.num_clusters must be {least} or more, got "

@@ -4,7 +4,11 @@ The only place that imports tensorflow_model_optimization. Each method is a cont
 that wraps a copy of the model and gives back a plain one.
 """
 
-from tfslim.pruning.sparsity.cluster import check_clusters, cluster_kernels
+from tfslim.pruning.sparsity.cluster import (
+    check_clusters,
+    cluster_kernels,
+    least_clusters,
+)
 from tfslim.pruning.sparsity.prune import (
     prune_blocks,
     prune_for_xnnpack,
@@ -21,6 +25,7 @@ __all__ = [
     "Training",
     "check_clusters",
     "cluster_kernels",
+    "least_clusters",
     "prune_blocks",
     "prune_for_xnnpack",
     "prune_m_by_n",

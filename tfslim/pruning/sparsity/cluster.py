@@ -124,8 +124,13 @@ def check_clusters(
     kernels.choose(graph_keras.read(model), ignore, kernels.CLUSTERABLE, refusal)
 
 
+def least_clusters(*, keep_zeros: bool) -> int:
+    """Returns how few clusters there may be; the zero that is kept is one of them."""
+    return 3 if keep_zeros else 2
+
+
 def _check_number(clusters: int, keep_zeros: bool) -> None:
-    least = 3 if keep_zeros else 2
+    least = least_clusters(keep_zeros=keep_zeros)
     if isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < least:
         raise errors.ConfigError(f"clusters must be {least} or more, got {clusters!r}.")
 
