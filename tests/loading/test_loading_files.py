@@ -11,7 +11,7 @@ import pytest
 import tf_keras
 
 import tfslim
-from tfslim import errors
+from tfslim import errors, loading
 
 KERAS = {"tf_keras": tf_keras, "keras": keras}
 
@@ -395,3 +395,18 @@ def test_input_shape(tmp_path):
 
 def _images(shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("mobilenet_v2", True),
+        ("keras.applications.MobileNetV2", True),
+        ("models/my.py:build", True),
+        (__file__, True),
+        ("/none.keras", False),
+        ("mobilenet_v9", False),
+    ],
+)
+def test_what_can_be_opened_is_known_without_opening_it(source, expected):
+    assert loading.is_known(source) is expected
