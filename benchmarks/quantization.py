@@ -244,10 +244,10 @@ def run(name: str) -> dict:
     case = trained(source, zoo) if zoo else CASES[name]()
     # Logits: probabilities of 0 and 1 hide what happens to the rest.
     model = judge.without_softmax(prepare(case.model))
-    truth = judge.outputs(model, case.test)[0].reshape(len(case.test), -1)
+    truth = np.stack(judge.outputs(model, case.test)[0]).reshape(len(case.test), -1)
 
     def figures(file: bytes) -> dict:
-        found = judge.outputs(file, case.test)[0].reshape(truth.shape)
+        found = np.stack(judge.outputs(file, case.test)[0]).reshape(truth.shape)
         same = found.argmax(1) == truth.argmax(1)
         row = {
             "agreement": float(same.mean()),

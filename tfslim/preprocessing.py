@@ -25,6 +25,7 @@ RESIZE_METHODS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 CHANNEL_ORDERS = ("rgb", "bgr")
+DTYPES = ("float32", "uint8", "int8", "int16", "int32", "int64")
 
 # ITU-R BT.601 luma, https://www.itu.int/rec/R-REC-BT.601.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -40,12 +41,14 @@ class Preprocessing:
 
     Attributes:
         input_shape: (height, width, channels) of the model without the batch. Any
-            other rank means that the data is not an image: only the formula applies.
+            other rank means that the data is not an image: only the formula applies,
+            and a model of [height, width] takes grey images [height, width, 1].
         resize: a key of `RESIZE_METHODS`.
         scale: factor on x, whose pixels are in 0..255.
         mean: one value, or one per channel in the model's channel order.
         std: as `mean`; not zero.
         channel_order: "rgb" or "bgr", of the model's input.
+        dtype: of the model's input; for integers the result is rounded.
     """
 
     input_shape: tuple[int, ...]
@@ -54,6 +57,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     channel_order: str = "rgb"
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         """Checks the fields, so that a wrong one fails where it is written."""
@@ -88,6 +92,8 @@ class Preprocessing:
                 )
         if 0.0 in self.std:
             raise errors.ConfigError(f"std must not be zero, got {self.std}.")
+        if self.dtype not in DTYPES:
+            raise registry.unknown_name("dtype of an input", self.dtype, DTYPES)
 
     @property
     def is_image(self) -> bool:
@@ -103,14 +109,21 @@ class Preprocessing:
                 sizes. For an `input_shape` that is no image: [n, *input_shape].
 
         Returns:
-            float32 array [n, *input_shape].
+            array [n, *input_shape] of `dtype`.
 
         Raises:
-            DataError: the examples cannot take the model's shape.
+            DataError: the examples cannot take the model's shape, or are beyond what
+                `dtype` holds.
         """
         if self.is_image:
             examples = self._fit_images(examples)
-        batch = np.asarray(examples, np.float32)
+        # Token numbers may be beyond what float32 tells apart.
+        is_integer = np.dtype(self.dtype).kind != "f"
+        batch: np.ndarray = np.asarray(
+            examples, np.float64 if is_integer else np.float32
+        )
+        if batch.shape[1:] == (*self.input_shape, 1):
+            batch = batch[..., 0]
         if batch.shape[1:] != self.input_shape:
             raise errors.DataError(
                 f"The examples have shape {batch.shape[1:]}, the model takes "
@@ -121,7 +134,18 @@ class Preprocessing:
             batch = batch[..., ::-1]
         mean = np.asarray(self.mean, np.float32)
         std = np.asarray(self.std, np.float32)
-        return (batch * np.float32(self.scale) - mean) / std
+        result = (batch * np.float32(self.scale) - mean) / std
+        return self._round(result) if is_integer else result
+
+    def _round(self, values: np.ndarray) -> np.ndarray:
+        rounded, limits = np.rint(values), np.iinfo(self.dtype)
+        low, high = rounded.min(initial=0), rounded.max(initial=0)
+        if not limits.min <= low <= high <= limits.max:
+            raise errors.DataError(
+                f"The model takes {self.dtype}, the preprocessed examples lie in "
+                f"[{low:.4g}, {high:.4g}]. Choose another preprocessing."
+            )
+        return rounded.astype(self.dtype)
 
     def _fit_images(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         height, width, channels = self.input_shape

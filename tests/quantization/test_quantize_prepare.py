@@ -74,6 +74,22 @@ def test_half_precision_weights_become_whole(residual):
     done = quantize_tflite(halves, "int8", samples=xs)
     dtypes = {t.dtype for t in tflite.read(done.tflite).tensors if t.is_constant}
     assert dtypes == {"int8", "int32"}
+    # Nothing of the halves is left in the file.
+    direct = quantize_tflite(residual, "int8", samples=xs)
+    assert _num_constant_bytes(whole) == _num_constant_bytes(residual)
+    assert _num_constant_bytes(done.tflite) == _num_constant_bytes(direct.tflite)
+
+
+def _num_constant_bytes(file):
+    sizes = {
+        index: len(buffer.data)
+        for index, buffer in enumerate(flatbuffer.unpack(file).buffers)
+        if buffer.data is not None
+    }
+    flat = flatbuffer.unpack(file)
+    for entry in flat.metadata or []:
+        sizes.pop(entry.buffer, None)
+    return sum(sizes.values())
 
 
 def test_other_half_precision_is_refused(residual):

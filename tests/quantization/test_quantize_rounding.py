@@ -138,7 +138,7 @@ def test_windows_times_weights_are_the_output(kind):
     (op,) = (op for op in content.ops if op.name in weights.WEIGHTED)
     source, kernel = (content.tensors[i] for i in op.inputs[:2])
     output = content.tensors[op.outputs[0]]
-    windows = weights.Windows(op, source.shape, kernel.shape, output.shape)
+    windows = weights.Windows(op, source.shape[-1], kernel.shape)
     rows = windows.to_rows(kernel.data)
     np.testing.assert_array_equal(windows.from_rows(rows), kernel.data)
     read = windows.read(seen[source.name].values[0], 10**6)
@@ -161,7 +161,7 @@ def test_grouped_windows():
     (op,) = content.ops
     source, constant = (content.tensors[i] for i in op.inputs[:2])
     assert constant.shape == (6, 3, 3, 2)
-    windows = weights.Windows(op, source.shape, constant.shape, (1, 6, 6, 6))
+    windows = weights.Windows(op, source.shape[-1], constant.shape)
     x = np.random.default_rng(1).normal(size=(1, 6, 6, 4)).astype(np.float32)
     rows = windows.to_rows(constant.data)
     found = (windows.read(x, 100) @ rows.transpose(0, 2, 1)).transpose(1, 0, 2)

@@ -22,7 +22,7 @@ def batches(
         batch_size: examples per batch, 1 or more.
 
     Yields:
-        x: float32 array [batch, *input_shape]; y: the targets [batch, ...].
+        x: array [batch, *input_shape]; y: the targets [batch, ...].
     """
     if batch_size < 1:
         raise errors.ConfigError(f"batch_size must be 1 or more, got {batch_size}.")
@@ -48,7 +48,7 @@ class CalibrationSamples:
         return len(self.indices)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields float32 arrays [1, *input_shape]."""
+        """Yields arrays [1, *input_shape]."""
         for index in self.indices:
             yield self._preprocessing.apply(self._examples.inputs([index]))
 
@@ -68,7 +68,7 @@ def calibration_samples(
         seed: the same seed chooses the same samples.
 
     Returns:
-        An iterable of float32 arrays [1, *input_shape] that can be passed over any
+        An iterable of arrays [1, *input_shape] that can be passed over any
         number of times and holds one sample at a time.
     """
     if num_samples < 1:

@@ -14,7 +14,7 @@ from tfslim.quantization.calibration import (
     check_method,
     method_names,
 )
-from tfslim.quantization.collect import Samples, collect
+from tfslim.quantization.collect import Samples, collect, sized_for_first
 from tfslim.quantization.diagnosis import Finding, diagnose
 from tfslim.quantization.equalization import Equalized, EqualizeResult, equalize
 from tfslim.quantization.graph_equalization import equalize_graph
@@ -81,5 +81,6 @@ __all__ = [
     "read_ranges",
     "recipe_names",
     "round_weights",
+    "sized_for_first",
     "write_ranges",
 ]

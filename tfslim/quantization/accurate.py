@@ -9,7 +9,7 @@ from pathlib import Path
 from tfslim import errors, tflite
 from tfslim.quantization import auto, improve, recipe
 from tfslim.quantization.calibration import Calibration
-from tfslim.quantization.collect import Samples
+from tfslim.quantization.collect import Samples, sized_for_first
 from tfslim.quantization.equalization import equalize
 from tfslim.quantization.improve import Improver
 from tfslim.quantization.ptq import QuantizeResult, quantize_tflite
@@ -107,6 +107,7 @@ def quantize_accurately(
         )
     if chosen.scheme != "static_int8":
         options = dataclasses.replace(options, equalize=False, bias_correction="none")
+    model = sized_for_first(model, samples)
     sources = _sources(model, samples, options, ranges, on_step)
     return _try(model, sources, chosen, samples, options, ranges, on_step)
 

@@ -21,8 +21,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import registry, tflite
-from tfslim.quantization.collect import Samples, collect, singles
-from tfslim.quantization.edit import drop_unused
+from tfslim.quantization.collect import Samples, collect, kept_singles
 from tfslim.quantization.prepare import prepare
 from tfslim.quantization.weights import stored_weights, twins, write_bias
 from tfslim.tflite import flatbuffer
@@ -84,8 +83,9 @@ def correct_biases(
     if mode not in MODES:
         raise registry.unknown_name("bias correction", mode, MODES)
     source = prepare(model)
+    kept = kept_singles(samples, tflite.read(source))
+    source = tflite.sized_for(source, kept[0])
     before, after = tflite.read(source), tflite.read(quantized)
-    kept = list(singles(samples, before))
     means, _ = collect(source, kept, statistic=_Mean)
     flat = flatbuffer.unpack(quantized)
     shifts = []
@@ -102,7 +102,7 @@ def correct_biases(
         write_bias(flat, layer.op, layer.bias, layer.offset - change)
         shifts.append(Shift(layer.output.name, float(np.abs(change).max())))
     attached = flatbuffer.attached_files(quantized)
-    drop_unused(flat)
+    flatbuffer.drop_unused(flat)
     return flatbuffer.pack(flat, attached=attached), shifts
 
 
@@ -152,7 +152,7 @@ def _layer(
         return None
     data, rounded = weights.data, stored.values * stored.scale
     if op.name == "FULLY_CONNECTED":
-        if source.shape[-1] != data.shape[-1]:
+        if before.shape[-1] != data.shape[-1]:
             return None
         data, rounded = data[:, None, None, :], rounded[:, None, None, :]
     output = graph.tensors[op.outputs[0]]
@@ -165,7 +165,7 @@ def _layer(
         offset=offset.data,
         weights=data.astype(np.float64),
         rounded=rounded,
-        coverage=_coverage(op, source.shape, output.shape, data.shape),
+        coverage=_coverage(op, before.shape, output.shape, data.shape),
         is_depthwise=op.name == "DEPTHWISE_CONV_2D",
     )
 

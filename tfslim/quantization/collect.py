@@ -20,6 +20,11 @@ S = TypeVar("S", bound=Statistic)
 # Samples that a tail of dense layers runs at a time.
 _TOGETHER = 16
 
+_NO_SAMPLES = (
+    "There are no calibration samples. Pass at least one; 200 to 500 that look like "
+    "what the app will see are usual."
+)
+
 # One calibration sample: an array [n, ...], or input name -> array [n, ...].
 Samples = Iterable[tflite.Inputs]
 
@@ -90,11 +95,32 @@ def collect(
         if behind is not None:
             behind.flush()
     if not count:
-        raise errors.ConfigError(
-            "There are no calibration samples. Pass at least one; 200 to 500 that look "
-            "like what the app will see are usual."
-        )
+        raise errors.ConfigError(_NO_SAMPLES)
     return {graph.tensors[index].name: found for index, found in seen.items()}, count
+
+
+def kept_singles(samples: Samples, model: tflite.TfliteModel) -> list[tflite.Inputs]:
+    """Returns all of `singles`, in memory.
+
+    Raises:
+        ConfigError: there is no sample.
+    """
+    kept = list(singles(samples, model))
+    if not kept:
+        raise errors.ConfigError(_NO_SAMPLES)
+    return kept
+
+
+def sized_for_first(model: bytes, samples: Samples) -> bytes:
+    """Gives a file that leaves sizes open those of the first sample.
+
+    Samples that can be read once only are left alone, and so is the file.
+    """
+    content = tflite.read(model)
+    if not content.is_dynamic or isinstance(samples, Iterator):
+        return model
+    first = next(singles(samples, content), None)
+    return model if first is None else tflite.sized_for(model, first)
 
 
 class _Behind(Generic[S]):
@@ -161,13 +187,18 @@ class _Front(Generic[S]):
 
 
 def singles(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inputs]:
-    """Cuts batches into what `model` takes at a time, by input name."""
+    """Cuts batches into what `model` takes at a time, by input name.
+
+    An array or a dict in place of the list of them counts as one batch.
+    """
     names = model.input_names
-    sizes = {name: model.tensors[index].shape[:1] for name, index in names.items()}
+    sizes = {model.tensors[index].shape[:1] for index in names.values()}
+    if isinstance(samples, np.ndarray | Mapping):
+        samples = [samples]
     for sample in samples:
         arrays = named_inputs(sample, names)
         lengths = {array.shape[:1] for array in arrays.values()}
-        if len(lengths) != 1 or set(sizes.values()) != {(1,)} or lengths == {(1,)}:
+        if len(lengths) != 1 or sizes != {(1,)} or lengths <= {(1,), ()}:
             yield arrays
             continue
         for row in range(*next(iter(lengths))):

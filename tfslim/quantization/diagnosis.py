@@ -9,7 +9,7 @@ import numpy as np
 
 from tfslim import tflite
 from tfslim.quantization.calibration import logits
-from tfslim.quantization.collect import Samples, collect, singles
+from tfslim.quantization.collect import Samples, collect, kept_singles
 from tfslim.quantization.layers import LayerNames
 from tfslim.quantization.prepare import prepare
 
@@ -90,7 +90,7 @@ def diagnose(
     source = prepare(model)
     content = tflite.read(source)
     graph = content.graphs[0]
-    kept = list(singles(samples, content))
+    kept = kept_singles(samples, content)
     seen, _ = collect(source, kept, statistic=lambda t: _Seen(t, ranges[t.name]))
     names = LayerNames(content)
     layers = {

@@ -37,12 +37,3 @@ def set_constant(flat: Any, op: int, position: int, values: np.ndarray) -> None:
     tensor.buffer = len(flat.buffers)
     data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     flat.buffers.append(schema.BufferT(data=data))
-
-
-def drop_unused(flat: Any) -> None:
-    """Empties the buffers that no tensor and no metadata names any more."""
-    used = {entry.buffer for entry in flat.metadata or []}
-    used |= {tensor.buffer for graph in flat.subgraphs for tensor in graph.tensors}
-    for index, buffer in enumerate(flat.buffers):
-        if index not in used:
-            buffer.data = None

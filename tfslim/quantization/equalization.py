@@ -15,7 +15,7 @@ import numpy as np
 
 from tfslim import tflite
 from tfslim.quantization.collect import Samples, collect
-from tfslim.quantization.edit import drop_unused, set_constant
+from tfslim.quantization.edit import set_constant
 from tfslim.quantization.pairs import Constants, Pair, Refused, pairs
 from tfslim.quantization.prepare import prepare
 from tfslim.tflite import flatbuffer
@@ -24,6 +24,8 @@ _ROUNDS = 20
 _CLOSE = 1e-3
 # A factor beyond is no help to 8 bits and an end to float precision.
 _MOST = 1e4
+# Of a channel's measured span: how far below its least value it may still go.
+_MARGIN = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,11 @@ class _ChannelExtremes:
         self.min = np.minimum(self.min, rows.min(axis=0))
         self.max = np.maximum(self.max, rows.max(axis=0))
 
+    @property
+    def floor(self) -> np.ndarray:
+        """What a channel does not fall below on other samples of the kind, either."""
+        return self.min - _MARGIN * (self.max - self.min)
+
 
 def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
     """Balances the channels of neighbouring layers; the function stays the same.
@@ -78,8 +85,10 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
     Args:
         model: the float `.tflite`; it is not changed.
         samples: with some, a channel's size before the second layer is measured, and
-            channels that are never below a constant give it to the second layer's
-            bias where that is exact. Without, the size is taken from the weights.
+            channels that stay well above a constant give it to the second layer's
+            bias: one that on other data fell by more than half its measured span
+            below its least value would be cut. Without, the size is taken from the
+            weights, and the function is the same for all inputs.
     """
     source = prepare(model)
     graph = tflite.read(source).graphs[0]
@@ -100,7 +109,7 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
                 first=pair.first_tensor.name,
                 second=pair.second_tensor.name,
                 largest=float(np.maximum(ratio, 1.0 / ratio).max()),
-                absorbed=pair.absorb(constants, seen.min / total) if seen else 0,
+                absorbed=pair.absorb(constants, seen.floor / total) if seen else 0,
             )
         )
     return EqualizeResult(
@@ -160,5 +169,5 @@ def write_constants(source: bytes, constants: Constants) -> bytes:
     flat = flatbuffer.unpack(source)
     for (op, position), values in constants.items():
         set_constant(flat, op, position, values.astype(np.float32))
-    drop_unused(flat)
+    flatbuffer.drop_unused(flat)
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(source))

@@ -86,11 +86,13 @@ class Judge:
         )
 
 
-def outputs(model: bytes, samples: Sequence[tflite.Inputs]) -> list[np.ndarray]:
-    """Runs `samples` and stacks each output, in the file's order."""
+def outputs(
+    model: bytes, samples: Sequence[tflite.Inputs]
+) -> list[tuple[np.ndarray, ...]]:
+    """Runs `samples`; returns what each output gave for them, in the file's order."""
     runner = tflite.Runner(model)
     rows = [list(runner(sample).values()) for sample in samples]
-    return [np.stack(column) for column in zip(*rows, strict=True)]
+    return list(zip(*rows, strict=True))
 
 
 def sqnr_db(truth: np.ndarray, found: np.ndarray) -> float:

@@ -160,6 +160,8 @@ def _pair(first: tflite.Op, graph: tflite.Graph) -> Pair | str:
     inputs = tensor.shape[-1]
     if second.name == "CONV_2D" and size[-1] != inputs:
         return "The next convolution is grouped."
+    if second.name == "DEPTHWISE_CONV_2D" and inputs != channels:
+        return "The next depthwise convolution reads it in another shape."
     if second.name == "FULLY_CONNECTED" and (
         size[-1] != inputs or inputs % channels != 0
     ):

@@ -37,6 +37,7 @@ def prepare(model: bytes) -> bytes:
     ]
     prepared = model
     if any(changed):
+        flatbuffer.drop_unused(flat)
         prepared = flatbuffer.pack(flat, attached=flatbuffer.attached_files(model))
     _refuse_quantized(tflite.read(prepared))
     return prepared

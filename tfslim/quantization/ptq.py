@@ -13,7 +13,7 @@ from tfslim import errors, registry, tflite
 from tfslim.quantization import calibration as calibration_lib
 from tfslim.quantization import handover, litert, policy, recipe, rules
 from tfslim.quantization.calibration import Calibration, TensorRange
-from tfslim.quantization.collect import Samples, activations
+from tfslim.quantization.collect import Samples, activations, sized_for_first
 from tfslim.quantization.prepare import prepare
 
 # "float" takes and gives float32 as the float model does; the others take and give
@@ -119,6 +119,8 @@ def quantize_tflite(
     if given.is_quantized:
         return _as_it_is(model, given, chosen, layers or {})
     source = prepare(model)
+    if samples is not None:
+        source = sized_for_first(source, samples)
     content = tflite.read(source)
     _check_request(chosen, content, samples is not None or ranges is not None, io)
     graph = content.graphs[0]
@@ -222,7 +224,8 @@ def _calibration(
         if isinstance(given, Calibration):
             return dataclasses.replace(given, tensors=kept)
         return Calibration("user", 0, kept)
-    chosen = calibration_lib.calibrate(source, samples or (), method)
+    assert samples is not None  # noqa: S101 - else a range would be missing.
+    chosen = calibration_lib.calibrate(source, samples, method)
     merged = {name: known.get(name, chosen.tensors[name]) for name in names}
     return dataclasses.replace(chosen, tensors=merged)
 

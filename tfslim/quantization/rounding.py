@@ -22,8 +22,8 @@ import numpy as np
 import threadpoolctl
 
 from tfslim import tflite
-from tfslim.quantization.collect import Samples, collect, singles
-from tfslim.quantization.edit import drop_unused, set_constant
+from tfslim.quantization.collect import Samples, collect, kept_singles
+from tfslim.quantization.edit import set_constant
 from tfslim.quantization.pairs import Refused
 from tfslim.quantization.prepare import prepare
 from tfslim.quantization.weights import (
@@ -168,7 +168,7 @@ def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResu
     """
     source = prepare(model)
     before, after = tflite.read(source), tflite.read(quantized)
-    kept = list(singles(samples, before))
+    kept = kept_singles(samples, before)
     flat = flatbuffer.unpack(quantized)
     rows = []
     blas = threadpoolctl.ThreadpoolController()
@@ -183,7 +183,7 @@ def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResu
             with blas.limit(limits=threads, user_api="blas"):
                 rows.append(_round_layer(flat, layer, moments))
     attached = flatbuffer.attached_files(quantized)
-    drop_unused(flat)
+    flatbuffer.drop_unused(flat)
     packed = flatbuffer.pack(flat, attached=attached)
     return RoundResult(packed, tuple(rows), tuple(refused))
 
@@ -196,7 +196,7 @@ def _layers(
         source, weights = (before.tensors[i] for i in op.inputs[:2])
         output = before.tensors[op.outputs[0]]
         stored = stored_weights(twin, after)
-        windows = Windows(op, source.shape, weights.shape, output.shape)
+        windows = Windows(op, source.shape[-1], weights.shape)
         if weights.data is None or stored is None:
             reason = "Its weights are no integers with one scale a channel."
             refused.append(Refused(output.name, reason))

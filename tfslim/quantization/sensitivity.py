@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from tfslim import errors, tflite
 from tfslim.quantization import policy, recipe
 from tfslim.quantization.calibration import Calibration
-from tfslim.quantization.collect import Samples, singles
+from tfslim.quantization.collect import Samples, kept_singles
 from tfslim.quantization.improve import Improver
 from tfslim.quantization.judge import Judge
 from tfslim.quantization.layers import LayerNames
@@ -89,7 +89,7 @@ def rank_layers(
         A row for each op that `int8` quantizes, the worst first.
     """
     source = prepare(model)
-    judge = Judge(source, list(singles(samples, tflite.read(source))))
+    judge = Judge(source, kept_singles(samples, tflite.read(source)))
     exempt = policy.exemptions("static_int8", judge.graph)
     general = recipe.get("int8").rules[0]
     names = LayerNames(tflite.read(judge.source))

@@ -15,7 +15,6 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import tflite
-from tfslim.quantization.edit import drop_unused
 from tfslim.tflite import flatbuffer
 
 # Fewer bytes of weights are not worth it.
@@ -110,7 +109,7 @@ def split_tail(model: bytes) -> tuple[bytes, Tail | None]:
     for index, tensor in enumerate(main.tensors):
         if graph.tensors[index].is_constant and index not in read:
             tensor.buffer = 0
-    drop_unused(flat)
+    flatbuffer.drop_unused(flat)
     return flatbuffer.pack(flat), tail
 
 

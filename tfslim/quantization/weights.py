@@ -123,23 +123,21 @@ class Windows:
 
     Attributes:
         op: the layer, in the float file.
-        shape: of its input, [n, h, w, c], or what a dense layer takes.
+        channels: of its input.
         weights: shape of its weights as the file has them.
-        output: shape of its output.
     """
 
     op: tflite.Op
-    shape: tuple[int, ...]
+    channels: int
     weights: tuple[int, ...]
-    output: tuple[int, ...]
 
     @property
     def groups(self) -> int:
         """How many products there are, each of its own inputs and outputs."""
         if self.op.name == "DEPTHWISE_CONV_2D":
-            return self.shape[-1]
+            return self.channels
         if self.op.name == "CONV_2D":
-            return self.shape[-1] // self.weights[-1]
+            return self.channels // self.weights[-1]
         return 1
 
     @property
@@ -167,31 +165,30 @@ class Windows:
         if self.op.name == "FULLY_CONNECTED":
             rows = values.reshape(-1, self.width)
             return rows[_evenly(len(rows), most)][None]
-        height, width = self.output[1:3]
-        places = _evenly(values.shape[0] * height * width, most)
-        image, place = np.divmod(places, height * width)
         padded, (ys, xs) = self._padded(values)
-        y = ys[place // width][:, :, None]
-        x = xs[place % width][:, None, :]
+        places = _evenly(len(values) * len(ys) * len(xs), most)
+        image, place = np.divmod(places, len(ys) * len(xs))
+        y = ys[place // len(xs)][:, :, None]
+        x = xs[place % len(xs)][:, None, :]
         taps = padded[image[:, None, None], y, x]
-        taps = taps.reshape(len(places), -1, self.groups, self.shape[-1] // self.groups)
+        taps = taps.reshape(len(places), -1, self.groups, self.channels // self.groups)
         return taps.transpose(2, 0, 1, 3).reshape(self.groups, len(places), -1)
 
     def _padded(self, values: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """Pads an input and says where each output's taps lie, per axis."""
         options = self.op.options
+        is_same = options.padding == schema.Padding.SAME
         pads, taps = [(0, 0)], []
         for axis, stride, dilation in (
             (1, options.strideH, options.dilationHFactor),
             (2, options.strideW, options.dilationWFactor),
         ):
             reach = np.arange(self.weights[axis]) * dilation
-            places = np.arange(self.output[axis])[:, None] * stride + reach
-            before = 0
-            missing = max(int(places.max()) + 1 - self.shape[axis], 0)
-            if options.padding == schema.Padding.SAME:
-                before = missing // 2
-            pads.append((before, missing - before))
+            size = values.shape[axis]
+            count = -(-(size if is_same else size - reach[-1]) // stride)
+            places = np.arange(count)[:, None] * stride + reach
+            missing = max(int(places.max()) + 1 - size, 0)
+            pads.append((missing // 2, missing - missing // 2))
             taps.append(places)
         return np.pad(values, [*pads, (0, 0)]), taps
 

@@ -60,6 +60,13 @@ def define_flags(values: flags.FlagValues) -> None:
     ):
         text(name, default, help_text, flag_values=values)
     text(
+        "input_shape",
+        None,
+        "Height, width and channels, 224,224,3, for a model that leaves some open; "
+        "default: the data's own.",
+        flag_values=values,
+    )
+    text(
         "sensitivity",
         None,
         "Quantize each layer alone and draw what it costs: a .png, .svg or .pdf.",
@@ -73,9 +80,12 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     switch("equalize", True, "Balance channels where it helps.", flag_values=values)
-    number("samples", 300, "Calibration samples.", flag_values=values)
-    number("eval_samples", 1000, "Test examples; 0: do not test.", flag_values=values)
-    number("seed", 0, "Of the samples' choice.", flag_values=values)
+    for name, count, least, help_text in (
+        ("samples", 300, 1, "Calibration samples."),
+        ("eval_samples", 1000, 0, "Test examples; 0: do not test."),
+        ("seed", 0, 0, "Of the samples' choice."),
+    ):
+        number(name, count, help_text, lower_bound=least, flag_values=values)
     switch("overwrite", False, "Replace existing files.", flag_values=values)
 
 
@@ -97,6 +107,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
     model = flatbuffer.read_file(values.model)
     given = quantization.read_ranges(values.ranges) if values.ranges else None
     data = evaluation.load(values, model)
+    model = data.model
     _check(values, recipe, model, data)
     with progress.steps() as on_step:
         if data.calibration is not None:

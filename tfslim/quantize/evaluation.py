@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from tfslim import data, errors, preprocessing, tasks, tflite, verify
-from tfslim.tflite import metadata
+from tfslim import data, errors, preprocessing, quantization, tasks, tflite, verify
+from tfslim.quantize import feeding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +18,16 @@ class Data:
     """Samples and a test; all None without `--data`.
 
     Attributes:
+        model: the file; sizes that it leaves open are written as the data has them.
         calibration: single inputs from the training split.
         unseen: 32 inputs from the test split.
         test: measures files on the test split; None with --eval_samples=0.
     """
 
-    calibration: Iterable[tflite.Inputs] | None
-    unseen: Iterable[tflite.Inputs] | None
-    test: Test | None
+    model: bytes
+    calibration: Iterable[tflite.Inputs] | None = None
+    unseen: Iterable[tflite.Inputs] | None = None
+    test: Test | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,42 +166,28 @@ def _fit(dataset: data.Dataset, task: tasks.Task, shape: tuple[int, ...]) -> boo
 def load(values: flags.FlagValues, model: bytes) -> Data:
     """Loads what the flags `--data`, `--preprocessing` and `--task` name."""
     if values.data is None:
-        return Data(None, None, None)
-    prepare = _preprocessing(values, model)
-    dataset = data.load(values.data, seed=values.seed)
-    task = tasks.resolve(values.task)
-    samples = data.calibration_samples(
-        dataset.train, prepare, values.samples, values.seed
-    )
-    unseen = data.calibration_samples(dataset.test, prepare, 32, values.seed)
-    if not values.eval_samples:
-        return Data(samples, unseen, None)
-    test = Test(
-        model,
-        dataset,
-        prepare,
-        task,
-        num_examples=values.eval_samples,
-        seed=values.seed,
-    )
-    return Data(samples, unseen, test)
-
-
-def _preprocessing(values: flags.FlagValues, model: bytes) -> Any:
-    """Takes the file's own, or the one named."""
+        return Data(model)
     content = tflite.read(model)
-    if len(content.inputs) != 1:
-        raise errors.ConfigError(
-            f"The model has {len(content.inputs)} inputs; --data feeds one. Use "
-            "tfslim.quantize_tflite(model, samples=...) with dicts of arrays."
+    known = feeding.known(values, content)
+    task = tasks.resolve(values.task)
+    dataset = data.load(values.data, seed=values.seed)
+    prepare = feeding.preprocessing_for(values, content, known, dataset)
+    batch = content.inputs[0].shape[0] if content.inputs[0].shape else 1
+    samples, unseen = (
+        feeding.grouped(
+            data.calibration_samples(split, prepare, count, values.seed), batch
         )
-    if values.preprocessing is not None:
-        shape = content.inputs[0].shape[1:]
-        return preprocessing.preset(values.preprocessing, shape)
-    known = (metadata.get_json(content) or {}).get("preprocessing")
-    if known is None:
-        raise errors.ConfigError(
-            f"'{values.model}' does not say how its inputs are preprocessed. Name it "
-            f"with --preprocessing: {', '.join(preprocessing.PRESETS)}."
+        for split, count in ((dataset.train, values.samples), (dataset.test, 32))
+    )
+    model = quantization.sized_for_first(model, samples)
+    test = None
+    if values.eval_samples:
+        test = Test(
+            model,
+            dataset,
+            prepare,
+            task,
+            num_examples=values.eval_samples,
+            seed=values.seed,
         )
-    return preprocessing.Preprocessing.from_json(known)
+    return Data(model, samples, unseen, test)

@@ -7,6 +7,7 @@ from tfslim.tflite.delegate import Coverage, coverage
 from tfslim.tflite.extract import single_op
 from tfslim.tflite.interpreter import Inputs, Runner, run
 from tfslim.tflite.model import Graph, Op, Quantization, Tensor, TfliteModel, read
+from tfslim.tflite.resize import sized_for
 from tfslim.tflite.sparse import store_dense, store_sparse
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "read",
     "run",
     "single_op",
+    "sized_for",
     "store_dense",
     "store_sparse",
 ]

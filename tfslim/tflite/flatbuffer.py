@@ -59,6 +59,11 @@ def unpack(data: bytes) -> Any:
     Raises:
         ConversionError: `data` is no `.tflite` or was cut off.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise errors.ConfigError(
+            f"Expected the bytes of a .tflite, got {type(data).__name__} "
+            f"{str(data)[:80]!r}. Read a file by Path(...).read_bytes()."
+        )
     if bytes(data[4:8]) != _IDENTIFIER:
         raise errors.ConversionError(
             f"Not a .tflite file: bytes 4 to 8 of {len(data)} are "
@@ -128,6 +133,11 @@ def share_buffers(flat: Any) -> None:
             if data is not None and not tensor.isVariable:
                 digest = hashlib.sha256(data).digest()
                 tensor.buffer = first.setdefault(digest, tensor.buffer)
+    drop_unused(flat)
+
+
+def drop_unused(flat: Any) -> None:
+    """Empties the buffers that no tensor and no metadata names any more."""
     used = {entry.buffer for entry in flat.metadata or []}
     used |= {tensor.buffer for graph in flat.subgraphs for tensor in graph.tensors}
     for index, buffer in enumerate(flat.buffers):

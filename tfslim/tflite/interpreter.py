@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,14 +121,7 @@ class Runner:
         self, name: str, details: dict[str, Any], shape: tuple[int, ...]
     ) -> None:
         open_shape = details["shape_signature" if self.batch == 1 else "shape"]
-        fits = len(open_shape) == len(shape) and all(
-            size in (-1, wanted) for size, wanted in zip(open_shape, shape, strict=True)
-        )
-        if not fits:
-            expected = ", ".join("?" if n < 0 else str(n) for n in open_shape)
-            raise errors.ConfigError(
-                f"Input '{name}' has shape {list(shape)}; the model takes [{expected}]."
-            )
+        check_shape(name, open_shape, shape)
         self.interpreter.resize_tensor_input(details["index"], shape, strict=True)
         self.interpreter.allocate_tensors()
         self._inputs = {t["index"]: t for t in self.interpreter.get_input_details()}
@@ -183,6 +176,18 @@ def named_inputs(inputs: Inputs, names: Mapping[str, int]) -> dict[str, np.ndarr
             f"the model's are {', '.join(names)}."
         )
     return {name: np.asarray(inputs[name]) for name in names}
+
+
+def check_shape(name: str, signature: Sequence[int], shape: Sequence[int]) -> None:
+    """Raises ConfigError unless `shape` fits a signature with -1 for open sizes."""
+    fits = len(signature) == len(shape) and all(
+        size in (-1, wanted) for size, wanted in zip(signature, shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("?" if n < 0 else str(n) for n in signature)
+        raise errors.ConfigError(
+            f"Input '{name}' has shape {list(shape)}; the model takes [{expected}]."
+        )
 
 
 def _check_scales(file: model.TfliteModel) -> None:

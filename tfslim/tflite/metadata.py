@@ -62,7 +62,7 @@ def get_json(tflite: bytes | model.TfliteModel) -> dict[str, Any] | None:
     """Returns tfslim's entry of a file, None where there is none.
 
     Raises:
-        ConversionError: the entry is not JSON.
+        ConversionError: the entry is no JSON object.
     """
     content = tflite if isinstance(tflite, model.TfliteModel) else model.read(tflite)
     if NAME not in content.metadata:
@@ -73,4 +73,8 @@ def get_json(tflite: bytes | model.TfliteModel) -> dict[str, Any] | None:
         raise errors.ConversionError(
             f"The file's metadata '{NAME}' is not JSON: {error}."
         ) from error
+    if not isinstance(value, dict):
+        raise errors.ConversionError(
+            f"The file's metadata '{NAME}' is {str(value)[:80]!r}, no JSON object."
+        )
     return value

@@ -1,4 +1,4 @@
-"""Batches of real numbers through a `.tflite` of batch 1, quantized or not."""
+"""Batches of real numbers through a `.tflite`, quantized or not."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class Predictor:
     """Calls a `.tflite` as its Keras model is called: float batch in, floats out.
 
     Integer inputs are quantized and integer outputs are dequantized by the file's own
-    scale and zero point.
+    scale and zero point. What a file with a batch of its own lacks to fill the last
+    one is made up by repetition and left out of the result.
     """
 
     def __init__(self, tflite: bytes, *, num_threads: int = 1):
-        """Loads the file, which must take batches of 1.
+        """Loads the file.
 
         Raises:
             ConversionError: the runtime refuses the file.
@@ -32,6 +33,7 @@ class Predictor:
         self._outputs = {
             name: model.tensors[index] for name, index in model.output_names.items()
         }
+        self._batch = max([t.shape[0] for t in self._inputs.values() if t.shape] or [1])
 
     def __call__(self, x: Any) -> list[np.ndarray]:
         """Returns one array [n, ...] an output, in the file's order.
@@ -43,16 +45,19 @@ class Predictor:
         named = self._named(x)
         number = len(next(iter(named.values())))
         rows = []
-        for index in range(number):
+        for start in range(0, number, self._batch):
+            taken = np.arange(start, start + self._batch).clip(max=number - 1)
             sample = {
-                name: _quantize(array[index : index + 1], self._inputs[name])
+                name: _quantize(array[taken], self._inputs[name])
                 for name, array in named.items()
             }
             rows.append(self._runner(sample))
-        return [
-            _dequantize(np.concatenate([row[name] for row in rows]), tensor)
-            for name, tensor in self._outputs.items()
-        ]
+        outputs = []
+        for name, tensor in self._outputs.items():
+            joined = np.concatenate([row[name] for row in rows])
+            kept = len(joined) * number // (len(rows) * self._batch)
+            outputs.append(_dequantize(joined[:kept], tensor))
+        return outputs
 
     def _named(self, x: Any) -> dict[str, np.ndarray]:
         if isinstance(x, Mapping):
