@@ -1,8 +1,11 @@
 """Files and folders appear whole or not at all."""
 
+import json
+
+import numpy as np
 import pytest
 
-from tfslim import files
+from tfslim import errors, files
 
 
 def test_file_is_replaced_whole(tmp_path):
@@ -25,3 +28,19 @@ def test_failed_folder_leaves_the_old_one(tmp_path):
         (building / "third").write_text("3")
     assert [p.name for p in path.iterdir()] == ["third"]
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_json_has_no_infinity(tmp_path):
+    value = {"a": [1.0, float("inf"), (float("nan"), 2)], "b": np.float64("-inf")}
+    files.write_json(tmp_path / "a.json", value)
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found == {"a": [1.0, None, [None, 2]], "b": None}
+
+
+def test_require_writable(tmp_path):
+    files.require_writable(tmp_path / "new" / "a", "--out")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "a", tmp_path / "file" / "b" / "a"):
+        with pytest.raises(errors.ConfigError, match=r"--out .* cannot be written"):
+            files.require_writable(path, "--out")

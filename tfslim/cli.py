@@ -72,6 +72,12 @@ def run(
         line = " ".join(str(error).split())
         print(f"{name}: error: {line}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    except OSError as error:
+        # A full disk, a folder that may not be written to, a reader that went away.
+        what = f"{error.strerror or error}"
+        where = f": '{error.filename}'" if error.filename else ""
+        print(f"{name}: error: {what}{where}", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201
         return 130

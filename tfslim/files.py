@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,47 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes `value` as indented JSON to `path`, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+    """Writes `value` as indented JSON to `path`, whole or not at all.
+
+    Numbers that are not finite become null: JSON has none.
+    """
+    text = json.dumps(_finite(value), indent=2, sort_keys=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def require_writable(path: Path | str, option: str) -> None:
+    """Checks that `write_bytes` can put a file at `path`, its folder included.
+
+    Args:
+        path: where.
+        option: by which the user named it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    path = Path(path)
+    folder = next(f for f in path.absolute().parents if f.exists())
+    reason = ""
+    if path.is_dir():
+        reason = "it is a folder"
+    elif not folder.is_dir():
+        reason = f"'{folder}' is no folder"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        reason = f"'{folder}' may not be written to"
+    if reason:
+        raise errors.ConfigError(
+            f"{option} '{path}' cannot be written: {reason}. Choose another."
+        )
 
 
 def make_folder(path: Path | str, option: str) -> None:

@@ -115,6 +115,18 @@ def test_overwrite_removes_stale_variants_and_nothing_else(tmp_path):
     assert names == {"float16.tflite", "mine.tflite"}
 
 
+def test_integer_io_is_of_the_int8_file(tmp_path):
+    quick = ("--model=mlp:hidden=(8,)", "--epochs=1", "--config.benchmark.num_runs=2")
+    io = "--config.quantization.io=uint8"
+    assert _export(tmp_path, *quick, io, "--quantize=dynamic_int8,int8") == 0
+    found = {
+        name: {t.dtype for t in (*content.inputs, *content.outputs)}
+        for name in ("dynamic_int8", "int8")
+        for content in [tflite.read(tmp_path / f"{name}.tflite")]
+    }
+    assert found == {"dynamic_int8": {"float32"}, "int8": {"uint8"}}
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -125,6 +137,7 @@ def test_overwrite_removes_stale_variants_and_nothing_else(tmp_path):
         ("--config.task=clasification", "Did you mean 'classification'?"),
         ("--config.quantization.calibration=minmx", "Did you mean 'minmax'?"),
         ("--config.quantization.io=int9", "int8"),
+        ("--config.quantization.io=int8 --quantize=dynamic_int8", "Add 'int8'"),
         ("--config.training.strategy=miror", "Did you mean 'mirrored'?"),
         ("--config.benchmark.num_threads=0", "num_threads must be at least 1"),
         ("--config.model.save_format=h5", "Unknown config.model.save_format 'h5'"),

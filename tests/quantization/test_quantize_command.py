@@ -230,6 +230,15 @@ def test_max_drop_returns_layers_to_float(digits, tmp_path, monkeypatch, capsys)
         (("MODEL", "--sensitivity=a.png"), "--sensitivity needs --data"),
         (("MODEL", *COMMON, "--max_drop=1", "--eval_samples=0"), "--eval_samples"),
         (("MODEL", "--nosuch=1"), "Unknown flag"),
+        (("MODEL", *COMMON, "--seed=-1"), "--seed=-1"),
+        (("MODEL", *COMMON, "--samples=0"), "--samples=0"),
+        (("MODEL", *COMMON, "--eval_samples=-1"), "--eval_samples=-1"),
+        (("MODEL", *COMMON, "--max_drop=nan"), "--max_drop"),
+        (("MODEL", *COMMON, "--max_drop=inf"), "--max_drop"),
+        (("MODEL", *COMMON, "--io=int4"), "Unknown io 'int4'"),
+        (("MODEL", *COMMON, "--recipe=dynamic_int8", "--io=int8"), "a static recipe"),
+        (("MODEL", *COMMON, "--task=reconstruction"), "reconstruction"),
+        (("MODEL", *COMMON, "--preprocessing=cafe"), "Did you mean 'caffe'"),
     ],
 )
 def test_a_wrong_command_is_one_line(digits, tmp_path, capsys, arguments, message):
@@ -241,6 +250,74 @@ def test_a_wrong_command_is_one_line(digits, tmp_path, capsys, arguments, messag
     assert message in error
     assert len([line for line in error.splitlines() if "error:" in line]) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tflite", "a.json", "a.ranges.json", "layers.png"])
+def test_no_file_is_replaced_unasked(digits, tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(b"mine")
+    options = (f"--out={tmp_path / 'a.tflite'}", f"--sensitivity={tmp_path}/layers.png")
+    assert run(digits, *COMMON, *options) == 2
+    assert f"{tmp_path / name} exists. Pass --overwrite" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == b"mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_read_is_never_replaced(digits, tmp_path, capsys):
+    from tfslim.quantization import recipe
+
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps(recipe.get("float16").rules))
+    out = tmp_path / "mine.tflite"
+    options = (f"--recipe={mine}", "--overwrite")
+    assert run(digits, *options, f"--out={out}") == 2
+    assert "would replace --recipe" in capsys.readouterr().err
+    assert json.loads(mine.read_text()) and not out.exists()
+
+
+def test_ranges_given_from_beside_the_output_stay(digits, tmp_path):
+    out, ranges = tmp_path / "a.tflite", tmp_path / "a.ranges.json"
+    assert run(digits, *COMMON, f"--out={out}", "--calibration=minmax") == 0
+    before = out.read_bytes(), ranges.read_bytes()
+    options = (f"--out={out}", f"--ranges={ranges}", "--overwrite")
+    assert run(digits, *COMMON, *options) == 0
+    assert (out.read_bytes(), ranges.read_bytes()) == before
+
+
+def test_ranges_of_another_model_are_refused(digits, two_headed, tmp_path, capsys):
+    out = tmp_path / "a.tflite"
+    options = (*COMMON, "--calibration=minmax", "--eval_samples=0")
+    assert run(two_headed, *options, f"--out={out}") == 0
+    capsys.readouterr()
+    other = tmp_path / "b.tflite"
+    given = f"--ranges={tmp_path / 'a.ranges.json'}"
+    assert run(digits, *options, given, f"--out={other}") == 2
+    assert "ranges are of another model" in capsys.readouterr().err
+    assert not other.exists()
+
+
+@pytest.mark.parametrize("place", ["file/a.tflite", "folder.tflite"])
+def test_what_cannot_be_written_is_refused_first(digits, tmp_path, capsys, place):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder.tflite").mkdir()
+    code = run(digits, *COMMON, f"--out={tmp_path / place}", "--overwrite")
+    assert code == 2
+    assert "cannot be written" in capsys.readouterr().err
+    options = (f"--out={tmp_path}/b.tflite", f"--sensitivity={tmp_path}/file/b.png")
+    assert run(digits, *COMMON, *options) == 2
+    assert "--sensitivity" in capsys.readouterr().err
+    assert not (tmp_path / "b.tflite").exists()
+
+
+def test_the_report_is_strict_json(digits, tmp_path):
+    out = tmp_path / "a.tflite"
+    assert run(digits, *COMMON, f"--out={out}", "--calibration=minmax") == 0
+
+    def refuse(text):
+        raise AssertionError(text)
+
+    text = (tmp_path / "a.json").read_text()
+    report = json.loads(text, parse_constant=refuse)
+    assert report["files"][0]["sqnr_db"] == 200.0
 
 
 def test_an_existing_file_is_kept(digits, tmp_path, capsys):

@@ -211,8 +211,15 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
             "config.quantization.recipes is empty. Name at least one of: "
             f"{', '.join(quantization.recipe_names())}."
         )
+    recipes = [quantization.get_recipe(name) for name in config.quantization.recipes]
+    io = config.quantization.io
+    if io != "float" and all(r.scheme != "static_int8" for r in recipes):
+        raise errors.ConfigError(
+            f"config.quantization.io is '{io}', and none of the recipes has such "
+            f"inputs and outputs: {', '.join(r.name for r in recipes)}. Add 'int8'."
+        )
     return _Plan(
-        recipes=[quantization.get_recipe(name) for name in config.quantization.recipes],
+        recipes=recipes,
         quantization=quantization.Options(
             calibration=config.quantization.calibration,
             equalize=config.quantization.equalize,

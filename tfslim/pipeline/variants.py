@@ -101,7 +101,9 @@ def quantize(
     options: quantization.Options,
     ranges: Any,
 ) -> quantization.AccurateResult:
-    """Makes one variant of the float file."""
+    """Makes one variant of the float file; `options.io` is of static INT8 ones."""
+    if recipe.scheme != "static_int8":
+        options = dataclasses.replace(options, io="float")
     return quantization.quantize_accurately(
         float_file,
         recipe,

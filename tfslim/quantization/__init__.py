@@ -22,7 +22,13 @@ from tfslim.quantization.improve import CORRECTIONS, ROUNDINGS, Improver
 from tfslim.quantization.layer_map import LayerMap, map_layers, put_layers
 from tfslim.quantization.pairs import Refused
 from tfslim.quantization.plot import check_plot, plot_layers
-from tfslim.quantization.ptq import IO, KeptFloat, QuantizeResult, quantize_tflite
+from tfslim.quantization.ptq import (
+    IO,
+    KeptFloat,
+    QuantizeResult,
+    check_io,
+    quantize_tflite,
+)
 from tfslim.quantization.ranges_file import read_ranges, write_ranges
 from tfslim.quantization.recipe import Recipe
 from tfslim.quantization.recipe import get as get_recipe
@@ -62,6 +68,7 @@ __all__ = [
     "Shift",
     "TensorRange",
     "calibrate",
+    "check_io",
     "check_method",
     "check_plot",
     "collect",

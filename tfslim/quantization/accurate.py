@@ -50,7 +50,8 @@ class AccurateResult:
         quantized: the file.
         source: the float file it was made from: the model, or the model equalized.
         steps: what was tried -> SQNR in dB of the worst output, in order; the mean
-            over at most 64 samples that no step was fitted to.
+            over at most 64 samples that rounding and correction were not fitted to. The
+            ranges were chosen from all samples, these included.
         taken: the steps that helped.
         outputs: output name -> its own SQNR in dB with the file, on the same samples.
     """

@@ -60,7 +60,7 @@ class HeldOut:
 
 def search(
     source: bytes, ranges: Mapping[str, Ranges], samples: list[tflite.Inputs]
-) -> tuple[Ranges, dict[str, str], list[Trial]]:
+) -> tuple[dict[str, str], list[Trial]]:
     """Chooses among the methods, for the model and then tensor by tensor.
 
     Args:
@@ -69,8 +69,8 @@ def search(
         samples: what to compare on.
 
     Returns:
-        The ranges, tensor name -> the method that chose its range, and a row for each
-        method, the best first.
+        Tensor name -> the method to choose its range by, and a row for each method, the
+        best first.
 
     Raises:
         ConfigError: there is no sample to compare on.
@@ -94,7 +94,7 @@ def search(
     if set(methods.values()) != {best}:
         rows.append(Trial("per tensor", *judge.measure(judge.quantize(merged))))
     rows.sort(key=lambda trial: -trial.sqnr_db)
-    return merged, methods, rows
+    return methods, rows
 
 
 def _by_tensor(

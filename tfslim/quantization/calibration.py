@@ -7,12 +7,16 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from tfslim import registry, tflite
+import numpy as np
+
+from tfslim import errors, registry, tflite
 from tfslim.quantization import auto
-from tfslim.quantization.collect import Samples, collect
+from tfslim.quantization.collect import Samples, activations, collect
 from tfslim.quantization.prepare import prepare
 from tfslim.quantization.statistics import Extremes, Histogram
 from tfslim.quantization.thresholds import THRESHOLDS, Threshold
+
+_WIDEST = float(np.finfo(np.float32).max)
 
 # Tensor name -> (min, max) in the tensor's unit.
 Ranges = dict[str, tuple[float, float]]
@@ -54,10 +58,36 @@ class Calibration:
     trials: tuple[auto.Trial, ...] = ()
     equalized: bool = False
 
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        check_ranges(self.ranges)
+
     @property
     def ranges(self) -> Ranges:
         """Tensor name -> (min, max)."""
         return {name: (t.min, t.max) for name, t in self.tensors.items()}
+
+
+def check_ranges(ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Raises ConfigError unless every range is one of float32 numbers."""
+    for name, (low, high) in ranges.items():
+        if not (low <= high and high - low <= _WIDEST):  # False for NaN, too.
+            raise errors.ConfigError(
+                f"The range of '{name}' is ({low}, {high}); expected two finite "
+                "numbers of float32, the smaller first."
+            )
+
+
+def check_complete(ranges: Mapping[str, object], graph: tflite.Graph) -> None:
+    """Raises ConfigError unless there is a range for every activation of `graph`."""
+    names = [tensor.name for tensor in activations(graph)]
+    missing = [name for name in names if name not in ranges]
+    if missing:
+        raise errors.ConfigError(
+            f"ranges has {len(names) - len(missing)} of the model's {len(names)} "
+            f"activations; '{missing[0]}' is missing. Calibrate this very file, or "
+            "give samples for the rest."
+        )
 
 
 def method_names() -> list[str]:
@@ -85,7 +115,8 @@ def calibrate(
         model: the float `.tflite`.
         samples: as `collect` takes them; about 300.
         method: a name of `method_names()`. "auto" keeps every fifth sample, at most
-            64, aside, tries all methods on them and then tensor by tensor.
+            64, aside, tries all methods on them and then tensor by tensor; the ranges
+            are then chosen from all samples.
         exact: histograms count every element, not every k-th of a large tensor.
         num_threads: threads of the runtime.
 
@@ -101,7 +132,11 @@ def calibrate(
         ranges = {
             name: choose(source, seen, THRESHOLDS.get(name)) for name in auto.METHODS
         }
-        best, methods, trials = auto.search(source, ranges, held_out.kept)
+        methods, trials = auto.search(source, ranges, held_out.kept)
+        # What was held out to choose the methods is as good as the rest for ranges.
+        add = functools.partial(collect, source, held_out.kept, num_threads=num_threads)
+        count += add(statistic=lambda tensor: seen[tensor.name])[1]
+        best = _by_method(source, seen, methods)
     else:
         threshold = THRESHOLDS.get(method)
         seen, count = gather(source, samples, threshold.statistic, exact, num_threads)
@@ -116,6 +151,17 @@ def calibrate(
         },
         trials=tuple(trials),
     )
+
+
+def _by_method(
+    source: bytes, seen: Mapping[str, Any], methods: Mapping[str, str]
+) -> Ranges:
+    """Chooses each tensor's range by the method named for it."""
+    found: Ranges = {}
+    for method in dict.fromkeys(methods.values()):
+        own = {name: seen[name] for name in methods if methods[name] == method}
+        found |= choose(source, own, THRESHOLDS.get(method))
+    return {name: found[name] for name in methods}
 
 
 def gather(

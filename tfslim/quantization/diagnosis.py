@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfslim import tflite
-from tfslim.quantization.calibration import logits
+from tfslim.quantization.calibration import check_complete, logits
 from tfslim.quantization.collect import Samples, collect, kept_singles
 from tfslim.quantization.layers import LayerNames
 from tfslim.quantization.prepare import prepare
@@ -86,10 +86,14 @@ def diagnose(
 
     Returns:
         The faults found, the likeliest cause first; empty for a healthy file.
+
+    Raises:
+        ConfigError: `ranges` are of another model, or there is no sample.
     """
     source = prepare(model)
     content = tflite.read(source)
     graph = content.graphs[0]
+    check_complete(ranges, graph)
     kept = kept_singles(samples, content)
     seen, _ = collect(source, kept, statistic=lambda t: _Seen(t, ranges[t.name]))
     names = LayerNames(content)

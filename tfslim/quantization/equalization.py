@@ -168,6 +168,6 @@ def write_constants(source: bytes, constants: Constants) -> bytes:
     """Writes weights and biases of single ops into a copy of a float file."""
     flat = flatbuffer.unpack(source)
     for (op, position), values in constants.items():
-        set_constant(flat, op, position, values.astype(np.float32))
+        set_constant(flat, [(op, position)], values.astype(np.float32))
     flatbuffer.drop_unused(flat)
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(source))

@@ -16,7 +16,7 @@ class Judge:
     """Makes INT8 files of one model and measures them against it.
 
     Attributes:
-        source: the float model, a softmax at its end left out.
+        source: the float model, a softmax or ARG_MAX at its end left out.
         graph: its graph.
     """
 
@@ -29,6 +29,10 @@ class Judge:
         self.source = without_softmax(source)
         self.graph = tflite.read(self.source).graphs[0]
         self._truth = outputs(self.source, samples)
+        # Numbers of classes have no distance: they count if there is nothing else.
+        kinds = [column[0].dtype.kind for column in self._truth]
+        self._counted = [n for n, kind in enumerate(kinds) if kind == "f"]
+        self._counted = self._counted or list(range(len(kinds)))
         exempt = policy.exemptions("static_int8", self.graph)
         self._rules = rules.ordered(recipe.get("int8"), exempt, "float")
 
@@ -64,24 +68,21 @@ class Judge:
     def by_output(self, quantized: bytes) -> dict[str, float]:
         """Returns each output's SQNR in dB, the mean over the samples; see `measure`.
 
-        A softmax stands under its own name, though its logits are measured.
+        A softmax or ARG_MAX stands under its own name, though what it reads is
+        measured. Outputs that are numbers of classes are left out.
         """
-        return dict(
-            zip(
-                self._names,
-                map(float, self._ratios(quantized).mean(axis=1)),
-                strict=True,
-            )
-        )
+        means = self._ratios(quantized).mean(axis=1)
+        names = [self._names[number] for number in self._counted]
+        return dict(zip(names, map(float, means), strict=True))
 
     def _ratios(self, quantized: bytes) -> np.ndarray:
-        """Returns the SQNR of each output and sample [outputs, samples]."""
+        """Returns the SQNR of each output that counts and sample [outputs, samples]."""
         logits = without_softmax(quantized, self._softmaxes)
         found = outputs(logits, self._samples)
         return np.array(
             [
-                [sqnr_db(*pair) for pair in zip(truth, output, strict=True)]
-                for truth, output in zip(self._truth, found, strict=True)
+                [sqnr_db(*p) for p in zip(self._truth[n], found[n], strict=True)]
+                for n in self._counted
             ]
         )
 
@@ -104,20 +105,23 @@ def sqnr_db(truth: np.ndarray, found: np.ndarray) -> float:
 
 
 def softmax_outputs(graph: tflite.Graph) -> frozenset[int]:
-    """Returns the numbers of the outputs that a softmax makes, of logits not given."""
+    """Returns the outputs' numbers that a softmax or ARG_MAX makes of logits.
+
+    Those of logits that are given out, too, are not among them.
+    """
     given = {tensor.index for tensor in graph.outputs}
     found = set()
     for number, tensor in enumerate(graph.outputs):
         op = graph.producers.get(tensor.index)
         readers = graph.consumers.get(tensor.index, [])
-        if op is not None and op.name == "SOFTMAX" and not readers:
+        if op is not None and op.name in ("SOFTMAX", "ARG_MAX") and not readers:
             if op.inputs[0] not in given:
                 found.add(number)
     return frozenset(found)
 
 
 def without_softmax(source: bytes, of: frozenset[int] | None = None) -> bytes:
-    """Makes the logits the outputs: probabilities hide errors of all but the first.
+    """Makes the logits the outputs: probabilities and classes hide errors.
 
     Args:
         source: a `.tflite`.

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from litert_quantizer import model_modifier, params_generator, recipe_manager
 from litert_quantizer.utils import tfl_flatbuffer_utils
 
 from tfslim import errors, tflite
+from tfslim.quantization.inner_outputs import InnerOutputs
 from tfslim.tflite import flatbuffer
 
 
@@ -42,7 +44,7 @@ def quantize(
             recipes.load_quantization_recipe(
                 [{"op_config": {}, **rule} for rule in rules]
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise errors.ConfigError(
                 f"litert-quantizer does not understand the recipe: {_line(error)}"
             ) from error
@@ -54,6 +56,7 @@ def quantize(
             flat = tfl_flatbuffer_utils.read_model(memoryview(model))
             # It walks the signatures, and files older than 2021 have none.
             flat.signatureDefs = flat.signatureDefs or []
+            inner = InnerOutputs(flat)
             generator = params_generator.ParamsGenerator(flat)
             params = generator.generate_quantization_parameters(
                 recipes, statistics or None, enable_progress_bar=False
@@ -65,9 +68,25 @@ def quantize(
                 f"litert-quantizer cannot quantize the model: {_line(error)}"
             ) from error
     result = flatbuffer.unpack(bytes(quantized))
+    inner.restore(result, _output_type(rules), _bounds(ranges or {}))
     _pass_on(tflite.read(model).graphs, result)
     # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
     return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))
+
+
+def _output_type(rules: Sequence[Mapping[str, Any]]) -> int | None:
+    """Returns the type that the rules ask of outputs, None for what the ops give."""
+    asked = [rule for rule in rules if rule["operation"] == "OUTPUT"]
+    if not asked:
+        return None
+    is_float = asked[-1]["algorithm_key"] == "no_quantize"
+    return schema.TensorType.FLOAT32 if is_float else schema.TensorType.UINT8
+
+
+def _bounds(
+    ranges: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> dict[str, tuple[float, float]]:
+    return {name: (low.min(), high.max()) for name, (low, high) in ranges.items()}
 
 
 def _pass_on(graphs: Sequence[tflite.Graph], quantized: Any) -> None:
@@ -86,6 +105,17 @@ def _pass_on(graphs: Sequence[tflite.Graph], quantized: Any) -> None:
         for signature in quantized.signatureDefs or []:
             for entry in signature.outputs:
                 entry.tensorIndex = moved.get(entry.tensorIndex, entry.tensorIndex)
+
+
+def takes(rule: Mapping[str, Any], op: str) -> bool:
+    """Whether a rule can be meant for an op of this name."""
+    try:
+        recipe_manager.RecipeManager().load_quantization_recipe(
+            [{"op_config": {}, **rule, "operation": op}]
+        )
+    except ValueError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

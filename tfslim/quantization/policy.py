@@ -20,7 +20,9 @@ from tfslim import registry, tflite
 
 _TABLE = Path(__file__).parent / "policy.json"
 
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _ADDS = ("ADD", "SUB", "MINIMUM", "MAXIMUM")
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 # Magnitude of a constant from which on it is a mask.
 _MASKING = 1e6
 
@@ -85,6 +87,9 @@ def exemptions(
     if scheme.startswith("static"):
         found += _unread_outputs(graph)
         found += _masks(graph)
+        found += _computed_weights(graph)
+    if scheme == "float16":
+        found += _beyond_half(graph)
     return found
 
 
@@ -108,6 +113,29 @@ def _masks(graph: tflite.Graph) -> list[Exemption]:
             reason = f"It reads a constant of {largest:.3g}, which takes all levels."
             regex = f"^{re.escape(scope(op, graph))}$"
             found.append(Exemption(op.name, regex, reason))
+    return found
+
+
+def _computed_weights(graph: tflite.Graph) -> list[Exemption]:
+    """Finds layers that read what other ops make as their weights."""
+    reason = "Its weights are computed: INT8 kernels take symmetric constants only."
+    return [
+        Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason)
+        for op in graph.ops
+        if op.name in _WEIGHTED and not graph.tensors[op.inputs[1]].is_constant
+    ]
+
+
+def _beyond_half(graph: tflite.Graph) -> list[Exemption]:
+    """Finds ops with constants that would be infinite in half precision."""
+    found = []
+    for op in graph.ops:
+        tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
+        constants = [t.data for t in tensors if t.dtype == "float32" and t.is_constant]
+        largest = max((_largest(c) for c in constants if c is not None), default=0.0)
+        if largest > _LARGEST_HALF:
+            reason = f"It has a constant of {largest:.3g}; float16 ends at 65504."
+            found.append(Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason))
     return found
 
 

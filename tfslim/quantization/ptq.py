@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfslim import errors, registry, tflite
 from tfslim.quantization import calibration as calibration_lib
 from tfslim.quantization import handover, litert, policy, recipe, rules
@@ -112,19 +110,20 @@ def quantize_tflite(
     calibration_lib.check_method(calibration)
     if io not in IO:
         raise registry.unknown_name("io", io, IO)
-    if not chosen.rules:
-        tflite.read(model)
-        return QuantizeResult(model, chosen)
     given = tflite.read(model)
+    if not chosen.rules:
+        return QuantizeResult(model, chosen)
     if given.is_quantized:
         return _as_it_is(model, given, chosen, layers or {})
+    check_io(chosen, io)
     source = prepare(model)
     if samples is not None:
         source = sized_for_first(source, samples)
     content = tflite.read(source)
-    _check_request(chosen, content, samples is not None or ranges is not None, io)
+    _check_request(chosen, content, samples is not None or ranges is not None)
+    _check_layers(chosen, layers or {})
     graph = content.graphs[0]
-    single, asked = rules.overrides(content, layers or {})
+    single, asked = rules.overrides(content, layers or {}, keep_float)
     exempt = [*asked, *policy.exemptions(chosen.scheme, graph, policy=keep_float)]
 
     used = None
@@ -172,15 +171,27 @@ def _as_it_is(
     return QuantizeResult(model, chosen, kept_float=kept, note=note)
 
 
+def check_io(chosen: recipe.Recipe, io: str) -> None:
+    """Raises ConfigError unless a recipe can have such inputs and outputs."""
+    if io not in IO:
+        raise registry.unknown_name("io", io, IO)
+    if io == "float" or chosen.scheme == "static_int8":
+        return
+    if not chosen.needs_ranges:
+        raise errors.ConfigError(
+            f"io='{io}' needs a static recipe such as 'int8'; with '{chosen.name}' "
+            "activations stay float, and so do inputs and outputs."
+        )
+    raise errors.ConfigError(
+        f"io='{io}' needs INT8 activations; '{chosen.name}' has "
+        f"{chosen.scheme.removeprefix('static_').upper()}. Use io='float'."
+    )
+
+
 def _check_request(
-    chosen: recipe.Recipe, model: tflite.TfliteModel, has_ranges: bool, io: str
+    chosen: recipe.Recipe, model: tflite.TfliteModel, has_ranges: bool
 ) -> None:
     if not chosen.needs_ranges:
-        if io != "float":
-            raise errors.ConfigError(
-                f"io='{io}' needs a static recipe such as 'int8'; with '{chosen.name}' "
-                "activations stay float, and so do inputs and outputs."
-            )
         return
     if not has_ranges:
         raise errors.ConfigError(
@@ -193,11 +204,16 @@ def _check_request(
             f"signatures); '{chosen.name}' sees the activations of the first alone. "
             "Use 'dynamic_int8', or export one graph."
         )
-    if io != "float" and chosen.scheme != "static_int8":
-        raise errors.ConfigError(
-            f"io='{io}' needs INT8 activations; '{chosen.name}' has "
-            f"{chosen.scheme.removeprefix('static_').upper()}. Use io='float'."
-        )
+
+
+def _check_layers(chosen: recipe.Recipe, layers: Mapping[str, str]) -> None:
+    for layer, name in layers.items():
+        if recipe.get(name).needs_ranges and not chosen.needs_ranges:
+            raise errors.ConfigError(
+                f"Layer '{layer}' is to take '{name}', whose activations need ranges; "
+                f"'{chosen.name}' has none. Take '{name}' for the model, and another "
+                "recipe for the other layers."
+            )
 
 
 def _calibration(
@@ -207,17 +223,20 @@ def _calibration(
     given: Mapping[str, tuple[float, float]] | Calibration | None,
 ) -> Calibration:
     """Takes the ranges given, and chooses those that are not."""
-    names = [t.name for t in activations(tflite.read(source).graphs[0])]
+    graph = tflite.read(source).graphs[0]
+    names = [t.name for t in activations(graph)]
     known = _given(given or {})
     missing = [name for name in names if name not in known]
     unknown = sorted(set(known) - set(names))
-    if missing and samples is None:
+    if samples is None:
+        calibration_lib.check_complete(known, graph)
+    if isinstance(given, Calibration) and (missing or unknown):
         raise errors.ConfigError(
-            f"ranges has {len(names) - len(missing)} of the model's {len(names)} "
-            f"activations; '{missing[0]}' is missing. Calibrate this very file, or "
-            "give samples for the rest."
+            f"The ranges are of another model: {len(missing)} of this one's "
+            f"{len(names)} activations have none, '{(missing or unknown)[0]}' is in "
+            "one of the two only. Calibrate this very file."
         )
-    if unknown and not isinstance(given, Calibration):
+    if unknown:
         raise registry.unknown_name("tensor in ranges", unknown[0], names)
     if not missing:
         kept = {name: known[name] for name in names}
@@ -235,12 +254,7 @@ def _given(
 ) -> dict[str, TensorRange]:
     if isinstance(ranges, Calibration):
         return ranges.tensors
-    for name, (low, high) in ranges.items():
-        if not (np.isfinite(low) and np.isfinite(high) and low <= high):
-            raise errors.ConfigError(
-                f"The range of '{name}' is ({low}, {high}); expected two finite "
-                "numbers, the smaller first."
-            )
+    calibration_lib.check_ranges(ranges)
     return {
         name: TensorRange(float(low), float(high), "user")
         for name, (low, high) in ranges.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ _FOLDER = Path(__file__).parent / "recipes"
 # Short name -> upstream's name.
 ALIASES = {"int8": "static_wi8_ai8", "dynamic_int8": "dynamic_wi8_afp32"}
 
-_KEYS = {"regex", "operation", "algorithm_key", "op_config"}
+_TYPES = {"regex": str, "operation": str, "algorithm_key": str, "op_config": dict}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +36,21 @@ class Recipe:
     name: str
     rules: tuple[dict[str, Any], ...]
 
+    def __post_init__(self) -> None:
+        """Checks the rules, as far as that needs no litert-quantizer."""
+        for rule in self.rules:
+            reason = _fault(rule)
+            if reason:
+                raise errors.ConfigError(
+                    f"A rule of the recipe '{self.name}' is "
+                    f"{json.dumps(rule, default=str)}: {reason}."
+                )
+
     @property
     def scheme(self) -> str:
         """Which kind it is: the key of its policy rows.
 
-        "float32" (nothing to do), "weight_only" (also float16), "dynamic_int8", …,
+        "float32" (nothing to do), "float16", "weight_only", "dynamic_int8", …,
         "static_int8" or "static_int16", after the first rule that quantizes.
         """
         for rule in self.rules:
@@ -48,6 +59,8 @@ class Recipe:
             activations = config.get("activation_tensor_config")
             if rule["algorithm_key"] == "no_quantize":
                 continue
+            if rule["algorithm_key"] == "float_casting":
+                return "float16"
             if activations:
                 return f"static_int{activations['num_bits']}"
             if config.get("compute_precision") == "INTEGER":
@@ -94,14 +107,28 @@ def _read(path: Path) -> tuple[dict[str, Any], ...]:
         ) from error
     if not isinstance(rules, list):
         raise errors.ConfigError(f"The recipe '{path}' is not a JSON list of rules.")
-    for rule in rules:
-        quantizes = (
-            isinstance(rule, dict) and rule.get("algorithm_key") != "no_quantize"
-        )
-        needed = _KEYS if quantizes else _KEYS - {"op_config"}
-        if not isinstance(rule, dict) or not needed <= set(rule):
-            raise errors.ConfigError(
-                f"A rule of the recipe '{path}' is {json.dumps(rule)}; expected an "
-                f"object with {', '.join(sorted(needed))}."
-            )
     return tuple(rules)
+
+
+def _fault(rule: Any) -> str:
+    """Says what is wrong with a rule, "" where nothing is."""
+    if not isinstance(rule, dict):
+        return "expected an object"
+    needed = set(_TYPES)
+    if rule.get("algorithm_key") == "no_quantize":
+        needed.discard("op_config")
+    if not needed <= set(rule):
+        return f"expected an object with {', '.join(sorted(needed))}"
+    for key in needed:
+        if not isinstance(rule[key], _TYPES[key]):
+            kind = "an object" if _TYPES[key] is dict else "a text"
+            return f"its {key} must be {kind}"
+    for key in ("weight_tensor_config", "activation_tensor_config"):
+        config = rule.get("op_config", {}).get(key)
+        if config is not None and not isinstance(config, dict):
+            return f"its {key} must be an object"
+    try:
+        re.compile(rule["regex"])
+    except re.error as error:
+        return f"its regex cannot be read ({error})"
+    return ""

@@ -2,10 +2,10 @@
 
 Nearest rounding takes every weight for itself. GPTQ rounds a layer's weights one after
 the other and lets those still to come take up the error, so that the layer's *output*
-changes least over the samples: with inputs x, the squared error of a row of weights is
-d' H d, H = E[x x']. Where the layer has a bias, that takes the mean error exactly,
-and H is the covariance of x. For 4-bit weights the scale of each channel is chosen by
-the same measure, from that of the largest weight down.
+changes least over the samples. Where the layer has a bias, that takes the mean error
+exactly, and H (see `gptq`) is the covariance of what the layer reads. For 4-bit weights
+the scale of each channel is chosen by the same measure, from that of the largest weight
+down.
 Source: Frantar et al., "GPTQ: accurate post-training quantization for generative
 pre-trained transformers", ICLR 2023, https://arxiv.org/abs/2210.17323.
 """
@@ -24,6 +24,7 @@ import threadpoolctl
 from tfslim import tflite
 from tfslim.quantization.collect import Samples, collect, kept_singles
 from tfslim.quantization.edit import set_constant
+from tfslim.quantization.gptq import best_scale, gptq, output_error
 from tfslim.quantization.pairs import Refused
 from tfslim.quantization.prepare import prepare
 from tfslim.quantization.weights import (
@@ -46,11 +47,7 @@ _MOST_WIDTH = 5_000
 _MANY_THREADS = 2_000
 # Matrices that are in memory at a time.
 _MOST_BYTES = 2**28
-_BLOCK = 128
 _MOST_CLUSTERS = 256
-_DAMPING = 0.01
-# Of the largest weight; only where there are few levels.
-_SHRINKS = np.linspace(1.0, 0.4, 25)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,17 +135,15 @@ class _Moments:
 
 
 class _Readers:
-    """The moments of all layers that read one tensor."""
+    """Passes what is in a tensor on to the moments of all layers that read it."""
 
-    def __init__(self, tensor: tflite.Tensor, layers: Sequence[_Layer]):
-        self.moments = {
-            layer.op.index: _Moments(layer.windows)
-            for layer in layers
-            if layer.source.name == tensor.name
-        }
+    def __init__(
+        self, tensor: tflite.Tensor, moments: Sequence[tuple[_Layer, _Moments]]
+    ):
+        self._moments = [m for layer, m in moments if layer.source.name == tensor.name]
 
     def update(self, values: np.ndarray) -> None:
-        for moments in self.moments.values():
+        for moments in self._moments:
             for sample in values:
                 moments.update(sample)
 
@@ -156,7 +151,8 @@ class _Readers:
 def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResult:
     """Rounds the INT8 or INT4 weights of a file anew, by GPTQ.
 
-    Biases follow, and for 4 bits the scales.
+    Biases follow, and for 4 bits the scales. Layers that share their weights, as the
+    steps of an unrolled recurrent layer do, keep sharing them.
 
     Args:
         quantized: the file made from `model`; it is not changed.
@@ -173,17 +169,16 @@ def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResu
     rows = []
     blas = threadpoolctl.ThreadpoolController()
     layers, refused = _layers(before.graphs[0], after.graphs[0])
-    for chunk in _chunks(layers):
-        seen, _ = collect(
-            source, kept, statistic=functools.partial(_Readers, layers=chunk)
-        )
-        for layer in chunk:
-            moments = seen[layer.source.name].moments.pop(layer.op.index)
-            threads = 1 if layer.windows.width < _MANY_THREADS else None
+    for chunk in _chunks(_by_weights(layers, flat)):
+        seen = [(group, _Moments(group[0].windows)) for group in chunk]
+        readers = [(layer, moments) for group, moments in seen for layer in group]
+        collect(source, kept, statistic=functools.partial(_Readers, moments=readers))
+        for group, moments in seen:
+            threads = 1 if group[0].windows.width < _MANY_THREADS else None
             with blas.limit(limits=threads, user_api="blas"):
-                rows.append(_round_layer(flat, layer, moments))
+                rows += _round_group(flat, group, moments)
     attached = flatbuffer.attached_files(quantized)
-    flatbuffer.drop_unused(flat)
+    flatbuffer.share_buffers(flat)
     packed = flatbuffer.pack(flat, attached=attached)
     return RoundResult(packed, tuple(rows), tuple(refused))
 
@@ -242,117 +237,62 @@ def _bias(
     return bias, offset
 
 
-def _chunks(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
-    """Cuts layers into runs whose matrices fit into memory together."""
-    chunk: list[_Layer] = []
+def _by_weights(layers: Sequence[_Layer], flat: Any) -> list[list[_Layer]]:
+    """Puts layers together that share their weights in the file."""
+    groups: dict[tuple[Any, ...], list[_Layer]] = {}
     for layer in layers:
-        total = sum(other.num_bytes for other in chunk) + layer.num_bytes
+        buffer = flat.subgraphs[0].tensors[layer.stored.tensor.index].buffer
+        windows = layer.windows
+        key = buffer, windows.op.name, windows.weights, windows.channels
+        groups.setdefault(key, []).append(layer)
+    return list(groups.values())
+
+
+def _chunks(groups: Sequence[list[_Layer]]) -> Iterator[list[list[_Layer]]]:
+    """Cuts groups into runs whose matrices fit into memory together."""
+    chunk: list[list[_Layer]] = []
+    for group in groups:
+        total = sum(other[0].num_bytes for other in [*chunk, group])
         if chunk and total > _MOST_BYTES:
             yield chunk
             chunk = []
-        chunk.append(layer)
+        chunk.append(group)
     if chunk:
         yield chunk
 
 
-def _round_layer(flat: Any, layer: _Layer, moments: _Moments) -> Rounded:
-    """Chooses a layer's integers and writes them."""
-    mean, matrix = moments.moments(centred=layer.bias is not None)
+def _round_group(
+    flat: Any, group: Sequence[_Layer], moments: _Moments
+) -> list[Rounded]:
+    """Chooses the integers of layers with the same weights, and writes them."""
+    layer = group[0]
+    have_biases = all(other.bias is not None for other in group)
+    mean, matrix = moments.moments(centred=have_biases)
     to_rows, stored = layer.windows.to_rows, layer.stored
     weights = to_rows(layer.weights)
     before = to_rows(stored.values).astype(np.float32)
     old_scale = to_rows(np.broadcast_to(stored.scale, stored.values.shape))[..., :1]
     scale = old_scale = old_scale.astype(np.float32)
     most = 2 ** (stored.bits - 1) - 1
-    if _may_rescale(layer):
+    is_rescaled = all(map(_may_rescale, group))
+    if is_rescaled:
         scale = best_scale(weights, matrix, most)
     after = gptq(weights, scale, matrix, most)
-    nearest_error = _error(before * old_scale - weights, matrix)
-    error = _error(after * scale - weights, matrix)
+    nearest_error = output_error(before * old_scale - weights, matrix)
+    error = output_error(after * scale - weights, matrix)
     # Greedy as it is, it can lose a row: that one stays.
     worse = error > nearest_error
     after[worse], scale[worse] = before[worse], old_scale[worse]
-    _write_weights(flat, layer, after, scale)
-    if layer.bias is not None and layer.offset is not None:
-        missing = (weights - after * scale) @ mean[..., None]
-        offset = layer.offset + missing.reshape(-1)
-        write_bias(flat, layer.op.index, layer.bias, offset)
-    signal = float(_error(weights, matrix).sum())
-    return Rounded(
-        layer.output.name,
-        _ratio_db(signal, float(nearest_error.sum())),
-        _ratio_db(signal, float(np.minimum(error, nearest_error).sum())),
-    )
-
-
-def gptq(
-    weights: np.ndarray, scale: np.ndarray, matrix: np.ndarray, most: int
-) -> np.ndarray:
-    """Rounds rows of weights so that (w - scale q)' H (w - scale q) is small.
-
-    Zeros stay zeros: pruning made them, and files shrink by them.
-
-    Args:
-        weights: float32 array [groups, rows, width].
-        scale: of each row, [groups, rows, 1].
-        matrix: H of each group, [groups, width, width].
-        most: integers lie in [-most, most].
-
-    Returns:
-        The integers q as float32, [groups, rows, width].
-    """
-    diagonal = np.einsum("gii->gi", matrix)
-    # The inputs that matter most come first, as long as many can make up for them.
-    order = np.argsort(-diagonal, axis=1, kind="stable")
-    left = np.take_along_axis(weights, order[:, None], axis=2)
-    is_zero = left == 0.0
-    factor = _factor(matrix, order)
-    integers = np.empty_like(left)
-    width = left.shape[2]
-    for start in range(0, width, _BLOCK):
-        end = min(start + _BLOCK, width)
-        errors = np.empty_like(left[:, :, start:end])
-        for i in range(start, end):
-            column = left[:, :, i, None]
-            rounded = np.clip(np.rint(column / scale), -most, most)
-            rounded[is_zero[:, :, i]] = 0.0
-            integers[:, :, i] = rounded[..., 0]
-            error = (column - rounded * scale) / factor[:, i, i, None, None]
-            left[:, :, i + 1 : end] -= error * factor[:, None, i, i + 1 : end]
-            errors[:, :, i - start] = error[..., 0]
-        left[:, :, end:] -= errors @ factor[:, start:end, end:]
-    inverse = np.argsort(order, axis=1, kind="stable")
-    return np.take_along_axis(integers, inverse[:, None], axis=2)
-
-
-def _factor(matrix: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Returns the upper triangular U with U' U = the inverse of H, damped, in order."""
-    damped = np.take_along_axis(matrix, order[:, :, None], axis=1)
-    damped = np.take_along_axis(damped, order[:, None], axis=2).astype(np.float64)
-    diagonal = np.einsum("gii->gi", damped)  # A view: what is added goes into it.
-    size = diagonal.mean(axis=1, keepdims=True)
-    diagonal += np.where(size > 0, _DAMPING * size, 1.0)
-    # With both axes reversed, the lower Cholesky factor V is an upper one, H = V V'.
-    lower = np.linalg.cholesky(damped[:, ::-1, ::-1])
-    return np.linalg.inv(lower[:, ::-1, ::-1]).astype(np.float32)
-
-
-def best_scale(weights: np.ndarray, matrix: np.ndarray, most: int) -> np.ndarray:
-    """Returns the scale of each row that nearest rounding loses least with.
-
-    Arguments and result as in `gptq`; inputs count by their own H alone.
-    """
-    importance = np.einsum("gii->gi", matrix)[:, None]
-    scale = np.abs(weights).max(axis=2, keepdims=True) / np.float32(most)
-    scale[scale == 0.0] = 1.0
-    best, least = scale.copy(), np.full(scale.shape, np.inf, np.float32)
-    for shrink in _SHRINKS:
-        tried = scale * np.float32(shrink)
-        rounded = np.clip(np.rint(weights / tried), -most, most) * tried
-        error = (np.square(weights - rounded) * importance).sum(axis=2, keepdims=True)
-        better = error < least
-        best[better], least[better] = tried[better], error[better]
-    return best
+    missing = ((weights - after * scale) @ mean[..., None]).reshape(-1)
+    _write_weights(flat, group, after, scale if is_rescaled else None)
+    for other in group:
+        if have_biases and other.bias is not None and other.offset is not None:
+            offset = other.offset + missing
+            write_bias(flat, other.op.index, other.bias, offset)
+    signal = float(output_error(weights, matrix).sum())
+    nearest_db = _ratio_db(signal, float(nearest_error.sum()))
+    rounded_db = _ratio_db(signal, float(np.minimum(error, nearest_error).sum()))
+    return [Rounded(other.output.name, nearest_db, rounded_db) for other in group]
 
 
 def _may_rescale(layer: _Layer) -> bool:
@@ -363,26 +303,23 @@ def _may_rescale(layer: _Layer) -> bool:
     return layer.stored.bits == 4 and params.is_per_channel and is_free
 
 
-def _error(difference: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Returns d' H d of each row [groups, rows]."""
-    return ((difference @ matrix) * difference).sum(axis=2)
-
-
 def _ratio_db(signal: float, noise: float) -> float:
     return 10.0 * float(np.log10(max(signal, 1e-30) / max(noise, 1e-30)))
 
 
 def _write_weights(
-    flat: Any, layer: _Layer, rows: np.ndarray, scale: np.ndarray
+    flat: Any, group: Sequence[_Layer], rows: np.ndarray, scale: np.ndarray | None
 ) -> None:
-    stored = layer.stored
-    values = layer.windows.from_rows(rows).astype(np.int8)
+    """Writes the integers, and the scale of each row unless it stays."""
+    stored = group[0].stored
+    values = group[0].windows.from_rows(rows).astype(np.int8)
     raw = values if stored.bits == 8 else pack_int4(values)
-    set_constant(flat, stored.op.index, stored.position, raw)
-    if not _may_rescale(layer):
+    places = [(other.stored.op.index, other.stored.position) for other in group]
+    set_constant(flat, places, raw)
+    if scale is None:
         return
     graph = flat.subgraphs[0]
-    index = graph.operators[stored.op.index].inputs[stored.position]
-    tensor = graph.tensors[index]
-    tensor.quantization = copy.copy(tensor.quantization)
-    tensor.quantization.scale = scale.reshape(-1).astype(np.float32)
+    for op, position in places:
+        tensor = graph.tensors[graph.operators[op].inputs[position]]
+        tensor.quantization = copy.copy(tensor.quantization)
+        tensor.quantization.scale = scale.reshape(-1).astype(np.float32)

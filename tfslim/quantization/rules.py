@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfslim import registry, tflite
-from tfslim.quantization import policy, recipe
+from tfslim.quantization import litert, policy, recipe
 from tfslim.quantization.layers import LayerNames
 
 
@@ -54,7 +54,7 @@ def _border(operation: str, io: str) -> dict[str, Any]:
 
 
 def overrides(
-    model: tflite.TfliteModel, layers: Mapping[str, str]
+    model: tflite.TfliteModel, layers: Mapping[str, str], keep_float: str = "xnnpack"
 ) -> tuple[list[dict[str, Any]], list[policy.Exemption]]:
     """Makes the rules for single layers.
 
@@ -63,9 +63,11 @@ def overrides(
         layers: Keras layer name, pattern of such names ("block_1*") or name of an
             op's output tensor -> "float32" or another recipe's name. Of two that fit
             the later one holds.
+        keep_float: as in `policy.exemptions`.
 
     Returns:
-        Rules, and the same as exemptions for the layers that stay float.
+        Rules, and the same as exemptions for the ops that stay float: those asked to,
+        and those that the layer's recipe is not for.
 
     Raises:
         ConfigError: nothing fits a name, or there is no such recipe.
@@ -75,16 +77,36 @@ def overrides(
     graph, names = model.graphs[0], LayerNames(model)
     for pattern, name in layers.items():
         chosen = recipe.get(name)
+        spared = policy.exemptions(chosen.scheme, graph, policy=keep_float)
         fitting = [op for op in graph.ops if names.fits(op, pattern)]
         if not fitting:
             known = dict.fromkeys(name for op in graph.ops for name in names.of(op))
             raise registry.unknown_name("layer", pattern, list(known))
         for op in fitting:
-            regex = f"^{re.escape(policy.scope(op, graph))}$"
-            if chosen.rules:
+            scope = policy.scope(op, graph)
+            regex = f"^{re.escape(scope)}$"
+            reason = _why_float(op, scope, chosen, spared)
+            if reason:
+                exempt.append(policy.Exemption(op.name, regex, reason))
+                found.append(exempt[-1].rule)
+            else:
                 rule = {**chosen.rules[0], "regex": regex, "operation": op.name}
                 found.append(rule)
-                continue
-            exempt.append(policy.Exemption(op.name, regex, "It was asked to be."))
-            found.append(exempt[-1].rule)
     return found, exempt
+
+
+def _why_float(
+    op: tflite.Op,
+    scope: str,
+    chosen: recipe.Recipe,
+    spared: Sequence[policy.Exemption],
+) -> str:
+    """Says why an op stays float under its layer's recipe, "" where it does not."""
+    if not chosen.rules:
+        return "It was asked to be."
+    for exemption in spared:
+        if exemption.fits(op, scope):
+            return exemption.reason
+    if not litert.takes(chosen.rules[0], op.name):
+        return f"Its layer takes '{chosen.name}', which does not exist for {op.name}."
+    return ""

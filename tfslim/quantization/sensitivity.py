@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tfslim import errors, tflite
 from tfslim.quantization import policy, recipe
-from tfslim.quantization.calibration import Calibration
+from tfslim.quantization.calibration import Calibration, check_complete
 from tfslim.quantization.collect import Samples, kept_singles
 from tfslim.quantization.improve import Improver
 from tfslim.quantization.judge import Judge
@@ -87,8 +87,12 @@ def rank_layers(
 
     Returns:
         A row for each op that `int8` quantizes, the worst first.
+
+    Raises:
+        ConfigError: `calibration` is of another model, or there is no sample.
     """
     source = prepare(model)
+    check_complete(calibration.tensors, tflite.read(source).graphs[0])
     judge = Judge(source, kept_singles(samples, tflite.read(source)))
     exempt = policy.exemptions("static_int8", judge.graph)
     general = recipe.get("int8").rules[0]

@@ -28,6 +28,7 @@ _LARGE = 2**16
 _BEGINNING = 512
 # What the bits of a float32 +inf are as an integer.
 _INFINITY = 0x7F800000
+_END = float(np.finfo(np.float32).max)
 # litert-quantizer's weight of what was seen before, in its own moving average.
 _MEMORY = 0.95
 # The least width whose inverse is a float32.
@@ -37,8 +38,9 @@ _LEAST_EXPONENT = -126
 class Extremes:
     """The least and the greatest finite value, and the moving average of both.
 
-    Infinities are passed over: a -inf in the padding before a max pooling stands for
-    "nothing", and saturates rightly.
+    Infinities are passed over, and so are the ends of float32: in the padding before a
+    max pooling, or in a mask before a softmax, they stand for "nothing", and saturate
+    rightly.
 
     Attributes:
         tensor: what it is of.
@@ -66,7 +68,8 @@ class Extremes:
         if not rows.size:
             return
         lows, highs = (ends.tolist() for ends in self._ends(rows))
-        if not all(map(math.isfinite, lows + highs)):
+        ends = zip(lows, highs, strict=True)
+        if not all(-_END < low and high < _END for low, high in ends):
             self._take_finite(rows, channels)
             return
         self.min = min(self.min, *lows)
@@ -85,7 +88,7 @@ class Extremes:
                 "Look for NaN in the sample, or for a model that overflows."
             )
         for row in rows:
-            self._take(row[np.isfinite(row)][np.newaxis], channels)
+            self._take(row[np.abs(row) < _END][np.newaxis], channels)
 
     def _ends(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns each row's least and greatest value; not finite if one is not."""

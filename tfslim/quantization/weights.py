@@ -114,7 +114,7 @@ def write_bias(flat: Any, op: int, bias: tflite.Tensor, values: np.ndarray) -> N
         limits = np.iinfo(bias.dtype)
         steps = np.rint(values / bias.quantization.scale.astype(np.float64))
         values = np.clip(steps, limits.min, limits.max)
-    set_constant(flat, op, 2, values.astype(bias.dtype))
+    set_constant(flat, [(op, 2)], values.astype(bias.dtype))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
     from tfslim import quantization
-    from tfslim.quantize import evaluation, summary
+    from tfslim.quantize import claims, evaluation, summary
     from tfslim.report import progress
     from tfslim.tflite import flatbuffer
 
@@ -102,8 +103,9 @@ def _run(values: flags.FlagValues, config: None) -> None:
         )
     recipe = quantization.get_recipe(values.recipe)
     quantization.check_method(values.calibration)
+    quantization.check_io(recipe, values.io)
     options = _options(values)
-    out = _claim(values, recipe.name)
+    out = claims.claim(values, recipe)
     model = flatbuffer.read_file(values.model)
     given = quantization.read_ranges(values.ranges) if values.ranges else None
     data = evaluation.load(values, model)
@@ -122,7 +124,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
             on_step=on_step,
         )
         done, report, is_met = _examine(values, recipe, model, accurate, data, on_step)
-    _write(out, model, done, report)
+    _write(values, out, model, done, report)
     sys.stdout.write(summary.to_text(report, out))
     if not is_met:
         goal = report["goal"]
@@ -181,14 +183,19 @@ def _options(values: flags.FlagValues) -> Options:
 
 
 def _write(
-    out: Path, model: bytes, done: QuantizeResult, report: dict[str, Any]
+    values: flags.FlagValues,
+    out: Path,
+    model: bytes,
+    done: QuantizeResult,
+    report: dict[str, Any],
 ) -> None:
     from tfslim import files, quantization
+    from tfslim.quantize import claims
 
     files.write_bytes(out, done.tflite)
     files.write_json(out.with_suffix(".json"), report)
-    if done.calibration is not None:
-        ranges = out.with_suffix(".ranges.json")
+    ranges = claims.ranges_path(out)
+    if done.calibration is not None and not claims.is_same(ranges, values.ranges):
         quantization.write_ranges(ranges, done.calibration, model)
 
 
@@ -218,20 +225,6 @@ def _explain(
             source, done.tflite, calibration.ranges, data.unseen
         )
         report["findings"] = _rows(found)
-
-
-def _claim(values: flags.FlagValues, recipe: str) -> Path:
-    model = Path(values.model)
-    out = Path(values.out or model.with_name(f"{model.stem}_{recipe}.tflite"))
-    if out.suffix != ".tflite":
-        raise errors.ConfigError(f"--out must end with .tflite, got '{out}'.")
-    if out.resolve() == model.resolve():
-        raise errors.ConfigError(f"--out is the model itself, '{out}'. Name another.")
-    if out.exists() and not values.overwrite:
-        raise errors.ConfigError(
-            f"{out} exists. Pass --overwrite to replace it, or choose another --out."
-        )
-    return out
 
 
 def _layers(text: str | None) -> dict[str, str]:
@@ -270,6 +263,10 @@ def _check(values: flags.FlagValues, recipe: Recipe, model: bytes, data: Data) -
             )
     if values.max_drop is None:
         return
+    if not math.isfinite(values.max_drop):
+        raise errors.ConfigError(
+            f"--max_drop must be a number of points, got {values.max_drop}."
+        )
     if data.test is None:
         raise errors.ConfigError("--max_drop needs --eval_samples above 0.")
     if values.layers:

@@ -12,6 +12,9 @@ from absl import flags
 from tfslim import data, errors, preprocessing, quantization, tasks, tflite, verify
 from tfslim.quantize import feeding
 
+# Equal outputs have infinitely many dB, which JSON cannot hold.
+_MOST_DB = 200.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -67,11 +70,20 @@ class Test:
         order = np.random.default_rng(seed).permutation(len(dataset.test))
         self._examples = data.Subset(dataset.test, np.sort(order[:num_examples]))
         self._prepare, self._task = prepare, task
-        shapes = [tensor.shape for tensor in tflite.read(model).outputs]
+        outputs = tflite.read(model).outputs
+        # An ARG_MAX has chosen already.
+        self._are_classes = [_are_classes(tensor) for tensor in outputs]
         self.is_classifier = task.name == "classification" and all(
-            len(shape) == 2 and shape[-1] > 1 for shape in shapes
+            chosen or (len(tensor.shape) == 2 and tensor.shape[-1] > 1)
+            for tensor, chosen in zip(outputs, self._are_classes, strict=True)
         )
-        self.has_labels = _fit(dataset, task, shapes[0])
+        first = outputs[0].shape
+        if task.name == "reconstruction" and first[1:] != prepare.input_shape:
+            raise errors.ConfigError(
+                f"--task=reconstruction needs an output of the input's shape, "
+                f"{list(prepare.input_shape)}; the model's is {list(first[1:])}."
+            )
+        self.has_labels = _fit(dataset, task, outputs[0])
         self._model = model
         self._seen: dict[bytes, dict[str, Any]] = {}
         self._reference: list[np.ndarray] = []
@@ -121,19 +133,32 @@ class Test:
     def _measure(self, content: bytes) -> dict[str, Any]:
         outputs, targets = self._run(content)
         row: dict[str, Any] = {}
+        pairs = list(zip(self._reference, outputs, self._are_classes, strict=True))
         if self.has_labels:
-            row[self._task.metric_name] = float(self._task.metric(outputs[0], targets))
+            row[self._task.metric_name] = (
+                float((outputs[0].reshape(-1) == targets).mean())
+                if self._are_classes[0]
+                else float(self._task.metric(outputs[0], targets))
+            )
         if self.is_classifier or self._task.name != "classification":
             row[self._task.agreement_name] = min(
-                float(self._task.agreement(truth, found))
-                for truth, found in zip(self._reference, outputs, strict=True)
+                float((truth == found).mean())
+                if are_classes
+                else float(self._task.agreement(truth, found))
+                for truth, found, are_classes in pairs
             )
         names = tflite.read(self._model).output_names
         table = [
             _compare(name, truth, found)
-            for name, truth, found in zip(names, self._reference, outputs, strict=True)
+            for name, (truth, found, _) in zip(names, pairs, strict=True)
         ]
-        row["sqnr_db"] = min(line["sqnr_db"] for line in table)
+        # The numbers of classes have no distance, unless there is nothing else.
+        reals = [
+            line
+            for line, are_classes in zip(table, self._are_classes, strict=True)
+            if not are_classes
+        ]
+        row["sqnr_db"] = min(line["sqnr_db"] for line in reals or table)
         return {**row, "outputs": table}
 
 
@@ -142,19 +167,25 @@ def _compare(name: str, truth: np.ndarray, found: np.ndarray) -> dict[str, Any]:
     truth, found = truth.astype(np.float64), found.astype(np.float64)
     return {
         "output": name,
-        "sqnr_db": float(tasks.sqnr_db(truth, found)),
+        "sqnr_db": float(np.clip(tasks.sqnr_db(truth, found), -_MOST_DB, _MOST_DB)),
         "rms": float(np.sqrt(np.square(truth).mean())),
         "rms_error": float(np.sqrt(np.square(truth - found).mean())),
     }
 
 
-def _fit(dataset: data.Dataset, task: tasks.Task, shape: tuple[int, ...]) -> bool:
+def _are_classes(tensor: tflite.Tensor) -> bool:
+    return tensor.quantization is None and tensor.dtype in ("int32", "int64")
+
+
+def _fit(dataset: data.Dataset, task: tasks.Task, output: tflite.Tensor) -> bool:
     """Whether the targets can be what the model's first output says."""
-    targets = dataset.test.targets
+    targets, shape = dataset.test.targets, output.shape
     if task.name == "reconstruction":
         return True
     if task.name != "classification":
         return targets.dtype.kind == "f" and targets.shape[1:] == shape[1:]
+    if _are_classes(output):
+        return output.size == shape[0] and targets.dtype.kind == "i"
     if len(shape) != 2 or shape[-1] < 2 or targets.dtype.kind != "i":
         return False
     # Folders are numbered by their names: other folders would be other classes.

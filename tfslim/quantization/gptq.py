@@ -1,0 +1,91 @@
+"""The arithmetic of GPTQ: integers for rows of weights, given what they multiply.
+
+With inputs x and errors d of a row of weights, the squared error of the output is
+d' H d, H = E[x x'].
+Source: Frantar et al., "GPTQ: accurate post-training quantization for generative
+pre-trained transformers", ICLR 2023, https://arxiv.org/abs/2210.17323.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_BLOCK = 128
+_DAMPING = 0.01
+# Of the largest weight; only where there are few levels.
+_SHRINKS = np.linspace(1.0, 0.4, 25)
+
+
+def gptq(
+    weights: np.ndarray, scale: np.ndarray, matrix: np.ndarray, most: int
+) -> np.ndarray:
+    """Rounds rows of weights so that (w - scale q)' H (w - scale q) is small.
+
+    Zeros stay zeros: pruning made them, and files shrink by them.
+
+    Args:
+        weights: float32 array [groups, rows, width].
+        scale: of each row, [groups, rows, 1].
+        matrix: H of each group, [groups, width, width].
+        most: integers lie in [-most, most].
+
+    Returns:
+        The integers q as float32, [groups, rows, width].
+    """
+    diagonal = np.einsum("gii->gi", matrix)
+    # The inputs that matter most come first, as long as many can make up for them.
+    order = np.argsort(-diagonal, axis=1, kind="stable")
+    left = np.take_along_axis(weights, order[:, None], axis=2)
+    is_zero = left == 0.0
+    factor = _factor(matrix, order)
+    integers = np.empty_like(left)
+    width = left.shape[2]
+    for start in range(0, width, _BLOCK):
+        end = min(start + _BLOCK, width)
+        errors = np.empty_like(left[:, :, start:end])
+        for i in range(start, end):
+            column = left[:, :, i, None]
+            rounded = np.clip(np.rint(column / scale), -most, most)
+            rounded[is_zero[:, :, i]] = 0.0
+            integers[:, :, i] = rounded[..., 0]
+            error = (column - rounded * scale) / factor[:, i, i, None, None]
+            left[:, :, i + 1 : end] -= error * factor[:, None, i, i + 1 : end]
+            errors[:, :, i - start] = error[..., 0]
+        left[:, :, end:] -= errors @ factor[:, start:end, end:]
+    inverse = np.argsort(order, axis=1, kind="stable")
+    return np.take_along_axis(integers, inverse[:, None], axis=2)
+
+
+def _factor(matrix: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Returns the upper triangular U with U' U = the inverse of H, damped, in order."""
+    damped = np.take_along_axis(matrix, order[:, :, None], axis=1)
+    damped = np.take_along_axis(damped, order[:, None], axis=2).astype(np.float64)
+    diagonal = np.einsum("gii->gi", damped)  # A view: what is added goes into it.
+    size = diagonal.mean(axis=1, keepdims=True)
+    diagonal += np.where(size > 0, _DAMPING * size, 1.0)
+    # With both axes reversed, the lower Cholesky factor V is an upper one, H = V V'.
+    lower = np.linalg.cholesky(damped[:, ::-1, ::-1])
+    return np.linalg.inv(lower[:, ::-1, ::-1]).astype(np.float32)
+
+
+def best_scale(weights: np.ndarray, matrix: np.ndarray, most: int) -> np.ndarray:
+    """Returns the scale of each row that nearest rounding loses least with.
+
+    Arguments and result as in `gptq`; inputs count by their own H alone.
+    """
+    importance = np.einsum("gii->gi", matrix)[:, None]
+    scale = np.abs(weights).max(axis=2, keepdims=True) / np.float32(most)
+    scale[scale == 0.0] = 1.0
+    best, least = scale.copy(), np.full(scale.shape, np.inf, np.float32)
+    for shrink in _SHRINKS:
+        tried = scale * np.float32(shrink)
+        rounded = np.clip(np.rint(weights / tried), -most, most) * tried
+        error = (np.square(weights - rounded) * importance).sum(axis=2, keepdims=True)
+        better = error < least
+        best[better], least[better] = tried[better], error[better]
+    return best
+
+
+def output_error(difference: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Returns d' H d of each row [groups, rows]."""
+    return ((difference @ matrix) * difference).sum(axis=2)
