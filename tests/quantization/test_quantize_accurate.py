@@ -1,5 +1,7 @@
 """The whole sequence: each step is used only where it helps."""
 
+import json
+
 import numpy as np
 import pytest
 import small_models
@@ -157,3 +159,71 @@ def test_strange_graphs_keep_their_outputs(name, least):
     if "mask" in name:
         [kept] = [k for k in done.quantized.kept_float if k.op == "ADD"]
         assert "takes all levels" in kept.reason
+
+
+def _classes(x):
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(16, 30)).astype(np.float32)
+    return tf.argmax(x @ kernel, -1)
+
+
+def _scores_and_class(x):
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(16, 30)).astype(np.float32)
+    scores = tf.nn.softmax(x @ kernel)
+    return scores, tf.argmax(scores, -1)
+
+
+@pytest.mark.parametrize("call", [_classes, _scores_and_class])
+def test_classes_are_judged_by_what_they_are_chosen_from(call):
+    import tensorflow as tf
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    assert "ARG_MAX" in {op.name for op in tflite.read(model).ops}
+    xs = small_models.samples((1, 16), count=80)
+    done = quantize_accurately(model, samples=xs)
+    assert done.steps["plain"] > 25  # As logits; a wrong class of 30 is a few dB.
+    assert len(done.outputs) == 1
+
+
+def test_the_command_counts_classes(tmp_path):
+    import tensorflow as tf
+
+    from tfslim import quantize
+
+    model = small_models.convert_function(_classes, [tf.TensorSpec((1, 16))])
+    path = tmp_path / "net.tflite"
+    path.write_bytes(model)
+    xs = np.concatenate(small_models.samples((1, 16), count=120))
+    truth = np.concatenate(
+        [next(iter(tflite.run(model, x[None]).values())) for x in xs]
+    )
+    labels = np.where(np.arange(120) % 4, truth, (truth + 1) % 30)
+    split = {"x_test": xs[:40], "y_test": labels[:40]}
+    np.savez(tmp_path / "data.npz", x_train=xs[40:], y_train=labels[40:], **split)
+    options = (f"--data=npz:{tmp_path / 'data.npz'}", "--preprocessing=raw")
+    assert quantize.main(["tfslim.quantize", str(path), *options]) == 0
+    report = json.loads((tmp_path / "net_int8.json").read_text())
+    before, after = report["files"]
+    assert (before["accuracy"], before["top-1 agreement"]) == (0.75, 1.0)
+    found = tflite.Runner((tmp_path / "net_int8.tflite").read_bytes())
+    chosen = np.array([next(iter(found(x[None]).values()))[0] for x in xs[:40]])
+    assert after["top-1 agreement"] == pytest.approx((chosen == truth[:40]).mean())
+    assert after["accuracy"] == pytest.approx((chosen == labels[:40]).mean())
+
+
+def test_a_file_that_did_not_shrink_says_so(tmp_path, capsys):
+    import tensorflow as tf
+
+    from tfslim import quantize
+
+    model = small_models.convert_function(tf.nn.softmax, [tf.TensorSpec((1, 16))])
+    path = tmp_path / "net.tflite"
+    path.write_bytes(model)
+    xs = np.concatenate(small_models.samples((1, 16), count=60))
+    np.savez(tmp_path / "data.npz", x_train=xs, y_train=np.arange(60) % 16)
+    options = (f"--data=npz:{tmp_path / 'data.npz'}", "--preprocessing=raw")
+    assert quantize.main(["tfslim.quantize", str(path), *options]) == 0
+    assert "hardly smaller than the float one" in capsys.readouterr().out

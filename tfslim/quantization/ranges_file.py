@@ -72,8 +72,8 @@ def read_ranges(path: Path | str) -> Calibration | dict[str, tuple[float, float]
 def _calibration(content: dict[str, Any]) -> Calibration:
     if content["schema_version"] != SCHEMA_VERSION:
         raise errors.ConfigError(
-            f"The ranges have schema version {content['schema_version']}, this tfslim "
-            f"reads {SCHEMA_VERSION}. Calibrate again."
+            f"The ranges have schema version {content['schema_version']!r}, this "
+            f"tfslim reads {SCHEMA_VERSION}. Calibrate again."
         )
     return Calibration(
         method=content["method"],

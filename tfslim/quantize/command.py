@@ -6,7 +6,8 @@
   python -m tfslim.quantize model.tflite --data=digits --sensitivity=layers.png
 
 Beside the output go NAME.ranges.json, which --ranges takes again, and NAME.json with
-all figures. Files that tfslim wrote know their preprocessing; for others name it.
+all figures. Files that tfslim wrote know their preprocessing; for others name it. Where
+a file leaves its input's size open, the data decides, or --input_shape.
 A file that is quantized already is passed on as it is. Without labels that fit the
 model, --max_drop counts points of agreement with the float model.
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from tfslim.quantize.evaluation import Data, Test
 
 OnStep = Callable[[str], None]
+
+_HARDLY_SMALLER = 0.95
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -217,6 +220,12 @@ def _explain(
         report["notes"].append(
             "The data has no labels that fit the model's output: files are compared "
             "with the float file alone."
+        )
+    size_bytes = report["files"][0]["size_bytes"]
+    if not done.note and len(done.tflite) > _HARDLY_SMALLER * size_bytes:
+        report["notes"].append(
+            "The file is hardly smaller than the float one: it has few weights, or "
+            "most of them stay float."
         )
     report["findings"] = []
     if calibration is not None and data.unseen is not None:
