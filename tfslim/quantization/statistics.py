@@ -14,10 +14,12 @@ from tfslim import errors, tflite
 # them and all are in use on the longer side.
 _SIDE = 8192
 # Elements of a large tensor that a sample adds to the histogram, unless `exact`, and
-# about how many of each channel at least. With half as many, `percentile` lost 4 dB on
-# visual wake words; with twice as many the gain was within the noise.
-_SAMPLED = 2048
+# about how many of each channel at least. With half as many, 300 samples give what all
+# elements give, but 20 lose 1 dB more with `mse` on mini-Xception.
+_SAMPLED = 1024
 _PER_CHANNEL = 4
+# Elements of a sample that decide where counting begins.
+_PROBED = 64
 # Values that wait to be binned together: the pass over all bins costs as much.
 _WAITING = 2 * _SIDE
 # Values binned at once, at most: they stay in the processor's cache.
@@ -125,8 +127,8 @@ class Histogram(Extremes):
     worth a pass over the bins; these two are all, however many samples.
 
     Of a large tensor every k-th element is counted, k without a common divisor with
-    the number of channels, so that all channels count alike; minimum and maximum are
-    of all elements.
+    the number of channels, so that all channels count alike, and from a place that
+    differs from sample to sample; minimum and maximum are of all elements.
     """
 
     def __init__(self, tensor: tflite.Tensor, *, exact: bool = False):
@@ -139,9 +141,14 @@ class Histogram(Extremes):
         self._num_waiting = 0
 
     def _keep(self, rows: np.ndarray, channels: int) -> None:
-        if not self._exact:
-            rows = rows[:, :: _stride(rows.shape[1], channels)]
-        values = rows.reshape(-1)
+        stride = 1 if self._exact else _stride(rows.shape[1], channels)
+        if stride == 1:
+            self._add(rows.reshape(-1))
+            return
+        for row, start in zip(rows, _starts(rows, stride), strict=True):
+            self._add(row[start::stride])
+
+    def _add(self, values: np.ndarray) -> None:
         if self._num_waiting + values.size > _WAITING:
             self._flush()
         if values.size > _WAITING:
@@ -230,6 +237,13 @@ class Histogram(Extremes):
         seen = hashlib.sha256(self._counts.astype("<i8").tobytes())
         seen.update(str(self._exponent).encode())
         return seen.hexdigest()[:16]
+
+
+def _starts(rows: np.ndarray, stride: int) -> list[int]:
+    """Returns where to begin in each row: by chance, but by what is in it alone."""
+    bits = rows.view(np.uint32)[:, :: max(1, rows.shape[1] // _PROBED)]
+    starts: list[int] = (bits.sum(axis=1, dtype=np.uint64) % stride).tolist()
+    return starts
 
 
 @functools.lru_cache(1024)
