@@ -228,3 +228,74 @@ def test_no_samples_at_all(sizes):
 def test_a_model_is_bytes(odd):
     with pytest.raises(errors.ConfigError, match="Expected the bytes"):
         quantize_tflite(odd, "dynamic_int8")
+
+
+def _twice(x):
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    scores = tf.nn.relu(x @ kernel)
+    return {"a": scores, "b": scores}
+
+
+def _number(x):
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    return tf.reduce_sum(tf.nn.relu(x @ kernel))
+
+
+def _class_number(x):
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    return tf.argmax((x @ kernel)[0], -1)
+
+
+@pytest.mark.parametrize("call", [_twice, _number, _class_number])
+def test_odd_outputs(call, archive, tmp_path):
+    import tensorflow as tf
+
+    content = _model(call, (1, 6), tf.float32)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(content)
+    xs = np.random.default_rng(1).normal(size=(60, 6)).astype(np.float32)
+    assert run(path, archive("data", xs), "--preprocessing=raw") == 0
+    report = json.loads((tmp_path / "net_int8.json").read_text())
+    assert report["steps"]["plain"] > 20
+    found = tflite.run((tmp_path / "net_int8.tflite").read_bytes(), xs[:1])
+    truth = tflite.run(content, xs[:1])
+    for a, b in zip(truth.values(), found.values(), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+
+
+def test_labels_are_of_the_output_that_has_the_classes(archive, tmp_path, capsys):
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    first = random.normal(size=(6, 16)).astype(np.float32)
+    second = random.normal(size=(16, 4)).astype(np.float32)
+
+    def call(x):
+        features = tf.nn.relu(x @ first)
+        return features, tf.nn.softmax(features @ second)
+
+    content = _model(call, (1, 6), tf.float32)
+    shapes = [t.shape[-1] for t in tflite.read(content).outputs]
+    assert sorted(shapes) == [4, 16]
+    xs = random.normal(size=(60, 6)).astype(np.float32)
+    place = shapes.index(4)
+    chosen = [list(tflite.run(content, x[None]).values())[place] for x in xs]
+    labels = np.concatenate(chosen).argmax(-1)
+    data = archive("data", xs)
+    with np.load(data.partition("npz:")[2]) as arrays:
+        kept = dict(arrays)
+    kept |= {"y_train": labels, "y_test": labels[:20]}
+    np.savez(data.partition("npz:")[2], **kept)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(content)
+    assert run(path, data, "--preprocessing=raw") == 0
+    before, after = json.loads((tmp_path / "net_int8.json").read_text())["files"]
+    assert before["accuracy"] == 1.0 and after["accuracy"] > 0.8
+    name = list(tflite.read(content).output_names)[place]
+    assert f"labels are those of output {name}" in capsys.readouterr().out

@@ -221,6 +221,8 @@ def _explain(
             "The data has no labels that fit the model's output: files are compared "
             "with the float file alone."
         )
+    if data.test is not None and data.test.scored is not None:
+        report["notes"].append(f"The labels are those of output {data.test.scored}.")
     size_bytes = report["files"][0]["size_bytes"]
     if not done.note and len(done.tflite) > _HARDLY_SMALLER * size_bytes:
         report["notes"].append(

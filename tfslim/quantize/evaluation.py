@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tfslim.quantize import feeding
 
 # Equal outputs have infinitely many dB, which JSON cannot hold.
 _MOST_DB = 200.0
+_NO, _MAYBE, _SURE = range(3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,6 @@ class Test:
     """Runs files over the test examples; the first is what the others are held to.
 
     Attributes:
-        has_labels: whether the data's targets are those of the model's first output.
         is_classifier: whether each of the model's outputs chooses among classes.
     """
 
@@ -70,23 +70,31 @@ class Test:
         order = np.random.default_rng(seed).permutation(len(dataset.test))
         self._examples = data.Subset(dataset.test, np.sort(order[:num_examples]))
         self._prepare, self._task = prepare, task
-        outputs = tflite.read(model).outputs
+        content = tflite.read(model)
+        self._names = list(content.output_names)
+        outputs = [content.tensors[index] for index in content.output_names.values()]
         # An ARG_MAX has chosen already.
         self._are_classes = [_are_classes(tensor) for tensor in outputs]
         self.is_classifier = task.name == "classification" and all(
             chosen or (len(tensor.shape) == 2 and tensor.shape[-1] > 1)
             for tensor, chosen in zip(outputs, self._are_classes, strict=True)
         )
-        first = outputs[0].shape
-        if task.name == "reconstruction" and first[1:] != prepare.input_shape:
-            raise errors.ConfigError(
-                f"--task=reconstruction needs an output of the input's shape, "
-                f"{list(prepare.input_shape)}; the model's is {list(first[1:])}."
-            )
-        self.has_labels = _fit(dataset, task, outputs[0])
+        self._scored = _scored(dataset, task, outputs, prepare.input_shape)
         self._model = model
         self._seen: dict[bytes, dict[str, Any]] = {}
         self._reference: list[np.ndarray] = []
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the data's targets are those of one of the model's outputs."""
+        return self._scored is not None
+
+    @property
+    def scored(self) -> str | None:
+        """That output, if there are others."""
+        if self._scored is None or len(self._names) == 1:
+            return None
+        return self._names[self._scored]
 
     def __call__(self, content: bytes) -> dict[str, Any]:
         """Returns a file's figures.
@@ -134,11 +142,12 @@ class Test:
         outputs, targets = self._run(content)
         row: dict[str, Any] = {}
         pairs = list(zip(self._reference, outputs, self._are_classes, strict=True))
-        if self.has_labels:
+        if self._scored is not None:
+            found = outputs[self._scored]
             row[self._task.metric_name] = (
-                float((outputs[0].reshape(-1) == targets).mean())
-                if self._are_classes[0]
-                else float(self._task.metric(outputs[0], targets))
+                float((found.reshape(-1) == targets).mean())
+                if self._are_classes[self._scored]
+                else float(self._task.metric(found, targets))
             )
         if self.is_classifier or self._task.name != "classification":
             row[self._task.agreement_name] = min(
@@ -147,10 +156,9 @@ class Test:
                 else float(self._task.agreement(truth, found))
                 for truth, found, are_classes in pairs
             )
-        names = tflite.read(self._model).output_names
         table = [
             _compare(name, truth, found)
-            for name, (truth, found, _) in zip(names, pairs, strict=True)
+            for name, (truth, found, _) in zip(self._names, pairs, strict=True)
         ]
         # The numbers of classes have no distance, unless there is nothing else.
         reals = [
@@ -177,21 +185,49 @@ def _are_classes(tensor: tflite.Tensor) -> bool:
     return tensor.quantization is None and tensor.dtype in ("int32", "int64")
 
 
-def _fit(dataset: data.Dataset, task: tasks.Task, output: tflite.Tensor) -> bool:
-    """Whether the targets can be what the model's first output says."""
-    targets, shape = dataset.test.targets, output.shape
+def _scored(
+    dataset: data.Dataset,
+    task: tasks.Task,
+    outputs: Sequence[tflite.Tensor],
+    input_shape: tuple[int, ...],
+) -> int | None:
+    """Returns the number of the output that the targets are of; None if of none.
+
+    Raises:
+        ConfigError: it is a reconstruction without an output of the input's shape.
+    """
     if task.name == "reconstruction":
-        return True
+        for number, output in enumerate(outputs):
+            if output.shape[1:] == input_shape:
+                return number
+        raise errors.ConfigError(
+            f"--task=reconstruction needs an output of the input's shape, "
+            f"{list(input_shape)}; the model's is {list(outputs[0].shape[1:])}."
+        )
+    fits = [_fit(dataset, task, output) for output in outputs]
+    # Of two that only might be it neither is.
+    is_clear = max(fits) == _SURE or fits.count(_MAYBE) == 1
+    return fits.index(max(fits)) if is_clear else None
+
+
+def _fit(dataset: data.Dataset, task: tasks.Task, output: tflite.Tensor) -> int:
+    """Returns how well the targets fit an output: not at all, perhaps or surely."""
+    targets, shape = dataset.test.targets, output.shape
     if task.name != "classification":
-        return targets.dtype.kind == "f" and targets.shape[1:] == shape[1:]
+        fits = targets.dtype.kind == "f" and targets.shape[1:] == shape[1:]
+        return _SURE if fits else _NO
+    if targets.dtype.kind != "i":
+        return _NO
     if _are_classes(output):
-        return output.size == shape[0] and targets.dtype.kind == "i"
-    if len(shape) != 2 or shape[-1] < 2 or targets.dtype.kind != "i":
-        return False
-    # Folders are numbered by their names: other folders would be other classes.
+        return _SURE if output.size == (shape[0] if shape else 1) else _NO
+    if len(shape) != 2 or shape[-1] < 2:
+        return _NO
     names = dataset.class_names
+    if len(names) == shape[-1]:
+        return _SURE
+    # Folders are numbered by their names: other folders would be other classes.
     are_numbers = names == tuple(str(index) for index in range(len(names)))
-    return len(names) == shape[-1] or (are_numbers and targets.max() < shape[-1])
+    return _MAYBE if are_numbers and targets.max() < shape[-1] else _NO
 
 
 def load(values: flags.FlagValues, model: bytes) -> Data:

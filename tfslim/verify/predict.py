@@ -54,7 +54,7 @@ class Predictor:
             rows.append(self._runner(sample))
         outputs = []
         for name, tensor in self._outputs.items():
-            joined = np.concatenate([row[name] for row in rows])
+            joined = np.concatenate([np.atleast_1d(row[name]) for row in rows])
             kept = len(joined) * number // (len(rows) * self._batch)
             outputs.append(_dequantize(joined[:kept], tensor))
         return outputs
