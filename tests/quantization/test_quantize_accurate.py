@@ -10,6 +10,7 @@ from test_quantize_equalize import chain
 from tfslim import errors, quantize_tflite, tflite
 from tfslim.quantization import (
     Options,
+    diagnose,
     judge,
     quantize_accurately,
     read_ranges,
@@ -227,3 +228,22 @@ def test_a_file_that_did_not_shrink_says_so(tmp_path, capsys):
     options = (f"--data=npz:{tmp_path / 'data.npz'}", "--preprocessing=raw")
     assert quantize.main(["tfslim.quantize", str(path), *options]) == 0
     assert "hardly smaller than the float one" in capsys.readouterr().out
+
+
+def test_empty_activations_are_no_trouble():
+    """TensorFlow's converter leaves some in an unrolled GRU."""
+    import tf_keras
+    from tf_keras import layers
+
+    tf_keras.utils.set_random_seed(0)
+    x = inputs = tf_keras.Input((6, 8), batch_size=1)
+    x = layers.GRU(12, unroll=True, reset_after=False)(x)
+    model = small_models.convert(tf_keras.Model(inputs, layers.Dense(4)(x)))
+    assert 0 in {t.size for t in tflite.read(model).tensors if not t.is_constant}
+    xs = small_models.samples((1, 6, 8))
+    done = quantize_accurately(model, samples=xs)
+    assert max(done.steps.values()) > 20
+    found = diagnose(
+        model, done.quantized.tflite, done.quantized.calibration.ranges, xs
+    )
+    assert "dead channels" not in {row.kind for row in found}

@@ -173,7 +173,7 @@ class _Front(Generic[S]):
             self._views = [
                 (self._seen[t.index], self._runner.interpreter.tensor(t.index))
                 for t in found
-                if t.index in self._seen
+                if t.index in self._seen and t.size  # GRUs may have empty ones.
             ]
         # In rows that are not filled lies what was there before.
         each = np.s_[: self._filled, np.newaxis] if self._runner.batch > 1 else None
