@@ -55,9 +55,10 @@ def peak_bytes() -> int:
 
 
 def ours(path: str, samples: list[np.ndarray]) -> Ranges:
+    from tfslim import tflite
     from tfslim.quantization import calibrate
 
-    return calibrate(Path(path).read_bytes(), samples, "kl").ranges
+    return calibrate(tflite.map_file(path), samples, "kl").ranges
 
 
 def theirs(path: str, samples: list[np.ndarray], bins: bool) -> Ranges:

@@ -12,6 +12,7 @@ from tfslim.quantization import (
     Calibration,
     TensorRange,
     calibrate,
+    rank_layers,
     read_ranges,
     recipe,
     write_ranges,
@@ -67,6 +68,14 @@ def test_an_output_may_be_read_by_the_model_too(kind, io):
             tensor = done.model.tensors[done.model.output_names[name]]
             error = _real(found[name], tensor) - truth[name]
             assert np.abs(error).max() < 0.03 * np.abs(truth[name]).max()
+
+
+def test_layers_before_inner_outputs_are_ranked_by_real_values():
+    model = _read_again("conv")
+    xs = small_models.samples((1, 8, 8, 3))
+    rows = rank_layers(model, calibrate(model, xs), xs)
+    assert len(rows) == 2
+    assert all(row.sqnr_db > 25 for row in rows)
 
 
 def test_computed_weights_stay_float():

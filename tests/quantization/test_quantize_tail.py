@@ -1,11 +1,14 @@
 """Dense layers run apart are what the runtime computes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import small_models
 from test_quantize_collect import Everything
 
-from tfslim import tflite
+from tfslim import errors, tflite
 from tfslim.quantization import calibrate, collect, tail
 from tfslim.tflite import flatbuffer
 
@@ -89,3 +92,59 @@ def test_the_batches_of_samples_do_not_matter():
     one = calibrate(model, xs, "kl")
     other = calibrate(model, [np.concatenate(xs[:7]), np.concatenate(xs[7:])], "kl")
     assert one.tensors == other.tensors
+
+
+def test_a_mapped_file_gives_what_its_bytes_give(tmp_path):
+    model = classifier()
+    path = tmp_path / "net.tflite"
+    path.write_bytes(model)
+    mapped = tflite.map_file(path)
+    for method in ("kl", "auto"):
+        found, truth = (
+            calibrate(m, images(40), method).tensors for m in (mapped, model)
+        )
+        assert found == truth
+    assert bytes(mapped) == model  # What was given back is read again.
+    path.write_bytes(b"")
+    for wrong in (path, tmp_path / "nosuch", tmp_path):
+        with pytest.raises(errors.ConversionError, match="Cannot read"):
+            tflite.map_file(wrong)
+
+
+_GROWTH = """
+import sys
+import numpy as np
+from pathlib import Path
+from tfslim import tflite
+from tfslim.quantization import calibrate
+def peak():
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+xs = [np.random.default_rng(0).normal(size=(1, 4096)).astype(np.float32)]
+before = peak()
+calibrate(tflite.map_file(sys.argv[1]), xs * 20)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Peak memory is read from /proc.")
+def test_memory_is_a_part_of_a_mapped_file(tmp_path):
+    """Two dense layers of 64 MiB each, of which 16 MiB are in memory at a time."""
+    import tf_keras
+    from tf_keras import layers
+
+    sizes = {"kernel_initializer": "zeros", "activation": "relu"}
+    x = inputs = tf_keras.Input((4096,), batch_size=1)
+    x = layers.ReLU(6.0)(x)
+    for _ in range(2):
+        x = layers.Dense(4096, **sizes)(x)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(small_models.convert(tf_keras.Model(inputs, x)))
+    done = subprocess.run(
+        [sys.executable, "-c", _GROWTH, path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 60 * 2**20

@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from litert_quantizer import model_modifier, params_generator, recipe_manager
+from litert_quantizer import (
+    model_modifier,
+    params_generator,
+    qtyping,
+    recipe_manager,
+)
 from litert_quantizer.utils import tfl_flatbuffer_utils
 
 from tfslim import errors, tflite
@@ -57,6 +62,7 @@ def quantize(
             # It walks the signatures, and files older than 2021 have none.
             flat.signatureDefs = flat.signatureDefs or []
             inner = InnerOutputs(flat)
+            output_type = _output_type(recipes, flat.subgraphs[0])
             generator = params_generator.ParamsGenerator(flat)
             params = generator.generate_quantization_parameters(
                 recipes, statistics or None, enable_progress_bar=False
@@ -68,19 +74,24 @@ def quantize(
                 f"litert-quantizer cannot quantize the model: {_line(error)}"
             ) from error
     result = flatbuffer.unpack(bytes(quantized))
-    inner.restore(result, _output_type(rules), _bounds(ranges or {}))
+    inner.restore(result, output_type, _bounds(ranges or {}))
     _pass_on(tflite.read(model).graphs, result)
     # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
     return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))
 
 
-def _output_type(rules: Sequence[Mapping[str, Any]]) -> int | None:
+def _output_type(recipes: recipe_manager.RecipeManager, graph: Any) -> int | None:
     """Returns the type that the rules ask of outputs, None for what the ops give."""
-    asked = [rule for rule in rules if rule["operation"] == "OUTPUT"]
-    if not asked:
-        return None
-    is_float = asked[-1]["algorithm_key"] == "no_quantize"
-    return schema.TensorType.FLOAT32 if is_float else schema.TensorType.UINT8
+    *_, border = tfl_flatbuffer_utils.get_subgraph_input_output_operators(graph)
+    scope = tfl_flatbuffer_utils.get_op_scope(border, graph.tensors)
+    key, config = recipes.get_quantization_configs(
+        qtyping.TFLOperationName.OUTPUT, scope
+    )
+    if key == "no_quantize":
+        return int(schema.TensorType.FLOAT32)
+    tensor = config.activation_tensor_config
+    is_unsigned = tensor is not None and tensor.dtype == qtyping.TensorDataType.UINT
+    return int(schema.TensorType.UINT8) if is_unsigned else None
 
 
 def _bounds(

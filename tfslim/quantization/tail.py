@@ -19,6 +19,8 @@ from tfslim.tflite import flatbuffer
 
 # Fewer bytes of weights are not worth it.
 _LEAST_BYTES = 2**25
+# Weights that are multiplied at a time.
+_BLOCK_BYTES = 2**24
 
 _ACTIVATION = schema.ActivationFunctionType
 _ACTIVATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -76,10 +78,21 @@ class Tail:
             return values
         weights = self.graph.tensors[op.inputs[1]].data
         assert weights is not None  # noqa: S101 - `_is_dense` has seen to it.
-        products = values.reshape(len(values), -1) @ weights.T
+        products = _product(values.reshape(len(values), -1), weights)
         if len(op.inputs) > 2 and op.inputs[2] >= 0:
             products += self.graph.tensors[op.inputs[2]].data
         return _ACTIVATIONS[op.options.fusedActivationFunction](products)
+
+
+def _product(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns values @ weights.T; of a mapped file a block is in memory at a time."""
+    products = np.empty((len(values), len(weights)), np.float32)
+    step = max(1, _BLOCK_BYTES // weights.strides[0])
+    for start in range(0, len(weights), step):
+        block = weights[start : start + step]
+        np.matmul(values, block.T, out=products[:, start : start + step])
+        flatbuffer.forget(block)
+    return products
 
 
 def split_tail(model: bytes) -> tuple[bytes, Tail | None]:

@@ -5,6 +5,7 @@ Needs numpy and ai-edge-litert, never TensorFlow.
 
 from tfslim.tflite.delegate import Coverage, coverage
 from tfslim.tflite.extract import single_op
+from tfslim.tflite.flatbuffer import map_file
 from tfslim.tflite.interpreter import Inputs, Runner, run
 from tfslim.tflite.model import Graph, Op, Quantization, Tensor, TfliteModel, read
 from tfslim.tflite.resize import sized_for
@@ -20,6 +21,7 @@ __all__ = [
     "Tensor",
     "TfliteModel",
     "coverage",
+    "map_file",
     "read",
     "run",
     "single_op",

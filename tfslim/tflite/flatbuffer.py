@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -48,6 +49,41 @@ def read_file(path: Path | str) -> bytes:
         raise errors.ConversionError(
             f"Cannot read '{path}': {error.strerror}. Expected a .tflite file."
         ) from error
+
+
+def map_file(path: Path | str) -> memoryview:
+    """Returns the file at `path` as bytes that are read when they are looked at.
+
+    `read`, `calibrate` and `collect` take them in place of a file's bytes; with
+    `forget` a file of any size needs little memory.
+
+    Raises:
+        ConversionError: there is no file to read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:  # ValueError: an empty file.
+        reason = getattr(error, "strerror", None) or error
+        raise errors.ConversionError(
+            f"Cannot read '{path}': {reason}. Expected a .tflite file."
+        ) from error
+
+
+def forget(values: np.ndarray) -> None:
+    """Gives the memory of values in a mapped file back; they may be read again.
+
+    Values that lie elsewhere are left alone.
+    """
+    base: Any = values
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = base.obj if isinstance(base, memoryview) else base
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mapped, "madvise"):
+        return
+    begin = values.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+    first = begin - begin % mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_DONTNEED, first, begin + values.nbytes - first)
 
 
 def unpack(data: bytes) -> Any:

@@ -50,6 +50,7 @@ class Runner:
             ConversionError: it is no `.tflite`, or the runtime refuses it.
         """
         self.model = model.read(tflite)
+        tflite = bytes(tflite)  # No copy, unless it is a file mapped into memory.
         if xnnpack:
             _check_scales(self.model)
         resolver = litert.OpResolverType
