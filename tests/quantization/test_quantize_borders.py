@@ -12,6 +12,7 @@ from tfslim.quantization import (
     Calibration,
     TensorRange,
     calibrate,
+    judge,
     rank_layers,
     read_ranges,
     recipe,
@@ -121,19 +122,78 @@ def test_what_float16_cannot_hold_stays_float32(residual):
     assert row.op == "FULLY_CONNECTED" and "float16 ends at 65504" in row.reason
 
 
-@pytest.mark.parametrize("mask", [np.finfo(np.float32).min, -np.inf])
-def test_a_mask_that_is_computed_counts_for_nothing(mask):
+def _selected(mask):
     import tensorflow as tf
 
-    def call(x):
-        hidden = tf.where(x > 0.5, tf.fill((1, 16), np.float32(mask)), x)
-        return tf.nn.softmax(hidden) @ np.eye(16, 4, dtype=np.float32)
+    def call(x, keep):
+        scores = x @ _MIX
+        return tf.nn.softmax(tf.where(keep > 0.5, scores, np.float32(mask))) @ _MIX
 
-    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
-    xs = small_models.samples((1, 16))
-    for method in ("minmax", "kl", "moving_average"):
-        found = calibrate(model, xs, method)
-        assert all(abs(v) < 10 for pair in found.ranges.values() for v in pair)
+    return call
+
+
+def _added(mask):
+    import tensorflow as tf
+
+    def call(x, keep):
+        scores = x @ _MIX + (1.0 - keep) * np.float32(mask)
+        moved = tf.transpose(tf.reshape(scores, (1, 4, 4)), (0, 2, 1))
+        return tf.reshape(tf.nn.softmax(moved), (1, 16)) @ _MIX
+
+    return call
+
+
+_MIX = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize("recipe_name", ["int8", "static_wi8_ai16"])
+@pytest.mark.parametrize("method", ["minmax", "kl", "percentile", "auto"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        _selected(np.finfo(np.float32).min),
+        _selected(-np.inf),
+        _selected(-1e9),
+        _added(-1e9),
+        _added(-1e4),
+    ],
+)
+def test_computed_masks(call, method, recipe_name):
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((1, 16))
+    model = small_models.convert_function(call, [spec, spec])
+    random = np.random.default_rng(1)
+    names = list(tflite.read(model).input_names)
+    xs = []
+    for _ in range(40):
+        x = random.normal(size=(1, 16)).astype(np.float32)
+        keep = (random.random((1, 16)) > 0.4).astype(np.float32)
+        keep[0, ::4] = 1.0  # No row is masked as a whole.
+        # The inputs' order is the converter's: by their names x comes last or first.
+        xs.append(dict(zip(names, (x, keep), strict=True)))
+    done = quantize_tflite(model, recipe_name, samples=xs, calibration=method)
+    assert any("a mask takes all levels" in row.reason for row in done.kept_float)
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 25
+
+
+@pytest.mark.parametrize("pad", [np.finfo(np.float32).min, -np.inf])
+def test_padding_before_a_max_pooling_is_no_mask(pad):
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 4)).astype(np.float32)
+
+    def call(x):
+        x = tf.nn.conv2d(x, kernel, 1, "SAME")
+        x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=pad)
+        return tf.nn.max_pool2d(x, 3, 2, "VALID")
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 8, 8, 2))])
+    assert {"PADV2", "MAX_POOL_2D"} <= {op.name for op in tflite.read(model).ops}
+    xs = small_models.samples((1, 8, 8, 2))
+    done = quantize_tflite(model, samples=xs)
+    assert "MAX_POOL_2D" not in {row.op for row in done.kept_float}
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
 
 
 def test_a_nan_beside_numbers_is_seen():

@@ -71,7 +71,7 @@ def test_a_large_tensor_is_sampled_over_all_its_channels():
     values[0, 3, 5, 7] = 1000  # One outlier counts for the range at least.
     sampled = filled([values], exact=False)
     assert sampled.range == (0.5, 1000.0)
-    assert 1000 <= sampled.num_values < 2 * 1024
+    assert 1900 <= sampled.num_values < 2 * 2048
     counts, _ = sampled.bins()
     shares = counts[counts > 0] / counts.sum()
     np.testing.assert_allclose(shares[:channels], 1 / channels, rtol=0.02)
@@ -85,8 +85,8 @@ def test_places_differ_from_sample_to_sample():
     sampled = filled(list(values[:, None]), exact=False)
     counts, below = sampled.bins()
     high = counts[below + round(40 / sampled.width) :].sum()
-    # One of 33 elements is counted; 6 of 200 are expected, never none nor all.
-    assert 1 <= high <= 18
+    # One of 17 elements is counted; 12 of 200 are expected, never none nor all.
+    assert 3 <= high <= 30
 
 
 @pytest.mark.parametrize("channels", [1, 3, 96, 960, 2048])
@@ -137,7 +137,7 @@ def test_groups_count_what_brute_force_counts(samples, exact):
         flat = finite.astype(np.float64)
         if not flat.size:
             continue
-        step = max(1, flat.size // 1024)
+        step = max(1, flat.size // 2048)
         while math.gcd(step, values.shape[-1] if values.ndim > 1 else 1) > 1:
             step += 1
         probed = finite[:: max(1, flat.size // 64)]

@@ -93,6 +93,8 @@ def quantize_accurately(
     """
     options = options or Options()
     chosen = recipe.get(recipe_name)
+    if not chosen.needs_ranges:
+        ranges = None
     given = isinstance(ranges, Calibration) and ranges.equalized
     if given and samples is None:
         raise errors.ConfigError(
@@ -149,6 +151,10 @@ def _try(
         on_step(f"quantizing, {name}")
         files[name] = _quantize(source, chosen, samples, first, ranges)
     if not any(tflite.read(file.tflite).is_quantized for file in files.values()):
+        if options.io != "float":  # Nothing but the borders is quantized.
+            done = files["plain"]
+            done = _quantize(model, chosen, None, options, done.calibration)
+            return AccurateResult(done, model)
         return AccurateResult(files["plain"], model)  # float16: nothing to mend.
     improver = Improver(
         model,
@@ -167,11 +173,7 @@ def _try(
         done = _quantize(source, chosen, None, options, done.calibration)
         mended = improver.apply(done.tflite, source, improved.taken)
         done = dataclasses.replace(done, tflite=mended)
-    taken = improved.taken
-    if best == "equalized" and done.calibration is not None:
-        taken = (best, *taken)
-        noted = dataclasses.replace(done.calibration, equalized=True)
-        done = dataclasses.replace(done, calibration=noted)
+    taken = improved.taken if best == "plain" else (best, *improved.taken)
     return AccurateResult(done, source, steps, taken, outputs)
 
 

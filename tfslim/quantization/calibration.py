@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tfslim import errors, registry, tflite
-from tfslim.quantization import auto
+from tfslim.quantization import auto, policy
 from tfslim.quantization.collect import Samples, activations, collect
+from tfslim.quantization.equalization import is_equalized
 from tfslim.quantization.prepare import prepare
 from tfslim.quantization.statistics import Extremes, Histogram
 from tfslim.quantization.thresholds import THRESHOLDS, Threshold
@@ -70,16 +71,32 @@ class Calibration:
 
 def check_ranges(ranges: Mapping[str, tuple[float, float]]) -> None:
     """Raises ConfigError unless every range is one of float32 numbers."""
-    for name, (low, high) in ranges.items():
-        if not (low <= high and high - low <= _WIDEST):  # False for NaN, too.
+    for name, bounds in ranges.items():
+        try:
+            low, high = map(float, bounds)
+            fits = low <= high and high - low <= _WIDEST  # False for NaN, too.
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
             raise errors.ConfigError(
-                f"The range of '{name}' is ({low}, {high}); expected two finite "
-                "numbers of float32, the smaller first."
+                f"The range of '{name}' is {bounds!r}; expected two finite numbers of "
+                "float32, the smaller first."
             )
 
 
-def check_complete(ranges: Mapping[str, object], graph: tflite.Graph) -> None:
-    """Raises ConfigError unless there is a range for every activation of `graph`."""
+def check_ranges_of(
+    ranges: Calibration | Mapping[str, tuple[float, float]], model: bytes
+) -> None:
+    """Raises ConfigError unless there is a range for every activation of a model.
+
+    Args:
+        ranges: those of a `Calibration` must be of this very model.
+        model: the prepared float `.tflite`.
+    """
+    if isinstance(ranges, Calibration):
+        _check_equalized(ranges, model)
+        ranges = ranges.ranges
+    graph = tflite.read(model).graphs[0]
     names = [tensor.name for tensor in activations(graph)]
     missing = [name for name in names if name not in ranges]
     if missing:
@@ -88,6 +105,16 @@ def check_complete(ranges: Mapping[str, object], graph: tflite.Graph) -> None:
             f"activations; '{missing[0]}' is missing. Calibrate this very file, or "
             "give samples for the rest."
         )
+
+
+def _check_equalized(ranges: Calibration, model: bytes) -> None:
+    if ranges.equalized == is_equalized(model):
+        return
+    raise errors.ConfigError(
+        f"The ranges are of a model that was {'' if ranges.equalized else 'not '}"
+        f"equalized, the model was {'not' if ranges.equalized else 'so'}. Calibrate "
+        "this very file, or let quantize_accurately equalize it by the same samples."
+    )
 
 
 def method_names() -> list[str]:
@@ -150,6 +177,7 @@ def calibrate(
             for name, bounds in best.items()
         },
         trials=tuple(trials),
+        equalized=is_equalized(source),
     )
 
 
@@ -182,12 +210,32 @@ def gather(
 
 
 def choose(source: bytes, seen: Mapping[str, Any], threshold: Threshold) -> Ranges:
-    """Chooses a range for every tensor; outputs are spared where the method says so."""
-    spared = logits(tflite.read(source).graphs[0]) if threshold.spares_outputs else ()
+    """Chooses a range for every tensor; outputs are spared where the method says so.
+
+    Masks keep their true range, by which they are known. Infinities, which no range
+    holds, count as masks, unless all that happens to them is a max pooling, to which
+    the least level does as well.
+    """
+    graph = tflite.read(source).graphs[0]
+    extremes = {name: _extremes(s, name, graph) for name, s in seen.items()}
+    spared = set(policy.masked_tensors(graph, extremes))
+    if threshold.spares_outputs:
+        spared |= logits(graph)
     return {
-        name: statistic.range if name in spared else threshold.choose(statistic)
+        name: extremes[name] if name in spared else threshold.choose(statistic)
         for name, statistic in seen.items()
     }
+
+
+def _extremes(seen: Any, name: str, graph: tflite.Graph) -> tuple[float, float]:
+    """Returns the true range, infinities included as `policy.MASK`."""
+    below, above = seen.is_unbounded
+    if below or above:
+        (index,) = (t.index for t in graph.tensors if t.name == name)
+        if {op.name for op in graph.consumers.get(index, [])} == {"MAX_POOL_2D"}:
+            below = above = False
+    low, high = seen.range
+    return -policy.MASK if below else low, policy.MASK if above else high
 
 
 def logits(graph: tflite.Graph) -> set[str]:

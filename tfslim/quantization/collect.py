@@ -195,6 +195,10 @@ def singles(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inpu
     sizes = {model.tensors[index].shape[:1] for index in names.values()}
     if isinstance(samples, np.ndarray | Mapping):
         samples = [samples]
+    if not isinstance(samples, Iterable):
+        raise errors.ConfigError(
+            f"samples is {samples!r}; expected arrays [n, ...], or dicts of such."
+        )
     for sample in samples:
         arrays = named_inputs(sample, names)
         lengths = {array.shape[:1] for array in arrays.values()}

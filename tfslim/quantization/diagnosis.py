@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfslim import tflite
-from tfslim.quantization.calibration import check_complete, logits
+from tfslim.quantization.calibration import Calibration, check_ranges_of, logits
 from tfslim.quantization.collect import Samples, collect, kept_singles
 from tfslim.quantization.layers import LayerNames
 from tfslim.quantization.prepare import prepare
@@ -72,7 +72,7 @@ class _Seen:
 def diagnose(
     model: bytes,
     quantized: bytes,
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Mapping[str, tuple[float, float]] | Calibration,
     samples: Samples,
 ) -> list[Finding]:
     """Looks for the usual faults of a static INT8 file.
@@ -80,7 +80,8 @@ def diagnose(
     Args:
         model: the float `.tflite`.
         quantized: the file made from it.
-        ranges: tensor name -> (min, max) that it was made with.
+        ranges: what it was made with: tensor name -> (min, max), or a `Calibration`,
+            which knows its methods, too.
         samples: inputs as the app will give them, about 32; not those calibrated
             with. All are kept in memory.
 
@@ -93,7 +94,11 @@ def diagnose(
     source = prepare(model)
     content = tflite.read(source)
     graph = content.graphs[0]
-    check_complete(ranges, graph)
+    check_ranges_of(ranges, source)
+    methods = {}
+    if isinstance(ranges, Calibration):
+        methods = {name: found.method for name, found in ranges.tensors.items()}
+        ranges = ranges.ranges
     kept = kept_singles(samples, content)
     seen, _ = collect(source, kept, statistic=lambda t: _Seen(t, ranges[t.name]))
     names = LayerNames(content)
@@ -107,8 +112,13 @@ def diagnose(
     ]
     # Either would be the cause of the next.
     found = found or _few_levels(inputs, ranges, seen)
-    found = found or _few_levels(layers, ranges, seen)
-    found += _saturation({n: s for n, s in seen.items() if n in layers}, layers)
+    # What stays float neither lacks levels nor saturates.
+    is_float = {t.name for t in tflite.read(quantized).tensors if "float" in t.dtype}
+    places = {name: place for name, place in layers.items() if name not in is_float}
+    found = found or _few_levels(places, ranges, seen)
+    found += _saturation(
+        {n: s for n, s in seen.items() if n in places}, places, methods
+    )
     found += _dead(graph, seen, layers)
     found += _answers(model, quantized, kept, graph)
     return found
@@ -150,18 +160,18 @@ def _few_levels(
     return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
 
 
-def _saturation(seen: Mapping[str, _Seen], layers: Mapping[str, str]) -> list[Finding]:
-    rows = sorted(seen.items(), key=lambda item: -item[1].beyond)
-    return [
-        Finding(
-            "saturation",
-            layers[name],
-            f"{row.beyond:.1%} of its values lie beyond the calibrated range: give "
-            "more samples, or --calibration=minmax.",
-        )
-        for name, row in rows
-        if row.beyond > _SATURATED
-    ]
+def _saturation(
+    seen: Mapping[str, _Seen], layers: Mapping[str, str], methods: Mapping[str, str]
+) -> list[Finding]:
+    found = []
+    for name, row in sorted(seen.items(), key=lambda item: -item[1].beyond):
+        if row.beyond <= _SATURATED:
+            continue
+        wider = "" if methods.get(name) == "minmax" else ", or --calibration=minmax"
+        text = f"{row.beyond:.1%} of its values lie beyond the calibrated range: "
+        text += f"give more samples, like these inputs{wider}."
+        found.append(Finding("saturation", layers[name], text))
+    return found
 
 
 def _dead(

@@ -18,8 +18,10 @@ from tfslim.quantization.collect import Samples, collect
 from tfslim.quantization.edit import set_constant
 from tfslim.quantization.pairs import Constants, Pair, Refused, pairs
 from tfslim.quantization.prepare import prepare
-from tfslim.tflite import flatbuffer
+from tfslim.tflite import flatbuffer, metadata
 
+# The key in tfslim's metadata.
+_ENTRY = "equalized"
 _ROUNDS = 20
 _CLOSE = 1e-3
 # A factor beyond is no help to 8 bits and an end to float precision.
@@ -112,9 +114,16 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
                 absorbed=pair.absorb(constants, seen.floor / total) if seen else 0,
             )
         )
+    written = write_constants(source, constants)
+    entry = (metadata.get_json(written) or {}) | {_ENTRY: True}
     return EqualizeResult(
-        write_constants(source, constants), tuple(rows), tuple(refused)
+        metadata.put_json(written, entry), tuple(rows), tuple(refused)
     )
+
+
+def is_equalized(model: bytes) -> bool:
+    """Whether `equalize` changed the file, and its ranges are no one else's."""
+    return bool((metadata.get_json(model) or {}).get(_ENTRY))
 
 
 def read_constants(found: list[Pair], graph: tflite.Graph) -> Constants:

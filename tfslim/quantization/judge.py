@@ -33,8 +33,7 @@ class Judge:
         kinds = [column[0].dtype.kind for column in self._truth]
         self._counted = [n for n, kind in enumerate(kinds) if kind == "f"]
         self._counted = self._counted or list(range(len(kinds)))
-        exempt = policy.exemptions("static_int8", self.graph)
-        self._rules = rules.ordered(recipe.get("int8"), exempt, "float")
+        self._exempt = policy.exemptions("static_int8", self.graph)
 
     def quantize(
         self,
@@ -49,8 +48,11 @@ class Judge:
         """
         names = {tensor.name for tensor in self.graph.tensors}
         known = {name: bounds for name, bounds in ranges.items() if name in names}
+        if ordered is None:
+            exempt = [*self._exempt, *policy.masked(self.graph, known)]
+            ordered = rules.ordered(recipe.get("int8"), exempt, "float")
         return litert.quantize(
-            self.source, ordered or self._rules, handover.handover(self.graph, known)
+            self.source, ordered, handover.handover(self.graph, known)
         )
 
     def measure(self, quantized: bytes) -> tuple[float, float]:
@@ -90,10 +92,26 @@ class Judge:
 def outputs(
     model: bytes, samples: Sequence[tflite.Inputs]
 ) -> list[tuple[np.ndarray, ...]]:
-    """Runs `samples`; returns what each output gave for them, in the file's order."""
+    """Runs `samples`; returns what each output gave for them, in the file's order.
+
+    Integers that stand for reals, as INT16 logits do whose softmax was cut off, are
+    given as reals.
+    """
     runner = tflite.Runner(model)
-    rows = [list(runner(sample).values()) for sample in samples]
+    tensors = [runner.model.tensors[i] for i in runner.model.output_names.values()]
+    rows = []
+    for sample in samples:
+        found = zip(runner(sample).values(), tensors, strict=True)
+        rows.append([_real(values, tensor) for values, tensor in found])
     return list(zip(*rows, strict=True))
+
+
+def _real(values: np.ndarray, tensor: tflite.Tensor) -> np.ndarray:
+    params = tensor.quantization
+    if params is None:
+        return values
+    real: np.ndarray = params.scale[0] * (values.astype(np.float32) - params.zero_point)
+    return real
 
 
 def sqnr_db(truth: np.ndarray, found: np.ndarray) -> float:

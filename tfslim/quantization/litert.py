@@ -19,7 +19,7 @@ from litert_quantizer import (
 from litert_quantizer.utils import tfl_flatbuffer_utils
 
 from tfslim import errors, tflite
-from tfslim.quantization.inner_outputs import InnerOutputs
+from tfslim.quantization.outputs import Outputs
 from tfslim.tflite import flatbuffer
 
 
@@ -61,7 +61,7 @@ def quantize(
             flat = tfl_flatbuffer_utils.read_model(memoryview(model))
             # It walks the signatures, and files older than 2021 have none.
             flat.signatureDefs = flat.signatureDefs or []
-            inner = InnerOutputs(flat)
+            outputs = Outputs(flat)
             output_type = _output_type(recipes, flat.subgraphs[0])
             generator = params_generator.ParamsGenerator(flat)
             params = generator.generate_quantization_parameters(
@@ -74,7 +74,7 @@ def quantize(
                 f"litert-quantizer cannot quantize the model: {_line(error)}"
             ) from error
     result = flatbuffer.unpack(bytes(quantized))
-    inner.restore(result, output_type, _bounds(ranges or {}))
+    outputs.restore(result, output_type, _bounds(ranges or {}))
     _pass_on(tflite.read(model).graphs, result)
     # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
     return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))
@@ -84,14 +84,15 @@ def _output_type(recipes: recipe_manager.RecipeManager, graph: Any) -> int | Non
     """Returns the type that the rules ask of outputs, None for what the ops give."""
     *_, border = tfl_flatbuffer_utils.get_subgraph_input_output_operators(graph)
     scope = tfl_flatbuffer_utils.get_op_scope(border, graph.tensors)
-    key, config = recipes.get_quantization_configs(
-        qtyping.TFLOperationName.OUTPUT, scope
-    )
+    operation = qtyping.TFLOperationName.OUTPUT
+    key, config = recipes.get_quantization_configs(operation, scope)
     if key == "no_quantize":
         return int(schema.TensorType.FLOAT32)
     tensor = config.activation_tensor_config
-    is_unsigned = tensor is not None and tensor.dtype == qtyping.TensorDataType.UINT
-    return int(schema.TensorType.UINT8) if is_unsigned else None
+    if tensor is None:
+        return None
+    sign = "U" if tensor.dtype == qtyping.TensorDataType.UINT else ""
+    return int(getattr(schema.TensorType, f"{sign}INT{tensor.num_bits}"))
 
 
 def _bounds(

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,13 @@ _TABLE = Path(__file__).parent / "policy.json"
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _ADDS = ("ADD", "SUB", "MINIMUM", "MAXIMUM")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
-# Magnitude of a constant from which on it is a mask.
+# What a mask adds to where a softmax is to see nothing, and the magnitude from which on
+# a value is taken for one: anywhere, and in what a softmax reads.
+MASK = 1e9
 _MASKING = 1e6
+_MASKING_SOFTMAX = 1e3
+# Ops that hand values on as they are.
+_MOVES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS")
 
 # "xnnpack" keeps the table's ops float; "none" quantizes all that can be, for
 # accelerators that have no float at all.
@@ -137,6 +143,49 @@ def _beyond_half(graph: tflite.Graph) -> list[Exemption]:
             reason = f"It has a constant of {largest:.3g}; float16 ends at 65504."
             found.append(Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason))
     return found
+
+
+def masked(
+    graph: tflite.Graph, ranges: Mapping[str, tuple[float, float]]
+) -> list[Exemption]:
+    """Finds ops that read or write activations with a mask in them; see `_masks`.
+
+    Args:
+        graph: the float model's graph.
+        ranges: tensor name -> (min, max) of its activations.
+    """
+    masks = masked_tensors(graph, ranges)
+    found = []
+    for op in graph.ops:
+        names = [graph.tensors[i].name for i in (*op.inputs, *op.outputs) if i >= 0]
+        masking = [name for name in names if name in masks]
+        if masking:
+            low, high = ranges[masking[0]]
+            reason = f"Of values from {low:.3g} to {high:.3g} a mask takes all levels."
+            found.append(Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason))
+    return found
+
+
+def masked_tensors(
+    graph: tflite.Graph, ranges: Mapping[str, tuple[float, float]]
+) -> list[str]:
+    """Names the activations whose range a mask makes; arguments as for `masked`."""
+    return [
+        tensor.name
+        for tensor in graph.tensors
+        for low, high in [ranges.get(tensor.name, (0.0, 0.0))]
+        if max(-low, high) >= _MASKING
+        or (low <= -_MASKING_SOFTMAX and _is_softened(tensor.index, graph))
+    ]
+
+
+def _is_softened(index: int, graph: tflite.Graph) -> bool:
+    """Whether a softmax reads the tensor, moved perhaps."""
+    return any(
+        op.name == "SOFTMAX"
+        or (op.name in _MOVES and _is_softened(op.outputs[0], graph))
+        for op in graph.consumers.get(index, [])
+    )
 
 
 def _largest(constant: np.ndarray) -> float:

@@ -123,13 +123,14 @@ def quantize_tflite(
     _check_request(chosen, content, samples is not None or ranges is not None)
     _check_layers(chosen, layers or {})
     graph = content.graphs[0]
-    single, asked = rules.overrides(content, layers or {}, keep_float)
+    single, asked, takes = rules.overrides(content, layers or {}, keep_float)
     exempt = [*asked, *policy.exemptions(chosen.scheme, graph, policy=keep_float)]
 
     used = None
     if chosen.needs_ranges:
         method = calibration if chosen.scheme == "static_int8" else "minmax"
         used = _calibration(source, samples, method, ranges)
+        exempt += policy.masked(graph, used.ranges)
     ordered = rules.ordered(chosen, exempt, io, single)
     quantized = litert.quantize(
         source, ordered, handover.handover(graph, used.ranges) if used else None
@@ -139,7 +140,7 @@ def quantize_tflite(
         recipe=chosen,
         rules=tuple(ordered),
         calibration=used,
-        kept_float=_kept_float(graph, _loaded(quantized), chosen, exempt),
+        kept_float=_kept_float(graph, _loaded(quantized), chosen, takes, exempt),
     )
 
 
@@ -228,14 +229,16 @@ def _calibration(
     known = _given(given or {})
     missing = [name for name in names if name not in known]
     unknown = sorted(set(known) - set(names))
-    if samples is None:
-        calibration_lib.check_complete(known, graph)
-    if isinstance(given, Calibration) and (missing or unknown):
-        raise errors.ConfigError(
-            f"The ranges are of another model: {len(missing)} of this one's "
-            f"{len(names)} activations have none, '{(missing or unknown)[0]}' is in "
-            "one of the two only. Calibrate this very file."
-        )
+    if isinstance(given, Calibration):
+        if missing or unknown:
+            raise errors.ConfigError(
+                f"The ranges are of another model: {len(missing)} of this one's "
+                f"{len(names)} activations have none, '{(missing or unknown)[0]}' is in "
+                "one of the two only. Calibrate this very file."
+            )
+        calibration_lib.check_ranges_of(given, source)
+    elif samples is None:
+        calibration_lib.check_ranges_of(given or {}, source)
     if unknown:
         raise registry.unknown_name("tensor in ranges", unknown[0], names)
     if not missing:
@@ -276,25 +279,23 @@ def _kept_float(
     before: tflite.Graph,
     after: tflite.TfliteModel,
     chosen: recipe.Recipe,
+    takes: Mapping[str, recipe.Recipe],
     exempt: list[policy.Exemption],
 ) -> tuple[KeptFloat, ...]:
     """Compares the file with the one it came from, op by op."""
-    float_names = {t.name for t in after.tensors if t.dtype == "float32"}
+    writers = {after.tensors[i].name: op for op in after.ops for i in op.outputs}
     kept = []
     for op in before.ops:
-        # Static: what it computes is float. Otherwise: the weights it reads are.
-        telling = [before.tensors[i] for i in op.outputs if i >= 0]
-        if not chosen.needs_ranges:
-            reads = [before.tensors[i] for i in op.inputs if i >= 0]
-            telling = [t for t in reads if t.is_constant and len(t.shape) > 1]
-        if not any(t.dtype == "float32" and t.name in float_names for t in telling):
+        name = before.tensors[op.outputs[0]].name
+        is_static = takes.get(name, chosen).needs_ranges
+        if name not in writers or not _is_float(writers[name], after, is_static):
             continue
         scope = policy.scope(op, before)
         reasons = [e.reason for e in exempt if e.fits(op, scope)]
         kept.append(
             KeptFloat(
                 op=op.name,
-                tensor=before.tensors[op.outputs[0]].name,
+                tensor=name,
                 reason=[
                     *reasons,
                     f"The recipe or litert-quantizer has no '{chosen.name}' for it.",
@@ -302,3 +303,12 @@ def _kept_float(
             )
         )
     return tuple(kept)
+
+
+def _is_float(op: tflite.Op, model: tflite.TfliteModel, is_static: bool) -> bool:
+    """Static: what it computes is float. Otherwise: the weights it reads are."""
+    telling = [model.tensors[i] for i in op.outputs if i >= 0]
+    if not is_static:
+        reads = [model.tensors[i] for i in op.inputs if i >= 0]
+        telling = [t for t in reads if t.is_constant and len(t.shape) > 1]
+    return any(tensor.dtype == "float32" for tensor in telling)

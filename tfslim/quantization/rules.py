@@ -36,6 +36,20 @@ def ordered(
     return [*general, *last.values()]
 
 
+def deciding(
+    rules: Sequence[Mapping[str, Any]], operation: str, scope: str
+) -> Mapping[str, Any] | None:
+    """Returns the rule that holds for an op, None if it stays float."""
+    fitting = [
+        rule
+        for rule in rules
+        if rule["operation"] in ("*", operation) and re.search(rule["regex"], scope)
+    ]
+    if not fitting or fitting[-1]["algorithm_key"] == "no_quantize":
+        return None
+    return fitting[-1]
+
+
 def _border(operation: str, io: str) -> dict[str, Any]:
     rule = {"regex": ".*", "operation": operation, "algorithm_key": "no_quantize"}
     if io == "float":
@@ -55,7 +69,7 @@ def _border(operation: str, io: str) -> dict[str, Any]:
 
 def overrides(
     model: tflite.TfliteModel, layers: Mapping[str, str], keep_float: str = "xnnpack"
-) -> tuple[list[dict[str, Any]], list[policy.Exemption]]:
+) -> tuple[list[dict[str, Any]], list[policy.Exemption], dict[str, recipe.Recipe]]:
     """Makes the rules for single layers.
 
     Args:
@@ -66,14 +80,16 @@ def overrides(
         keep_float: as in `policy.exemptions`.
 
     Returns:
-        Rules, and the same as exemptions for the ops that stay float: those asked to,
-        and those that the layer's recipe is not for.
+        Rules; the same as exemptions for the ops that stay float: those asked to, and
+        those that the layer's recipe is not for; and an op's output -> the recipe that
+        it takes.
 
     Raises:
         ConfigError: nothing fits a name, or there is no such recipe.
     """
     found: list[dict[str, Any]] = []
     exempt = []
+    takes = {}
     graph, names = model.graphs[0], LayerNames(model)
     for pattern, name in layers.items():
         chosen = recipe.get(name)
@@ -92,7 +108,8 @@ def overrides(
             else:
                 rule = {**chosen.rules[0], "regex": regex, "operation": op.name}
                 found.append(rule)
-    return found, exempt
+                takes[graph.tensors[op.outputs[0]].name] = chosen
+    return found, exempt, takes
 
 
 def _why_float(

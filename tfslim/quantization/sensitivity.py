@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from tfslim import errors, tflite
-from tfslim.quantization import policy, recipe
-from tfslim.quantization.calibration import Calibration, check_complete
+from tfslim.quantization import policy, recipe, rules
+from tfslim.quantization.calibration import Calibration, check_ranges_of
 from tfslim.quantization.collect import Samples, kept_singles
 from tfslim.quantization.improve import Improver
 from tfslim.quantization.judge import Judge
@@ -63,11 +63,16 @@ class FallbackResult:
         quantized: the last file tried.
         steps: one a file tried.
         is_met: whether the last one is good enough.
+        taken: what mended the last one.
+        outputs: output name -> its SQNR in dB with the last one; empty without an
+            improver.
     """
 
     quantized: QuantizeResult
     steps: tuple[Step, ...]
     is_met: bool
+    taken: tuple[str, ...] = ()
+    outputs: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def rank_layers(
@@ -75,36 +80,40 @@ def rank_layers(
     calibration: Calibration,
     samples: Samples,
     *,
+    recipe_name: str | recipe.Recipe = "int8",
     on_step: OnStep = lambda text: None,
 ) -> list[LayerError]:
-    """Quantizes one op at a time to INT8 and measures the model's output.
+    """Quantizes one op at a time and measures the model's output.
 
     Args:
         model: the float `.tflite`.
         calibration: ranges for it.
         samples: what to measure on, about 32; all are kept in memory.
+        recipe_name: a static recipe.
         on_step: called with a line of text before each op.
 
     Returns:
-        A row for each op that `int8` quantizes, the worst first.
+        A row for each op that the recipe quantizes, the worst first.
 
     Raises:
         ConfigError: `calibration` is of another model, or there is no sample.
     """
     source = prepare(model)
-    check_complete(calibration.tensors, tflite.read(source).graphs[0])
+    check_ranges_of(calibration, source)
     judge = Judge(source, kept_singles(samples, tflite.read(source)))
-    exempt = policy.exemptions("static_int8", judge.graph)
-    general = recipe.get("int8").rules[0]
+    chosen = recipe.get(recipe_name)
+    done = quantize_tflite(source, chosen, ranges=calibration)
+    stays_float = {row.tensor for row in done.kept_float}
     names = LayerNames(tflite.read(judge.source))
     rows = []
     for op in judge.graph.ops:
-        scope = policy.scope(op, judge.graph)
-        if any(exemption.fits(op, scope) for exemption in exempt):
-            continue
         tensor = judge.graph.tensors[op.outputs[0]].name
+        scope = policy.scope(op, judge.graph)
+        rule = rules.deciding(done.rules, op.name, scope)
+        if tensor in stays_float or rule is None:
+            continue
         on_step(f"quantizing {op.name} {op.index + 1} of {len(judge.graph.ops)} alone")
-        alone = {**general, "regex": f"^{re.escape(scope)}$", "operation": op.name}
+        alone = {**rule, "regex": f"^{re.escape(scope)}$", "operation": op.name}
         try:
             quantized = judge.quantize(calibration.ranges, [alone])
         except (errors.ConfigError, errors.QuantizationError):
@@ -121,6 +130,7 @@ def fall_back(
     *,
     evaluate: Callable[[bytes], float],
     least: float,
+    recipe_name: str | recipe.Recipe = "int8",
     improver: Improver | None = None,
     latency: Callable[[bytes], float | None] = lambda file: None,
     io: str = "float",
@@ -134,6 +144,7 @@ def fall_back(
         ranking: as `rank_layers` gives it.
         evaluate: a file's accuracy or agreement; larger is better.
         least: the value to reach.
+        recipe_name: of the layers that do not return.
         improver: what else is tried on each file.
         latency: a file's latency in microseconds, for the report.
         io: as in `quantize_tflite`.
@@ -149,7 +160,7 @@ def fall_back(
     for name, label in zip(names, labels, strict=True):
         if name:
             kept[name] = "float32"
-        done = quantize_tflite(model, "int8", ranges=calibration, layers=kept)
+        done = quantize_tflite(model, recipe_name, ranges=calibration, layers=kept)
         taken: tuple[str, ...] = ()
         if improver is not None:
             improved = improver(done.tflite, model)
@@ -160,9 +171,12 @@ def fall_back(
         on_step(f"{len(kept)} layers in float: {metric:.4f}, wanted {least:.4f}")
         if metric >= least:
             break
+    outputs = improver.judge.by_output(done.tflite) if improver is not None else {}
     if io != "float":
-        done = quantize_tflite(model, "int8", ranges=calibration, layers=kept, io=io)
+        done = quantize_tflite(
+            model, recipe_name, ranges=calibration, layers=kept, io=io
+        )
         if improver is not None:
             mended = improver.apply(done.tflite, model, taken)
             done = dataclasses.replace(done, tflite=mended)
-    return FallbackResult(done, tuple(steps), metric >= least)
+    return FallbackResult(done, tuple(steps), metric >= least, taken, outputs)

@@ -157,14 +157,15 @@ def _examine(
         "outputs": accurate.outputs,
     }
     done, is_met = accurate.quantized, True
-    ranked = functools.cache(lambda: _rank(accurate, data, report, on_step))
+    ranked = functools.cache(lambda: _rank(recipe, accurate, data, report, on_step))
     if values.sensitivity is not None:
         quantization.plot_layers(ranked(), values.sensitivity)
     if values.max_drop is not None:
         done, is_met = _fall_back(
-            values, model, accurate, data, report, ranked, on_step
+            values, recipe, accurate, data, report, ranked, on_step
         )
-    contents = {"float": model, recipe.name: done.tflite}
+    name = "quantized" if recipe.name == "float" else recipe.name
+    contents = {"float": model, name: done.tflite}
     if done.note:
         contents = {"as given": model}
     report["files"] = _measure(contents, data.test, on_step)
@@ -232,9 +233,7 @@ def _explain(
     report["findings"] = []
     if calibration is not None and data.unseen is not None:
         on_step("looking for faults")
-        found = quantization.diagnose(
-            source, done.tflite, calibration.ranges, data.unseen
-        )
+        found = quantization.diagnose(source, done.tflite, calibration, data.unseen)
         report["findings"] = _rows(found)
 
 
@@ -285,7 +284,11 @@ def _check(values: flags.FlagValues, recipe: Recipe, model: bytes, data: Data) -
 
 
 def _rank(
-    accurate: AccurateResult, data: Data, report: dict[str, Any], on_step: OnStep
+    recipe: Recipe,
+    accurate: AccurateResult,
+    data: Data,
+    report: dict[str, Any],
+    on_step: OnStep,
 ) -> list[LayerError]:
     """Ranks the layers and notes it in the report."""
     from tfslim import quantization
@@ -293,14 +296,16 @@ def _rank(
     calibration = accurate.quantized.calibration
     assert calibration is not None and data.calibration is not None  # noqa: S101 - INT8.
     few = list(itertools.islice(data.calibration, 32))
-    rows = quantization.rank_layers(accurate.source, calibration, few, on_step=on_step)
+    rows = quantization.rank_layers(
+        accurate.source, calibration, few, recipe_name=recipe, on_step=on_step
+    )
     report["sensitivity"] = _rows(rows)
     return rows
 
 
 def _fall_back(
     values: flags.FlagValues,
-    model: bytes,
+    recipe: Recipe,
     accurate: AccurateResult,
     data: Data,
     report: dict[str, Any],
@@ -325,8 +330,9 @@ def _fall_back(
         ranked(),
         evaluate=lambda content: test(content)[goal.key],
         least=goal.least,
+        recipe_name=recipe,
         improver=quantization.Improver(
-            model,
+            data.model,
             data.calibration,
             rounding=values.rounding,
             bias_correction=values.bias_correction,
@@ -336,6 +342,8 @@ def _fall_back(
         on_step=on_step,
     )
     report["fallback"] = _rows(found.steps)
+    equalized = [step for step in accurate.taken if step == "equalized"]
+    report |= {"taken": [*equalized, *found.taken], "outputs": found.outputs}
     return found.quantized, found.is_met
 
 

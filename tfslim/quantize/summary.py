@@ -37,9 +37,12 @@ def to_text(report: Mapping[str, Any], out: Path) -> str:
 def _trials(report: Mapping[str, Any]) -> Iterator[str]:
     for trial in report["trials"]:
         yield f"  {trial['method']:<16} {trial['sqnr_db']:6.2f} dB on held-out"
+    fell_back = "fallback" in report
+    if fell_back:
+        yield "with all layers quantized:"
     for step, sqnr_db in report["steps"].items():
-        used = "" if step == "plain" or step in report["taken"] else " (not used)"
-        yield f"  {step:<22} {sqnr_db:6.2f} dB{used}"
+        is_used = fell_back or step == "plain" or step in report["taken"]
+        yield f"  {step:<22} {sqnr_db:6.2f} dB{'' if is_used else ' (not used)'}"
 
 
 def _fallback(report: Mapping[str, Any]) -> Iterator[str]:
@@ -52,6 +55,8 @@ def _fallback(report: Mapping[str, Any]) -> Iterator[str]:
             f"  {step['layer']} in float: {step['metric']:.4f}, "
             f"{step['size_bytes'] / 1000:,.0f} kB, {step['latency_us'] / 1000:.3f} ms"
         )
+    if "fallback" in report:
+        yield f"  written with: {', '.join(report['taken']) or 'no other step'}"
 
 
 def _sensitivity(report: Mapping[str, Any]) -> Iterator[str]:

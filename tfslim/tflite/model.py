@@ -213,9 +213,19 @@ class TfliteModel:
 
     @property
     def output_names(self) -> dict[str, int]:
-        """Result name -> tensor number of each output, as `input_names`."""
-        names = {i: name for s in self._main for name, i in s.outputs.items()}
-        return {names.get(t.index, t.name): t.index for t in self.outputs}
+        """Result name -> tensor number of each output, as `input_names`.
+
+        An output may have several names.
+        """
+        names: dict[int, list[str]] = {}
+        for signature in self._main:
+            for name, index in signature.outputs.items():
+                names.setdefault(index, []).append(name)
+        return {
+            name: tensor.index
+            for tensor in self.outputs
+            for name in names.get(tensor.index, [tensor.name])
+        }
 
     @property
     def _main(self) -> list[Signature]:

@@ -1,8 +1,9 @@
-"""Outputs of a model that its own ops read, too: features beside an answer.
+"""What litert-quantizer (0.11) leaves undone at the outputs of a model.
 
-litert-quantizer (0.11) hands what such an output gives out, float or UINT8, to the ops
-that read it, which INT8 kernels refuse; or gives out what one of them reads. So they
-are no outputs while it works, and get a border of their own afterwards.
+An output that the model's own ops read, too (features beside an answer), it hands out
+as float or UINT8 to these ops, which INT8 kernels refuse; or it gives out what one of
+them reads. So such inner outputs are none while it works, and get a border of their own
+afterwards. Signatures and open sizes it carries over in part.
 """
 
 from __future__ import annotations
@@ -18,73 +19,75 @@ from tfslim.tflite import flatbuffer
 _Type = schema.TensorType
 _Code = schema.BuiltinOperator
 
+Bounds = Mapping[str, tuple[float, float]]
 
-class InnerOutputs:
-    """Takes the inner outputs of a file's main graph away, and puts them back."""
+
+class Outputs:
+    """Takes the inner outputs of a file's main graph away, and puts all in order."""
 
     def __init__(self, flat: Any):
-        """Takes them out of `flat`, a `schema.ModelT`, in place."""
+        """Takes the inner ones out of `flat`, a `schema.ModelT`, in place."""
         main = flat.subgraphs[0]
-        outputs = flatbuffer.numbers(main.outputs)
+        self._all = flatbuffer.numbers(main.outputs)
         read = {i for op in main.operators for i in flatbuffer.numbers(op.inputs)}
         made = {i for op in main.operators for i in flatbuffer.numbers(op.outputs)}
-        self._all = outputs
-        self._inner = set(outputs) & read & made
-        if self._inner == set(outputs):  # A graph without an end is left as it is.
+        self._inner = set(self._all) & read & made
+        if self._inner == set(self._all):  # A graph without an end is left as it is.
             self._inner = set()
+        self._open = {i: main.tensors[i].shapeSignature for i in self._all}
         self._entries: list[list[tuple[bytes, int]]] = []
-        if not self._inner:
-            return
-        main.outputs = [i for i in outputs if i not in self._inner]
-        for signature in flat.signatureDefs or []:
+        main.outputs = [i for i in self._all if i not in self._inner]
+        for signature in _signatures(flat):
             entries = signature.outputs or []
             self._entries.append([(e.name, e.tensorIndex) for e in entries])
             signature.outputs = [e for e in entries if e.tensorIndex not in self._inner]
 
-    def restore(
-        self, flat: Any, wanted: int | None, ranges: Mapping[str, tuple[float, float]]
-    ) -> None:
-        """Puts them back into the quantized file, in place.
+    def restore(self, flat: Any, wanted: int | None, ranges: Bounds) -> None:
+        """Puts all outputs into the quantized file, in place.
 
         Args:
             flat: the quantized file, whose tensors have their old numbers.
             wanted: the type of all outputs; None for what the ops give.
             ranges: tensor name -> (min, max).
         """
-        if not self._inner:
-            return
         main = flat.subgraphs[0]
         others = [i for i in self._all if i not in self._inner]
         places = dict(zip(others, flatbuffer.numbers(main.outputs), strict=True))
         for index in sorted(self._inner):
             places[index] = _give_out(flat, index, wanted, ranges)
         main.outputs = [places[i] for i in self._all]
-        for signature, entries in zip(flat.signatureDefs, self._entries, strict=True):
+        for index, place in places.items():
+            if main.tensors[place].shapeSignature is None:
+                main.tensors[place].shapeSignature = self._open[index]
+        for signature, entries in zip(_signatures(flat), self._entries, strict=True):
             signature.outputs = [
                 schema.TensorMapT(name=name, tensorIndex=places[index])
                 for name, index in entries
             ]
 
 
-def _give_out(
-    flat: Any, index: int, wanted: int | None, ranges: Mapping[str, tuple[float, float]]
-) -> int:
+def _signatures(flat: Any) -> list[Any]:
+    """Returns the ways to call the main graph."""
+    return [s for s in flat.signatureDefs or [] if not s.subgraphIndex]
+
+
+def _give_out(flat: Any, index: int, wanted: int | None, ranges: Bounds) -> int:
     """Adds the op that makes `wanted` of a tensor; returns the number of its output."""
     main = flat.subgraphs[0]
     tensor = main.tensors[index]
     if wanted in (None, tensor.type):
         return index
+    is_float = wanted == _Type.FLOAT32
     given = schema.TensorT(
         shape=tensor.shape,
         shapeSignature=tensor.shapeSignature,
         type=wanted,
         name=tensor.name + b"_output",
-        quantization=None if wanted == _Type.FLOAT32 else _unsigned(tensor, ranges),
+        quantization=None if is_float else _parameters(tensor, wanted, ranges),
     )
     main.tensors.append(given)
-    code = _Code.DEQUANTIZE if wanted == _Type.FLOAT32 else _Code.QUANTIZE
     border = schema.OperatorT(
-        opcodeIndex=_opcode(flat, code),
+        opcodeIndex=_opcode(flat, _Code.DEQUANTIZE if is_float else _Code.QUANTIZE),
         inputs=[index],
         outputs=[len(main.tensors) - 1],
     )
@@ -97,18 +100,23 @@ def _give_out(
     return len(main.tensors) - 1
 
 
-def _unsigned(tensor: Any, ranges: Mapping[str, tuple[float, float]]) -> Any:
-    """Returns UINT8 parameters: those of INT8 moved by 128, or those of the range."""
+def _parameters(tensor: Any, wanted: int, ranges: Bounds) -> Any:
+    """Returns scale and zero point: INT8's own moved to UINT8, or by the range."""
     old = tensor.quantization
-    if tensor.type == _Type.INT8:
+    if (tensor.type, wanted) == (_Type.INT8, _Type.UINT8):
         scale, zero_point = float(old.scale[0]), int(old.zeroPoint[0]) + 128
     else:
         low, high = ranges[tensor.name.decode()]
         low, high = min(float(low), 0.0), max(float(high), 0.0)
-        scale = (high - low) / 255.0 or 1.0
-        zero_point = round(-low / scale)
+        if wanted == _Type.INT16:  # Symmetric.
+            scale, zero_point = max(-low, high) / (2**15 - 1), 0
+        else:
+            scale = (high - low) / (2**8 - 1) or 1.0
+            least = 0 if wanted == _Type.UINT8 else -128
+            zero_point = round(least - low / scale)
     return schema.QuantizationParametersT(
-        scale=np.array([scale], np.float32), zeroPoint=np.array([zero_point], np.int64)
+        scale=np.array([scale or 1.0], np.float32),
+        zeroPoint=np.array([zero_point], np.int64),
     )
 
 
