@@ -78,6 +78,9 @@ def run(
         where = f": '{error.filename}'" if error.filename else ""
         print(f"{name}: error: {what}{where}", file=sys.stderr)  # noqa: T201
         return 1
+    except MemoryError as error:
+        print(f"{name}: error: out of memory: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201
         return 130

@@ -247,3 +247,56 @@ def test_empty_activations_are_no_trouble():
         model, done.quantized.tflite, done.quantized.calibration.ranges, xs
     )
     assert "dead channels" not in {row.kind for row in found}
+
+
+def test_outputs_that_are_always_zero_do_not_decide():
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(16, 16)).astype(np.float32)
+
+    def call(x):
+        hidden = tf.matmul(x, kernel)
+        return hidden, tf.nn.relu(tf.tanh(hidden) - 2.0)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    xs = small_models.samples((1, 16), count=60)
+    done = quantize_accurately(model, samples=xs)
+    assert done.steps["plain"] > 25
+    assert len(done.outputs) == 1
+
+
+def test_samples_without_signal_do_not_decide():
+    """Of a thresholded output two thirds are exactly zero."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(16, 8)).astype(np.float32)
+
+    def call(x):
+        return tf.nn.relu(tf.matmul(x, kernel) - 6.0)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    xs = small_models.samples((1, 16), count=120)
+    silent = [not next(iter(tflite.run(model, x).values())).any() for x in xs]
+    assert 10 < sum(silent) < 110
+    file = quantize_tflite(model, samples=xs).tflite
+    mean, worst = judge.Judge(model, xs).measure(file)
+    assert mean > 20 and worst > -10
+
+
+@pytest.mark.parametrize("recipe_name", ["static_wi8_ai16", "int8"])
+def test_integer_logits_are_judged_as_reals(recipe_name):
+    import tensorflow as tf
+
+    from tfslim.quantization import recipe
+
+    kernel = np.random.default_rng(0).normal(size=(16, 10)).astype(np.float32)
+    model = small_models.convert_function(
+        lambda x: tf.nn.softmax(tf.matmul(x, kernel)), [tf.TensorSpec((1, 16))]
+    )
+    rules = list(recipe.get(recipe_name).rules)
+    mine = recipe.Recipe("mine", (*rules, {**rules[0], "operation": "SOFTMAX"}))
+    xs = small_models.samples((1, 16), count=60)
+    done = quantize_accurately(model, mine, samples=xs)
+    assert done.steps["plain"] > 30

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import small_models
+from test_quantize_equalize import chain
 
 from tfslim import errors, quantize_tflite, tflite
 from tfslim.quantization import (
@@ -13,6 +14,7 @@ from tfslim.quantization import (
     TensorRange,
     calibrate,
     judge,
+    quantize_accurately,
     rank_layers,
     read_ranges,
     recipe,
@@ -285,3 +287,212 @@ def test_what_litert_quantizer_does_not_know_is_refused(residual, change):
     mine = recipe.Recipe("mine", ({**rule, **change},))
     with pytest.raises(errors.TfslimError, match="litert-quantizer"):
         quantize_tflite(residual, mine)
+
+
+@pytest.mark.parametrize(
+    "name", ["dynamic_int8", "float16", "weight_only_wi8_afp32", "dynamic_wi4_afp32"]
+)
+def test_weights_shared_with_a_float_op_are_not_doubled(name):
+    """The table of an embedding is the kernel of the last layer."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    table = tf.Variable(random.normal(size=(300, 32)).astype(np.float32))
+    kernel = random.normal(size=(32, 32)).astype(np.float32)
+
+    def call(x):
+        hidden = tf.nn.relu(tf.reduce_mean(tf.gather(table, x), 1) @ kernel)
+        return tf.matmul(hidden, table, transpose_b=True)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 8), tf.int32)])
+    ops = [op.name for op in tflite.read(model).ops]
+    assert ops.count("FULLY_CONNECTED") == 2 and "GATHER" in ops
+    done = quantize_tflite(model, name)
+    assert len(done.tflite) < len(model)
+    reasons = {row.op: row.reason for row in done.kept_float}
+    assert "GATHER" in reasons
+    assert "one copy is smaller" in reasons["FULLY_CONNECTED"]
+
+
+def test_a_layer_with_its_own_recipe_is_not_called_float(residual):
+    xs = small_models.samples((1, 12, 12, 3))
+    done = quantize_tflite(residual, samples=xs, layers={"stem": "dynamic_int8"})
+    assert "CONV_2D" not in {row.op for row in done.kept_float}
+
+
+def _upwards(kernel=None):
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    first = random.normal(size=(3, 3, 2, 4)).astype(np.float32)
+    second = random.normal(size=(3, 3, 2, 4)).astype(np.float32)
+    if kernel is not None:
+        second[0, 0, 0, 0] = kernel
+
+    def call(x):
+        x = tf.nn.relu(tf.nn.conv2d(x, first, 2, "SAME"))
+        return tf.nn.conv2d_transpose(x, second, (1, 8, 8, 2), 2, name="up")
+
+    return small_models.convert_function(call, [tf.TensorSpec((1, 8, 8, 2))])
+
+
+def test_transposed_convolutions_are_named_like_the_others():
+    """litert-quantizer has another name for them."""
+    model = _upwards()
+    (op,) = [op for op in tflite.read(model).ops if op.name == "TRANSPOSE_CONV"]
+    name = tflite.read(model).tensors[op.outputs[0]].name
+    xs = small_models.samples((1, 8, 8, 2))
+    plain = quantize_tflite(model, samples=xs)
+    assert not plain.kept_float
+    done = quantize_tflite(model, samples=xs, layers={name: "float32"})
+    assert [row.op for row in done.kept_float] == ["TRANSPOSE_CONV"]
+    rows = rank_layers(model, calibrate(model, xs), xs)
+    assert "TRANSPOSE_CONV" in {row.op for row in rows}
+    half = quantize_tflite(_upwards(1e5), "float16")
+    assert [row.op for row in half.kept_float] == ["TRANSPOSE_CONV"]
+    for x in xs[:3]:
+        assert np.isfinite(next(iter(tflite.run(half.tflite, x).values()))).all()
+
+
+@pytest.mark.parametrize("recipe_name", ["int8", "static_wi8_ai16"])
+def test_a_product_with_a_constant_batch_stays_float(recipe_name):
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(3, 8, 5)).astype(np.float32)
+    model = small_models.convert_function(
+        lambda x: tf.matmul(tf.nn.relu(x), kernel), [tf.TensorSpec((3, 6, 8))]
+    )
+    assert "BATCH_MATMUL" in {op.name for op in tflite.read(model).ops}
+    xs = small_models.samples((3, 6, 8))
+    done = quantize_tflite(model, recipe_name, samples=xs)
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
+    reasons = {row.op: row.reason for row in done.kept_float}
+    assert "scales that the kernel ignores" in reasons["BATCH_MATMUL"]
+
+
+def test_ranges_of_the_equalized_model_are_of_no_other():
+    model = chain(wound=100.0)
+    xs = small_models.samples((1, 16, 16, 3), count=40)
+    done = quantize_accurately(model, samples=xs)
+    assert "equalized" in done.taken
+    ranges = done.quantized.calibration
+    with pytest.raises(errors.ConfigError, match="of a model that was equalized"):
+        quantize_tflite(model, ranges=ranges)
+    with pytest.raises(errors.ConfigError, match="of a model that was equalized"):
+        rank_layers(model, ranges, xs)
+    with pytest.raises(errors.ConfigError, match="was not equalized"):
+        quantize_tflite(done.source, ranges=calibrate(model, xs))
+    again = quantize_accurately(model, samples=xs, ranges=ranges)
+    assert again.quantized.tflite == done.quantized.tflite
+
+
+def test_a_layers_own_recipe_beats_a_rule_for_its_op(residual):
+    (general,) = recipe.get("int8").rules
+    mine = recipe.Recipe("mine", ({**general, "operation": "CONV_2D"},))
+    xs = small_models.samples((1, 12, 12, 3))
+    done = quantize_tflite(residual, mine, samples=xs, layers={"stem": "float32"})
+    (row,) = [row for row in done.kept_float if "/stem/" in row.tensor]
+    assert row.reason == "It was asked to be."
+
+
+def _soft_plus(x):
+    import tensorflow as tf
+
+    x = tf.matmul(x, _MIX)
+    return tf.matmul(tf.math.log(tf.exp(x) + 1.0), _MIX)
+
+
+def test_what_only_floats_surround_stays_float():
+    """In INT8 the 1 would be lost beside exp(7)."""
+    import tensorflow as tf
+
+    model = small_models.convert_function(_soft_plus, [tf.TensorSpec((1, 16))])
+    assert {"EXP", "ADD", "LOG"} <= {op.name for op in tflite.read(model).ops}
+    xs = small_models.samples((1, 16), low=-2, high=2)
+    done = quantize_tflite(model, samples=xs)
+    reasons = {row.op: row.reason for row in done.kept_float}
+    assert "All ops around it are float" in reasons["ADD"]
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 28
+    forced = quantize_tflite(model, samples=xs, keep_float="none")
+    assert "ADD" not in {row.op for row in forced.kept_float}
+
+
+def test_values_compared_for_equality_stay_float():
+    import tensorflow as tf
+
+    def call(x):
+        x = tf.matmul(x, _MIX)
+        largest = tf.reduce_max(x, -1, keepdims=True)
+        return tf.where(tf.equal(x, largest), x, 0.0)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    xs = small_models.samples((1, 16))
+    done = quantize_tflite(model, samples=xs)
+    for x in xs:
+        (truth,), (found,) = (tflite.run(m, x).values() for m in (model, done.tflite))
+        # Two may come to one level; the largest is among those.
+        assert found[0, truth.argmax()] > 0
+
+
+@pytest.mark.parametrize("recipe_name", ["int8", "static_wi8_ai16"])
+def test_biases_beside_nearly_silent_channels(recipe_name):
+    """INT32 holds them, whatever the width of the activations."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(3, 3, 3, 8)).astype(np.float32)
+    kernel *= np.float32([1, 1e-4, 1, 3e-5, 1, 1e-6, 0, 1])
+    bias = random.uniform(0.5, 1.5, 8).astype(np.float32)
+    last = random.normal(size=(8, 4)).astype(np.float32)
+
+    def call(x):
+        x = tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "VALID") + bias)
+        return tf.matmul(tf.reduce_mean(x, (1, 2)), last)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 8, 8, 3))])
+    xs = small_models.samples((1, 8, 8, 3))
+    done = quantize_tflite(model, recipe_name, samples=xs)
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
+
+
+def test_recurrent_state_is_set_back_between_runs():
+    import tf_keras
+    from tf_keras import layers
+
+    tf_keras.utils.set_random_seed(0)
+    inputs = tf_keras.Input((6, 8), batch_size=1)
+    x = layers.LSTM(12)(inputs)
+    keras_model = tf_keras.Model(inputs, layers.Dense(4)(x))
+    model = small_models.convert(keras_model)
+    assert any(t.is_variable for t in tflite.read(model).tensors)
+    xs = small_models.samples((1, 6, 8))
+    runner = tflite.Runner(model)
+    for x in xs[:5]:
+        (found,) = runner(x).values()
+        np.testing.assert_allclose(found, keras_model(x).numpy(), atol=1e-5)
+    forth, back = (calibrate(model, order).ranges for order in (xs, xs[::-1]))
+    assert forth == back
+
+
+def test_ops_without_outputs():
+    import tensorflow as tf
+
+    class Counter(tf.Module):
+        def __init__(self):
+            self.kernel = tf.Variable(_MIX)
+            self.seen = tf.Variable(tf.zeros((1, 16)))
+
+        @tf.function(input_signature=[tf.TensorSpec((1, 16))])
+        def __call__(self, x):
+            self.seen.assign_add(x)
+            return tf.matmul(x + self.seen, self.kernel)
+
+    counter = Counter()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [counter.__call__.get_concrete_function()], counter
+    )
+    converter.experimental_enable_resource_variables = True
+    model = converter.convert()
+    assert any(not op.outputs for op in tflite.read(model).ops)
+    for name in ("dynamic_int8", "float16", "weight_only_wi8_afp32"):
+        assert len(quantize_tflite(model, name).tflite) > 0

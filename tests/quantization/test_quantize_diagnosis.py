@@ -1,11 +1,14 @@
 """Each fault is made on purpose, and found."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import small_models
 
-from tfslim import quantize_tflite
+from tfslim import quantize_tflite, tflite
 from tfslim.quantization import calibrate, diagnose
+from tfslim.tflite import flatbuffer
 
 SHAPE = (1, 12, 12, 3)
 
@@ -104,3 +107,48 @@ def test_one_class_is_found():
     done = quantize_tflite(file, "int8", ranges=wide).tflite
     found = diagnose(file, done, wide, xs)
     assert [f.kind for f in found] == ["data", "one class"]
+
+
+def test_inputs_of_another_place_are_found(residual):
+    """Calibrated in 0..1, fed with -1..1: half of the input is cut off."""
+    xs = small_models.samples((1, 12, 12, 3), low=0.0, high=1.0)
+    ranges = calibrate(residual, xs)
+    file = quantize_tflite(residual, ranges=ranges).tflite
+    for wrong in ([2 * x - 1 for x in xs], [x + 0.5 for x in xs]):
+        kinds = [row.kind for row in diagnose(residual, file, ranges, wrong)]
+        assert kinds[0] == "data"
+    assert not diagnose(residual, file, ranges, xs)
+
+
+def test_an_output_like_noise_is_found(residual):
+    """Weights that someone shuffled: all ranges are right, and no level is missing."""
+    xs = images()
+    file, ranges = made(residual, xs)
+    flat = flatbuffer.unpack(file)
+    for op in tflite.read(file).ops:
+        if op.name == "CONV_2D":
+            tensor = flat.subgraphs[0].tensors[op.inputs[1]]
+            kept = flat.buffers[tensor.buffer].data
+            flat.buffers[tensor.buffer].data = np.ascontiguousarray(kept[::-1])
+    found = diagnose(residual, flatbuffer.pack(flat), ranges, xs)
+    assert [row.kind for row in found] == ["error"]
+
+
+def test_what_stays_float_does_not_saturate(residual):
+    xs = small_models.samples((1, 12, 12, 3))
+    ranges = calibrate(residual, xs)
+    tensors = {
+        name: dataclasses.replace(row, min=row.min / 4, max=row.max / 4)
+        if "depthwise" in name
+        else row
+        for name, row in ranges.tensors.items()
+    }
+    narrow = dataclasses.replace(ranges, tensors=tensors)
+
+    def saturated(**options):
+        file = quantize_tflite(residual, ranges=narrow, **options).tflite
+        found = diagnose(residual, file, narrow, xs)
+        return {row.where for row in found if row.kind == "saturation"}
+
+    assert "depthwise" in saturated()
+    assert "depthwise" not in saturated(layers={"depthwise": "float32"})

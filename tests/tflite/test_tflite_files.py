@@ -209,3 +209,14 @@ def test_real_file_opens_and_survives_packing(path):
     before, after = runner(inputs), tflite.run(packed, inputs)
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)
+
+
+def test_a_constant_that_is_too_short_is_damage(dense):
+    flat = flatbuffer.unpack(dense)
+    tensor = next(
+        t for t in flat.subgraphs[0].tensors if flat.buffers[t.buffer].data is not None
+    )
+    tensor.shape = [*tensor.shape[:-1], int(tensor.shape[-1]) + 1]
+    broken = flatbuffer.pack(flat)
+    with pytest.raises(errors.ConversionError, match=r"Damaged .* a constant of shape"):
+        tflite.read(broken)

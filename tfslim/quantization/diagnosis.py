@@ -10,16 +10,20 @@ import numpy as np
 from tfslim import tflite
 from tfslim.quantization.calibration import Calibration, check_ranges_of, logits
 from tfslim.quantization.collect import Samples, collect, kept_singles
+from tfslim.quantization.judge import Judge
 from tfslim.quantization.layers import LayerNames
 from tfslim.quantization.prepare import prepare
 
 # An input range that differs by more was preprocessed in another way.
 _OTHER_RANGE = 2.0
+# And so was one of which more lies beyond it.
+_OTHER_PLACE = 0.05
 # Methods clip at most some 0.1% on purpose.
 _SATURATED = 0.01
 _DEAD = 0.5
 # Of 256: fewer hold four bits of a value, whose SQNR is at most some 26 dB.
 _FEW_LEVELS = 16
+_LEAST_DB = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Finding:
     """One fault.
 
     Attributes:
-        kind: "data", "few levels", "saturation", "dead channels", "one class" or
-            "integers".
+        kind: "data", "few levels", "saturation", "dead channels", "one class",
+            "error" or "integers".
         where: tensor or Keras layer.
         text: what was measured, and what to do.
     """
@@ -121,12 +125,13 @@ def diagnose(
     )
     found += _dead(graph, seen, layers)
     found += _answers(model, quantized, kept, graph)
-    return found
+    return found or _errors(source, quantized, kept)
 
 
 def _data(name: str, bounds: tuple[float, float], seen: _Seen) -> list[Finding]:
     width, other = bounds[1] - bounds[0], seen.max - seen.min
-    if width / _OTHER_RANGE <= other <= width * _OTHER_RANGE:
+    is_wide = width / _OTHER_RANGE <= other <= width * _OTHER_RANGE
+    if is_wide and seen.beyond <= _OTHER_PLACE:
         return []
     return [
         Finding(
@@ -179,7 +184,7 @@ def _dead(
 ) -> list[Finding]:
     found = []
     for op in graph.ops:
-        name = graph.tensors[op.outputs[0]].name
+        name = graph.name_of(op)
         if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D") or name not in seen:
             continue
         if seen[name].still > _DEAD:
@@ -192,6 +197,23 @@ def _dead(
                 )
             )
     return found
+
+
+def _errors(
+    source: bytes, quantized: bytes, samples: list[tflite.Inputs]
+) -> list[Finding]:
+    if any(t.quantization for t in tflite.read(quantized).inputs):
+        return []
+    return [
+        Finding(
+            "error",
+            name,
+            f"It comes to {sqnr_db:.1f} dB against the float model, zeros to 0: see "
+            "what --sensitivity and --max_drop say.",
+        )
+        for name, sqnr_db in Judge(source, samples).by_output(quantized).items()
+        if sqnr_db < _LEAST_DB
+    ]
 
 
 def _answers(

@@ -11,6 +11,10 @@ from tfslim import tflite
 from tfslim.quantization import handover, litert, policy, recipe, rules
 from tfslim.tflite import flatbuffer
 
+# Of an output's mean power over the samples.
+_SILENT = 0.01
+_EQUAL_DB = 200.0
+
 
 class Judge:
     """Makes INT8 files of one model and measures them against it.
@@ -29,10 +33,7 @@ class Judge:
         self.source = without_softmax(source)
         self.graph = tflite.read(self.source).graphs[0]
         self._truth = outputs(self.source, samples)
-        # Numbers of classes have no distance: they count if there is nothing else.
-        kinds = [column[0].dtype.kind for column in self._truth]
-        self._counted = [n for n, kind in enumerate(kinds) if kind == "f"]
-        self._counted = self._counted or list(range(len(kinds)))
+        self._counted = _counted(self._truth)
         self._exempt = policy.exemptions("static_int8", self.graph)
 
     def quantize(
@@ -49,8 +50,9 @@ class Judge:
         names = {tensor.name for tensor in self.graph.tensors}
         known = {name: bounds for name, bounds in ranges.items() if name in names}
         if ordered is None:
-            exempt = [*self._exempt, *policy.masked(self.graph, known)]
-            ordered = rules.ordered(recipe.get("int8"), exempt, "float")
+            ordered, _ = rules.plan(
+                recipe.get("int8"), self.graph, self._exempt, ranges=known
+            )
         return litert.quantize(
             self.source, ordered, handover.handover(self.graph, known)
         )
@@ -65,7 +67,7 @@ class Judge:
                 takes and gives floats.
         """
         ratios = self._ratios(quantized)
-        return float(ratios.mean(axis=1).min()), float(ratios.min())
+        return float(np.nanmean(ratios, axis=1).min()), float(np.nanmin(ratios))
 
     def by_output(self, quantized: bytes) -> dict[str, float]:
         """Returns each output's SQNR in dB, the mean over the samples; see `measure`.
@@ -73,20 +75,28 @@ class Judge:
         A softmax or ARG_MAX stands under its own name, though what it reads is
         measured. Outputs that are numbers of classes are left out.
         """
-        means = self._ratios(quantized).mean(axis=1)
+        means = np.nanmean(self._ratios(quantized), axis=1)
         names = [self._names[number] for number in self._counted]
         return dict(zip(names, map(float, means), strict=True))
 
     def _ratios(self, quantized: bytes) -> np.ndarray:
-        """Returns the SQNR of each output that counts and sample [outputs, samples]."""
+        """Returns the SQNR of each output that counts and sample [outputs, samples].
+
+        Of a sample with hardly any signal the noise is held against a share of the
+        output's mean signal; one of zeros that stayed zeros says nothing: NaN.
+        """
         logits = without_softmax(quantized, self._softmaxes)
         found = outputs(logits, self._samples)
-        return np.array(
-            [
-                [sqnr_db(*p) for p in zip(self._truth[n], found[n], strict=True)]
-                for n in self._counted
+        ratios = []
+        for number in self._counted:
+            pairs = list(zip(self._truth[number], found[number], strict=True))
+            floor = _SILENT * float(np.mean([_power(truth) for truth, _ in pairs]))
+            row = [
+                np.nan if _are_zeros(*pair) else sqnr_db(*pair, floor) for pair in pairs
             ]
-        )
+            ratios.append([_EQUAL_DB] if np.isnan(row).all() else row)
+        width = max(map(len, ratios))
+        return np.array([(row * width)[:width] for row in ratios])
 
 
 def outputs(
@@ -114,12 +124,31 @@ def _real(values: np.ndarray, tensor: tflite.Tensor) -> np.ndarray:
     return real
 
 
-def sqnr_db(truth: np.ndarray, found: np.ndarray) -> float:
-    """Signal-to-quantization-noise ratio in dB; at most 200."""
-    signal = float(np.square(truth, dtype=np.float64).sum())
+def sqnr_db(truth: np.ndarray, found: np.ndarray, floor: float = 0.0) -> float:
+    """Signal-to-quantization-noise ratio in dB; at most 200, of a signal >= `floor`."""
+    signal = max(_power(truth), floor)
     noise = float(np.square(np.subtract(truth, found, dtype=np.float64)).sum())
     least = max(1e-20 * signal, 1e-30)
     return 10.0 * float(np.log10(max(signal, 1e-30) / max(noise, least)))
+
+
+def _power(values: np.ndarray) -> float:
+    return float(np.square(values, dtype=np.float64).sum())
+
+
+def _are_zeros(truth: np.ndarray, found: np.ndarray) -> bool:
+    return not np.any(truth) and not np.any(found)
+
+
+def _counted(truth: Sequence[Sequence[np.ndarray]]) -> list[int]:
+    """Returns the numbers of the outputs to measure.
+
+    Numbers of classes have no distance, and what is always zero has no signal: they
+    count if there is nothing else.
+    """
+    numbers = range(len(truth))
+    reals = [n for n in numbers if truth[n][0].dtype.kind == "f"] or numbers
+    return [n for n in reals if any(map(np.any, truth[n]))] or list(reals)
 
 
 def softmax_outputs(graph: tflite.Graph) -> frozenset[int]:
@@ -130,12 +159,29 @@ def softmax_outputs(graph: tflite.Graph) -> frozenset[int]:
     given = {tensor.index for tensor in graph.outputs}
     found = set()
     for number, tensor in enumerate(graph.outputs):
-        op = graph.producers.get(tensor.index)
-        readers = graph.consumers.get(tensor.index, [])
-        if op is not None and op.name in ("SOFTMAX", "ARG_MAX") and not readers:
-            if op.inputs[0] not in given:
-                found.add(number)
+        ops = _deciders(tensor.index, graph)
+        if ops and ops[0].inputs[0] not in given:
+            found.add(number)
     return frozenset(found)
+
+
+def _deciders(index: int, graph: tflite.Graph) -> list[tflite.Op]:
+    """Returns the softmax or ARG_MAX that makes a tensor, and the DEQUANTIZE behind.
+
+    None if another op reads what they make.
+    """
+    ops: list[tflite.Op] = []
+    while index in graph.producers:
+        op = graph.producers[index]
+        if graph.consumers.get(index, []) != ops[:1]:
+            return []
+        ops.insert(0, op)
+        if op.name in ("SOFTMAX", "ARG_MAX"):
+            return ops
+        if op.name != "DEQUANTIZE":
+            return []
+        index = op.inputs[0]
+    return []
 
 
 def without_softmax(source: bytes, of: frozenset[int] | None = None) -> bytes:
@@ -149,20 +195,17 @@ def without_softmax(source: bytes, of: frozenset[int] | None = None) -> bytes:
     graph = tflite.read(source).graphs[0]
     numbers = softmax_outputs(graph)
     numbers = numbers if of is None else numbers & of
-    tensors = [graph.outputs[number] for number in numbers]
-    replaced = {t.index: graph.producers[t.index] for t in tensors}
-    if not replaced:
+    tensors = [graph.outputs[number].index for number in numbers]
+    ops = {index: _deciders(index, graph) for index in tensors}
+    if not ops:
         return source
+    logits = {index: found[0].inputs[0] for index, found in ops.items()}
     flat = flatbuffer.unpack(source)
     main = flat.subgraphs[0]
-    main.outputs = [
-        replaced[i].inputs[0] if i in replaced else i
-        for i in flatbuffer.numbers(main.outputs)
-    ]
-    dropped = {op.index for op in replaced.values()}
+    main.outputs = [logits.get(i, i) for i in flatbuffer.numbers(main.outputs)]
+    dropped = {op.index for found in ops.values() for op in found}
     main.operators = [op for i, op in enumerate(main.operators) if i not in dropped]
     for signature in flat.signatureDefs or []:
         for entry in signature.outputs:
-            if entry.tensorIndex in replaced:
-                entry.tensorIndex = replaced[entry.tensorIndex].inputs[0]
+            entry.tensorIndex = logits.get(entry.tensorIndex, entry.tensorIndex)
     return flatbuffer.pack(flat)

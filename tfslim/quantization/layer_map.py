@@ -11,6 +11,7 @@ whose values are equal anyway.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,6 +20,7 @@ import numpy as np
 from tfslim import tflite
 from tfslim.graph import ir
 from tfslim.quantization import layers
+from tfslim.quantization.groups import readable
 from tfslim.quantization.points import Points
 from tfslim.quantization.prepare import prepare
 from tfslim.tflite import metadata
@@ -69,23 +71,41 @@ def map_layers(model: bytes, graph: ir.Graph, run: Run, *, seed: int = 0) -> Lay
         QuantizationError: the file holds integers already.
     """
     runner = tflite.Runner(prepare(model), preserve_all_tensors=True)
+    orders = _inputs(graph, runner.model)
+    for inputs in orders:
+        points = _points(runner, graph, run, inputs, seed)
+        if len(orders) == 1 or any(map(points.is_shared, graph.output_refs)):
+            break
+    return _Aligner(graph, runner.model, points).result()
+
+
+def _points(
+    runner: tflite.Runner,
+    graph: ir.Graph,
+    run: Run,
+    inputs: Mapping[str, tflite.Tensor],
+    seed: int,
+) -> Points:
+    """Runs both, the file's `inputs` in the order of the graph's."""
     main = runner.model.graphs[0]
-    inputs = _inputs(graph, runner.model)
     random = np.random.default_rng(seed)
     ours: dict[int, list[np.ndarray]] = {}
     theirs: dict[ir.TensorRef, list[np.ndarray]] = {}
+    written: list[tflite.Tensor] = []
     for _ in range(_NUM_INPUTS):
         fed = {name: _random(random, tensor) for name, tensor in inputs.items()}
         runner.set_inputs(fed)
         runner.invoke()
-        for index in _written(main):
-            ours.setdefault(index, []).append(runner.interpreter.get_tensor(index))
+        written = written or readable(runner, _written(main))
+        for tensor in written:
+            value = runner.interpreter.get_tensor(tensor.index)
+            ours.setdefault(tensor.index, []).append(value)
         for ref, value in run(list(fed.values())).items():
             theirs.setdefault(ref, []).append(np.asarray(value))
     same = {}
     if len(main.outputs) == len(graph.output_refs) == 1:
         same[graph.output_refs[0]] = main.outputs[0].index
-    return _Aligner(graph, runner.model, Points(ours, theirs, same)).result()
+    return Points(ours, theirs, same)
 
 
 def put_layers(model: bytes, found: LayerMap) -> bytes:
@@ -98,16 +118,33 @@ def put_layers(model: bytes, found: LayerMap) -> bytes:
     return metadata.put_json(model, entry)
 
 
-def _inputs(graph: ir.Graph, model: tflite.TfliteModel) -> dict[str, tflite.Tensor]:
-    """Returns the file's inputs in the order of the graph's, by name if they tell."""
+def _inputs(
+    graph: ir.Graph, model: tflite.TfliteModel
+) -> list[dict[str, tflite.Tensor]]:
+    """Returns the orders that the file's inputs may have in the graph.
+
+    One, if the names tell; else all in which the shapes fit, the file's first.
+    """
     by_name = {name: model.tensors[i] for name, i in model.input_names.items()}
     wanted = [
         re.sub(r"[^A-Za-z0-9_.\-]", "_", graph.nodes[ref.node].layer)
         for ref in graph.input_refs
     ]
     if set(wanted) == set(by_name):
-        return {name: by_name[name] for name in wanted}
-    return by_name
+        return [{name: by_name[name] for name in wanted}]
+    shapes = [graph.nodes[ref.node].shapes[0][1:] for ref in graph.input_refs]
+    orders = [
+        dict(order)
+        for order in itertools.islice(itertools.permutations(by_name.items()), 24)
+        if all(map(_fits, shapes, [tensor.shape[1:] for _, tensor in order]))
+    ]
+    return orders or [by_name]
+
+
+def _fits(shape: Sequence[int | None], other: Sequence[int]) -> bool:
+    return len(shape) == len(other) and all(
+        size in (None, found) for size, found in zip(shape, other, strict=True)
+    )
 
 
 def _random(random: np.random.Generator, tensor: tflite.Tensor) -> np.ndarray:
@@ -116,12 +153,10 @@ def _random(random: np.random.Generator, tensor: tflite.Tensor) -> np.ndarray:
     return random.integers(0, 2, tensor.shape).astype(tensor.dtype)
 
 
-def _written(graph: tflite.Graph) -> list[int]:
+def _written(graph: tflite.Graph) -> list[tflite.Tensor]:
     """Lists the inputs and what the ops write, as far as they are float."""
-    found = [t.index for t in graph.inputs] + [
-        i for op in graph.ops for i in op.outputs
-    ]
-    return [i for i in found if i >= 0 and graph.tensors[i].dtype == "float32"]
+    made = [graph.tensors[i] for op in graph.ops for i in op.outputs if i >= 0]
+    return [t for t in (*graph.inputs, *made) if t.dtype == "float32" and t.size]
 
 
 class _Aligner:
@@ -243,7 +278,7 @@ class _Aligner:
             kinds = (*_KINDS.get(op.name, ()), "SeparableConv2D")
             places.sort(key=lambda place: self._op_of(place) not in kinds)
             nodes = [self._graph.nodes[place].layer for place in places]
-            name = self._main.tensors[op.outputs[0]].name
+            name = self._main.name_of(op)
             if nodes:
                 ops[name] = tuple(dict.fromkeys(nodes))
             else:

@@ -32,7 +32,7 @@ class LayerNames:
 
     def of(self, op: tflite.Op) -> tuple[str, ...]:
         """Returns the layers that `op` computes, the one with the weights first."""
-        known = self._map.get(self._graph.tensors[op.outputs[0]].name)
+        known = self._map.get(self._graph.name_of(op))
         if known is not None:
             return tuple(known)
         hint = _hint(op, self._graph)
@@ -48,7 +48,7 @@ class LayerNames:
         A layer "conv" inside a nested model "block" is called block_conv where
         another layer is called conv; the pattern may be block/conv, too.
         """
-        if self._graph.tensors[op.outputs[0]].name == pattern:
+        if self._graph.name_of(op) == pattern:
             return True
         patterns = {pattern, pattern.replace("/", "_")}
         return any(
@@ -64,7 +64,7 @@ def _hint(op: tflite.Op, graph: tflite.Graph) -> str:
     A model's output has a name of its own; there the op's weights tell. An output of an
     op without weights is named after the layer itself.
     """
-    tensors = [graph.tensors[op.outputs[0]]]
+    tensors = [graph.tensors[i] for i in op.outputs[:1]]
     tensors += [t for i in op.inputs if i >= 0 and (t := graph.tensors[i]).is_constant]
     for tensor in tensors:
         paths = [part.split("/") for part in tensor.name.split(";")]
@@ -76,4 +76,4 @@ def _hint(op: tflite.Op, graph: tflite.Graph) -> str:
         if paths:
             return paths[0][-2]
     ends = {tensor.index for tensor in graph.outputs}
-    return graph.tensors[op.outputs[0]].name if ends & set(op.outputs) else ""
+    return graph.name_of(op) if ends & set(op.outputs) else ""

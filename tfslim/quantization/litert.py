@@ -22,6 +22,9 @@ from tfslim import errors, tflite
 from tfslim.quantization.outputs import Outputs
 from tfslim.tflite import flatbuffer
 
+# What litert-quantizer calls differently.
+_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+
 
 def quantize(
     model: bytes,
@@ -46,9 +49,7 @@ def quantize(
     recipes = recipe_manager.RecipeManager()
     with _quiet():
         try:
-            recipes.load_quantization_recipe(
-                [{"op_config": {}, **rule} for rule in rules]
-            )
+            recipes.load_quantization_recipe([_as_known(rule) for rule in rules])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise errors.ConfigError(
                 f"litert-quantizer does not understand the recipe: {_line(error)}"
@@ -119,13 +120,22 @@ def _pass_on(graphs: Sequence[tflite.Graph], quantized: Any) -> None:
                 entry.tensorIndex = moved.get(entry.tensorIndex, entry.tensorIndex)
 
 
+def is_op(name: str, op: str) -> bool:
+    """Whether a rule's "operation" names ops called `op`."""
+    return name in ("*", op, _NAMES.get(op, op))
+
+
+def _as_known(rule: Mapping[str, Any]) -> dict[str, Any]:
+    operation = rule["operation"]
+    return {"op_config": {}, **rule, "operation": _NAMES.get(operation, operation)}
+
+
 def takes(rule: Mapping[str, Any], op: str) -> bool:
     """Whether a rule can be meant for an op of this name."""
     try:
-        recipe_manager.RecipeManager().load_quantization_recipe(
-            [{"op_config": {}, **rule, "operation": op}]
-        )
-    except ValueError:
+        rules = [_as_known({**rule, "operation": op})]
+        recipe_manager.RecipeManager().load_quantization_recipe(rules)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False
     return True
 

@@ -21,7 +21,8 @@ from tfslim import registry, tflite
 
 _TABLE = Path(__file__).parent / "policy.json"
 
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+_COMPARISONS = ("EQUAL", "NOT_EQUAL")
 _ADDS = ("ADD", "SUB", "MINIMUM", "MAXIMUM")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 # What a mask adds to where a softmax is to see nothing, and the magnitude from which on
@@ -94,6 +95,9 @@ def exemptions(
         found += _unread_outputs(graph)
         found += _masks(graph)
         found += _computed_weights(graph)
+        found += _constant_products(graph)
+        reason = "Of two scales equal values are unequal integers."
+        found += [Exemption(name, ".*", reason) for name in _COMPARISONS]
     if scheme == "float16":
         found += _beyond_half(graph)
     return found
@@ -128,7 +132,22 @@ def _computed_weights(graph: tflite.Graph) -> list[Exemption]:
     return [
         Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason)
         for op in graph.ops
-        if op.name in _WEIGHTED and not graph.tensors[op.inputs[1]].is_constant
+        if op.name in WEIGHTED and not graph.tensors[op.inputs[1]].is_constant
+    ]
+
+
+def _constant_products(graph: tflite.Graph) -> list[Exemption]:
+    """Finds products of matrices of which one is constant.
+
+    litert-quantizer gives it a scale for each channel, of which the kernels take the
+    first (measured, 0.11 and litert 2.3).
+    """
+    reason = "One factor is constant and would have scales that the kernel ignores."
+    return [
+        Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason)
+        for op in graph.ops
+        if op.name == "BATCH_MATMUL"
+        and any(graph.tensors[i].is_constant for i in op.inputs)
     ]
 
 

@@ -124,23 +124,32 @@ def quantize_tflite(
     _check_layers(chosen, layers or {})
     graph = content.graphs[0]
     single, asked, takes = rules.overrides(content, layers or {}, keep_float)
-    exempt = [*asked, *policy.exemptions(chosen.scheme, graph, policy=keep_float)]
 
     used = None
     if chosen.needs_ranges:
         method = calibration if chosen.scheme == "static_int8" else "minmax"
         used = _calibration(source, samples, method, ranges)
-        exempt += policy.masked(graph, used.ranges)
-    ordered = rules.ordered(chosen, exempt, io, single)
-    quantized = litert.quantize(
-        source, ordered, handover.handover(graph, used.ranges) if used else None
+    exempt = [*asked, *policy.exemptions(chosen.scheme, graph, policy=keep_float)]
+    ordered, exempt = rules.plan(
+        chosen,
+        graph,
+        exempt,
+        io=io,
+        ranges=used.ranges if used else {},
+        single=single,
+        spares_islands=keep_float != "none",
     )
+    bits = 16 if chosen.scheme == "static_int16" else 8
+    given_ranges = handover.handover(graph, used.ranges, bits) if used else None
+    quantized = litert.quantize(source, ordered, given_ranges)
     return QuantizeResult(
         tflite=quantized,
         recipe=chosen,
         rules=tuple(ordered),
         calibration=used,
-        kept_float=_kept_float(graph, _loaded(quantized), chosen, takes, exempt),
+        kept_float=_kept_float(
+            graph, _loaded(quantized, source), chosen, takes, exempt
+        ),
     )
 
 
@@ -160,8 +169,8 @@ def _as_it_is(
     kept = tuple(
         KeptFloat(op.name, tensor.name, "It is float in the file that was given.")
         for op in graph.ops
-        if (tensor := graph.tensors[op.outputs[0]]).dtype == "float32"
-        and op.name != "DEQUANTIZE"
+        for tensor in [graph.tensors[i] for i in op.outputs[:1]]
+        if tensor.dtype == "float32" and op.name != "DEQUANTIZE"
     )
     ends = ", ".join(t.dtype for t in (*content.inputs, *content.outputs))
     note = (
@@ -233,8 +242,8 @@ def _calibration(
         if missing or unknown:
             raise errors.ConfigError(
                 f"The ranges are of another model: {len(missing)} of this one's "
-                f"{len(names)} activations have none, '{(missing or unknown)[0]}' is in "
-                "one of the two only. Calibrate this very file."
+                f"{len(names)} activations have none, '{(missing or unknown)[0]}' is "
+                "in one of the two only. Calibrate this very file."
             )
         calibration_lib.check_ranges_of(given, source)
     elif samples is None:
@@ -264,10 +273,11 @@ def _given(
     }
 
 
-def _loaded(quantized: bytes) -> tflite.TfliteModel:
+def _loaded(quantized: bytes, source: bytes) -> tflite.TfliteModel:
     try:
         return tflite.Runner(quantized).model
     except errors.ConversionError as error:
+        tflite.Runner(source)  # If that fails, too, it is no fault of the quantizer.
         raise errors.QuantizationError(
             f"The quantized file does not load ({error}) This is a fault of the "
             "quantizer or the runtime with the op it names: keep that op float by a "
@@ -286,7 +296,7 @@ def _kept_float(
     writers = {after.tensors[i].name: op for op in after.ops for i in op.outputs}
     kept = []
     for op in before.ops:
-        name = before.tensors[op.outputs[0]].name
+        name = before.name_of(op)
         is_static = takes.get(name, chosen).needs_ranges
         if name not in writers or not _is_float(writers[name], after, is_static):
             continue

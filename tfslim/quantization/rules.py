@@ -11,6 +11,38 @@ from tfslim.quantization import litert, policy, recipe
 from tfslim.quantization.layers import LayerNames
 
 
+def plan(
+    chosen: recipe.Recipe,
+    graph: tflite.Graph,
+    exempt: Sequence[policy.Exemption],
+    *,
+    io: str = "float",
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    single: Sequence[dict[str, Any]] = (),
+    spares_islands: bool = True,
+) -> tuple[list[dict[str, Any]], list[policy.Exemption]]:
+    """Returns all rules for a model, and all that stays float by them.
+
+    Args:
+        chosen: the recipe.
+        graph: the float model's graph.
+        exempt: what stays float whatever the ranges and the neighbours.
+        io: what becomes of inputs and outputs.
+        ranges: tensor name -> (min, max) of its activations, for static recipes.
+        single: rules for single ops, which win over all others.
+        spares_islands: whether ops among ops in float stay float.
+    """
+    exempt = [*exempt, *policy.masked(graph, ranges or {})]
+    rules = ordered(chosen, exempt, io, single)
+    more = []
+    if not chosen.needs_ranges:
+        more = shared_weights(graph, rules)
+    elif spares_islands:
+        more = islands(graph, rules, io)
+    exempt += more
+    return ordered(chosen, exempt, io, single) if more else rules, exempt
+
+
 def ordered(
     chosen: recipe.Recipe,
     exempt: list[policy.Exemption],
@@ -32,7 +64,11 @@ def ordered(
         borders = [_border(operation, io) for operation in ("INPUT", "OUTPUT")]
     # One rule for each regex and operation: of two, litert-quantizer takes the later.
     rules = [*(e.rule for e in exempt), *borders, *particular, *single]
-    last = {(rule["regex"], rule["operation"]): rule for rule in rules}
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for rule in rules:
+        key = rule["regex"], rule["operation"]
+        last.pop(key, None)  # In its place it would come before others that fit.
+        last[key] = rule
     return [*general, *last.values()]
 
 
@@ -43,11 +79,102 @@ def deciding(
     fitting = [
         rule
         for rule in rules
-        if rule["operation"] in ("*", operation) and re.search(rule["regex"], scope)
+        if litert.is_op(rule["operation"], operation)
+        and re.search(rule["regex"], scope)
     ]
     if not fitting or fitting[-1]["algorithm_key"] == "no_quantize":
         return None
     return fitting[-1]
+
+
+def shared_weights(
+    graph: tflite.Graph, rules: Sequence[Mapping[str, Any]]
+) -> list[policy.Exemption]:
+    """Finds ops whose weights another op reads, too, which stays float.
+
+    An embedding's table may be the weights of the last layer. The file would hold them
+    twice, and be larger than the float one.
+    """
+    readers: dict[int, list[tflite.Op]] = {}
+    for op in graph.ops:
+        for tensor in (graph.tensors[i] for i in op.inputs if i >= 0):
+            is_weight = tensor.dtype == "float32" and len(tensor.shape) > 1
+            if is_weight and tensor.raw is not None:
+                readers.setdefault(tensor.raw.ctypes.data, []).append(op)
+    found = []
+    for ops in readers.values():
+        scopes = [policy.scope(op, graph) for op in ops]
+        chosen = [
+            deciding(rules, op.name, scope)
+            for op, scope in zip(ops, scopes, strict=True)
+        ]
+        is_float = [
+            rule is None or not litert.takes(rule, op.name)
+            for rule, op in zip(chosen, ops, strict=True)
+        ]
+        if all(is_float) or not any(is_float):
+            continue
+        other = ops[is_float.index(True)].name
+        reason = (
+            f"{other} reads its weights, too, and stays float: one copy is smaller."
+        )
+        found += [
+            policy.Exemption(op.name, f"^{re.escape(scope)}$", reason)
+            for op, scope, stays in zip(ops, scopes, is_float, strict=True)
+            if not stays
+        ]
+    return found
+
+
+def islands(
+    graph: tflite.Graph, rules: Sequence[Mapping[str, Any]], io: str
+) -> list[policy.Exemption]:
+    """Finds ops without weights that only ops in float surround.
+
+    INT8 there costs two borders and levels, and gains nothing: of exp(x) + 1 before a
+    logarithm the 1 would be lost.
+    """
+    known: dict[str, bool] = {}
+
+    def is_quantized(op: tflite.Op) -> bool:
+        rule = deciding(rules, op.name, policy.scope(op, graph))
+        if op.name not in known and rule is not None:
+            known[op.name] = litert.takes(rule, op.name)
+        return rule is not None and known[op.name]
+
+    quantized = {op.index for op in graph.ops if is_quantized(op)}
+    weighted = {op.index for op in graph.ops if op.name in policy.WEIGHTED}
+    ends = (
+        {t.index for t in (*graph.inputs, *graph.outputs)} if io != "float" else set()
+    )
+    left = quantized - weighted
+    while True:
+        gone = {
+            op.index
+            for op in graph.ops
+            if op.index in left
+            and (
+                ends & {*op.inputs, *op.outputs}
+                or (_neighbours(op, graph) & quantized) - left
+            )
+        }
+        if not gone:
+            break
+        left -= gone
+    reason = (
+        "All ops around it are float: INT8 would cost two borders and gain nothing."
+    )
+    return [
+        policy.Exemption(op.name, f"^{re.escape(policy.scope(op, graph))}$", reason)
+        for op in graph.ops
+        if op.index in left
+    ]
+
+
+def _neighbours(op: tflite.Op, graph: tflite.Graph) -> set[int]:
+    before = [graph.producers[i].index for i in op.inputs if i in graph.producers]
+    after = [r.index for i in op.outputs for r in graph.consumers.get(i, [])]
+    return {*before, *after}
 
 
 def _border(operation: str, io: str) -> dict[str, Any]:
@@ -108,7 +235,7 @@ def overrides(
             else:
                 rule = {**chosen.rules[0], "regex": regex, "operation": op.name}
                 found.append(rule)
-                takes[graph.tensors[op.outputs[0]].name] = chosen
+                takes[graph.name_of(op)] = chosen
     return found, exempt, takes
 
 

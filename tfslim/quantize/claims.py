@@ -26,7 +26,7 @@ def claim(values: flags.FlagValues, recipe: Recipe) -> Path:
     written = {"--out": out, "the report": out.with_suffix(".json")}
     if recipe.needs_ranges and not is_same(ranges_path(out), values.ranges):
         written["the ranges"] = ranges_path(out)
-    if values.sensitivity is not None:
+    if values.sensitivity:
         written["--sensitivity"] = Path(values.sensitivity)
     for option, path in written.items():
         _require_free(option, path, values)

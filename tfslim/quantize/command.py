@@ -222,6 +222,8 @@ def _explain(
             "The data has no labels that fit the model's output: files are compared "
             "with the float file alone."
         )
+    if data.test is not None and data.test.doubt:
+        report["notes"].append(data.test.doubt)
     if data.test is not None and data.test.scored is not None:
         report["notes"].append(f"The labels are those of output {data.test.scored}.")
     size_bytes = report["files"][0]["size_bytes"]

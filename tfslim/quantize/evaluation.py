@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -79,7 +80,8 @@ class Test:
             chosen or (len(tensor.shape) == 2 and tensor.shape[-1] > 1)
             for tensor, chosen in zip(outputs, self._are_classes, strict=True)
         )
-        self._scored = _scored(dataset, task, outputs, prepare.input_shape)
+        batch = content.inputs[0].shape[0]
+        self._scored = _scored(dataset, task, outputs, prepare.input_shape, batch)
         self._model = model
         self._seen: dict[bytes, dict[str, Any]] = {}
         self._reference: list[np.ndarray] = []
@@ -88,6 +90,23 @@ class Test:
     def has_labels(self) -> bool:
         """Whether the data's targets are those of one of the model's outputs."""
         return self._scored is not None
+
+    @functools.cached_property
+    def doubt(self) -> str:
+        """Why the labels may be no labels of this model, "" if nothing speaks for it.
+
+        A model that is right less often than half of chance knows other classes.
+        """
+        if not self.has_labels or self._task.name != "classification":
+            return ""
+        chance = 1.0 / len(np.unique(self._examples.targets))
+        accuracy = self(self._model)[self._task.metric_name]
+        if accuracy > chance / 2.0:
+            return ""
+        return (
+            f"The float model's {self._task.metric_name} is {accuracy:.1%}: the labels "
+            "seem to be those of other classes than the model's."
+        )
 
     @property
     def scored(self) -> str | None:
@@ -115,11 +134,11 @@ class Test:
             ConfigError: it means nothing.
         """
         share = max_drop / 100.0
-        if self.has_labels and self._task.name == "classification":
+        if self.has_labels and not self.doubt and self._task.name == "classification":
             least = self(self._model)[self._task.metric_name] - share
             return Goal(self._task.metric_name, least, "the data has labels")
         if self.is_classifier:
-            reason = "the data has no labels for this model's classes"
+            reason = self.doubt or "the data has no labels for this model's classes"
             return Goal(self._task.agreement_name, 1.0 - share, reason)
         if max_drop <= 0:
             raise errors.ConfigError(
@@ -181,6 +200,10 @@ def _compare(name: str, truth: np.ndarray, found: np.ndarray) -> dict[str, Any]:
     }
 
 
+def _num_rows(output: tflite.Tensor) -> int:
+    return output.shape[0] if output.shape else 1
+
+
 def _are_classes(tensor: tflite.Tensor) -> bool:
     return tensor.quantization is None and tensor.dtype in ("int32", "int64")
 
@@ -190,6 +213,7 @@ def _scored(
     task: tasks.Task,
     outputs: Sequence[tflite.Tensor],
     input_shape: tuple[int, ...],
+    batch: int,
 ) -> int | None:
     """Returns the number of the output that the targets are of; None if of none.
 
@@ -204,7 +228,11 @@ def _scored(
             f"--task=reconstruction needs an output of the input's shape, "
             f"{list(input_shape)}; the model's is {list(outputs[0].shape[1:])}."
         )
-    fits = [_fit(dataset, task, output) for output in outputs]
+    # Outputs that are not one row an example are of no example.
+    fits = [
+        _fit(dataset, task, output) if _num_rows(output) == batch else _NO
+        for output in outputs
+    ]
     # Of two that only might be it neither is.
     is_clear = max(fits) == _SURE or fits.count(_MAYBE) == 1
     return fits.index(max(fits)) if is_clear else None
@@ -219,7 +247,7 @@ def _fit(dataset: data.Dataset, task: tasks.Task, output: tflite.Tensor) -> int:
     if targets.dtype.kind != "i":
         return _NO
     if _are_classes(output):
-        return _SURE if output.size == (shape[0] if shape else 1) else _NO
+        return _SURE if output.size == _num_rows(output) else _NO
     if len(shape) != 2 or shape[-1] < 2:
         return _NO
     names = dataset.class_names

@@ -24,7 +24,12 @@ def known(values: flags.FlagValues, content: tflite.TfliteModel) -> dict[str, An
             f"The model has {len(content.inputs)} inputs; --data feeds one. Use "
             "tfslim.quantize_tflite(model, samples=...) with dicts of arrays."
         )
-    dtype = content.inputs[0].dtype
+    dtype, shape = content.inputs[0].dtype, content.inputs[0].shape
+    if len(shape) < 2:
+        raise errors.ConfigError(
+            f"The model's input has shape {list(shape)}, without a batch; --data gives "
+            "[1, ...]. Use tfslim.quantize_tflite(model, samples=...)."
+        )
     if dtype not in preprocessing.DTYPES:
         raise errors.ConfigError(
             f"The model's input is {dtype}, which --data cannot give. Use "

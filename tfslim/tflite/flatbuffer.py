@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import mmap
 import struct
 import zipfile
@@ -25,6 +26,10 @@ from tfslim import errors
 _IDENTIFIER = b"TFL3"
 # 32-bit offsets count from the root; larger files need buffers outside of it.
 _MAX_BYTES = 2**31 - 1
+_ITEM_BYTES = {
+    getattr(schema.TensorType, name): np.dtype(name.lower()).itemsize
+    for name in ("FLOAT32", "FLOAT16", "INT64", "INT32", "INT16", "INT8", "UINT8")
+}
 # What the generated reader raises when an offset points to nonsense.
 _DAMAGE = (
     struct.error,
@@ -247,12 +252,24 @@ def _check_indices(flat: Any) -> None:
         num_tensors = len(graph.tensors or [])
         for tensor in graph.tensors or []:
             _check_index("buffer", [tensor.buffer], len(flat.buffers))
+            _check_size(tensor, flat.buffers[tensor.buffer].data)
         _check_index("tensor", graph.inputs, num_tensors)
         _check_index("tensor", graph.outputs, num_tensors)
         for operator in graph.operators or []:
             _check_index("op code", [operator.opcodeIndex], len(flat.operatorCodes))
             _check_index("tensor", operator.inputs, num_tensors, first=-1)
             _check_index("tensor", operator.outputs, num_tensors, first=-1)
+
+
+def _check_size(tensor: Any, data: np.ndarray | None) -> None:
+    shape, item = numbers(tensor.shape), _ITEM_BYTES.get(tensor.type)
+    if data is None or item is None or tensor.sparsity is not None:
+        return
+    wanted = item * math.prod(shape)
+    if min(shape, default=0) < 0 or len(data) < wanted:
+        raise ValueError(
+            f"a constant of shape {list(shape)} has {len(data)} bytes, not {wanted}"
+        )
 
 
 def _check_index(kind: str, indices: Any, count: int, *, first: int = 0) -> None:

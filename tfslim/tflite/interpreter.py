@@ -73,6 +73,7 @@ class Runner:
             except (RuntimeError, ValueError) as error:
                 raise _refusal("load", error) from error
         self._inputs = {t["index"]: t for t in self.interpreter.get_input_details()}
+        self._has_state = any(tensor.is_variable for tensor in self.model.tensors)
         self.batch = 1
 
     def set_batch(self, count: int) -> None:
@@ -130,10 +131,14 @@ class Runner:
     def invoke(self) -> None:
         """Runs the graph on what lies in its inputs.
 
+        Each run begins anew: the state of a recurrent layer is set back before.
+
         Raises:
             ConversionError: a kernel failed; names its reason.
         """
         try:
+            if self._has_state:
+                self.interpreter.reset_all_variables()
             self.interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             raise _refusal("run", error) from error

@@ -145,6 +145,10 @@ class Graph:
                 readers.setdefault(tensor, []).append(op)
         return readers
 
+    def name_of(self, op: Op) -> str:
+        """Returns the name of an op's first output, by which it is known, or ""."""
+        return self.tensors[op.outputs[0]].name if op.outputs else ""
+
     def constant(self, index: int) -> np.ndarray | None:
         """Returns the value of a constant, also of one that DENSIFY unpacks."""
         producer = self.producers.get(index)
