@@ -1,0 +1,181 @@
+"""What stays float by itself, because INT8 or float16 would lose it."""
+
+import numpy as np
+import pytest
+import small_models
+
+from tfslim import quantize_tflite, tflite
+from tfslim.quantization import judge
+from tfslim.tflite import flatbuffer
+
+
+def test_computed_weights_stay_float():
+    import tensorflow as tf
+
+    model = small_models.convert_function(
+        lambda x, w: tf.nn.conv2d(
+            tf.nn.relu(x), tf.reshape(1.5 * w, (3, 3, 3, 4)), 1, "SAME"
+        ),
+        [tf.TensorSpec((1, 8, 8, 3)), tf.TensorSpec((1, 108))],
+    )
+    random = np.random.default_rng(0)
+    shapes = {
+        name: tflite.read(model).tensors[index].shape
+        for name, index in tflite.read(model).input_names.items()
+    }
+    xs = [
+        {name: random.normal(size=s).astype(np.float32) for name, s in shapes.items()}
+        for _ in range(20)
+    ]
+    done = quantize_tflite(model, samples=xs)
+    (row,) = [row for row in done.kept_float if row.op == "CONV_2D"]
+    assert "weights are computed" in row.reason
+    (found,), (truth,) = (tflite.run(m, xs[0]).values() for m in (done.tflite, model))
+    assert np.abs(found - truth).max() < 0.05 * np.abs(truth).max()
+
+
+def test_what_float16_cannot_hold_stays_float32(residual):
+    flat = flatbuffer.unpack(residual)
+    content = tflite.read(residual)
+    (dense,) = [op for op in content.ops if op.name == "FULLY_CONNECTED"]
+    tensor = content.tensors[dense.inputs[1]]
+    grown = np.array(tensor.data)
+    grown[0, 0] = 1e5
+    buffer = flat.subgraphs[0].tensors[tensor.index].buffer
+    flat.buffers[buffer].data = grown.reshape(-1).view(np.uint8)
+    model = flatbuffer.pack(flat)
+    done = quantize_tflite(model, "float16")
+    (x,) = small_models.samples((1, 12, 12, 3), count=1)
+    (found,), (truth,) = (tflite.run(m, x).values() for m in (done.tflite, model))
+    assert np.abs(found - truth).max() < 5e-3 * np.abs(truth).max()
+    (row,) = done.kept_float
+    assert row.op == "FULLY_CONNECTED" and "float16 ends at 65504" in row.reason
+
+
+def _selected(mask):
+    import tensorflow as tf
+
+    def call(x, keep):
+        scores = x @ _MIX
+        return tf.nn.softmax(tf.where(keep > 0.5, scores, np.float32(mask))) @ _MIX
+
+    return call
+
+
+def _added(mask):
+    import tensorflow as tf
+
+    def call(x, keep):
+        scores = x @ _MIX + (1.0 - keep) * np.float32(mask)
+        moved = tf.transpose(tf.reshape(scores, (1, 4, 4)), (0, 2, 1))
+        return tf.reshape(tf.nn.softmax(moved), (1, 16)) @ _MIX
+
+    return call
+
+
+_MIX = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize("recipe_name", ["int8", "static_wi8_ai16"])
+@pytest.mark.parametrize("method", ["minmax", "kl", "percentile", "auto"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        _selected(np.finfo(np.float32).min),
+        _selected(-np.inf),
+        _selected(-1e9),
+        _added(-1e9),
+        _added(-1e4),
+    ],
+)
+def test_computed_masks(call, method, recipe_name):
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((1, 16))
+    model = small_models.convert_function(call, [spec, spec])
+    random = np.random.default_rng(1)
+    names = list(tflite.read(model).input_names)
+    xs = []
+    for _ in range(40):
+        x = random.normal(size=(1, 16)).astype(np.float32)
+        keep = (random.random((1, 16)) > 0.4).astype(np.float32)
+        keep[0, ::4] = 1.0  # No row is masked as a whole.
+        # The inputs' order is the converter's: by their names x comes last or first.
+        xs.append(dict(zip(names, (x, keep), strict=True)))
+    done = quantize_tflite(model, recipe_name, samples=xs, calibration=method)
+    assert any("a mask takes all levels" in row.reason for row in done.kept_float)
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 25
+
+
+@pytest.mark.parametrize("pad", [np.finfo(np.float32).min, -np.inf])
+def test_padding_before_a_max_pooling_is_no_mask(pad):
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 4)).astype(np.float32)
+
+    def call(x):
+        x = tf.nn.conv2d(x, kernel, 1, "SAME")
+        x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=pad)
+        return tf.nn.max_pool2d(x, 3, 2, "VALID")
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 8, 8, 2))])
+    assert {"PADV2", "MAX_POOL_2D"} <= {op.name for op in tflite.read(model).ops}
+    xs = small_models.samples((1, 8, 8, 2))
+    done = quantize_tflite(model, samples=xs)
+    assert "MAX_POOL_2D" not in {row.op for row in done.kept_float}
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
+
+
+@pytest.mark.parametrize("recipe_name", ["int8", "static_wi8_ai16"])
+def test_a_product_with_a_constant_batch_stays_float(recipe_name):
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(3, 8, 5)).astype(np.float32)
+    model = small_models.convert_function(
+        lambda x: tf.matmul(tf.nn.relu(x), kernel), [tf.TensorSpec((3, 6, 8))]
+    )
+    assert "BATCH_MATMUL" in {op.name for op in tflite.read(model).ops}
+    xs = small_models.samples((3, 6, 8))
+    done = quantize_tflite(model, recipe_name, samples=xs)
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
+    reasons = {row.op: row.reason for row in done.kept_float}
+    assert "scales that the kernel ignores" in reasons["BATCH_MATMUL"]
+
+
+def _soft_plus(x):
+    import tensorflow as tf
+
+    x = tf.matmul(x, _MIX)
+    return tf.matmul(tf.math.log(tf.exp(x) + 1.0), _MIX)
+
+
+def test_what_only_floats_surround_stays_float():
+    """In INT8 the 1 would be lost beside exp(7)."""
+    import tensorflow as tf
+
+    model = small_models.convert_function(_soft_plus, [tf.TensorSpec((1, 16))])
+    assert {"EXP", "ADD", "LOG"} <= {op.name for op in tflite.read(model).ops}
+    xs = small_models.samples((1, 16), low=-2, high=2)
+    done = quantize_tflite(model, samples=xs)
+    reasons = {row.op: row.reason for row in done.kept_float}
+    assert "All ops around it are float" in reasons["ADD"]
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 28
+    forced = quantize_tflite(model, samples=xs, keep_float="none")
+    assert "ADD" not in {row.op for row in forced.kept_float}
+
+
+def test_values_compared_for_equality_stay_float():
+    import tensorflow as tf
+
+    def call(x):
+        x = tf.matmul(x, _MIX)
+        largest = tf.reduce_max(x, -1, keepdims=True)
+        return tf.where(tf.equal(x, largest), x, 0.0)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    xs = small_models.samples((1, 16))
+    done = quantize_tflite(model, samples=xs)
+    for x in xs:
+        (truth,), (found,) = (tflite.run(m, x).values() for m in (model, done.tflite))
+        # Two may come to one level; the largest is among those.
+        assert found[0, truth.argmax()] > 0
