@@ -211,7 +211,7 @@ def test_real_file_opens_and_survives_packing(path):
         np.testing.assert_array_equal(after[name], value)
 
 
-def test_a_constant_that_is_too_short_is_damage(dense):
+def test_a_constant_of_another_size_is_damage(dense):
     flat = flatbuffer.unpack(dense)
     tensor = next(
         t for t in flat.subgraphs[0].tensors if flat.buffers[t.buffer].data is not None

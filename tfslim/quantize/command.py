@@ -95,7 +95,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
-    from tfslim import quantization
+    from tfslim import quantization, tflite
     from tfslim.quantize import claims, evaluation, summary
     from tfslim.report import progress
     from tfslim.tflite import flatbuffer
@@ -113,6 +113,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
     given = quantization.read_ranges(values.ranges) if values.ranges else None
     data = evaluation.load(values, model)
     model = data.model
+    tflite.Runner(model)  # What the runtime refuses would fail later, less plainly.
     _check(values, recipe, model, data)
     with progress.steps() as on_step:
         if data.calibration is not None:
