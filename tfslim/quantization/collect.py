@@ -18,7 +18,7 @@ from tfslim.tflite.interpreter import named_inputs
 S = TypeVar("S", bound=Statistic)
 
 # Samples that a tail of dense layers runs at a time.
-_TOGETHER = 16
+_TOGETHER = 64
 
 _NO_SAMPLES = (
     "There are no calibration samples. Pass at least one; 200 to 500 that look like "
