@@ -52,6 +52,11 @@ class Exemption:
     regex: str
     reason: str
 
+    @classmethod
+    def of(cls, op: tflite.Op, graph: tflite.Graph, reason: str) -> Exemption:
+        """Makes one of a single op."""
+        return cls(**single(op, graph), reason=reason)
+
     @property
     def rule(self) -> dict[str, Any]:
         """The rule for litert-quantizer."""
@@ -103,6 +108,12 @@ def exemptions(
     return found
 
 
+def single(op: tflite.Op, graph: tflite.Graph) -> dict[str, str]:
+    """Returns "operation" and "regex" of a rule for one op alone."""
+    regex = f"^{re.escape(scope(op, graph))}$"
+    return {"operation": op.name, "regex": regex}
+
+
 def scope(op: tflite.Op, graph: tflite.Graph) -> str:
     """The text that a rule's regex is searched in, as litert-quantizer makes it."""
     return "".join(f"{graph.tensors[i].name};" for i in op.outputs if i >= 0)
@@ -121,8 +132,7 @@ def _masks(graph: tflite.Graph) -> list[Exemption]:
         largest = max((_largest(c) for c in constants if c is not None), default=0.0)
         if not np.isfinite(largest) or (op.name in _ADDS and largest >= _MASKING):
             reason = f"It reads a constant of {largest:.3g}, which takes all levels."
-            regex = f"^{re.escape(scope(op, graph))}$"
-            found.append(Exemption(op.name, regex, reason))
+            found.append(Exemption.of(op, graph, reason))
     return found
 
 
@@ -130,7 +140,7 @@ def _computed_weights(graph: tflite.Graph) -> list[Exemption]:
     """Finds layers that read what other ops make as their weights."""
     reason = "Its weights are computed: INT8 kernels take symmetric constants only."
     return [
-        Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason)
+        Exemption.of(op, graph, reason)
         for op in graph.ops
         if op.name in WEIGHTED and not graph.tensors[op.inputs[1]].is_constant
     ]
@@ -144,7 +154,7 @@ def _constant_products(graph: tflite.Graph) -> list[Exemption]:
     """
     reason = "One factor is constant and would have scales that the kernel ignores."
     return [
-        Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason)
+        Exemption.of(op, graph, reason)
         for op in graph.ops
         if op.name == "BATCH_MATMUL"
         and any(graph.tensors[i].is_constant for i in op.inputs)
@@ -160,7 +170,7 @@ def _beyond_half(graph: tflite.Graph) -> list[Exemption]:
         largest = max((_largest(c) for c in constants if c is not None), default=0.0)
         if largest > _LARGEST_HALF:
             reason = f"It has a constant of {largest:.3g}; float16 ends at 65504."
-            found.append(Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason))
+            found.append(Exemption.of(op, graph, reason))
     return found
 
 
@@ -181,7 +191,7 @@ def masked(
         if masking:
             low, high = ranges[masking[0]]
             reason = f"Of values from {low:.3g} to {high:.3g} a mask takes all levels."
-            found.append(Exemption(op.name, f"^{re.escape(scope(op, graph))}$", reason))
+            found.append(Exemption.of(op, graph, reason))
     return found
 
 
@@ -219,12 +229,9 @@ def _unread_outputs(graph: tflite.Graph) -> list[Exemption]:
     runtime refuses the file (measured with UNPACK, 0.11).
     """
     read = set(graph.consumers) | {tensor.index for tensor in graph.outputs}
+    reason = "It has an output that nobody reads, which cannot be quantized."
     return [
-        Exemption(
-            op.name,
-            f"^{re.escape(scope(op, graph))}$",
-            "It has an output that nobody reads, which cannot be quantized.",
-        )
+        Exemption.of(op, graph, reason)
         for op in graph.ops
         if len(op.outputs) > 1 and not read.issuperset(op.outputs)
     ]

@@ -119,8 +119,8 @@ def shared_weights(
             f"{other} reads its weights, too, and stays float: one copy is smaller."
         )
         found += [
-            policy.Exemption(op.name, f"^{re.escape(scope)}$", reason)
-            for op, scope, stays in zip(ops, scopes, is_float, strict=True)
+            policy.Exemption.of(op, graph, reason)
+            for op, stays in zip(ops, is_float, strict=True)
             if not stays
         ]
     return found
@@ -165,9 +165,7 @@ def islands(
         "All ops around it are float: INT8 would cost two borders and gain nothing."
     )
     return [
-        policy.Exemption(op.name, f"^{re.escape(policy.scope(op, graph))}$", reason)
-        for op in graph.ops
-        if op.index in left
+        policy.Exemption.of(op, graph, reason) for op in graph.ops if op.index in left
     ]
 
 
@@ -226,15 +224,12 @@ def overrides(
             known = dict.fromkeys(name for op in graph.ops for name in names.of(op))
             raise registry.unknown_name("layer", pattern, list(known))
         for op in fitting:
-            scope = policy.scope(op, graph)
-            regex = f"^{re.escape(scope)}$"
-            reason = _why_float(op, scope, chosen, spared)
+            reason = _why_float(op, policy.scope(op, graph), chosen, spared)
             if reason:
-                exempt.append(policy.Exemption(op.name, regex, reason))
+                exempt.append(policy.Exemption.of(op, graph, reason))
                 found.append(exempt[-1].rule)
             else:
-                rule = {**chosen.rules[0], "regex": regex, "operation": op.name}
-                found.append(rule)
+                found.append(chosen.rules[0] | policy.single(op, graph))
                 takes[graph.name_of(op)] = chosen
     return found, exempt, takes
 

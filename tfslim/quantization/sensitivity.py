@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 
 from tfslim import errors, tflite
@@ -113,7 +112,7 @@ def rank_layers(
         if tensor in stays_float or rule is None:
             continue
         on_step(f"quantizing {op.name} {op.index + 1} of {len(judge.graph.ops)} alone")
-        alone = {**rule, "regex": f"^{re.escape(scope)}$", "operation": op.name}
+        alone = {**rule, **policy.single(op, judge.graph)}
         try:
             quantized = judge.quantize(calibration.ranges, [alone])
         except (errors.ConfigError, errors.QuantizationError):
