@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import small_models
 
-from tfslim import quantize_tflite, tflite
-from tfslim.quantization import judge
+from tfslim import errors, quantize_tflite, tflite
+from tfslim.quantization import calibrate, judge
+from tfslim.quantization.collect import activations
 from tfslim.tflite import flatbuffer
 
 
@@ -179,3 +180,75 @@ def test_values_compared_for_equality_stay_float():
         (truth,), (found,) = (tflite.run(m, x).values() for m in (model, done.tflite))
         # Two may come to one level; the largest is among those.
         assert found[0, truth.argmax()] > 0
+
+
+def test_what_the_runtime_refuses_in_integers_stays_float():
+    """Both inputs of the sum have scales of a power of two, its output has not."""
+    import tensorflow as tf
+
+    def call(x):
+        y = tf.matmul(x, _MIX)
+        return tf.matmul(tf.tanh(y) + tf.tanh(2.0 * y), _MIX)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    xs = small_models.samples((1, 16), low=-9, high=9)
+    done = quantize_tflite(model, "static_wi8_ai16", samples=xs)
+    (row,) = done.kept_float
+    assert row.op == "ADD" and "add.cc" in row.reason
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 35
+
+
+def test_scales_that_xnnpack_cannot_take_stay_float():
+    """A layer whose output is a thousandth of what its weights and input allow."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(1, 1, 4, 4)).astype(np.float32)
+    after = random.normal(size=(1, 1, 4, 4)).astype(np.float32)
+
+    def call(x):
+        y = tf.nn.conv2d(1e4 * tf.nn.relu(x), kernel, 1, "SAME")
+        y = tf.minimum(y, 1e-3)
+        return tf.nn.conv2d(y, after, 1, "SAME")
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 4, 4, 4))])
+    xs = small_models.samples((1, 4, 4, 4))
+    ranges = {t.name: (-1e-3, 1e-3) for t in activations(tflite.read(model).graphs[0])}
+    inputs = {t.name for t in tflite.read(model).inputs}
+    convolutions = [op for op in tflite.read(model).ops if op.name == "CONV_2D"]
+    first = tflite.read(model).graphs[0].producers[convolutions[0].inputs[0]]
+    wide = {tflite.read(model).graphs[0].name_of(first), *inputs}
+    ranges |= dict.fromkeys(wide, (-1e4, 1e4))
+    done = quantize_tflite(model, samples=xs, ranges=ranges)
+    row = next(row for row in done.kept_float if row.op == "CONV_2D")
+    assert "need a factor" in row.reason
+
+
+def test_trials_keep_float_what_the_runtime_refuses(monkeypatch):
+    """Otherwise `auto` would fail where one calibration does not."""
+    import tensorflow as tf
+
+    def call(x):
+        y = tf.matmul(x, _MIX)
+        return tf.matmul(y * y, _MIX)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    real, refusals = tflite.Runner, []
+
+    def picky(content, **options):
+        ops = tflite.read(content).ops
+        for place, op in enumerate(ops):
+            if op.name == "MUL" and tflite.read(content).is_quantized:
+                source = tflite.read(content).tensors[op.inputs[0]]
+                if source.quantization is not None:
+                    refusals.append(place)
+                    raise errors.ConversionError(
+                        f"Node number {place} (MUL) failed to prepare."
+                    )
+        return real(content, **options)
+
+    monkeypatch.setattr(tflite, "Runner", picky)
+    xs = small_models.samples((1, 16), count=40)
+    found = calibrate(model, xs, "auto")
+    assert len(refusals) == 1  # The judge remembers.
+    assert found.trials[0].sqnr_db > 20

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfslim import tflite
-from tfslim.quantization import handover, litert, policy, recipe, rules
+from tfslim.quantization import handover, litert, loadable, policy, recipe, rules
 from tfslim.tflite import flatbuffer
 
 # Of an output's mean power over the samples.
@@ -49,13 +50,15 @@ class Judge:
         """
         names = {tensor.name for tensor in self.graph.tensors}
         known = {name: bounds for name, bounds in ranges.items() if name in names}
-        if ordered is None:
-            ordered, _ = rules.plan(
-                recipe.get("int8"), self.graph, self._exempt, ranges=known
-            )
-        return litert.quantize(
-            self.source, ordered, handover.handover(self.graph, known)
+        given = handover.handover(self.graph, known)
+        if ordered is not None:
+            return litert.quantize(self.source, ordered, given)
+        plan = functools.partial(
+            rules.plan, recipe.get("int8"), self.graph, ranges=known
         )
+        made = loadable.quantize(self.source, given, self._exempt, plan)
+        self._exempt += made.refused
+        return made.content
 
     def measure(self, quantized: bytes) -> tuple[float, float]:
         """Returns the SQNR in dB: the mean over the samples, and the worst sample's.

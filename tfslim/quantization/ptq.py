@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfslim import errors, registry, tflite
 from tfslim.quantization import calibration as calibration_lib
-from tfslim.quantization import handover, litert, policy, recipe, rules
+from tfslim.quantization import handover, loadable, policy, recipe, rules
 from tfslim.quantization.calibration import Calibration, TensorRange
 from tfslim.quantization.collect import Samples, activations, sized_for_first
 from tfslim.quantization.prepare import prepare
@@ -130,10 +131,10 @@ def quantize_tflite(
         method = calibration if chosen.scheme == "static_int8" else "minmax"
         used = _calibration(source, samples, method, ranges)
     exempt = [*asked, *policy.exemptions(chosen.scheme, graph, policy=keep_float)]
-    ordered, exempt = rules.plan(
+    plan = functools.partial(
+        rules.plan,
         chosen,
         graph,
-        exempt,
         io=io,
         ranges=used.ranges if used else {},
         single=single,
@@ -141,15 +142,13 @@ def quantize_tflite(
     )
     bits = 16 if chosen.scheme == "static_int16" else 8
     given_ranges = handover.handover(graph, used.ranges, bits) if used else None
-    quantized = litert.quantize(source, ordered, given_ranges)
+    made = loadable.quantize(source, given_ranges, exempt, plan)
     return QuantizeResult(
-        tflite=quantized,
+        tflite=made.content,
         recipe=chosen,
-        rules=tuple(ordered),
+        rules=tuple(made.rules),
         calibration=used,
-        kept_float=_kept_float(
-            graph, _loaded(quantized, source), chosen, takes, exempt
-        ),
+        kept_float=_kept_float(graph, made.model, chosen, takes, made.exempt),
     )
 
 
@@ -271,18 +270,6 @@ def _given(
         name: TensorRange(float(low), float(high), "user")
         for name, (low, high) in ranges.items()
     }
-
-
-def _loaded(quantized: bytes, source: bytes) -> tflite.TfliteModel:
-    try:
-        return tflite.Runner(quantized).model
-    except errors.ConversionError as error:
-        tflite.Runner(source)  # If that fails, too, it is no fault of the quantizer.
-        raise errors.QuantizationError(
-            f"The quantized file does not load ({error}) This is a fault of the "
-            "quantizer or the runtime with the op it names: keep that op float by a "
-            "recipe of your own."
-        ) from error
 
 
 def _kept_float(

@@ -161,9 +161,7 @@ def islands(
         if not gone:
             break
         left -= gone
-    reason = (
-        "All ops around it are float: INT8 would cost two borders and gain nothing."
-    )
+    reason = "All ops around it are float: integers would cost two borders."
     return [
         policy.Exemption.of(op, graph, reason) for op in graph.ops if op.index in left
     ]

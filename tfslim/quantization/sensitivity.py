@@ -114,11 +114,12 @@ def rank_layers(
         on_step(f"quantizing {op.name} {op.index + 1} of {len(judge.graph.ops)} alone")
         alone = {**rule, **policy.single(op, judge.graph)}
         try:
-            quantized = judge.quantize(calibration.ranges, [alone])
-        except (errors.ConfigError, errors.QuantizationError):
-            continue  # litert-quantizer has no INT8 for this op: it stays float.
-        layer = names.first(op)
-        rows.append(LayerError(op.name, layer, tensor, *judge.measure(quantized)))
+            measured = judge.measure(judge.quantize(calibration.ranges, [alone]))
+        except errors.TfslimError as error:
+            # litert-quantizer or the runtime has no integers for it: it stays float.
+            on_step(f"{op.name} is left out: {error}")
+            continue
+        rows.append(LayerError(op.name, names.first(op), tensor, *measured))
     return sorted(rows, key=lambda row: row.sqnr_db)
 
 
