@@ -47,3 +47,21 @@ def test_help_needs_no_tensorflow():
     assert done.returncode == 0, done.stderr
     for flag in ("--model", "--data", "--quantize", "--out_dir", "--config"):
         assert flag in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(28, "No space left on device", "a.tflite"),
+            "No space left on device: 'a.tflite'",
+        ),
+        (MemoryError("189 GiB"), "out of memory: 189 GiB"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(capsys, error, line):
+    def body(values, config):
+        raise error
+
+    assert cli.run("tfslim.x", "Doc.", lambda values: None, body, ["x"]) == 1
+    assert capsys.readouterr().err.splitlines() == [f"tfslim.x: error: {line}"]

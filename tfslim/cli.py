@@ -68,23 +68,23 @@ def run(
             for field, text in overrides:
                 config_lib.override(config, field, text)
         body(values, config)
-    except errors.TfslimError as error:
-        line = " ".join(str(error).split())
+    except (errors.TfslimError, OSError, MemoryError) as error:
+        line = " ".join(_what(error).split())
         print(f"{name}: error: {line}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    except OSError as error:
-        # A full disk, a folder that may not be written to, a reader that went away.
-        what = f"{error.strerror or error}"
-        where = f": '{error.filename}'" if error.filename else ""
-        print(f"{name}: error: {what}{where}", file=sys.stderr)  # noqa: T201
-        return 1
-    except MemoryError as error:
-        print(f"{name}: error: out of memory: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+        return error.exit_code if isinstance(error, errors.TfslimError) else 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201
         return 130
     return 0
+
+
+def _what(error: Exception) -> str:
+    """Says what failed; an OSError is a full disk, or a reader that went away."""
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: '{error.filename}'"
+    return str(error)
 
 
 def _split_config(

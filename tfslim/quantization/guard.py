@@ -26,15 +26,17 @@ _MAX_BIAS = 2.0**30
 
 
 def weight_ranges(
-    graph: tflite.Graph, ranges: dict[str, tuple[float, float]], bits: int = 8
+    graph: tflite.Graph,
+    ranges: dict[str, tuple[float, float]],
+    scheme: str = "static_int8",
 ) -> dict[str, np.ndarray]:
     """Chooses the weight ranges that differ from the weights' own extremes.
 
     Args:
         graph: the float model's graph.
         ranges: tensor name -> (min, max) of every activation.
-        bits: of the activations; with 16 litert-quantizer (0.11) writes biases as INT64
-            but clips them to INT32.
+        scheme: `Recipe.scheme`; with 16-bit activations litert-quantizer (0.11) writes
+            biases as INT64 but clips them to INT32.
 
     Returns:
         Weight tensor's name -> float32 array, the largest absolute value per output
@@ -55,7 +57,7 @@ def weight_ranges(
         wanted = np.maximum(bound, _least(bound))
         if len(op.inputs) > bias and op.inputs[bias] >= 0:
             offsets = graph.tensors[op.inputs[bias]].data
-            scale = _scale(ranges[graph.tensors[op.inputs[source]].name], bits)
+            scale = _scale(ranges[graph.tensors[op.inputs[source]].name], scheme)
             if offsets is not None:
                 needed = 127.0 * np.abs(offsets) / (scale * _MAX_BIAS)
                 wanted = np.maximum(wanted, needed.reshape(bound.shape))
@@ -72,8 +74,8 @@ def _least(bound: np.ndarray) -> np.ndarray:
     return np.where(bound == 0.0, layer if layer > 0.0 else 1.0, 0.0)
 
 
-def _scale(bounds: tuple[float, float], bits: int) -> float:
+def _scale(bounds: tuple[float, float], scheme: str) -> float:
     low, high = bounds
-    if bits == 16:  # Symmetric.
+    if scheme == "static_int16":  # Symmetric.
         return max(high, -low) / (2**15 - 1)
     return (max(high, 0.0) - min(low, 0.0)) / 255.0

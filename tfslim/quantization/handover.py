@@ -10,14 +10,16 @@ from tfslim.quantization.collect import activations
 
 
 def handover(
-    graph: tflite.Graph, ranges: dict[str, tuple[float, float]], bits: int = 8
+    graph: tflite.Graph,
+    ranges: dict[str, tuple[float, float]],
+    scheme: str = "static_int8",
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Puts ranges into the shape that litert-quantizer multiplies with tensors.
 
     Args:
         graph: the float model's graph.
         ranges: tensor name -> (min, max) of its activations.
-        bits: of the activations, 8 or 16.
+        scheme: `Recipe.scheme`.
     """
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     alive = {
@@ -27,6 +29,6 @@ def handover(
         shape = (1,) * len(tensor.shape)
         low, high = alive[tensor.name]
         values[tensor.name] = np.full(shape, low), np.full(shape, high)
-    for name, bound in guard.weight_ranges(graph, alive, bits).items():
+    for name, bound in guard.weight_ranges(graph, alive, scheme).items():
         values[name] = -bound, bound
     return values

@@ -140,9 +140,8 @@ def quantize_tflite(
         single=single,
         spares_islands=keep_float != "none",
     )
-    bits = 16 if chosen.scheme == "static_int16" else 8
-    given_ranges = handover.handover(graph, used.ranges, bits) if used else None
-    made = loadable.quantize(source, given_ranges, exempt, plan)
+    handed = handover.handover(graph, used.ranges, chosen.scheme) if used else None
+    made = loadable.quantize(source, handed, exempt, plan)
     return QuantizeResult(
         tflite=made.content,
         recipe=chosen,
