@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tfslim import export
+from tfslim import cli, export
 
 
 def _one_line(capsys):
@@ -50,7 +50,7 @@ def test_help_needs_no_tensorflow():
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("error", "text"),
     [
         (
             OSError(28, "No space left on device", "a.tflite"),
@@ -59,9 +59,9 @@ def test_help_needs_no_tensorflow():
         (MemoryError("189 GiB"), "out of memory: 189 GiB"),
     ],
 )
-def test_what_the_system_refuses_is_one_line(capsys, error, line):
+def test_what_the_system_refuses_is_one_line(capsys, error, text):
     def body(values, config):
         raise error
 
     assert cli.run("tfslim.x", "Doc.", lambda values: None, body, ["x"]) == 1
-    assert capsys.readouterr().err.splitlines() == [f"tfslim.x: error: {line}"]
+    assert capsys.readouterr().err.splitlines() == [f"tfslim.x: error: {text}"]
