@@ -72,6 +72,26 @@ def test_an_output_may_be_read_by_the_model_too(kind, io):
             assert np.abs(error).max() < 0.03 * np.abs(truth[name]).max()
 
 
+@pytest.mark.parametrize("io", ["float", "int8", "uint8"])
+@pytest.mark.parametrize("recipe_name", ["int8", "dynamic_int8", "float16"])
+def test_class_numbers_may_be_read_by_the_model_too(recipe_name, io):
+    import tensorflow as tf
+
+    def call(x):
+        scores = tf.matmul(x, _MIX)
+        chosen = tf.argmax(scores, -1)
+        return scores, chosen, tf.matmul(tf.gather(_MIX, chosen), _MIX)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    xs = small_models.samples((1, 16))
+    io = io if recipe_name == "int8" else "float"
+    done = quantize_tflite(model, recipe_name, samples=xs, io=io)
+    before, after = tflite.read(model), tflite.Runner(done.tflite).model
+    for name, index in before.output_names.items():
+        if before.tensors[index].dtype == "int64":
+            assert after.tensors[after.output_names[name]].dtype == "int64"
+
+
 def test_layers_before_inner_outputs_are_ranked_by_real_values():
     model = _read_again("conv")
     xs = small_models.samples((1, 8, 8, 3))
@@ -126,6 +146,9 @@ def test_ranges_of_the_equalized_model_are_of_no_other():
         quantize_tflite(done.source, ranges=calibrate(model, xs))
     again = quantize_accurately(model, samples=xs, ranges=ranges)
     assert again.quantized.tflite == done.quantized.tflite
+    # A model that is equalized already is not so once more.
+    once = quantize_accurately(done.source, samples=xs, ranges=ranges)
+    assert once.source == done.source
 
 
 @pytest.mark.parametrize("recipe_name", ["int8", "static_wi8_ai16"])
@@ -147,6 +170,28 @@ def test_biases_beside_nearly_silent_channels(recipe_name):
     xs = small_models.samples((1, 8, 8, 3))
     done = quantize_tflite(model, recipe_name, samples=xs)
     assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
+
+
+def test_sixteen_bits_for_one_layer_keep_its_biases():
+    import tensorflow as tf
+
+    kernel = _MIX * np.float32([1e-4, 1] * 8)
+
+    def call(x):
+        return tf.matmul(tf.nn.relu(tf.matmul(x, kernel) + 1.0), _MIX)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    (first, second) = [
+        tflite.read(model).graphs[0].name_of(op)
+        for op in tflite.read(model).ops
+        if op.name == "FULLY_CONNECTED"
+    ]
+    xs = small_models.samples((1, 16))
+    for layers in ({first: "static_wi8_ai16"}, {"*": "static_wi8_ai16"}):
+        if "*" in layers:
+            layers = dict.fromkeys((first, second), "static_wi8_ai16")
+        done = quantize_tflite(model, samples=xs, layers=layers)
+        assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
 
 
 def test_recurrent_state_is_set_back_between_runs():

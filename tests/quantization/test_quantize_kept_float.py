@@ -252,3 +252,20 @@ def test_trials_keep_float_what_the_runtime_refuses(monkeypatch):
     found = calibrate(model, xs, "auto")
     assert len(refusals) == 1  # The judge remembers.
     assert found.trials[0].sqnr_db > 20
+
+
+def test_tables_among_floats_are_quantized():
+    """All around the embedding is float, but three quarters of the file are its."""
+    import tensorflow as tf
+
+    table = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+
+    def call(x):
+        return tf.nn.softmax(tf.reduce_mean(tf.gather(table, x), 1))
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 8), tf.int32)])
+    random = np.random.default_rng(1)
+    xs = [random.integers(0, 400, (1, 8)).astype(np.int32) for _ in range(40)]
+    done = quantize_tflite(model, samples=xs)
+    assert len(done.tflite) < 0.4 * len(model)
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 25

@@ -10,7 +10,7 @@ from tfslim import errors, tflite
 from tfslim.quantization import auto, improve, recipe
 from tfslim.quantization.calibration import Calibration
 from tfslim.quantization.collect import Samples, sized_for_first
-from tfslim.quantization.equalization import equalize
+from tfslim.quantization.equalization import equalize, is_equalized
 from tfslim.quantization.improve import Improver
 from tfslim.quantization.ptq import QuantizeResult, quantize_tflite
 
@@ -124,6 +124,7 @@ def _sources(
 ) -> dict[str, bytes]:
     """Returns the float files to try, by step."""
     given = isinstance(ranges, Calibration) and ranges.equalized
+    given = given and not is_equalized(model)
     if not given and (not options.equalize or ranges is not None):
         return {"plain": model}
     on_step("equalizing")

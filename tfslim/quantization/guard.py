@@ -9,9 +9,13 @@ channel's weights costs nothing and mends both; TensorFlow's converter does so t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from tfslim import tflite
+from tfslim.quantization import policy, rules
 
 # Op -> positions of input, weights, bias among its inputs, and the weights' axis of
 # output channels.
@@ -28,15 +32,15 @@ _MAX_BIAS = 2.0**30
 def weight_ranges(
     graph: tflite.Graph,
     ranges: dict[str, tuple[float, float]],
-    scheme: str = "static_int8",
+    ordered: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, np.ndarray]:
     """Chooses the weight ranges that differ from the weights' own extremes.
 
     Args:
         graph: the float model's graph.
         ranges: tensor name -> (min, max) of every activation.
-        scheme: `Recipe.scheme`; with 16-bit activations litert-quantizer (0.11) writes
-            biases as INT64 but clips them to INT32.
+        ordered: the rules, which say how many bits an op's activations have. With 16
+            litert-quantizer (0.11) writes biases as INT64 but clips them to INT32.
 
     Returns:
         Weight tensor's name -> float32 array, the largest absolute value per output
@@ -57,8 +61,10 @@ def weight_ranges(
         wanted = np.maximum(bound, _least(bound))
         if len(op.inputs) > bias and op.inputs[bias] >= 0:
             offsets = graph.tensors[op.inputs[bias]].data
-            scale = _scale(ranges[graph.tensors[op.inputs[source]].name], scheme)
             if offsets is not None:
+                read = ranges[graph.tensors[op.inputs[source]].name]
+                rule = rules.deciding(ordered, op.name, policy.scope(op, graph))
+                scale = _scale(read, _bits(rule or {}))
                 needed = 127.0 * np.abs(offsets) / (scale * _MAX_BIAS)
                 wanted = np.maximum(wanted, needed.reshape(bound.shape))
         if tensor.name in bounds:  # Weights that two ops share.
@@ -74,8 +80,13 @@ def _least(bound: np.ndarray) -> np.ndarray:
     return np.where(bound == 0.0, layer if layer > 0.0 else 1.0, 0.0)
 
 
-def _scale(bounds: tuple[float, float], scheme: str) -> float:
+def _bits(rule: Mapping[str, Any]) -> int:
+    config = rule.get("op_config", {}).get("activation_tensor_config") or {}
+    return int(config.get("num_bits", 8))
+
+
+def _scale(bounds: tuple[float, float], bits: int) -> float:
     low, high = bounds
-    if scheme == "static_int16":  # Symmetric.
+    if bits == 16:  # Symmetric.
         return max(high, -low) / (2**15 - 1)
     return (max(high, 0.0) - min(low, 0.0)) / 255.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from tfslim import tflite
@@ -11,15 +14,15 @@ from tfslim.quantization.collect import activations
 
 def handover(
     graph: tflite.Graph,
-    ranges: dict[str, tuple[float, float]],
-    scheme: str = "static_int8",
+    ranges: Mapping[str, tuple[float, float]],
+    ordered: Sequence[Mapping[str, Any]],
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Puts ranges into the shape that litert-quantizer multiplies with tensors.
 
     Args:
         graph: the float model's graph.
         ranges: tensor name -> (min, max) of its activations.
-        scheme: `Recipe.scheme`.
+        ordered: the rules that they are for.
     """
     values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     alive = {
@@ -29,6 +32,6 @@ def handover(
         shape = (1,) * len(tensor.shape)
         low, high = alive[tensor.name]
         values[tensor.name] = np.full(shape, low), np.full(shape, high)
-    for name, bound in guard.weight_ranges(graph, alive, scheme).items():
+    for name, bound in guard.weight_ranges(graph, alive, ordered).items():
         values[name] = -bound, bound
     return values

@@ -50,13 +50,13 @@ class Judge:
         """
         names = {tensor.name for tensor in self.graph.tensors}
         known = {name: bounds for name, bounds in ranges.items() if name in names}
-        given = handover.handover(self.graph, known)
         if ordered is not None:
+            given = handover.handover(self.graph, known, ordered)
             return litert.quantize(self.source, ordered, given)
         plan = functools.partial(
             rules.plan, recipe.get("int8"), self.graph, ranges=known
         )
-        made = loadable.quantize(self.source, given, self._exempt, plan)
+        made = loadable.quantize(self.source, known, self._exempt, plan)
         self._exempt += made.refused
         return made.content
 

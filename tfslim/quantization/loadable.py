@@ -7,10 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tfslim import errors, tflite
-from tfslim.quantization import litert, policy
+from tfslim.quantization import handover, litert, policy
 
 _MOST_REFUSED = 16
 
@@ -41,7 +39,7 @@ class Loadable:
 
 def quantize(
     source: bytes,
-    ranges: Mapping[str, tuple[np.ndarray, np.ndarray]] | None,
+    ranges: Mapping[str, tuple[float, float]] | None,
     exempt: Sequence[policy.Exemption],
     plan: Plan,
 ) -> Loadable:
@@ -49,7 +47,7 @@ def quantize(
 
     Args:
         source: the prepared float model.
-        ranges: as `litert.quantize` takes them.
+        ranges: tensor name -> (min, max) of its activations; None if none are needed.
         exempt: what stays float in any case.
         plan: makes the rules.
 
@@ -57,15 +55,16 @@ def quantize(
         QuantizationError: the file does not load whatever is left out.
         ConversionError: the float model does not load.
     """
+    graph = tflite.read(source).graphs[0]
     refused: list[policy.Exemption] = []
     while True:
         ordered, spared = plan([*exempt, *refused])
-        content = litert.quantize(source, ordered, ranges)
+        handed = None if ranges is None else handover.handover(graph, ranges, ordered)
+        content = litert.quantize(source, ordered, handed)
         try:
             model = tflite.Runner(content).model
         except errors.ConversionError as error:
             tflite.Runner(source)  # Else it is no fault of the quantizer.
-            graph = tflite.read(source).graphs[0]
             op = _refused_op(str(error), tflite.read(content).graphs[0], graph)
             if op is None or len(refused) == _MOST_REFUSED:
                 raise errors.QuantizationError(

@@ -18,6 +18,8 @@ from tfslim.tflite import flatbuffer
 
 _Type = schema.TensorType
 _Code = schema.BuiltinOperator
+# Types of values that stand for reals; others, such as class numbers, stay as they are.
+_REALS = (_Type.FLOAT32, _Type.INT8, _Type.UINT8, _Type.INT16)
 
 Bounds = Mapping[str, tuple[float, float]]
 
@@ -75,7 +77,7 @@ def _give_out(flat: Any, index: int, wanted: int | None, ranges: Bounds) -> int:
     """Adds the op that makes `wanted` of a tensor; returns the number of its output."""
     main = flat.subgraphs[0]
     tensor = main.tensors[index]
-    if wanted in (None, tensor.type):
+    if wanted in (None, tensor.type) or tensor.type not in _REALS:
         return index
     is_float = wanted == _Type.FLOAT32
     given = schema.TensorT(

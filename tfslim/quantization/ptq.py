@@ -10,7 +10,7 @@ from typing import Any
 
 from tfslim import errors, registry, tflite
 from tfslim.quantization import calibration as calibration_lib
-from tfslim.quantization import handover, loadable, policy, recipe, rules
+from tfslim.quantization import loadable, policy, recipe, rules
 from tfslim.quantization.calibration import Calibration, TensorRange
 from tfslim.quantization.collect import Samples, activations, sized_for_first
 from tfslim.quantization.prepare import prepare
@@ -140,8 +140,7 @@ def quantize_tflite(
         single=single,
         spares_islands=keep_float != "none",
     )
-    handed = handover.handover(graph, used.ranges, chosen.scheme) if used else None
-    made = loadable.quantize(source, handed, exempt, plan)
+    made = loadable.quantize(source, used.ranges if used else None, exempt, plan)
     return QuantizeResult(
         tflite=made.content,
         recipe=chosen,

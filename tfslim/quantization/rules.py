@@ -10,6 +10,9 @@ from tfslim import registry, tflite
 from tfslim.quantization import litert, policy, recipe
 from tfslim.quantization.layers import LayerNames
 
+# Constants of an op that count as weights: 1 kB.
+_MANY = 256
+
 
 def plan(
     chosen: recipe.Recipe,
@@ -143,7 +146,7 @@ def islands(
         return rule is not None and known[op.name]
 
     quantized = {op.index for op in graph.ops if is_quantized(op)}
-    weighted = {op.index for op in graph.ops if op.name in policy.WEIGHTED}
+    weighted = {op.index for op in graph.ops if _holds_weights(op, graph)}
     ends = (
         {t.index for t in (*graph.inputs, *graph.outputs)} if io != "float" else set()
     )
@@ -165,6 +168,18 @@ def islands(
     return [
         policy.Exemption.of(op, graph, reason) for op in graph.ops if op.index in left
     ]
+
+
+def _holds_weights(op: tflite.Op, graph: tflite.Graph) -> bool:
+    """Whether integers make the file smaller: it has a kernel or a table."""
+    sizes = [
+        graph.tensors[i].size
+        for i in op.inputs
+        if i >= 0
+        and graph.tensors[i].is_constant
+        and graph.tensors[i].dtype == "float32"
+    ]
+    return op.name in policy.WEIGHTED or max(sizes, default=0) >= _MANY
 
 
 def _neighbours(op: tflite.Op, graph: tflite.Graph) -> set[int]:
