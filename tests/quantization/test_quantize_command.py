@@ -326,3 +326,16 @@ def test_an_existing_file_is_kept(digits, tmp_path, capsys):
     assert run(digits, "--recipe=float16", f"--out={out}") == 2
     assert "exists. Pass --overwrite" in capsys.readouterr().err
     assert out.read_bytes() == b"mine"
+
+
+def test_max_drop_is_met_by_the_file_that_is_written(two_headed, tmp_path, capsys):
+    """With all layers in float the borders still have 256 levels."""
+    out = tmp_path / "a.tflite"
+    options = (*COMMON, f"--out={out}", "--io=uint8", "--task=regression")
+    assert run(two_headed, *options, "--max_drop=0.01") == 1
+    error = capsys.readouterr().err
+    assert "float, but uint8 inputs and outputs, it is lower" in error
+    report = json.loads((tmp_path / "a.json").read_text())
+    last = report["fallback"][-1]["metric"]
+    assert last == pytest.approx(report["files"][1]["sqnr_db"])
+    assert last < report["goal"]["least"]

@@ -299,3 +299,23 @@ def test_labels_are_of_the_output_that_has_the_classes(archive, tmp_path, capsys
     assert before["accuracy"] == 1.0 and after["accuracy"] > 0.8
     name = list(tflite.read(content).output_names)[place]
     assert f"labels are those of output {name}" in capsys.readouterr().out
+
+
+def test_outputs_as_long_as_they_have_to_be(archive, tmp_path):
+    """As those of non-maximum suppression."""
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+
+    def call(x):
+        scores = tf.matmul(x, kernel)[0]
+        return tf.where(scores > 0.0)[:, 0], scores
+
+    content = _model(call, (1, 6), tf.float32)
+    assert any(t.shape_signature == (-1,) for t in tflite.read(content).outputs)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(content)
+    xs = np.random.default_rng(1).normal(size=(60, 6)).astype(np.float32)
+    assert run(path, archive("data", xs), "--preprocessing=raw") == 0
+    report = json.loads((tmp_path / "net_int8.json").read_text())
+    assert "accuracy" not in report["files"][0]

@@ -269,3 +269,46 @@ def test_tables_among_floats_are_quantized():
     done = quantize_tflite(model, samples=xs)
     assert len(done.tflite) < 0.4 * len(model)
     assert judge.Judge(model, xs).measure(done.tflite)[0] > 25
+
+
+@pytest.mark.parametrize("mask", [-1e4, -500.0, -100.0])
+def test_masks_that_are_scaled_before_the_softmax(mask):
+    """As in PyTorch's attention, or Swin's shifted windows."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(2)
+    seen = np.where(np.tri(16) > 0, 0.0, mask).astype(np.float32)
+    queries, keys = 0.4 * random.normal(size=(2, 8, 8)).astype(np.float32)
+
+    def call(x):
+        scores = tf.matmul(x @ queries, x @ keys, transpose_b=True) + seen
+        return tf.matmul(tf.nn.softmax(scores / 4.0), x)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16, 8))])
+    xs = small_models.samples((1, 16, 8))
+    done = quantize_tflite(model, samples=xs)
+    assert any("a mask takes all levels" in row.reason for row in done.kept_float)
+    assert judge.Judge(model, xs).measure(done.tflite)[0] > 25
+
+
+def test_large_values_are_no_masks():
+    """Raw units at the input, and a regression's output in euros."""
+    import tensorflow as tf
+
+    def call(x):
+        return 1e4 * tf.matmul(tf.nn.relu(tf.matmul(x, _MIX)), _MIX)
+
+    model = small_models.convert_function(call, [tf.TensorSpec((1, 16))])
+    xs = [1e6 * x for x in small_models.samples((1, 16))]
+    done = quantize_tflite(model, samples=xs)
+    assert "FULLY_CONNECTED" not in {row.op for row in done.kept_float}
+
+
+def test_nan_that_came_about_is_no_agreement():
+    truth = np.float32([[1.0, 2.0, -np.inf]])
+    assert judge.sqnr_db(truth, truth) == 200.0
+    for broken in ([1.0, np.nan, -np.inf], [1.0, 2.0, 0.0], [np.inf, 2.0, -np.inf]):
+        assert judge.sqnr_db(truth, np.float32([broken])) == -200.0
+    near = np.float32([[1.0, 2.2, -np.inf]])
+    wanted = 10 * np.log10(5 / 0.04)
+    assert judge.sqnr_db(truth, near) == pytest.approx(wanted, abs=1e-4)

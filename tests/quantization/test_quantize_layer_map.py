@@ -285,4 +285,5 @@ def test_names_alone_are_a_hint():
         metadata={"tfslim": metadata.encode({"layers": {tensors[1].name: ["a", "b"]}})},
     )
     assert LayerNames(known).of(op) == ("a", "b")
-    assert LayerNames(known).fits(op, "b*") and not LayerNames(known).fits(op, "c2")
+    names = LayerNames(known)
+    assert op in names.fitting("b*") and op not in names.fitting("c2")

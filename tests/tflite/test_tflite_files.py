@@ -211,7 +211,7 @@ def test_real_file_opens_and_survives_packing(path):
         np.testing.assert_array_equal(after[name], value)
 
 
-def test_a_constant_of_another_size_is_damage(dense):
+def test_a_constant_that_is_too_short_is_damage(dense):
     flat = flatbuffer.unpack(dense)
     tensor = next(
         t for t in flat.subgraphs[0].tensors if flat.buffers[t.buffer].data is not None
@@ -220,3 +220,16 @@ def test_a_constant_of_another_size_is_damage(dense):
     broken = flatbuffer.pack(flat)
     with pytest.raises(errors.ConversionError, match=r"Damaged .* a constant of shape"):
         tflite.read(broken)
+
+
+def test_bytes_behind_a_constant_are_passed_over(dense):
+    """As the runtime does."""
+    flat = flatbuffer.unpack(dense)
+    place = tflite.read(dense).ops[0].inputs[1]
+    buffer = flat.buffers[flat.subgraphs[0].tensors[place].buffer]
+    buffer.data = np.concatenate([buffer.data, np.zeros(16, np.uint8)])
+    padded = flatbuffer.pack(flat)
+    assert len(padded) > len(dense)
+    truth = tflite.read(dense).tensors[place].data
+    np.testing.assert_array_equal(tflite.read(padded).tensors[place].data, truth)
+    tflite.Runner(padded)

@@ -14,7 +14,7 @@ from tfslim.tflite import flatbuffer
 
 # Of an output's mean power over the samples.
 _SILENT = 0.01
-_EQUAL_DB = 200.0
+EQUAL_DB = 200.0
 
 
 class Judge:
@@ -56,7 +56,7 @@ class Judge:
         plan = functools.partial(
             rules.plan, recipe.get("int8"), self.graph, ranges=known
         )
-        made = loadable.quantize(self.source, known, self._exempt, plan)
+        made = loadable.quantize(self.source, self.graph, known, self._exempt, plan)
         self._exempt += made.refused
         return made.content
 
@@ -97,7 +97,7 @@ class Judge:
             row = [
                 np.nan if _are_zeros(*pair) else sqnr_db(*pair, floor) for pair in pairs
             ]
-            ratios.append([_EQUAL_DB] if np.isnan(row).all() else row)
+            ratios.append([EQUAL_DB] if np.isnan(row).all() else row)
         width = max(map(len, ratios))
         return np.array([(row * width)[:width] for row in ratios])
 
@@ -128,7 +128,17 @@ def _real(values: np.ndarray, tensor: tflite.Tensor) -> np.ndarray:
 
 
 def sqnr_db(truth: np.ndarray, found: np.ndarray, floor: float = 0.0) -> float:
-    """Signal-to-quantization-noise ratio in dB; at most 200, of a signal >= `floor`."""
+    """Signal-to-quantization-noise ratio in dB; at most 200, of a signal >= `floor`.
+
+    Values that are not finite are no signal; one that came about, or went, is -200 dB.
+    """
+    truth, found = np.asarray(truth), np.asarray(found)
+    is_finite = np.isfinite(truth)
+    if not np.array_equal(truth[~is_finite], found[~is_finite], equal_nan=True):
+        return -EQUAL_DB
+    truth, found = truth[is_finite], found[is_finite]
+    if not np.isfinite(found).all():
+        return -EQUAL_DB
     signal = max(_power(truth), floor)
     noise = float(np.square(np.subtract(truth, found, dtype=np.float64)).sum())
     least = max(1e-20 * signal, 1e-30)
@@ -136,7 +146,7 @@ def sqnr_db(truth: np.ndarray, found: np.ndarray, floor: float = 0.0) -> float:
 
 
 def _power(values: np.ndarray) -> float:
-    return float(np.square(values, dtype=np.float64).sum())
+    return float(np.square(values[np.isfinite(values)], dtype=np.float64).sum())
 
 
 def _are_zeros(truth: np.ndarray, found: np.ndarray) -> bool:
@@ -195,6 +205,8 @@ def without_softmax(source: bytes, of: frozenset[int] | None = None) -> bytes:
         of: numbers of the outputs that may change, `softmax_outputs` of the model that
             it is compared with; None: its own.
     """
+    if of is not None and not of:
+        return source
     graph = tflite.read(source).graphs[0]
     numbers = softmax_outputs(graph)
     numbers = numbers if of is None else numbers & of

@@ -29,33 +29,40 @@ class LayerNames:
         self._graph = model.graphs[0]
         entry = (metadata.get_json(model) or {}) if use_map else {}
         self._map: dict[str, list[str]] = entry.get(ENTRY, {})
+        self._known: dict[int, tuple[str, ...]] = {}
 
     def of(self, op: tflite.Op) -> tuple[str, ...]:
         """Returns the layers that `op` computes, the one with the weights first."""
-        known = self._map.get(self._graph.name_of(op))
-        if known is not None:
-            return tuple(known)
-        hint = _hint(op, self._graph)
-        return (hint,) if hint else ()
+        if op.index not in self._known:
+            layers = self._map.get(self._graph.name_of(op))
+            if layers is None:
+                layers = [hint] if (hint := _hint(op, self._graph)) else []
+            self._known[op.index] = tuple(layers)
+        return self._known[op.index]
 
     def first(self, op: tflite.Op) -> str:
         """Returns the layer to call `op` by, "" if none is known."""
         return next(iter(self.of(op)), "")
 
-    def fits(self, op: tflite.Op, pattern: str) -> bool:
-        """Whether `pattern` is the name of op's output or fits one of its layers.
+    def fitting(self, pattern: str) -> list[tflite.Op]:
+        """Returns the ops of which `pattern` is the output, or else fits a layer.
 
         A layer "conv" inside a nested model "block" is called block_conv where
         another layer is called conv; the pattern may be block/conv, too.
         """
-        if self._graph.name_of(op) == pattern:
-            return True
+        named = [op for op in self._graph.ops if self._graph.name_of(op) == pattern]
+        if named:
+            return named
         patterns = {pattern, pattern.replace("/", "_")}
-        return any(
-            fnmatch.fnmatchcase(layer, wanted)
-            for layer in self.of(op)
-            for wanted in patterns
-        )
+        return [
+            op
+            for op in self._graph.ops
+            if any(
+                fnmatch.fnmatchcase(layer, wanted)
+                for layer in self.of(op)
+                for wanted in patterns
+            )
+        ]
 
 
 def _hint(op: tflite.Op, graph: tflite.Graph) -> str:

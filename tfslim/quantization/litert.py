@@ -18,7 +18,7 @@ from litert_quantizer import (
 )
 from litert_quantizer.utils import tfl_flatbuffer_utils
 
-from tfslim import errors, tflite
+from tfslim import errors
 from tfslim.quantization.outputs import Outputs
 from tfslim.tflite import flatbuffer
 
@@ -62,6 +62,10 @@ def quantize(
             flat = tfl_flatbuffer_utils.read_model(memoryview(model))
             # It walks the signatures, and files older than 2021 have none.
             flat.signatureDefs = flat.signatureDefs or []
+            ends = [
+                (flatbuffer.numbers(g.inputs), flatbuffer.numbers(g.outputs))
+                for g in flat.subgraphs
+            ]
             outputs = Outputs(flat)
             output_type = _output_type(recipes, flat.subgraphs[0])
             generator = params_generator.ParamsGenerator(flat)
@@ -76,7 +80,7 @@ def quantize(
             ) from error
     result = flatbuffer.unpack(bytes(quantized))
     outputs.restore(result, output_type, _bounds(ranges or {}))
-    _pass_on(tflite.read(model).graphs, result)
+    _pass_on(ends, result)
     # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
     return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))
 
@@ -102,15 +106,16 @@ def _bounds(
     return {name: (low.min(), high.max()) for name, (low, high) in ranges.items()}
 
 
-def _pass_on(graphs: Sequence[tflite.Graph], quantized: Any) -> None:
+def _pass_on(
+    ends: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], quantized: Any
+) -> None:
     """Gives inputs that are outputs as they come, not as INT8 that nobody asked for."""
-    for old, new in zip(graphs, quantized.subgraphs, strict=True):
-        inputs = [tensor.index for tensor in old.inputs]
+    for (inputs, outputs), new in zip(ends, quantized.subgraphs, strict=True):
         given, found = flatbuffer.numbers(new.inputs), flatbuffer.numbers(new.outputs)
         moved = {
-            found[place]: given[inputs.index(tensor.index)]
-            for place, tensor in enumerate(old.outputs)
-            if tensor.index in inputs
+            found[place]: given[inputs.index(index)]
+            for place, index in enumerate(outputs)
+            if index in inputs
         }
         if not moved:
             continue

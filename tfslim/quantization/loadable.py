@@ -39,6 +39,7 @@ class Loadable:
 
 def quantize(
     source: bytes,
+    graph: tflite.Graph,
     ranges: Mapping[str, tuple[float, float]] | None,
     exempt: Sequence[policy.Exemption],
     plan: Plan,
@@ -47,6 +48,7 @@ def quantize(
 
     Args:
         source: the prepared float model.
+        graph: its main graph.
         ranges: tensor name -> (min, max) of its activations; None if none are needed.
         exempt: what stays float in any case.
         plan: makes the rules.
@@ -55,7 +57,6 @@ def quantize(
         QuantizationError: the file does not load whatever is left out.
         ConversionError: the float model does not load.
     """
-    graph = tflite.read(source).graphs[0]
     refused: list[policy.Exemption] = []
     while True:
         ordered, spared = plan([*exempt, *refused])

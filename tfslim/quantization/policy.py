@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,14 @@ _COMPARISONS = ("EQUAL", "NOT_EQUAL")
 _ADDS = ("ADD", "SUB", "MINIMUM", "MAXIMUM")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 # What a mask adds to where a softmax is to see nothing, and the magnitude from which on
-# a value is taken for one: anywhere, and in what a softmax reads.
+# a value is taken for one. In what a softmax reads one that lies so far below 0 is one,
+# too, if it lies so many times farther than anything above.
 MASK = 1e9
 _MASKING = 1e6
-_MASKING_SOFTMAX = 1e3
-# Ops that hand values on as they are.
-_MOVES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS")
+_FAR_BELOW = 64.0
+_TIMES = 8.0
+# Ops through which a mask reaches a softmax.
+_MOVES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "MUL", "DIV", *_ADDS)
 
 # "xnnpack" keeps the table's ops float; "none" quantizes all that can be, for
 # accelerators that have no float at all.
@@ -44,31 +46,22 @@ class Exemption:
 
     Attributes:
         operation: op name.
-        regex: searched in an op's scope, its output tensor names each with ";".
         reason: one sentence for the report.
+        scope: of the one op that it speaks of, see `scope`; None for all of the name.
     """
 
     operation: str
-    regex: str
     reason: str
+    scope: str | None = None
 
     @classmethod
     def of(cls, op: tflite.Op, graph: tflite.Graph, reason: str) -> Exemption:
         """Makes one of a single op."""
-        return cls(**single(op, graph), reason=reason)
-
-    @property
-    def rule(self) -> dict[str, Any]:
-        """The rule for litert-quantizer."""
-        return {
-            "regex": self.regex,
-            "operation": self.operation,
-            "algorithm_key": "no_quantize",
-        }
+        return cls(op.name, reason, scope(op, graph))
 
     def fits(self, op: tflite.Op, scope: str) -> bool:
         """Whether it speaks of `op`."""
-        return op.name == self.operation and bool(re.search(self.regex, scope))
+        return op.name == self.operation and self.scope in (None, scope)
 
 
 @functools.cache
@@ -95,14 +88,14 @@ def exemptions(
     found = []
     if policy == "xnnpack":
         rows = _table().get(scheme, [])
-        found = [Exemption(row["operation"], ".*", row["reason"]) for row in rows]
+        found = [Exemption(row["operation"], row["reason"]) for row in rows]
     if scheme.startswith("static"):
         found += _unread_outputs(graph)
         found += _masks(graph)
         found += _computed_weights(graph)
         found += _constant_products(graph)
         reason = "Of two scales equal values are unequal integers."
-        found += [Exemption(name, ".*", reason) for name in _COMPARISONS]
+        found += [Exemption(name, reason) for name in _COMPARISONS]
     if scheme == "float16":
         found += _beyond_half(graph)
     return found
@@ -110,8 +103,24 @@ def exemptions(
 
 def single(op: tflite.Op, graph: tflite.Graph) -> dict[str, str]:
     """Returns "operation" and "regex" of a rule for one op alone."""
-    regex = f"^{re.escape(scope(op, graph))}$"
-    return {"operation": op.name, "regex": regex}
+    return {"operation": op.name, "regex": f"^{re.escape(scope(op, graph))}$"}
+
+
+def to_rules(exempt: Sequence[Exemption]) -> list[dict[str, Any]]:
+    """Returns a rule for each op name, that keeps what is exempt in float.
+
+    Not one for each op: litert-quantizer searches the regex of every rule in every op.
+    """
+    scopes: dict[str, list[str | None]] = {}
+    for exemption in exempt:
+        scopes.setdefault(exemption.operation, []).append(exemption.scope)
+    found = []
+    for operation, own in scopes.items():
+        named = [re.escape(scope) for scope in dict.fromkeys(own) if scope is not None]
+        regex = ".*" if None in own else f"^(?:{'|'.join(named)})$"
+        rule = {"operation": operation, "regex": regex, "algorithm_key": "no_quantize"}
+        found.append(rule)
+    return found
 
 
 def scope(op: tflite.Op, graph: tflite.Graph) -> str:
@@ -198,14 +207,27 @@ def masked(
 def masked_tensors(
     graph: tflite.Graph, ranges: Mapping[str, tuple[float, float]]
 ) -> list[str]:
-    """Names the activations whose range a mask makes; arguments as for `masked`."""
-    return [
-        tensor.name
-        for tensor in graph.tensors
-        for low, high in [ranges.get(tensor.name, (0.0, 0.0))]
-        if max(-low, high) >= _MASKING
-        or (low <= -_MASKING_SOFTMAX and _is_softened(tensor.index, graph))
-    ]
+    """Names the activations whose range a mask makes; arguments as for `masked`.
+
+    What layers with weights write or read is none: there, large values are values.
+    """
+    found = []
+    for tensor in graph.tensors:
+        low, high = ranges.get(tensor.name, (0.0, 0.0))
+        is_far = low <= -_FAR_BELOW and -low >= _TIMES * max(high, 1.0)
+        is_mask = max(-low, high) >= _MASKING or (
+            is_far and _is_softened(tensor.index, graph)
+        )
+        if is_mask and not _meets_weights(tensor.index, graph):
+            found.append(tensor.name)
+    return found
+
+
+def _meets_weights(index: int, graph: tflite.Graph) -> bool:
+    ops = list(graph.consumers.get(index, []))
+    if index in graph.producers:
+        ops.append(graph.producers[index])
+    return any(op.name in WEIGHTED for op in ops)
 
 
 def _is_softened(index: int, graph: tflite.Graph) -> bool:

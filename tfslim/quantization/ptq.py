@@ -124,29 +124,30 @@ def quantize_tflite(
     _check_request(chosen, content, samples is not None or ranges is not None)
     _check_layers(chosen, layers or {})
     graph = content.graphs[0]
-    single, asked, takes = rules.overrides(content, layers or {}, keep_float)
+    single = rules.overrides(content, layers or {}, keep_float)
 
     used = None
     if chosen.needs_ranges:
         method = calibration if chosen.scheme == "static_int8" else "minmax"
         used = _calibration(source, samples, method, ranges)
-    exempt = [*asked, *policy.exemptions(chosen.scheme, graph, policy=keep_float)]
+    known = used.ranges if used else None
+    exempt = policy.exemptions(chosen.scheme, graph, policy=keep_float)
     plan = functools.partial(
         rules.plan,
         chosen,
         graph,
         io=io,
-        ranges=used.ranges if used else {},
+        ranges=known,
         single=single,
         spares_islands=keep_float != "none",
     )
-    made = loadable.quantize(source, used.ranges if used else None, exempt, plan)
+    made = loadable.quantize(source, graph, known, exempt, plan)
     return QuantizeResult(
         tflite=made.content,
         recipe=chosen,
         rules=tuple(made.rules),
         calibration=used,
-        kept_float=_kept_float(graph, made.model, chosen, takes, made.exempt),
+        kept_float=_kept_float(graph, made.model, chosen, single.takes, made.exempt),
     )
 
 

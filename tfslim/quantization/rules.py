@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,22 @@ from tfslim.quantization.layers import LayerNames
 _MANY = 256
 
 
+@dataclasses.dataclass(frozen=True)
+class Overrides:
+    """What single layers take instead of the model's recipe.
+
+    Attributes:
+        rules: for those that take another recipe.
+        exempt: those that stay float: asked to, or because their recipe is not for
+            them.
+        takes: an op's first output -> the recipe that it takes.
+    """
+
+    rules: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    exempt: list[policy.Exemption] = dataclasses.field(default_factory=list)
+    takes: dict[str, recipe.Recipe] = dataclasses.field(default_factory=dict)
+
+
 def plan(
     chosen: recipe.Recipe,
     graph: tflite.Graph,
@@ -21,7 +38,7 @@ def plan(
     *,
     io: str = "float",
     ranges: Mapping[str, tuple[float, float]] | None = None,
-    single: Sequence[dict[str, Any]] = (),
+    single: Overrides | None = None,
     spares_islands: bool = True,
 ) -> tuple[list[dict[str, Any]], list[policy.Exemption]]:
     """Returns all rules for a model, and all that stays float by them.
@@ -32,45 +49,47 @@ def plan(
         exempt: what stays float whatever the ranges and the neighbours.
         io: what becomes of inputs and outputs.
         ranges: tensor name -> (min, max) of its activations, for static recipes.
-        single: rules for single ops, which win over all others.
+        single: what single layers take, which wins over all else.
         spares_islands: whether ops among ops in float stay float.
     """
+    single = single or Overrides()
     exempt = [*exempt, *policy.masked(graph, ranges or {})]
-    rules = ordered(chosen, exempt, io, single)
+    rules = _ordered(chosen, exempt, io, single)
     more = []
     if not chosen.needs_ranges:
         more = shared_weights(graph, rules)
     elif spares_islands:
         more = islands(graph, rules, io)
-    exempt += more
-    return ordered(chosen, exempt, io, single) if more else rules, exempt
+    if more:
+        exempt += more
+        rules = _ordered(chosen, exempt, io, single)
+    return rules, [*single.exempt, *exempt]
 
 
-def ordered(
+def _ordered(
     chosen: recipe.Recipe,
-    exempt: list[policy.Exemption],
+    exempt: Sequence[policy.Exemption],
     io: str,
-    single: Sequence[dict[str, Any]] = (),
+    single: Overrides,
 ) -> list[dict[str, Any]]:
-    """Orders rules: the recipe's general ones, exemptions, I/O, the particular ones.
-
-    Args:
-        chosen: the recipe.
-        exempt: what stays float.
-        io: what becomes of inputs and outputs.
-        single: rules for single ops, which win over all others.
-    """
+    """Orders rules: the recipe's general ones, exemptions, I/O, the particular ones."""
     general = [r for r in chosen.rules if (r["regex"], r["operation"]) == (".*", "*")]
     particular = [rule for rule in chosen.rules if rule not in general]
     borders: list[dict[str, Any]] = []
     if chosen.needs_ranges and io != "int8":
         borders = [_border(operation, io) for operation in ("INPUT", "OUTPUT")]
-    # One rule for each regex and operation: of two, litert-quantizer takes the later.
-    rules = [*(e.rule for e in exempt), *borders, *particular, *single]
     last: dict[tuple[str, str], dict[str, Any]] = {}
-    for rule in rules:
+    for rule in (
+        *policy.to_rules(exempt),
+        *borders,
+        *particular,
+        *single.rules,
+        *policy.to_rules(single.exempt),
+    ):
+        # One for each regex and operation: litert-quantizer puts a second one in the
+        # place of the first, before others that fit.
         key = rule["regex"], rule["operation"]
-        last.pop(key, None)  # In its place it would come before others that fit.
+        last.pop(key, None)
         last[key] = rule
     return [*general, *last.values()]
 
@@ -78,12 +97,19 @@ def ordered(
 def deciding(
     rules: Sequence[Mapping[str, Any]], operation: str, scope: str
 ) -> Mapping[str, Any] | None:
-    """Returns the rule that holds for an op, None if it stays float."""
+    """Returns the rule that holds for an op, None if it stays float.
+
+    The last that fits; but rules of one regex stand where the first of them does.
+    """
+    by_regex: dict[str, list[Mapping[str, Any]]] = {}
+    for rule in rules:
+        by_regex.setdefault(rule["regex"], []).append(rule)
     fitting = [
         rule
-        for rule in rules
+        for regex, own in by_regex.items()
+        if re.search(regex, scope)
+        for rule in own
         if litert.is_op(rule["operation"], operation)
-        and re.search(rule["regex"], scope)
     ]
     if not fitting or fitting[-1]["algorithm_key"] == "no_quantize":
         return None
@@ -207,8 +233,8 @@ def _border(operation: str, io: str) -> dict[str, Any]:
 
 def overrides(
     model: tflite.TfliteModel, layers: Mapping[str, str], keep_float: str = "xnnpack"
-) -> tuple[list[dict[str, Any]], list[policy.Exemption], dict[str, recipe.Recipe]]:
-    """Makes the rules for single layers.
+) -> Overrides:
+    """Finds what single layers take instead of the model's recipe.
 
     Args:
         model: the float model.
@@ -217,34 +243,31 @@ def overrides(
             the later one holds.
         keep_float: as in `policy.exemptions`.
 
-    Returns:
-        Rules; the same as exemptions for the ops that stay float: those asked to, and
-        those that the layer's recipe is not for; and an op's output -> the recipe that
-        it takes.
-
     Raises:
         ConfigError: nothing fits a name, or there is no such recipe.
     """
-    found: list[dict[str, Any]] = []
-    exempt = []
-    takes = {}
     graph, names = model.graphs[0], LayerNames(model)
+    chosen: dict[int, recipe.Recipe] = {}
     for pattern, name in layers.items():
-        chosen = recipe.get(name)
-        spared = policy.exemptions(chosen.scheme, graph, policy=keep_float)
-        fitting = [op for op in graph.ops if names.fits(op, pattern)]
+        fitting = names.fitting(pattern)
         if not fitting:
             known = dict.fromkeys(name for op in graph.ops for name in names.of(op))
             raise registry.unknown_name("layer", pattern, list(known))
-        for op in fitting:
-            reason = _why_float(op, policy.scope(op, graph), chosen, spared)
-            if reason:
-                exempt.append(policy.Exemption.of(op, graph, reason))
-                found.append(exempt[-1].rule)
-            else:
-                found.append(chosen.rules[0] | policy.single(op, graph))
-                takes[graph.name_of(op)] = chosen
-    return found, exempt, takes
+        chosen |= dict.fromkeys((op.index for op in fitting), recipe.get(name))
+    spared = {
+        one.scheme: policy.exemptions(one.scheme, graph, policy=keep_float)
+        for one in chosen.values()
+    }
+    found = Overrides()
+    for op in (graph.ops[index] for index in sorted(chosen)):
+        own = chosen[op.index]
+        reason = _why_float(op, policy.scope(op, graph), own, spared[own.scheme])
+        if reason:
+            found.exempt.append(policy.Exemption.of(op, graph, reason))
+        else:
+            found.rules.append(own.rules[0] | policy.single(op, graph))
+            found.takes[graph.name_of(op)] = own
+    return found
 
 
 def _why_float(

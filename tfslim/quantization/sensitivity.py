@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 from tfslim import errors, tflite
@@ -160,23 +161,36 @@ def fall_back(
     for name, label in zip(names, labels, strict=True):
         if name:
             kept[name] = "float32"
-        done = quantize_tflite(model, recipe_name, ranges=calibration, layers=kept)
-        taken: tuple[str, ...] = ()
-        if improver is not None:
-            improved = improver(done.tflite, model)
-            done = dataclasses.replace(done, tflite=improved.tflite)
-            taken = improved.taken
+        make = functools.partial(
+            quantize_tflite, model, recipe_name, ranges=calibration, layers=kept
+        )
+        done, plain, taken = _improved(make, model, improver, io)
         metric = evaluate(done.tflite)
         steps.append(Step(label, metric, len(done.tflite), latency(done.tflite)))
         on_step(f"{len(kept)} layers in float: {metric:.4f}, wanted {least:.4f}")
         if metric >= least:
             break
-    outputs = improver.judge.by_output(done.tflite) if improver is not None else {}
+    outputs = improver.judge.by_output(plain) if improver is not None else {}
+    return FallbackResult(done, tuple(steps), metric >= least, taken, outputs)
+
+
+def _improved(
+    make: Callable[..., QuantizeResult],
+    model: bytes,
+    improver: Improver | None,
+    io: str,
+) -> tuple[QuantizeResult, bytes, tuple[str, ...]]:
+    """Returns a file, the same with float inputs and outputs, and what mended it."""
+    done = make()
+    taken: tuple[str, ...] = ()
+    if improver is not None:
+        improved = improver(done.tflite, model)
+        done = dataclasses.replace(done, tflite=improved.tflite)
+        taken = improved.taken
+    plain = done.tflite
     if io != "float":
-        done = quantize_tflite(
-            model, recipe_name, ranges=calibration, layers=kept, io=io
-        )
+        done = make(io=io)
         if improver is not None:
             mended = improver.apply(done.tflite, model, taken)
             done = dataclasses.replace(done, tflite=mended)
-    return FallbackResult(done, tuple(steps), metric >= least, taken, outputs)
+    return done, plain, taken

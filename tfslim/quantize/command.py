@@ -132,10 +132,11 @@ def _run(values: flags.FlagValues, config: None) -> None:
     sys.stdout.write(summary.to_text(report, out))
     if not is_met:
         goal = report["goal"]
+        ends = "" if values.io == "float" else f", but {values.io} inputs and outputs,"
         raise errors.QuantizationError(
             f"{out} is written, but {goal['key']} {goal['least']:.4f} (a drop of at "
             f"most {values.max_drop:g} points) cannot be met: with all layers in "
-            "float it is lower. Test on more examples."
+            f"float{ends} it is lower. Test on more examples."
         )
 
 

@@ -80,8 +80,8 @@ class Test:
             chosen or (len(tensor.shape) == 2 and tensor.shape[-1] > 1)
             for tensor, chosen in zip(outputs, self._are_classes, strict=True)
         )
-        batch = content.inputs[0].shape[0]
-        self._scored = _scored(dataset, task, outputs, prepare.input_shape, batch)
+        one_each = [_is_row_each(tensor, content.inputs[0]) for tensor in outputs]
+        self._scored = _scored(dataset, task, outputs, prepare.input_shape, one_each)
         self._model = model
         self._seen: dict[bytes, dict[str, Any]] = {}
         self._reference: list[np.ndarray] = []
@@ -157,6 +157,15 @@ class Test:
         ]
         return outputs, np.concatenate([target for _, target in rows])
 
+    def _agreement(
+        self, truth: np.ndarray, found: np.ndarray, are_classes: bool
+    ) -> float:
+        if truth.shape != found.shape:
+            return 0.0
+        if are_classes:
+            return float((truth == found).mean())
+        return float(self._task.agreement(truth, found))
+
     def _measure(self, content: bytes) -> dict[str, Any]:
         outputs, targets = self._run(content)
         row: dict[str, Any] = {}
@@ -170,9 +179,7 @@ class Test:
             )
         if self.is_classifier or self._task.name != "classification":
             row[self._task.agreement_name] = min(
-                float((truth == found).mean())
-                if are_classes
-                else float(self._task.agreement(truth, found))
+                self._agreement(truth, found, are_classes)
                 for truth, found, are_classes in pairs
             )
         table = [
@@ -191,6 +198,8 @@ class Test:
 
 def _compare(name: str, truth: np.ndarray, found: np.ndarray) -> dict[str, Any]:
     """Returns an output's error, in dB and in its own unit."""
+    if truth.shape != found.shape:  # Some outputs are as long as they have to be.
+        return {"output": name, "sqnr_db": -_MOST_DB, "rms": 0.0, "rms_error": 0.0}
     truth, found = truth.astype(np.float64), found.astype(np.float64)
     return {
         "output": name,
@@ -200,8 +209,11 @@ def _compare(name: str, truth: np.ndarray, found: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _num_rows(output: tflite.Tensor) -> int:
-    return output.shape[0] if output.shape else 1
+def _is_row_each(output: tflite.Tensor, source: tflite.Tensor) -> bool:
+    """Whether an output has one row for each example of a batch."""
+    if not output.shape:
+        return source.shape[0] == 1
+    return output.shape_signature[0] == source.shape_signature[0]
 
 
 def _are_classes(tensor: tflite.Tensor) -> bool:
@@ -213,7 +225,7 @@ def _scored(
     task: tasks.Task,
     outputs: Sequence[tflite.Tensor],
     input_shape: tuple[int, ...],
-    batch: int,
+    one_each: Sequence[bool],
 ) -> int | None:
     """Returns the number of the output that the targets are of; None if of none.
 
@@ -230,8 +242,8 @@ def _scored(
         )
     # Outputs that are not one row an example are of no example.
     fits = [
-        _fit(dataset, task, output) if _num_rows(output) == batch else _NO
-        for output in outputs
+        _fit(dataset, task, output) if is_row_each else _NO
+        for output, is_row_each in zip(outputs, one_each, strict=True)
     ]
     # Of two that only might be it neither is.
     is_clear = max(fits) == _SURE or fits.count(_MAYBE) == 1
@@ -247,7 +259,8 @@ def _fit(dataset: data.Dataset, task: tasks.Task, output: tflite.Tensor) -> int:
     if targets.dtype.kind != "i":
         return _NO
     if _are_classes(output):
-        return _SURE if output.size == _num_rows(output) else _NO
+        rows = output.shape[0] if output.shape else 1
+        return _SURE if output.size == rows else _NO
     if len(shape) != 2 or shape[-1] < 2:
         return _NO
     names = dataset.class_names

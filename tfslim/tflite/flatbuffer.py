@@ -266,7 +266,7 @@ def _check_size(tensor: Any, data: np.ndarray | None) -> None:
     if data is None or item is None or tensor.sparsity is not None:
         return
     wanted = item * math.prod(shape)
-    if min(shape, default=0) < 0 or len(data) != wanted:
+    if min(shape, default=0) < 0 or len(data) < wanted:
         raise ValueError(
             f"a constant of shape {list(shape)} has {len(data)} bytes, not {wanted}"
         )

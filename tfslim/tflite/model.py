@@ -93,7 +93,7 @@ class Tensor:
         values = self.raw.view(np.dtype(self.dtype))
         if self.sparsity is not None:
             return sparse.decode(values, self.sparsity, self.shape)
-        return values.reshape(self.shape)
+        return values[: self.size].reshape(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
