@@ -160,10 +160,15 @@ def calibrate(
             name: choose(source, seen, THRESHOLDS.get(name)) for name in auto.METHODS
         }
         methods, trials = auto.search(source, ranges, held_out.kept)
-        # What was held out to choose the methods is as good as the rest for ranges.
+        # What was held out to choose the methods is as good as the rest for ranges,
+        # except where it would be the last of a sequence.
         add = functools.partial(collect, source, held_out.kept, num_threads=num_threads)
         count += add(statistic=lambda tensor: seen[tensor.name])[1]
-        best = _by_method(source, seen, methods)
+        best = _by_method(source, seen, methods) | {
+            name: ranges[chosen][name]
+            for name, chosen in methods.items()
+            if THRESHOLDS.get(chosen).follows_order
+        }
     else:
         threshold = THRESHOLDS.get(method)
         seen, count = gather(source, samples, threshold.statistic, exact, num_threads)

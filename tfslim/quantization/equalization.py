@@ -27,7 +27,7 @@ _CLOSE = 1e-3
 # A factor beyond is no help to 8 bits and an end to float precision.
 _MOST = 1e4
 # Of a channel's measured span: how far below its least value it may still go.
-_MARGIN = 0.5
+_MARGIN = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +88,8 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
         model: the float `.tflite`; it is not changed.
         samples: with some, a channel's size before the second layer is measured, and
             channels that stay well above a constant give it to the second layer's
-            bias: one that on other data fell by more than half its measured span
-            below its least value would be cut. Without, the size is taken from the
+            bias: one that on other data fell by more than a quarter of its measured
+            span below its least value would be cut. Without, the size is taken from the
             weights, and the function is the same for all inputs.
     """
     source = prepare(model)

@@ -33,11 +33,13 @@ class Threshold:
             outside saturate.
         spares_outputs: whether the model's outputs get their true range instead: the
             greatest logit decides, and clipping it costs answers.
+        follows_order: whether the order of the samples matters.
     """
 
     statistic: type[Any]
     choose: Callable[[Any], tuple[float, float]]
     spares_outputs: bool = False
+    follows_order: bool = False
 
 
 THRESHOLDS: registry.Registry[Threshold] = registry.Registry("calibration")

@@ -11,5 +11,5 @@ base.THRESHOLDS.register("minmax")(
 # litert-quantizer's own: new = 0.95 * old + 0.05 * sample's. It depends on the order
 # of the samples and clips most of them somewhere.
 base.THRESHOLDS.register("moving_average")(
-    base.Threshold(statistics.Extremes, lambda seen: seen.average)
+    base.Threshold(statistics.Extremes, lambda seen: seen.average, follows_order=True)
 )
