@@ -92,8 +92,7 @@ def exemptions(
     if scheme.startswith("static"):
         found += _unread_outputs(graph)
         found += _masks(graph)
-        found += _computed_weights(graph)
-        found += _constant_products(graph)
+        found += _unfit_weights(graph)
         reason = "Of two scales equal values are unequal integers."
         found += [Exemption(name, reason) for name in _COMPARISONS]
     if scheme == "float16":
@@ -145,29 +144,22 @@ def _masks(graph: tflite.Graph) -> list[Exemption]:
     return found
 
 
-def _computed_weights(graph: tflite.Graph) -> list[Exemption]:
-    """Finds layers that read what other ops make as their weights."""
-    reason = "Its weights are computed: INT8 kernels take symmetric constants only."
-    return [
-        Exemption.of(op, graph, reason)
-        for op in graph.ops
-        if op.name in WEIGHTED and not graph.tensors[op.inputs[1]].is_constant
-    ]
+def _unfit_weights(graph: tflite.Graph) -> list[Exemption]:
+    """Finds layers whose weights no integer kernel takes as they would be.
 
-
-def _constant_products(graph: tflite.Graph) -> list[Exemption]:
-    """Finds products of matrices of which one is constant.
-
-    litert-quantizer gives it a scale for each channel, of which the kernels take the
-    first (measured, 0.11 and litert 2.3).
+    Of a product with a constant batch of matrices litert-quantizer gives these a scale
+    for each channel, of which the kernels take the first (measured, 0.11, litert 2.3).
     """
-    reason = "One factor is constant and would have scales that the kernel ignores."
-    return [
-        Exemption.of(op, graph, reason)
-        for op in graph.ops
-        if op.name == "BATCH_MATMUL"
-        and any(graph.tensors[i].is_constant for i in op.inputs)
-    ]
+    computed = "Its weights are computed: INT8 kernels take symmetric constants only."
+    constant = "One factor is constant and would have scales that the kernel ignores."
+    found = []
+    for op in graph.ops:
+        is_constant = [i >= 0 and graph.tensors[i].is_constant for i in op.inputs]
+        if op.name in WEIGHTED and not is_constant[1]:
+            found.append(Exemption.of(op, graph, computed))
+        elif op.name == "BATCH_MATMUL" and any(is_constant):
+            found.append(Exemption.of(op, graph, constant))
+    return found
 
 
 def _beyond_half(graph: tflite.Graph) -> list[Exemption]:
