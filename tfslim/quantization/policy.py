@@ -135,9 +135,7 @@ def _masks(graph: tflite.Graph) -> list[Exemption]:
     """
     found = []
     for op in graph.ops:
-        tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
-        constants = [t.data for t in tensors if t.dtype == "float32" and t.is_constant]
-        largest = max((_largest(c) for c in constants if c is not None), default=0.0)
+        largest = _largest_constant(op, graph)
         if not np.isfinite(largest) or (op.name in _ADDS and largest >= _MASKING):
             reason = f"It reads a constant of {largest:.3g}, which takes all levels."
             found.append(Exemption.of(op, graph, reason))
@@ -166,9 +164,7 @@ def _beyond_half(graph: tflite.Graph) -> list[Exemption]:
     """Finds ops with constants that would be infinite in half precision."""
     found = []
     for op in graph.ops:
-        tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
-        constants = [t.data for t in tensors if t.dtype == "float32" and t.is_constant]
-        largest = max((_largest(c) for c in constants if c is not None), default=0.0)
+        largest = _largest_constant(op, graph)
         if largest > _LARGEST_HALF:
             reason = f"It has a constant of {largest:.3g}; float16 ends at 65504."
             found.append(Exemption.of(op, graph, reason))
@@ -229,6 +225,13 @@ def _is_softened(index: int, graph: tflite.Graph) -> bool:
         or (op.name in _MOVES and _is_softened(op.outputs[0], graph))
         for op in graph.consumers.get(index, [])
     )
+
+
+def _largest_constant(op: tflite.Op, graph: tflite.Graph) -> float:
+    """Returns the greatest magnitude among the float constants that an op reads."""
+    tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
+    constants = [t.data for t in tensors if t.dtype == "float32" and t.is_constant]
+    return max((_largest(c) for c in constants if c is not None), default=0.0)
 
 
 def _largest(constant: np.ndarray) -> float:
