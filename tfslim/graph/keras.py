@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias
 
 from tfslim import errors
-from tfslim.graph import ir
+from tfslim.graph import crossing, ir
 
 KerasName: TypeAlias = Literal["tf_keras", "keras"]
 
@@ -65,6 +65,8 @@ def write(graph: ir.Graph, keras: KerasName = "tf_keras") -> Any:
         ConfigError: there is no such Keras.
         GraphError: a layer or option does not exist in that Keras.
     """
+    if graph.source not in ("", keras):
+        graph = crossing.cross(graph, keras)
     if keras == "tf_keras":
         from tfslim.graph import keras2
 
