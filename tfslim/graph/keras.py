@@ -33,6 +33,15 @@ def keras_of(model: Any) -> KerasName:
     )
 
 
+def backend_of(model: Any) -> str:
+    """Returns what computes a model: "tensorflow", or Keras 3's "jax" or "torch"."""
+    if keras_of(model) == "tf_keras":
+        return "tensorflow"
+    import keras
+
+    return keras.backend.backend()
+
+
 def read(model: Any) -> ir.Graph:
     """Reads a functional or Sequential model of either Keras into a graph.
 

@@ -155,7 +155,9 @@ def read(model: tf_keras.Model) -> ir.Graph:
 
 def _has_mask(args: Any) -> bool:
     """Tells whether a tensor carries a mask, which a layer may have to pass on."""
-    return any(getattr(t, "_keras_mask", None) is not None for t in tf.nest.flatten(args))
+    return any(
+        getattr(t, "_keras_mask", None) is not None for t in tf.nest.flatten(args)
+    )
 
 
 # Layers without masks that make one tensor of one, of a shape that the node states.

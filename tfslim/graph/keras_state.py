@@ -23,7 +23,9 @@ def config(native: Any) -> dict[str, Any]:
         return {**found, **_bins(native)}
     if op in _LOOKUPS:
         # The size follows from the vocabulary, the type from the kind of output.
-        found = {k: v for k, v in found.items() if k not in ("dtype", "vocabulary_size")}
+        found = {
+            k: v for k, v in found.items() if k not in ("dtype", "vocabulary_size")
+        }
         return {**found, **_vocabulary(native)}
     return found
 

@@ -53,9 +53,7 @@ MOVING = frozenset(
 )
 
 # Apply their activation at every step, not to what comes out at the end.
-RECURRENT = frozenset(
-    {"GRU", "LSTM", "SimpleRNN", *(f"ConvLSTM{n}D" for n in _RANKS)}
-)
+RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN", *(f"ConvLSTM{n}D" for n in _RANKS)})
 
 
 def does_nothing(layer: ir.Layer) -> bool:

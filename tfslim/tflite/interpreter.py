@@ -153,9 +153,7 @@ class Runner:
         }
 
 
-def run(
-    tflite: bytes, inputs: Inputs | Sequence[np.ndarray], **options: Any
-) -> Any:
+def run(tflite: bytes, inputs: Inputs | Sequence[np.ndarray], **options: Any) -> Any:
     """Loads `tflite` and runs one inference; `options` as `Runner` takes them.
 
     Returns:
