@@ -44,7 +44,7 @@ ALLOWED = {
     "methods": _GROUND
     | {"graph", "pruning", "factorize", "training", "tflite", "verify"},
     "loading": _GROUND | {"graph", "models"},
-    "convert": _GROUND | {"tflite"},
+    "convert": _GROUND | {"graph", "tflite"},
     "quantization": _BASE | {"graph", "tflite"},
     "verify": _GROUND | {"tflite"},
     "benchmark": _BASE | {"tflite"},

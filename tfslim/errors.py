@@ -54,3 +54,20 @@ class VerificationError(TfslimError):
 
 class BenchmarkError(TfslimError):
     """A file cannot be timed on the chosen device."""
+
+
+# Keras puts the cause behind these words, once a level of nesting.
+_CAUSES = ("Exception encountered: ", "Error encountered during deserialization: ")
+_MAX_LENGTH = 200
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the cause of someone else's error in one line, a full stop at its end."""
+    text = str(error)
+    for mark in _CAUSES:
+        text = text.rpartition(mark)[2]
+    line = next((n.strip() for n in text.splitlines() if n.strip()), "")
+    line = line or type(error).__name__
+    if len(line) > _MAX_LENGTH:
+        line = f"{line[:_MAX_LENGTH]}…"
+    return f"{line.rstrip('.')}."

@@ -77,8 +77,9 @@ def distill(
         teacher: a model of either Keras, such as the one before pruning; a `.tflite`
             file by its path or bytes; or a function from a batch of inputs to what is
             compared (logits for classifiers).
-        data: what `fit` takes to train on.
-        validation: arrays (x, y) or batches (x, target).
+        data: what `fit` takes to train on, weights of the examples included: they
+            weigh the whole loss, the teacher's part, too.
+        validation: arrays (x, y) or batches (x, target), with weights or without.
         task: what the student is for.
         temperature: softens both softmaxes.
         alpha: share of the teacher's output in the loss, in [0, 1].
@@ -200,10 +201,10 @@ def _compares_logits(graph: ir.Graph, task: tasks.Task, outputs: str) -> bool:
 def _first(data: Any, task: tasks.Task) -> tuple[Any, Any]:
     """Returns the first batch of inputs and targets as arrays."""
     for batch in fitting.batches(data, task):
-        if isinstance(batch, tuple) and len(batch) == 2:
+        if isinstance(batch, tuple) and len(batch) in (2, 3):
             inputs = tf.nest.map_structure(np.asarray, batch[0])
             return inputs, np.asarray(batch[1])
-        raise errors.ConfigError("data must give (inputs, targets) pairs.")
+        raise errors.ConfigError("data must give (inputs, targets) or (inputs, targets, weights).")
     raise errors.DataError("The training data has no batches.")
 
 

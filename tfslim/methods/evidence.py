@@ -11,22 +11,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import errors
-from tfslim.graph import ir
+from tfslim.graph import ir, ops
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import scores
 from tfslim.training import losses
 
 # What a channel passes on its own, up to where its values are looked at.
-_FOLLOWED = ir.ELEMENTWISE | {
-    "Activation",
-    "BatchNormalization",
-    "Dropout",
-    "ELU",
-    "LeakyReLU",
-    "PReLU",
-    "ReLU",
-    "Softmax",
-}
+_FOLLOWED = (
+    ops.ELEMENTWISE
+    | ops.IDLE
+    | frozenset("Activation BatchNormalization PReLU Softmax softmax".split())
+)
 _BY_WEIGHT = {"gradient", "hessian"}
 # Random signs per batch: the estimate's variance falls with their number.
 _NUM_SIGNS = 4

@@ -153,14 +153,27 @@ class Runner:
         }
 
 
-def run(tflite: bytes, inputs: Inputs, **options: Any) -> dict[str, np.ndarray]:
+def run(tflite: bytes, inputs: Inputs | Sequence[np.ndarray], **options: Any) -> Any:
     """Loads `tflite` and runs one inference; `options` as `Runner` takes them.
 
     Returns:
         Output name -> array. A name is the signature's where the file has one, the
-        tensor's otherwise.
+        tensor's otherwise. Of a list of arrays, one for each input in the file's
+        order: the list of outputs.
+
+    Raises:
+        ConfigError: the inputs are not what the file takes.
     """
-    return Runner(tflite, **options)(inputs)
+    runner = Runner(tflite, **options)
+    if not isinstance(inputs, list | tuple):
+        return runner(inputs)
+    names = list(runner.model.input_names)
+    if len(names) != len(inputs):
+        raise errors.ConfigError(
+            f"A list of {len(inputs)} arrays was passed; the model has {len(names)} "
+            f"inputs: {', '.join(names)}. Pass one array for each."
+        )
+    return list(runner(dict(zip(names, inputs, strict=True))).values())
 
 
 def named_inputs(inputs: Inputs, names: Mapping[str, int]) -> dict[str, np.ndarray]:

@@ -76,8 +76,9 @@ def fit(
             one of Keras 3.
         train: batches (x, target) as a `tf.data.Dataset`, over and over; or a function
             epoch -> dataset, called with a scalar tensor; or arrays (x, y), shuffled
-            by the seed and the epoch.
-        validation: batches (x, target), or arrays (x, y).
+            by the seed and the epoch. A third part has one weight per example, which
+            multiplies its loss.
+        validation: batches (x, target), or arrays (x, y), or either with weights.
         task: what the model is for: gives loss, metric and the target of arrays.
         options: how to train; None takes the defaults.
         callbacks: more callbacks of either Keras; they run before the best epoch is
