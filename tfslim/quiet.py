@@ -34,11 +34,12 @@ def captured_stderr() -> Iterator[list[str]]:
     """Takes what Python and native code write to stderr, if a command is running.
 
     Yields:
-        A list that holds the text once the block has ended, if it was taken.
+        A list that holds the text once the block has ended, "" if it was not taken.
     """
     said: list[str] = []
     if not _is_command:
         yield said
+        said.append("")
         return
     with _LOCK, contextlib.ExitStack() as stack:
         try:
@@ -46,6 +47,7 @@ def captured_stderr() -> Iterator[list[str]]:
             saved = os.dup(2)
         except OSError:  # Nothing is open there, or nothing more can be.
             yield said
+            said.append("")
             return
         stack.callback(os.close, saved)
         _flush()
