@@ -35,7 +35,6 @@ def define_flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
     from tfslim import analysis, benchmark, files, tflite
-    from tfslim.tflite import flatbuffer
 
     if not values.model:
         raise errors.ConfigError(
@@ -44,7 +43,9 @@ def _run(values: flags.FlagValues, config: None) -> None:
     out = Path(values.store_sparse) if values.store_sparse else None
     if out is not None and out.exists() and not values.overwrite:
         raise errors.ConfigError(f"{out} exists. Pass --overwrite to replace it.")
-    data = flatbuffer.read_file(values.model)
+    if out is not None:
+        files.require_writable(out, "--store_sparse")
+    data = tflite.open_file(values.model)
     advice = analysis.advise_sparsity(
         data,
         measure_latency=values.num_runs > 0,

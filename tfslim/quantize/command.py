@@ -97,7 +97,6 @@ def _run(values: flags.FlagValues, config: None) -> None:
     from tfslim import quantization, tflite
     from tfslim.quantize import claims, evaluation, summary
     from tfslim.report import progress
-    from tfslim.tflite import flatbuffer
 
     if not values.model:
         raise errors.ConfigError(
@@ -108,7 +107,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
     quantization.check_io(recipe, values.io)
     options = _options(values)
     out = claims.claim(values, recipe)
-    model = flatbuffer.read_file(values.model)
+    model = tflite.open_file(values.model)
     given = quantization.read_ranges(values.ranges) if values.ranges else None
     data = evaluation.load(values, model)
     model = data.model

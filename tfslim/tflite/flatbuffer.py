@@ -116,11 +116,16 @@ def unpack(data: bytes) -> Any:
         structure.check_counts(data)
         flat = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
         _resolve_offsets(flat, data)
-        structure.check(flat)
     except _DAMAGE as error:
         raise errors.ConversionError(
             f"Damaged .tflite file of {len(data)} bytes, perhaps cut off while it was "
             f"copied: {error}."
+        ) from error
+    try:
+        structure.check(flat)
+    except _DAMAGE as error:
+        raise errors.ConversionError(
+            f"Damaged .tflite file of {len(data)} bytes: {error}."
         ) from error
     flat.source = data
     return flat

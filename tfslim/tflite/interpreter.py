@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,21 @@ class Runner:
             name: self.interpreter.get_tensor(index)
             for name, index in self.model.output_names.items()
         }
+
+
+def open_file(path: Path | str) -> bytes:
+    """Reads a `.tflite` that a user named, and tries it as `Runner` does.
+
+    Raises:
+        ConversionError: it cannot be read, is damaged or ends the runtime; names it.
+    """
+    data = flatbuffer.read_file(path)
+    try:
+        model.read(data)
+        trial.require(data)
+    except errors.ConversionError as error:
+        raise errors.ConversionError(f"'{path}': {error}") from error
+    return data
 
 
 def run(tflite: bytes, inputs: Inputs, **options: Any) -> dict[str, np.ndarray]:
