@@ -147,6 +147,18 @@ class Graph:
         """Returns the name of an op's first output, by which it is known, or ""."""
         return self.tensors[op.outputs[0]].name if op.outputs else ""
 
+    def stored(self, index: int) -> Tensor:
+        """Returns the tensor in the file whose value an op gets as tensor `index`.
+
+        It stands behind a DENSIFY in a file with sparse kernels, and behind a
+        DEQUANTIZE in one of float16.
+        """
+        producer = self.producers.get(index)
+        while producer is not None and producer.name in ("DENSIFY", "DEQUANTIZE"):
+            index = producer.inputs[0]
+            producer = self.producers.get(index)
+        return self.tensors[index]
+
     def constant(self, index: int) -> np.ndarray | None:
         """Returns the value of a constant, also of one that DENSIFY unpacks."""
         producer = self.producers.get(index)
