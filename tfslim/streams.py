@@ -7,6 +7,7 @@ lie on a full disk. What is shown must not decide whether a job succeeds.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -25,8 +26,9 @@ def usable() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for stream in before:
             stack.enter_context(_of_any_character(stream))
-        sys.stdout = before[0] or _nowhere(stack)
-        sys.stderr = cast(TextIO, _Forgiving(before[1] or _nowhere(stack)))
+        out, err = (stream or _nowhere(stack) for stream in before)
+        sys.stdout = cast(TextIO, _Stream(out, name="stdout"))
+        sys.stderr = cast(TextIO, _Stream(err))
         try:
             yield
         finally:
@@ -41,12 +43,12 @@ def flush() -> None:
     """
     try:
         sys.stdout.flush()
-    except OSError as error:
+    except OSError:
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stdout.fileno())
             os.close(nowhere)
-        raise OSError(error.errno, error.strerror, "stdout") from error
+        raise
 
 
 def _open_closed() -> None:
@@ -81,20 +83,34 @@ def _of_any_character(stream: TextIO | None) -> Iterator[None]:
             stream.reconfigure(errors=before)
 
 
-class _Forgiving:
-    """stderr, whose reader may be gone or whose disk may be full."""
+class _Stream:
+    """A stream whose reader may be gone, or whose disk may be full.
 
-    def __init__(self, stream: TextIO):
-        self._stream = stream
+    Args:
+        stream: the stream.
+        name: what it is called in the errors that it raises; None: it raises none.
+    """
+
+    def __init__(self, stream: TextIO, *, name: str | None = None):
+        self._stream, self._name = stream, name
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
+        with self._errors():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with self._errors():
             self._stream.flush()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: it was closed.
+            if self._name is not None:
+                number = getattr(error, "errno", None) or errno.EIO
+                raise OSError(number, os.strerror(number), self._name) from error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -245,4 +245,5 @@ def _check_scales(file: model.TfliteModel) -> None:
 
 def _refusal(verb: str, error: Exception) -> errors.ConversionError:
     reason = " ".join(str(error).split())
+    reason = reason or "no reason is given; it may need more memory than there is."
     return errors.ConversionError(f"The runtime cannot {verb} the .tflite: {reason}")

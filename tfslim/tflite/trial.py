@@ -19,21 +19,24 @@ import numpy as np
 
 from tfslim import errors, escape
 
-_MAX_SECONDS = 60
+# Of the processor, and on the clock if that stands still.
+_MAX_CPU_SECONDS = 40
+_MAX_SECONDS = 80
 _CHILD = Path(__file__).with_name("trial_child.py")
 _OUT_OF_MEMORY = 3
 
-_known: set[bytes] = set()
+# Digest of a file -> what is wrong with it, "" if nothing is.
+_known: dict[bytes, str] = {}
 
 
 def vouch(tflite: bytes) -> None:
     """Says that a file was made in this process, of nothing that is not known."""
-    _known.add(_digest(tflite))
+    _known[_digest(tflite)] = ""
 
 
 def is_known(tflite: bytes) -> bool:
-    """Whether a file was tried or vouched for in this process."""
-    return _digest(tflite) in _known
+    """Whether a file was found good or vouched for in this process."""
+    return _known.get(_digest(tflite)) == ""
 
 
 def require(tflite: bytes) -> None:
@@ -46,15 +49,13 @@ def require(tflite: bytes) -> None:
             memory than there is.
     """
     digest = _digest(tflite)
-    if digest in _known:
-        return
-    reason = _fault(tflite)
-    if reason:
+    if digest not in _known:
+        _known[digest] = _fault(tflite)
+    if _known[digest]:
         raise errors.ConversionError(
-            f"{reason} The file is damaged or not made for this runtime: get it anew, "
-            "or convert its model again."
+            f"{_known[digest]} The file is damaged or not made for this runtime: get "
+            "it anew, or convert its model again."
         )
-    _known.add(digest)
 
 
 def _digest(tflite: bytes) -> bytes:
@@ -65,7 +66,8 @@ def _fault(tflite: bytes) -> str:
     """Says how a child that runs the file ends, "" where it ends well."""
     # Neither `site` nor the packages around it: they take longer than the rest.
     paths = {str(Path(m.__file__ or "").parents[1]) for m in (np, ai_edge_litert)}
-    command = [sys.executable, "-I", "-S", str(_CHILD), str(_memory()), *sorted(paths)]
+    limits = [str(_memory()), str(_MAX_CPU_SECONDS)]
+    command = [sys.executable, "-I", "-S", str(_CHILD), *limits, *sorted(paths)]
     try:
         done = subprocess.run(
             command,
@@ -78,9 +80,13 @@ def _fault(tflite: bytes) -> str:
     except subprocess.TimeoutExpired:
         return f"LiteRT finds no end on it within {_MAX_SECONDS} s."
     except OSError as error:
-        return f"No child process can be started to try it in ({error.strerror})."
+        raise errors.ConversionError(
+            f"No child process can be started to try the file in ({error.strerror})."
+        ) from error
     if done.returncode == 0:
         return ""
+    if done.returncode == -getattr(signal, "SIGXCPU", 0):
+        return f"LiteRT finds no end on it within {_MAX_CPU_SECONDS} s."
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
     last = f" ({escape.terminal(said[-1])[:200]})" if said else ""
     if done.returncode == _OUT_OF_MEMORY:

@@ -1,6 +1,6 @@
 """The child process of `trial`: runs a file from stdin in each way that tfslim does.
 
-    trial_child.py MEMORY_BYTES PATH...
+    trial_child.py MEMORY_BYTES CPU_SECONDS PATH...
 
 It needs nothing but numpy and ai-edge-litert, which lie in PATH, and does not import
 tfslim: starting must not take long. It ends with 0 unless the runtime ends it.
@@ -16,8 +16,8 @@ _FAST_SECONDS = 0.1
 
 def main() -> int:
     """Runs the file on zeros."""
-    limit, sys.path[:] = int(sys.argv[1]), [*sys.argv[2:], *sys.path[1:]]
-    _limit(limit)
+    _limit(*map(int, sys.argv[1:3]))
+    sys.path[:] = [*sys.argv[3:], *sys.path[1:]]
     from ai_edge_litert import interpreter as litert
 
     content = sys.stdin.buffer.read()
@@ -60,17 +60,19 @@ def _run(interpreter: Any) -> float:
     return time.perf_counter() - start
 
 
-def _limit(memory: int) -> None:
+def _limit(memory: int, seconds: int) -> None:
     """Bounds what a file may take, where the system has a way to."""
     try:
         import resource
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory:
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        bound = memory if most == resource.RLIM_INFINITY else min(memory, most)
-        resource.setrlimit(resource.RLIMIT_AS, (bound, most))
+    for kind, bound in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds)):
+        _, most = resource.getrlimit(kind)
+        if most != resource.RLIM_INFINITY:
+            bound = min(bound, most)
+        if bound:
+            resource.setrlimit(kind, (bound, most))
 
 
 if __name__ == "__main__":
