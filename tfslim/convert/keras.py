@@ -21,7 +21,7 @@ from absl import logging as absl_logging
 from tfslim import errors, quiet, registry, tflite
 from tfslim.convert import detour, freeze
 from tfslim.graph import keras as graph_keras
-from tfslim.tflite import flatbuffer, signature
+from tfslim.tflite import flatbuffer, signature, trial
 from tfslim.tflite import metadata as metadata_lib
 
 
@@ -173,7 +173,9 @@ def _run_converter(frozen: Any, allow_flex: bool, io: tf.DType | None) -> bytes:
                 tf.lite.OpsSet.SELECT_TF_OPS,
             ]
         try:
-            return converter.convert()
+            content = converter.convert()
+            trial.vouch(content)
+            return content
         except Exception as error:
             failure = error
     raise _explain(failure, said[0]) from failure

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import interpreter as litert
 
 from tfslim import errors, quiet
-from tfslim.tflite import model
+from tfslim.tflite import flatbuffer, model, trial
 
 # One array for a model with one input, else input name -> array.
 Inputs = np.ndarray | Mapping[str, np.ndarray]
@@ -38,6 +39,8 @@ class Runner:
     ):
         """Loads `tflite`, which is kept alive, not copied.
 
+        A file of unknown origin runs in a child process first, see `trial`.
+
         Args:
             tflite: the file.
             num_threads: threads of the CPU kernels, >= 1.
@@ -47,14 +50,18 @@ class Runner:
                 then runs one op at a time, and memory is that of all tensors.
 
         Raises:
-            ConversionError: it is no `.tflite`, or the runtime refuses it.
+            ConversionError: it is no `.tflite`, or the runtime refuses it or would
+                end the process.
         """
         self.model = model.read(tflite)
+        if self.model.has_odd_names:
+            tflite = flatbuffer.with_text_names(tflite)
         tflite = bytes(tflite)  # No copy, unless it is a file mapped into memory.
         if xnnpack:
             _check_scales(self.model)
+        trial.require(tflite)
         resolver = litert.OpResolverType
-        # The runtime announces XNNPACK on stderr; what matters it raises.
+        # The runtime announces XNNPACK on stderr, once; what matters it raises.
         with warnings.catch_warnings(), quiet.captured_stderr():
             # Preserving is what was asked for: no warning that it needs memory.
             warnings.filterwarnings("ignore", message=".*preserve_all_tensors")
@@ -153,6 +160,21 @@ class Runner:
         }
 
 
+def open_file(path: Path | str) -> bytes:
+    """Reads a `.tflite` that a user named, and tries it as `Runner` does.
+
+    Raises:
+        ConversionError: it cannot be read, is damaged or ends the runtime; names it.
+    """
+    data = flatbuffer.read_file(path)
+    try:
+        model.read(data)
+        trial.require(data)
+    except errors.ConversionError as error:
+        raise errors.ConversionError(f"'{path}': {error}") from error
+    return data
+
+
 def run(tflite: bytes, inputs: Inputs | Sequence[np.ndarray], **options: Any) -> Any:
     """Loads `tflite` and runs one inference; `options` as `Runner` takes them.
 
@@ -236,4 +258,5 @@ def _check_scales(file: model.TfliteModel) -> None:
 
 def _refusal(verb: str, error: Exception) -> errors.ConversionError:
     reason = " ".join(str(error).split())
+    reason = reason or "no reason is given; it may need more memory than there is."
     return errors.ConversionError(f"The runtime cannot {verb} the .tflite: {reason}")
