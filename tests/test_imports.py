@@ -45,7 +45,7 @@ ALLOWED = {
     | {"graph", "pruning", "factorize", "training", "tflite", "verify"},
     "loading": _GROUND | {"graph", "models"},
     "convert": _GROUND | {"tflite"},
-    "quantization": _BASE | {"graph", "tflite"},
+    "quantization": _GROUND | {"graph", "tflite", "verify"},
     "verify": _GROUND | {"tflite"},
     "benchmark": _BASE | {"tflite"},
     "detection": _GROUND | {"graph", "tflite"},

@@ -5,7 +5,13 @@ Nothing here imports TensorFlow but `tf_data` and the `tfds:` source.
 
 from __future__ import annotations
 
-from tfslim.data.examples import ArrayExamples, Examples, FileExamples, Subset
+from tfslim.data.examples import (
+    ArrayExamples,
+    Examples,
+    FileExamples,
+    NamedExamples,
+    Subset,
+)
 from tfslim.data.feed import CalibrationSamples, batches, calibration_samples
 from tfslim.data.sources import SOURCES, Dataset, LoadOptions, load
 
@@ -17,6 +23,7 @@ __all__ = [
     "Examples",
     "FileExamples",
     "LoadOptions",
+    "NamedExamples",
     "Subset",
     "batches",
     "calibration_samples",

@@ -13,8 +13,12 @@ from absl import flags
 from tfslim import data, errors, preprocessing, quantization, tasks, tflite, verify
 from tfslim.quantize import feeding
 
-# Equal outputs have infinitely many dB, which JSON cannot hold.
-_MOST_DB = 200.0
+# Examples that other preprocessing is tried on.
+_NUM_TRIED = 256
+# An error of that many dB is as large as what varies in the output.
+_USELESS_DB = 1.0
+# Choices of the float model of which more are one class tell nothing of agreement.
+_ONE_SIDED = 0.9
 _NO, _MAYBE, _SURE = range(3)
 
 
@@ -84,7 +88,9 @@ class Test:
         self._scored = _scored(dataset, task, outputs, prepare.input_shape, one_each)
         self._model = model
         self._seen: dict[bytes, dict[str, Any]] = {}
+        self._faults: dict[bytes, str] = {}
         self._reference: list[np.ndarray] = []
+        self._columns: list[verify.Columns | None] = []
 
     @property
     def has_labels(self) -> bool:
@@ -108,6 +114,65 @@ class Test:
             "seem to be those of other classes than the model's."
         )
 
+    def doubt_preprocessing(self, examples: data.Examples) -> verify.Doubt | None:
+        """Says what is wrong if the float model is right as often as by chance.
+
+        Args:
+            examples: others than those of the test, to try other preprocessing on.
+        """
+        if self._scored is None or self._task.name != "classification":
+            return None
+        accuracy = self(self._model)[self._task.metric_name]
+        if not verify.is_chance(accuracy, self._examples.targets):
+            return None
+        count = min(_NUM_TRIED, len(examples))
+        chosen = np.random.default_rng(0).permutation(len(examples))[:count]
+        return verify.preprocessing_doubt(
+            self._classify,
+            examples.inputs(np.sort(chosen)),
+            examples.targets[np.sort(chosen)],
+            self._prepare,
+        )
+
+    def _classify(self, x: np.ndarray) -> np.ndarray:
+        """Returns the classes that the float model chooses."""
+        assert self._scored is not None  # noqa: S101 - there are labels.
+        found = verify.Predictor(self._model)(x)[self._scored]
+        is_chosen = self._are_classes[self._scored]
+        return found.reshape(-1) if is_chosen else found.argmax(axis=-1)
+
+    def fault(self, content: bytes) -> str:
+        """Says how a file is useless: collapsed, or as wrong as a constant; "" if not.
+
+        Raises nothing: a file that chooses classes is judged by its choices.
+        """
+        row = self(content)
+        if content == self._model or self._faults[content]:
+            return self._faults[content]
+        if self.is_classifier:
+            choices = [
+                truth if are_classes else truth.argmax(axis=-1)
+                for truth, are_classes in zip(
+                    self._reference, self._are_classes, strict=True
+                )
+            ]
+            agreement = row[self._task.agreement_name]
+            if all(
+                verify.chance_level(c) > _ONE_SIDED or not verify.is_chance(agreement, c)
+                for c in choices
+            ):
+                return ""
+            return f"it chooses the float model's class in {agreement:.1%}, as by chance"
+        if row["sqnr_db"] >= _USELESS_DB:
+            return ""
+        worst = min(row["outputs"], key=lambda line: line["sqnr_db"])
+        place = f"output {worst['output']}"
+        if worst.get("column") is not None:
+            place += f", column {worst['column']}"
+        return (
+            f"its error is as large as the signal ({row['sqnr_db']:.1f} dB at {place})"
+        )
+
     @property
     def scored(self) -> str | None:
         """That output, if there are others."""
@@ -123,6 +188,14 @@ class Test:
         """
         if not self._reference:
             self._reference, _ = self._run(self._model)
+            self._columns = [
+                None
+                if are_classes
+                else verify.Columns(truth, alike=self._is_scores(number))
+                for number, (truth, are_classes) in enumerate(
+                    zip(self._reference, self._are_classes, strict=True)
+                )
+            ]
         if content not in self._seen:
             self._seen[content] = self._measure(content)
         return self._seen[content]
@@ -183,9 +256,12 @@ class Test:
                 for truth, found, are_classes in pairs
             )
         table = [
-            _compare(name, truth, found)
-            for name, (truth, found, _) in zip(self._names, pairs, strict=True)
+            _compare(name, truth, found, columns)
+            for name, (truth, found, _), columns in zip(
+                self._names, pairs, self._columns, strict=True
+            )
         ]
+        self._faults[content] = self._symptom(outputs)
         # The numbers of classes have no distance, unless there is nothing else.
         reals = [
             line
@@ -195,15 +271,39 @@ class Test:
         row["sqnr_db"] = min(line["sqnr_db"] for line in reals or table)
         return {**row, "outputs": table}
 
+    def _is_scores(self, number: int) -> bool:
+        """Whether an output holds one score for each class of the labels."""
+        return self._task.name == "classification" and number == self._scored
 
-def _compare(name: str, truth: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """Returns an output's error, in dB and in its own unit."""
+    def _symptom(self, outputs: Sequence[np.ndarray]) -> str:
+        """Says which output has collapsed, and how; "" if none has."""
+        for number, (truth, found) in enumerate(
+            zip(self._reference, outputs, strict=True)
+        ):
+            columns = self._columns[number]
+            if columns is None or truth.shape != found.shape:
+                continue
+            classes = self._is_scores(number)
+            symptom = verify.symptom_of(truth, found, classes=classes, columns=columns)
+            if symptom:
+                return f"output {self._names[number]} collapsed: {symptom}"
+        return ""
+
+
+def _compare(
+    name: str, truth: np.ndarray, found: np.ndarray, columns: verify.Columns | None
+) -> dict[str, Any]:
+    """Returns an output's error, in dB of the worst column and in its own unit."""
     if truth.shape != found.shape:  # Some outputs are as long as they have to be.
-        return {"output": name, "sqnr_db": -_MOST_DB, "rms": 0.0, "rms_error": 0.0}
-    truth, found = truth.astype(np.float64), found.astype(np.float64)
+        sqnr_db = -verify.MOST_DB
+        return {"output": name, "sqnr_db": sqnr_db, "rms": 0.0, "rms_error": 0.0}
+    errors_ = (columns or verify.Columns(truth)).errors(found)
+    finite = np.isfinite(truth)
+    truth, found = truth[finite].astype(np.float64), found[finite].astype(np.float64)
     return {
         "output": name,
-        "sqnr_db": float(np.clip(tasks.sqnr_db(truth, found), -_MOST_DB, _MOST_DB)),
+        "sqnr_db": errors_.sqnr_db,
+        "column": errors_.column,
         "rms": float(np.sqrt(np.square(truth).mean())),
         "rms_error": float(np.sqrt(np.square(truth - found).mean())),
     }
