@@ -11,9 +11,10 @@ from tfslim.data.examples import (
     FileExamples,
     NamedExamples,
     Subset,
+    no_targets,
 )
-from tfslim.data.feed import CalibrationSamples, batches, calibration_samples
-from tfslim.data.sources import SOURCES, Dataset, LoadOptions, load
+from tfslim.data.feed import CalibrationSamples, Prepare, batches, calibration_samples
+from tfslim.data.sources import SOURCES, Dataset, LoadOptions, load, unlabelled
 
 __all__ = [
     "SOURCES",
@@ -24,8 +25,11 @@ __all__ = [
     "FileExamples",
     "LoadOptions",
     "NamedExamples",
+    "Prepare",
     "Subset",
     "batches",
     "calibration_samples",
     "load",
+    "no_targets",
+    "unlabelled",
 ]

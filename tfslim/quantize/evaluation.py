@@ -1,17 +1,16 @@
-"""What `--data` gives: samples to calibrate with, and a test for every file."""
+"""Runs files over the test examples and says how well they do."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from tfslim import data, errors, preprocessing, quantization, tasks, tflite, verify
-from tfslim.quantize import feeding
+from tfslim import data, errors, preprocessing, tasks, tflite, verify
+from tfslim.quantize import labels
 
 # Examples that other preprocessing is tried on.
 _NUM_TRIED = 256
@@ -19,24 +18,6 @@ _NUM_TRIED = 256
 _USELESS_DB = 1.0
 # Choices of the float model of which more are one class tell nothing of agreement.
 _ONE_SIDED = 0.9
-_NO, _MAYBE, _SURE = range(3)
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Samples and a test; all None without `--data`.
-
-    Attributes:
-        model: the file; sizes that it leaves open are written as the data has them.
-        calibration: single inputs from the training split.
-        unseen: 32 inputs from the test split.
-        test: measures files on the test split; None with --eval_samples=0.
-    """
-
-    model: bytes
-    calibration: Iterable[tflite.Inputs] | None = None
-    unseen: Iterable[tflite.Inputs] | None = None
-    test: Test | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +46,7 @@ class Test:
         self,
         model: bytes,
         dataset: data.Dataset,
-        prepare: preprocessing.Preprocessing,
+        prepare: data.Prepare,
         task: tasks.Task,
         *,
         num_examples: int,
@@ -79,13 +60,13 @@ class Test:
         self._names = list(content.output_names)
         outputs = [content.tensors[index] for index in content.output_names.values()]
         # An ARG_MAX has chosen already.
-        self._are_classes = [_are_classes(tensor) for tensor in outputs]
+        self._are_classes = [labels.are_classes(tensor) for tensor in outputs]
         self.is_classifier = task.name == "classification" and all(
             chosen or (len(tensor.shape) == 2 and tensor.shape[-1] > 1)
             for tensor, chosen in zip(outputs, self._are_classes, strict=True)
         )
-        one_each = [_is_row_each(tensor, content.inputs[0]) for tensor in outputs]
-        self._scored = _scored(dataset, task, outputs, prepare.input_shape, one_each)
+        one_each = [labels.is_row_each(tensor, content.inputs[0]) for tensor in outputs]
+        self._scored = labels.scored(dataset, task, outputs, prepare.input_shape, one_each)
         self._model = model
         self._seen: dict[bytes, dict[str, Any]] = {}
         self._faults: dict[bytes, str] = {}
@@ -120,7 +101,12 @@ class Test:
         Args:
             examples: others than those of the test, to try other preprocessing on.
         """
-        if self._scored is None or self._task.name != "classification":
+        prepare = self._prepare
+        if (
+            self._scored is None
+            or self._task.name != "classification"
+            or not isinstance(prepare, preprocessing.Preprocessing)
+        ):
             return None
         accuracy = self(self._model)[self._task.metric_name]
         if not verify.is_chance(accuracy, self._examples.targets):
@@ -131,7 +117,7 @@ class Test:
             self._classify,
             examples.inputs(np.sort(chosen)),
             examples.targets[np.sort(chosen)],
-            self._prepare,
+            prepare,
         )
 
     def _classify(self, x: np.ndarray) -> np.ndarray:
@@ -307,95 +293,3 @@ def _compare(
         "rms": float(np.sqrt(np.square(truth).mean())),
         "rms_error": float(np.sqrt(np.square(truth - found).mean())),
     }
-
-
-def _is_row_each(output: tflite.Tensor, source: tflite.Tensor) -> bool:
-    """Whether an output has one row for each example of a batch."""
-    if not output.shape:
-        return source.shape[0] == 1
-    return output.shape_signature[0] == source.shape_signature[0]
-
-
-def _are_classes(tensor: tflite.Tensor) -> bool:
-    return tensor.quantization is None and tensor.dtype in ("int32", "int64")
-
-
-def _scored(
-    dataset: data.Dataset,
-    task: tasks.Task,
-    outputs: Sequence[tflite.Tensor],
-    input_shape: tuple[int, ...],
-    one_each: Sequence[bool],
-) -> int | None:
-    """Returns the number of the output that the targets are of; None if of none.
-
-    Raises:
-        ConfigError: it is a reconstruction without an output of the input's shape.
-    """
-    if task.name == "reconstruction":
-        for number, output in enumerate(outputs):
-            if output.shape[1:] == input_shape:
-                return number
-        raise errors.ConfigError(
-            f"--task=reconstruction needs an output of the input's shape, "
-            f"{list(input_shape)}; the model's is {list(outputs[0].shape[1:])}."
-        )
-    # Outputs that are not one row an example are of no example.
-    fits = [
-        _fit(dataset, task, output) if is_row_each else _NO
-        for output, is_row_each in zip(outputs, one_each, strict=True)
-    ]
-    # Of two that only might be it neither is.
-    is_clear = max(fits) == _SURE or fits.count(_MAYBE) == 1
-    return fits.index(max(fits)) if is_clear else None
-
-
-def _fit(dataset: data.Dataset, task: tasks.Task, output: tflite.Tensor) -> int:
-    """Returns how well the targets fit an output: not at all, perhaps or surely."""
-    targets, shape = dataset.test.targets, output.shape
-    if task.name != "classification":
-        fits = targets.dtype.kind == "f" and targets.shape[1:] == shape[1:]
-        return _SURE if fits else _NO
-    if targets.dtype.kind != "i":
-        return _NO
-    if _are_classes(output):
-        rows = output.shape[0] if output.shape else 1
-        return _SURE if output.size == rows else _NO
-    if len(shape) != 2 or shape[-1] < 2:
-        return _NO
-    names = dataset.class_names
-    if len(names) == shape[-1]:
-        return _SURE
-    # Folders are numbered by their names: other folders would be other classes.
-    are_numbers = names == tuple(str(index) for index in range(len(names)))
-    return _MAYBE if are_numbers and targets.max() < shape[-1] else _NO
-
-
-def load(values: flags.FlagValues, model: bytes) -> Data:
-    """Loads what the flags `--data`, `--preprocessing` and `--task` name."""
-    if values.data is None:
-        return Data(model)
-    content = tflite.read(model)
-    known = feeding.known(values, content)
-    task = tasks.resolve(values.task)
-    dataset = data.load(values.data, seed=values.seed)
-    prepare = feeding.preprocessing_for(values, content, known, dataset)
-    batch = content.inputs[0].shape[0] if content.inputs[0].shape else 1
-    samples, unseen = (
-        feeding.grouped(
-            data.calibration_samples(split, prepare, count, values.seed), batch
-        )
-        for split, count in ((dataset.train, values.samples), (dataset.test, 32))
-    )
-    model = quantization.sized_for_first(model, samples)
-    test = None
-    if values.eval_samples:
-        test = Test(
-            model,
-            dataset,
-            prepare,
-            task,
-            num_examples=values.eval_samples,
-            seed=values.seed,
-        )
-    return Data(model, samples, unseen, test)
