@@ -47,7 +47,7 @@ ALLOWED = {
     | {"graph", "pruning", "factorize", "training", "tflite", "verify"},
     "loading": _GROUND | {"graph", "models"},
     "convert": _GROUND | {"graph", "tflite"},
-    "quantization": _BASE | {"graph", "tflite"},
+    "quantization": _GROUND | {"graph", "tflite", "verify"},
     "verify": _GROUND | {"tflite"},
     "benchmark": _BASE | {"tflite"},
     "detection": _GROUND | {"graph", "tflite"},

@@ -5,9 +5,16 @@ Nothing here imports TensorFlow but `tf_data` and the `tfds:` source.
 
 from __future__ import annotations
 
-from tfslim.data.examples import ArrayExamples, Examples, FileExamples, Subset
-from tfslim.data.feed import CalibrationSamples, batches, calibration_samples
-from tfslim.data.sources import SOURCES, Dataset, LoadOptions, load
+from tfslim.data.examples import (
+    ArrayExamples,
+    Examples,
+    FileExamples,
+    NamedExamples,
+    Subset,
+    no_targets,
+)
+from tfslim.data.feed import CalibrationSamples, Prepare, batches, calibration_samples
+from tfslim.data.sources import SOURCES, Dataset, LoadOptions, load, unlabelled
 
 __all__ = [
     "SOURCES",
@@ -17,8 +24,12 @@ __all__ = [
     "Examples",
     "FileExamples",
     "LoadOptions",
+    "NamedExamples",
+    "Prepare",
     "Subset",
     "batches",
     "calibration_samples",
     "load",
+    "no_targets",
+    "unlabelled",
 ]

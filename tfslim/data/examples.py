@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,8 @@ from PIL import Image
 from tfslim import errors
 
 Indices = Sequence[int] | np.ndarray
-Inputs = Sequence[np.ndarray] | np.ndarray
+# Of a model with several inputs: input name -> array [k, ...].
+Inputs = Sequence[np.ndarray] | np.ndarray | dict[str, np.ndarray]
 
 # Of files that are taken for images.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -28,7 +29,7 @@ class Examples(Protocol):
 
     Attributes:
         targets: array [n, ...]: class indices (int64), float values or boxes (see
-            `tfslim.data.boxes`); always in memory.
+            `tfslim.data.boxes`); always in memory. [n, 0] where there are none.
     """
 
     @property
@@ -43,8 +44,9 @@ class Examples(Protocol):
     def inputs(self, indices: Indices) -> Inputs:
         """Returns the inputs at `indices`, before preprocessing.
 
-        An array [k, ...] where all have one shape, or else a list of k arrays. Images
-        are [height, width, channels] with values in 0..255.
+        An array [k, ...] where all have one shape, or else a list of k arrays; where
+        an example has several parts, name -> array [k, ...]. Images are
+        [height, width, channels] with values in 0..255.
         """
         ...
 
@@ -69,6 +71,30 @@ class ArrayExamples:
     def inputs(self, indices: Indices) -> np.ndarray:
         """Returns the inputs at `indices`, an array [k, ...]."""
         return self._inputs[np.asarray(indices, np.int64)]
+
+
+class NamedExamples:
+    """Examples of several parts, for models with several inputs, held in memory."""
+
+    def __init__(self, inputs: Mapping[str, np.ndarray], targets: np.ndarray):
+        """Takes arrays [n, ...] of equal length by name; nothing is copied."""
+        for name, array in inputs.items():
+            if len(array) != len(targets):
+                raise errors.DataError(
+                    f"'{name}' has {len(array)} examples, and there are "
+                    f"{len(targets)} of the others; the numbers must be equal."
+                )
+        self._inputs = dict(inputs)
+        self.targets = targets
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        return len(self.targets)
+
+    def inputs(self, indices: Indices) -> dict[str, np.ndarray]:
+        """Returns the parts at `indices`, name -> array [k, ...]."""
+        chosen = np.asarray(indices, np.int64)
+        return {name: array[chosen] for name, array in self._inputs.items()}
 
 
 class FileExamples:
@@ -117,6 +143,11 @@ class Subset:
     def inputs(self, indices: Indices) -> Inputs:
         """Returns the chosen inputs at `indices`."""
         return self._examples.inputs(self._indices[np.asarray(indices, np.int64)])
+
+
+def no_targets(count: int) -> np.ndarray:
+    """Returns the targets of examples that have none, float32 [count, 0]."""
+    return np.zeros((count, 0), np.float32)
 
 
 def decode_image(file: Path | str | object, name: str | None = None) -> np.ndarray:

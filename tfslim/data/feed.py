@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
 from tfslim import errors
 from tfslim.data.examples import Examples
-from tfslim.preprocessing import Preprocessing
+
+
+class Prepare(Protocol):
+    """From examples to what a model takes; a `Preprocessing` does it for one input."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the model's one input, without the batch."""
+        ...
+
+    def apply(self, examples: Any) -> Any:
+        """Returns the model's input for what `Examples.inputs` gives."""
+        ...
 
 
 def batches(
-    examples: Examples, preprocessing: Preprocessing, batch_size: int = 32
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    examples: Examples, preprocessing: Prepare, batch_size: int = 32
+) -> Iterator[tuple[Any, np.ndarray]]:
     """Yields (x, y) over all examples in order; the last batch may be smaller.
 
     Args:
@@ -36,7 +49,7 @@ class CalibrationSamples:
     """Model inputs one by one; each pass gives the same ones and reads them anew."""
 
     def __init__(
-        self, examples: Examples, preprocessing: Preprocessing, indices: np.ndarray
+        self, examples: Examples, preprocessing: Prepare, indices: np.ndarray
     ):
         """Takes the positions of the samples in `examples`."""
         self._examples = examples
@@ -47,15 +60,15 @@ class CalibrationSamples:
         """Returns the number of samples."""
         return len(self.indices)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields arrays [1, *input_shape]."""
+    def __iter__(self) -> Iterator[Any]:
+        """Yields arrays [1, *input_shape], or name -> array for several inputs."""
         for index in self.indices:
             yield self._preprocessing.apply(self._examples.inputs([index]))
 
 
 def calibration_samples(
     examples: Examples,
-    preprocessing: Preprocessing,
+    preprocessing: Prepare,
     num_samples: int = 300,
     seed: int = 0,
 ) -> CalibrationSamples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import threadpoolctl
@@ -189,7 +189,8 @@ class _Front(Generic[S]):
 def singles(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inputs]:
     """Cuts batches into what `model` takes at a time, by input name.
 
-    An array or a dict in place of the list of them counts as one batch.
+    An array or a dict in place of the list of them counts as one batch. Of what Keras'
+    `fit` takes, tuples (x, y) and (x, y, sample_weight), x is taken.
     """
     names = model.input_names
     sizes = {model.tensors[index].shape[:1] for index in names.values()}
@@ -200,10 +201,63 @@ def singles(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inpu
             f"samples is {samples!r}; expected arrays [n, ...], or dicts of such."
         )
     for sample in samples:
-        arrays = named_inputs(sample, names)
+        arrays = named_inputs(_without_labels(sample, names), names)
         lengths = {array.shape[:1] for array in arrays.values()}
         if len(lengths) != 1 or sizes != {(1,)} or lengths <= {(1,), ()}:
             yield arrays
             continue
         for row in range(*next(iter(lengths))):
             yield {n: np.ascontiguousarray(a[row : row + 1]) for n, a in arrays.items()}
+
+
+def _without_labels(sample: Any, names: Mapping[str, int]) -> tflite.Inputs:
+    """Returns the inputs of what a data set gives, by name where there are several.
+
+    As Keras has it: a tuple is (x,), (x, y) or (x, y, sample_weight). But a tuple, or a
+    list, of as many arrays as the model has inputs, two or more, is these.
+    """
+    if isinstance(sample, Mapping):
+        return sample
+    is_listed = isinstance(sample, list | tuple) and len(sample) == len(names)
+    if len(names) == 1:
+        is_pair = isinstance(sample, tuple) and 1 <= len(sample) <= 3
+        is_single = is_listed and _is_array(sample[0])
+        x = sample[0] if is_pair or is_single else sample
+        while isinstance(x, tuple) and len(x) == 1:
+            x = x[0]
+        return x if isinstance(x, Mapping) else _array(x)
+    if is_listed and not any(isinstance(part, Mapping | list | tuple) for part in sample):
+        return dict(zip(names, map(_array, sample), strict=True))
+    if isinstance(sample, tuple) and 1 <= len(sample) <= 3:
+        x = sample[0]
+        if isinstance(x, Mapping):
+            return x
+        if isinstance(x, list | tuple) and len(x) == len(names):
+            return dict(zip(names, map(_array, x), strict=True))
+    given = f"{type(sample).__name__}"
+    if isinstance(sample, list | tuple):
+        given += f" of {len(sample)}"
+    raise errors.ConfigError(
+        f"A sample is a {given}; the model has {len(names)} inputs ({', '.join(names)}). "
+        "Give dicts of input name -> array, tuples of an array each, or (inputs, y)."
+    )
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:  # Ragged lists, sparse tensors.
+        raise errors.ConfigError(
+            f"A sample cannot be made an array ({error}); expected arrays [n, ...] of "
+            "numbers, (x, y) for samples with labels."
+        ) from error
+    if array.dtype.kind == "O":
+        raise errors.ConfigError(
+            f"A sample is a {type(value).__name__}; expected an array [n, ...] of "
+            "numbers, or a dict of input name -> array."
+        )
+    return array

@@ -8,13 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import tflite
+from tfslim import tflite, verify
 from tfslim.quantization import handover, litert, loadable, policy, recipe, rules
 from tfslim.tflite import flatbuffer
-
-# Of an output's mean power over the samples.
-_SILENT = 0.01
-EQUAL_DB = 200.0
 
 
 class Judge:
@@ -33,8 +29,15 @@ class Judge:
         self._softmaxes = softmax_outputs(content.graphs[0])
         self.source = without_softmax(source)
         self.graph = tflite.read(self.source).graphs[0]
-        self._truth = outputs(self.source, samples)
-        self._counted = _counted(self._truth)
+        truth = outputs(self.source, samples)
+        self._shapes = [[values.shape for values in rows] for rows in truth]
+        # What a softmax reads, or ARG_MAX, are scores of classes: of one unit.
+        self._columns = {
+            number: verify.Columns(
+                _stacked(truth[number]), alike=number in self._softmaxes
+            )
+            for number in _counted(truth)
+        }
         self._exempt = policy.exemptions("static_int8", self.graph)
 
     def quantize(
@@ -63,14 +66,18 @@ class Judge:
     def measure(self, quantized: bytes) -> tuple[float, float]:
         """Returns the SQNR in dB: the mean over the samples, and the worst sample's.
 
-        Of several outputs the worst counts: none hides behind a larger one.
+        Of several outputs the worst counts, and of each its worst column: none hides
+        behind a larger one. See `verify.Columns`.
 
         Args:
             quantized: a file of the same model, with its softmax or without, that
                 takes and gives floats.
         """
-        ratios = self._ratios(quantized)
-        return float(np.nanmean(ratios, axis=1).min()), float(np.nanmin(ratios))
+        rows = self._errors(quantized).values()
+        return (
+            min(row.typical_db for row in rows),
+            min(row.worst_sample_db for row in rows),
+        )
 
     def by_output(self, quantized: bytes) -> dict[str, float]:
         """Returns each output's SQNR in dB, the mean over the samples; see `measure`.
@@ -78,28 +85,41 @@ class Judge:
         A softmax or ARG_MAX stands under its own name, though what it reads is
         measured. Outputs that are numbers of classes are left out.
         """
-        means = np.nanmean(self._ratios(quantized), axis=1)
-        names = [self._names[number] for number in self._counted]
-        return dict(zip(names, map(float, means), strict=True))
+        return {
+            self._names[number]: row.typical_db
+            for number, row in self._errors(quantized).items()
+        }
 
-    def _ratios(self, quantized: bytes) -> np.ndarray:
-        """Returns the SQNR of each output that counts and sample [outputs, samples].
-
-        Of a sample with hardly any signal the noise is held against a share of the
-        output's mean signal; one of zeros that stayed zeros says nothing: NaN.
-        """
+    def _errors(self, quantized: bytes) -> dict[int, verify.ColumnErrors]:
+        """Returns the errors of each output that counts, by its number."""
         logits = without_softmax(quantized, self._softmaxes)
         found = outputs(logits, self._samples)
-        ratios = []
-        for number in self._counted:
-            pairs = list(zip(self._truth[number], found[number], strict=True))
-            floor = _SILENT * float(np.mean([_power(truth) for truth, _ in pairs]))
-            row = [
-                np.nan if _are_zeros(*pair) else sqnr_db(*pair, floor) for pair in pairs
-            ]
-            ratios.append([EQUAL_DB] if np.isnan(row).all() else row)
-        width = max(map(len, ratios))
-        return np.array([(row * width)[:width] for row in ratios])
+        return {
+            number: columns.errors(_stacked(_fitted(found[number], shapes)))
+            for number, columns in self._columns.items()
+            for shapes in [self._shapes[number]]
+        }
+
+
+def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Puts an output's samples together; sizes that differ are filled with zeros."""
+    if len({row.shape for row in rows}) > 1:
+        widest = np.max([row.shape for row in rows], axis=0)
+        rows = [
+            np.pad(row, [(0, wide - n) for wide, n in zip(widest, row.shape)])
+            for row in rows
+        ]
+    return np.concatenate(rows) if rows[0].ndim > 1 else np.stack(rows)
+
+
+def _fitted(
+    rows: Sequence[np.ndarray], shapes: Sequence[tuple[int, ...]]
+) -> list[np.ndarray]:
+    """Gives rows the shapes of those they are compared with: NaN where one has not."""
+    return [
+        row if row.shape == shape else np.full(shape, np.nan, np.float32)
+        for row, shape in zip(rows, shapes, strict=True)
+    ]
 
 
 def outputs(
@@ -125,32 +145,6 @@ def _real(values: np.ndarray, tensor: tflite.Tensor) -> np.ndarray:
         return values
     real: np.ndarray = params.scale[0] * (values.astype(np.float32) - params.zero_point)
     return real
-
-
-def sqnr_db(truth: np.ndarray, found: np.ndarray, floor: float = 0.0) -> float:
-    """Signal-to-quantization-noise ratio in dB; at most 200, of a signal >= `floor`.
-
-    Values that are not finite are no signal; one that came about, or went, is -200 dB.
-    """
-    truth, found = np.asarray(truth), np.asarray(found)
-    is_finite = np.isfinite(truth)
-    if not np.array_equal(truth[~is_finite], found[~is_finite], equal_nan=True):
-        return -EQUAL_DB
-    truth, found = truth[is_finite], found[is_finite]
-    if not np.isfinite(found).all():
-        return -EQUAL_DB
-    signal = max(_power(truth), floor)
-    noise = float(np.square(np.subtract(truth, found, dtype=np.float64)).sum())
-    least = max(1e-20 * signal, 1e-30)
-    return 10.0 * float(np.log10(max(signal, 1e-30) / max(noise, least)))
-
-
-def _power(values: np.ndarray) -> float:
-    return float(np.square(values[np.isfinite(values)], dtype=np.float64).sum())
-
-
-def _are_zeros(truth: np.ndarray, found: np.ndarray) -> bool:
-    return not np.any(truth) and not np.any(found)
 
 
 def _counted(truth: Sequence[Sequence[np.ndarray]]) -> list[int]:

@@ -19,6 +19,11 @@ from tfslim.quantization.prepare import prepare
 # integers by the scale and zero point that the file states for its inputs and outputs.
 IO = ("float", "int8", "uint8")
 
+_HALVES_NOTE = (
+    "The weights are float16 already: the file is passed on as it is, as another copy "
+    "would be no smaller."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class KeptFloat:
@@ -70,7 +75,8 @@ def quantize_tflite(
     """Quantizes a float `.tflite`; the input is not changed.
 
     A file that holds integers already comes back as it is, with a note: whoever made
-    it chose its scales, in training perhaps. Half-precision weights are widened first.
+    it chose its scales, in training perhaps. Half-precision weights are widened first,
+    but a file that has nothing left to halve comes back as it is with "float16".
 
     real_value = scale * (q - zero_point). Weights: INT8 per channel, zero_point 0.
     Activations (static recipes): INT8 per tensor, from ranges that are widened to hold
@@ -86,7 +92,8 @@ def quantize_tflite(
             "float32" gives `model` back.
         samples: arrays [n, ...], or dicts of input name -> array, in the range the
             model was trained on; about 300, read one by one. Needed by static recipes.
-            Random arrays give a valid file with useless ranges.
+            Random arrays give a valid file with useless ranges. What `fit` takes does,
+            too: of (x, y) and (x, y, sample_weight) the x is taken.
         calibration: how ranges are chosen: a name of `method_names()`. 16-bit
             activations, which have levels to spare, take "minmax" in any case.
         ranges: ranges to use, tensor name -> (min, max) or a whole `Calibration`;
@@ -142,6 +149,9 @@ def quantize_tflite(
         spares_islands=keep_float != "none",
     )
     made = loadable.quantize(source, graph, known, exempt, plan)
+    if chosen.scheme == "float16" and not single.takes and _has_halves(given):
+        if len(made.content) >= len(model):
+            return QuantizeResult(model, chosen, note=_HALVES_NOTE)
     return QuantizeResult(
         tflite=made.content,
         recipe=chosen,
@@ -149,6 +159,10 @@ def quantize_tflite(
         calibration=used,
         kept_float=_kept_float(graph, made.model, chosen, single.takes, made.exempt),
     )
+
+
+def _has_halves(content: tflite.TfliteModel) -> bool:
+    return any(t.is_constant and t.dtype == "float16" for t in content.tensors)
 
 
 def _as_it_is(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfslim import registry, tflite
-from tfslim.quantization import litert, policy, recipe
+from tfslim.quantization import ends, litert, policy, recipe
 from tfslim.quantization.layers import LayerNames
 
 # Constants of an op that count as weights: 1 kB.
@@ -54,6 +54,8 @@ def plan(
     """
     single = single or Overrides()
     exempt = [*exempt, *policy.masked(graph, ranges or {})]
+    if chosen.scheme == "static_int8" and spares_islands:
+        exempt += ends.unlike_parts(graph, ranges or {})
     rules = _ordered(chosen, exempt, io, single)
     more = []
     if not chosen.needs_ranges:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
         QuantizeResult,
         Recipe,
     )
-    from tfslim.quantize.evaluation import Data, Test
+    from tfslim.quantize.evaluation import Test
+    from tfslim.quantize.loading import Data
 
 OnStep = Callable[[str], None]
 
@@ -95,7 +96,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
     from tfslim import quantization, tflite
-    from tfslim.quantize import claims, evaluation, summary
+    from tfslim.quantize import claims, loading, summary
     from tfslim.report import progress
 
     if not values.model:
@@ -109,7 +110,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
     out = claims.claim(values, recipe)
     model = tflite.open_file(values.model)
     given = quantization.read_ranges(values.ranges) if values.ranges else None
-    data = evaluation.load(values, model)
+    data = loading.load(values, model)
     model = data.model
     tflite.Runner(model)  # What the runtime refuses would fail later, less plainly.
     _check(values, recipe, model, data)
@@ -148,6 +149,7 @@ def _examine(
 ) -> tuple[QuantizeResult, dict[str, Any], bool]:
     """Returns what is to be written, the report, and whether `--max_drop` is met."""
     from tfslim import quantization
+    from tfslim.quantize import verdict
 
     report: dict[str, Any] = {
         "model": values.model,
@@ -168,7 +170,14 @@ def _examine(
     contents = {"float": model, name: done.tflite}
     if done.note:
         contents = {"as given": model}
-    report["files"] = _measure(contents, data.test, on_step)
+    elif data.test is not None and is_met:
+        verdict.require_fit(name, done.tflite, model, data.test, on_step)
+    report["files"] = verdict.measured(contents, data.test, on_step)
+    report["alternatives"], report["better"] = [], []
+    if len(contents) > 1:
+        report["alternatives"], report["better"] = verdict.better(
+            report["files"], model, data.test, on_step
+        )
     _explain(report, accurate.source, done, data, on_step)
     return done, report, is_met
 
@@ -216,7 +225,8 @@ def _explain(
     report["kept_float"] = _rows(done.kept_float)
     calibration = done.calibration
     report["trials"] = _rows(calibration.trials) if calibration else []
-    report["notes"] = [done.note] if done.note else []
+    report["notes"] = [*([done.note] if done.note else []), *data.notes]
+    report["notes"] += report.pop("better")
     if data.test is not None and not data.test.has_labels:
         report["notes"].append(
             "The data has no labels that fit the model's output: files are compared "
@@ -354,23 +364,6 @@ def _latency(content: bytes) -> float | None:
 
     options = benchmark.Options(num_runs=20, rounds=2)
     return benchmark.run_host({"": content}, options)[0].latency.p50
-
-
-def _measure(
-    contents: dict[str, bytes],
-    test: Test | None,
-    on_step: OnStep,
-) -> list[dict[str, Any]]:
-    from tfslim import benchmark
-
-    on_step("timing")
-    timings = benchmark.run_host(contents, benchmark.Options(num_runs=30, rounds=5))
-    rows = []
-    for (name, content), timing in zip(contents.items(), timings, strict=True):
-        on_step(f"testing {name}")
-        row = {"name": name, "size_bytes": len(content), "p50_us": timing.latency.p50}
-        rows.append(row | (test(content) if test is not None else {}))
-    return rows
 
 
 def _rows(values: Sequence[Any]) -> list[dict[str, Any]]:

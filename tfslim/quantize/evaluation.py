@@ -1,38 +1,23 @@
-"""What `--data` gives: samples to calibrate with, and a test for every file."""
+"""Runs files over the test examples and says how well they do."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from tfslim import data, errors, preprocessing, quantization, tasks, tflite, verify
-from tfslim.quantize import feeding
+from tfslim import data, errors, preprocessing, tasks, tflite, verify
+from tfslim.quantize import labels
 
-# Equal outputs have infinitely many dB, which JSON cannot hold.
-_MOST_DB = 200.0
-_NO, _MAYBE, _SURE = range(3)
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Samples and a test; all None without `--data`.
-
-    Attributes:
-        model: the file; sizes that it leaves open are written as the data has them.
-        calibration: single inputs from the training split.
-        unseen: 32 inputs from the test split.
-        test: measures files on the test split; None with --eval_samples=0.
-    """
-
-    model: bytes
-    calibration: Iterable[tflite.Inputs] | None = None
-    unseen: Iterable[tflite.Inputs] | None = None
-    test: Test | None = None
+# Examples that other preprocessing is tried on.
+_NUM_TRIED = 256
+# An error of that many dB is as large as what varies in the output.
+_USELESS_DB = 1.0
+# Choices of the float model of which more are one class tell nothing of agreement.
+_ONE_SIDED = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +46,7 @@ class Test:
         self,
         model: bytes,
         dataset: data.Dataset,
-        prepare: preprocessing.Preprocessing,
+        prepare: data.Prepare,
         task: tasks.Task,
         *,
         num_examples: int,
@@ -75,16 +60,18 @@ class Test:
         self._names = list(content.output_names)
         outputs = [content.tensors[index] for index in content.output_names.values()]
         # An ARG_MAX has chosen already.
-        self._are_classes = [_are_classes(tensor) for tensor in outputs]
+        self._are_classes = [labels.are_classes(tensor) for tensor in outputs]
         self.is_classifier = task.name == "classification" and all(
             chosen or (len(tensor.shape) == 2 and tensor.shape[-1] > 1)
             for tensor, chosen in zip(outputs, self._are_classes, strict=True)
         )
-        one_each = [_is_row_each(tensor, content.inputs[0]) for tensor in outputs]
-        self._scored = _scored(dataset, task, outputs, prepare.input_shape, one_each)
+        one_each = [labels.is_row_each(tensor, content.inputs[0]) for tensor in outputs]
+        self._scored = labels.scored(dataset, task, outputs, prepare.input_shape, one_each)
         self._model = model
         self._seen: dict[bytes, dict[str, Any]] = {}
+        self._faults: dict[bytes, str] = {}
         self._reference: list[np.ndarray] = []
+        self._columns: list[verify.Columns | None] = []
 
     @property
     def has_labels(self) -> bool:
@@ -108,6 +95,70 @@ class Test:
             "seem to be those of other classes than the model's."
         )
 
+    def doubt_preprocessing(self, examples: data.Examples) -> verify.Doubt | None:
+        """Says what is wrong if the float model is right as often as by chance.
+
+        Args:
+            examples: others than those of the test, to try other preprocessing on.
+        """
+        prepare = self._prepare
+        if (
+            self._scored is None
+            or self._task.name != "classification"
+            or not isinstance(prepare, preprocessing.Preprocessing)
+        ):
+            return None
+        accuracy = self(self._model)[self._task.metric_name]
+        if not verify.is_chance(accuracy, self._examples.targets):
+            return None
+        count = min(_NUM_TRIED, len(examples))
+        chosen = np.random.default_rng(0).permutation(len(examples))[:count]
+        return verify.preprocessing_doubt(
+            self._classify,
+            examples.inputs(np.sort(chosen)),
+            examples.targets[np.sort(chosen)],
+            prepare,
+        )
+
+    def _classify(self, x: np.ndarray) -> np.ndarray:
+        """Returns the classes that the float model chooses."""
+        assert self._scored is not None  # noqa: S101 - there are labels.
+        found = verify.Predictor(self._model)(x)[self._scored]
+        is_chosen = self._are_classes[self._scored]
+        return found.reshape(-1) if is_chosen else found.argmax(axis=-1)
+
+    def fault(self, content: bytes) -> str:
+        """Says how a file is useless: collapsed, or as wrong as a constant; "" if not.
+
+        Raises nothing: a file that chooses classes is judged by its choices.
+        """
+        row = self(content)
+        if content == self._model or self._faults[content]:
+            return self._faults[content]
+        if self.is_classifier:
+            choices = [
+                truth if are_classes else truth.argmax(axis=-1)
+                for truth, are_classes in zip(
+                    self._reference, self._are_classes, strict=True
+                )
+            ]
+            agreement = row[self._task.agreement_name]
+            if all(
+                verify.chance_level(c) > _ONE_SIDED or not verify.is_chance(agreement, c)
+                for c in choices
+            ):
+                return ""
+            return f"it chooses the float model's class in {agreement:.1%}, as by chance"
+        if row["sqnr_db"] >= _USELESS_DB:
+            return ""
+        worst = min(row["outputs"], key=lambda line: line["sqnr_db"])
+        place = f"output {worst['output']}"
+        if worst.get("column") is not None:
+            place += f", column {worst['column']}"
+        return (
+            f"its error is as large as the signal ({row['sqnr_db']:.1f} dB at {place})"
+        )
+
     @property
     def scored(self) -> str | None:
         """That output, if there are others."""
@@ -123,6 +174,14 @@ class Test:
         """
         if not self._reference:
             self._reference, _ = self._run(self._model)
+            self._columns = [
+                None
+                if are_classes
+                else verify.Columns(truth, alike=self._is_scores(number))
+                for number, (truth, are_classes) in enumerate(
+                    zip(self._reference, self._are_classes, strict=True)
+                )
+            ]
         if content not in self._seen:
             self._seen[content] = self._measure(content)
         return self._seen[content]
@@ -183,9 +242,12 @@ class Test:
                 for truth, found, are_classes in pairs
             )
         table = [
-            _compare(name, truth, found)
-            for name, (truth, found, _) in zip(self._names, pairs, strict=True)
+            _compare(name, truth, found, columns)
+            for name, (truth, found, _), columns in zip(
+                self._names, pairs, self._columns, strict=True
+            )
         ]
+        self._faults[content] = self._symptom(outputs)
         # The numbers of classes have no distance, unless there is nothing else.
         reals = [
             line
@@ -195,107 +257,39 @@ class Test:
         row["sqnr_db"] = min(line["sqnr_db"] for line in reals or table)
         return {**row, "outputs": table}
 
+    def _is_scores(self, number: int) -> bool:
+        """Whether an output holds one score for each class of the labels."""
+        return self._task.name == "classification" and number == self._scored
 
-def _compare(name: str, truth: np.ndarray, found: np.ndarray) -> dict[str, Any]:
-    """Returns an output's error, in dB and in its own unit."""
+    def _symptom(self, outputs: Sequence[np.ndarray]) -> str:
+        """Says which output has collapsed, and how; "" if none has."""
+        for number, (truth, found) in enumerate(
+            zip(self._reference, outputs, strict=True)
+        ):
+            columns = self._columns[number]
+            if columns is None or truth.shape != found.shape:
+                continue
+            classes = self._is_scores(number)
+            symptom = verify.symptom_of(truth, found, classes=classes, columns=columns)
+            if symptom:
+                return f"output {self._names[number]} collapsed: {symptom}"
+        return ""
+
+
+def _compare(
+    name: str, truth: np.ndarray, found: np.ndarray, columns: verify.Columns | None
+) -> dict[str, Any]:
+    """Returns an output's error, in dB of the worst column and in its own unit."""
     if truth.shape != found.shape:  # Some outputs are as long as they have to be.
-        return {"output": name, "sqnr_db": -_MOST_DB, "rms": 0.0, "rms_error": 0.0}
-    truth, found = truth.astype(np.float64), found.astype(np.float64)
+        sqnr_db = -verify.MOST_DB
+        return {"output": name, "sqnr_db": sqnr_db, "rms": 0.0, "rms_error": 0.0}
+    errors_ = (columns or verify.Columns(truth)).errors(found)
+    finite = np.isfinite(truth)
+    truth, found = truth[finite].astype(np.float64), found[finite].astype(np.float64)
     return {
         "output": name,
-        "sqnr_db": float(np.clip(tasks.sqnr_db(truth, found), -_MOST_DB, _MOST_DB)),
+        "sqnr_db": errors_.sqnr_db,
+        "column": errors_.column,
         "rms": float(np.sqrt(np.square(truth).mean())),
         "rms_error": float(np.sqrt(np.square(truth - found).mean())),
     }
-
-
-def _is_row_each(output: tflite.Tensor, source: tflite.Tensor) -> bool:
-    """Whether an output has one row for each example of a batch."""
-    if not output.shape:
-        return source.shape[0] == 1
-    return output.shape_signature[0] == source.shape_signature[0]
-
-
-def _are_classes(tensor: tflite.Tensor) -> bool:
-    return tensor.quantization is None and tensor.dtype in ("int32", "int64")
-
-
-def _scored(
-    dataset: data.Dataset,
-    task: tasks.Task,
-    outputs: Sequence[tflite.Tensor],
-    input_shape: tuple[int, ...],
-    one_each: Sequence[bool],
-) -> int | None:
-    """Returns the number of the output that the targets are of; None if of none.
-
-    Raises:
-        ConfigError: it is a reconstruction without an output of the input's shape.
-    """
-    if task.name == "reconstruction":
-        for number, output in enumerate(outputs):
-            if output.shape[1:] == input_shape:
-                return number
-        raise errors.ConfigError(
-            f"--task=reconstruction needs an output of the input's shape, "
-            f"{list(input_shape)}; the model's is {list(outputs[0].shape[1:])}."
-        )
-    # Outputs that are not one row an example are of no example.
-    fits = [
-        _fit(dataset, task, output) if is_row_each else _NO
-        for output, is_row_each in zip(outputs, one_each, strict=True)
-    ]
-    # Of two that only might be it neither is.
-    is_clear = max(fits) == _SURE or fits.count(_MAYBE) == 1
-    return fits.index(max(fits)) if is_clear else None
-
-
-def _fit(dataset: data.Dataset, task: tasks.Task, output: tflite.Tensor) -> int:
-    """Returns how well the targets fit an output: not at all, perhaps or surely."""
-    targets, shape = dataset.test.targets, output.shape
-    if task.name != "classification":
-        fits = targets.dtype.kind == "f" and targets.shape[1:] == shape[1:]
-        return _SURE if fits else _NO
-    if targets.dtype.kind != "i":
-        return _NO
-    if _are_classes(output):
-        rows = output.shape[0] if output.shape else 1
-        return _SURE if output.size == rows else _NO
-    if len(shape) != 2 or shape[-1] < 2:
-        return _NO
-    names = dataset.class_names
-    if len(names) == shape[-1]:
-        return _SURE
-    # Folders are numbered by their names: other folders would be other classes.
-    are_numbers = names == tuple(str(index) for index in range(len(names)))
-    return _MAYBE if are_numbers and targets.max() < shape[-1] else _NO
-
-
-def load(values: flags.FlagValues, model: bytes) -> Data:
-    """Loads what the flags `--data`, `--preprocessing` and `--task` name."""
-    if values.data is None:
-        return Data(model)
-    content = tflite.read(model)
-    known = feeding.known(values, content)
-    task = tasks.resolve(values.task)
-    dataset = data.load(values.data, seed=values.seed)
-    prepare = feeding.preprocessing_for(values, content, known, dataset)
-    batch = content.inputs[0].shape[0] if content.inputs[0].shape else 1
-    samples, unseen = (
-        feeding.grouped(
-            data.calibration_samples(split, prepare, count, values.seed), batch
-        )
-        for split, count in ((dataset.train, values.samples), (dataset.test, 32))
-    )
-    model = quantization.sized_for_first(model, samples)
-    test = None
-    if values.eval_samples:
-        test = Test(
-            model,
-            dataset,
-            prepare,
-            task,
-            num_examples=values.eval_samples,
-            seed=values.seed,
-        )
-    return Data(model, samples, unseen, test)

@@ -69,7 +69,7 @@ def _sensitivity(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _files(report: Mapping[str, Any]) -> Iterator[str]:
-    for row in report["files"]:
+    for row in (*report["files"], *report["alternatives"]):
         facts = [
             f"{row['size_bytes'] / 1000:,.0f} kB",
             f"{row['p50_us'] / 1000:.3f} ms",
@@ -81,12 +81,14 @@ def _files(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _outputs(report: Mapping[str, Any]) -> Iterator[str]:
-    """One line an output, where there are several."""
+    """One line an output, where there are several or one has columns."""
     rows = report["files"][-1].get("outputs", [])
-    if len(rows) < 2:
+    if len(rows) < 2 and not any(row.get("column") is not None for row in rows):
         return
     for row in rows:
+        column = row.get("column")
+        worst = "" if column is None else f" in its worst column, {column}"
         yield (
-            f"  output {row['output']}: {row['sqnr_db']:.2f} dB, error "
+            f"  output {row['output']}: {row['sqnr_db']:.2f} dB{worst}, error "
             f"{row['rms_error']:.3g} of {row['rms']:.3g} (RMS)"
         )

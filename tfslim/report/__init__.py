@@ -1,10 +1,12 @@
 """Results → Markdown and the table of the terminal."""
 
+from tfslim.report.better import better_files
 from tfslim.report.latency import latency_to_markdown, latency_to_terminal
 from tfslim.report.markdown import to_markdown
 from tfslim.report.table import to_terminal
 
 __all__ = [
+    "better_files",
     "latency_to_markdown",
     "latency_to_terminal",
     "to_markdown",

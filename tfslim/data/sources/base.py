@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,6 +13,13 @@ import numpy as np
 from tfslim import errors, registry
 from tfslim.data import splits
 from tfslim.data.examples import Examples, Subset
+
+# The largest number of a class. What is beyond is an ID in the place of a label:
+# names and networks would be made for all the numbers up to it.
+MOST_CLASSES = 2**16
+
+# So few examples without labels are not split: all serve for all.
+_FEW = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +54,7 @@ class Dataset:
         validation: what the best epoch is chosen by.
         test: what the result is measured on, once.
         class_names: one per class; empty if the targets are no classes.
-        task: name of the task that the targets suggest.
+        task: name of the task that the targets suggest; "" without targets.
         skipped: one line per example that was left out, with the reason.
         notes: what the user should know about the data, one line each.
     """
@@ -60,6 +67,11 @@ class Dataset:
     task: str = "classification"
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there are targets: without, a model can be calibrated only."""
+        return self.train.targets.size > 0
 
 
 class Splits(TypedDict):
@@ -168,6 +180,47 @@ def fill_splits(
     }
 
 
+def unlabelled(
+    name: str,
+    found: dict[str, Examples],
+    options: LoadOptions,
+    *,
+    skipped: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """Makes a dataset of examples that have no targets.
+
+    Args:
+        name: the string it was loaded by.
+        found: at least one of "train", "validation" and "test".
+        options: the fractions and the seed.
+        skipped: see `Dataset`.
+        notes: see `Dataset`.
+    """
+    if "train" not in found and len(found) == 1:
+        found = {"train": next(iter(found.values()))}
+    found = {**found, "train": found.get("train", next(iter(found.values())))}
+    count, notes = len(found["train"]), list(notes)
+    if len(found) > 1:
+        held_out = [found[key] for key in ("validation", "test") if key in found]
+        splits: Splits = {
+            "train": found["train"],
+            "validation": held_out[0],
+            "test": held_out[-1],
+        }
+    elif count < _FEW:
+        notes.append(
+            f"There are {count} examples only: the same calibrate and test the files."
+        )
+        every = found["train"]
+        splits = {"train": every, "validation": every, "test": every}
+    else:
+        splits = split_three_ways(found["train"], options, stratify=False)
+    return Dataset(
+        name=name, **splits, task="", skipped=tuple(skipped), notes=tuple(notes)
+    )
+
+
 def locate(argument: str, *, source: str) -> Path:
     """Returns the path named in a spec, with `~` and `$VARIABLES` replaced."""
     if not argument:
@@ -210,4 +263,13 @@ def no_argument(argument: str, *, source: str) -> None:
 
 def numbered_classes(targets: np.ndarray) -> tuple[str, ...]:
     """Names the classes 0..max by their number."""
-    return tuple(str(label) for label in range(int(targets.max()) + 1))
+    return tuple(str(label) for label in range(int(targets.max(initial=-1)) + 1))
+
+
+def check_label(largest: int, place: str) -> None:
+    """Raises DataError for a number that can be no class."""
+    if largest >= MOST_CLASSES:
+        raise errors.DataError(
+            f"{place} is {largest}; classes are numbered from 0, at most "
+            f"{MOST_CLASSES - 1}. It may be an ID: number the classes 0, 1, 2, …."
+        )

@@ -1,4 +1,4 @@
-"""`folder:PATH`: image files in one folder per class."""
+"""`folder:PATH`: image files in one folder per class, or in one folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from tfslim import errors
-from tfslim.data.examples import SUFFIXES, Examples, FileExamples, sound_images
+from tfslim.data.examples import (
+    SUFFIXES,
+    Examples,
+    FileExamples,
+    no_targets,
+    sound_images,
+)
 from tfslim.data.sources import base
 
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation"} | {
@@ -19,7 +25,8 @@ def load_folder(argument: str, options: base.LoadOptions) -> base.Dataset:
     """Loads PATH/CLASS/*.jpg or PATH/{train,val,test}/CLASS/*.jpg.
 
     Classes are numbered in the order of their names. Files that are no images by
-    their suffix are passed over; images are decoded when they are read.
+    their suffix are passed over; images are decoded when they are read. Images that
+    lie in PATH itself, or in PATH/{train,val,test}, have no labels.
     """
     path = base.locate(argument, source="folder")
     folders = _subfolders(path)
@@ -32,10 +39,7 @@ def load_folder(argument: str, options: base.LoadOptions) -> base.Dataset:
     )
     classes = [folder.name for folder in _subfolders(roots["train"])]
     if not classes:
-        raise errors.DataError(
-            f"{roots['train']} has no sub-folders; expected one folder of images per "
-            "class."
-        )
+        return _unlabelled(argument, roots, options)
     found: dict[str, Examples] = {}
     skipped: list[str] = []
     for split, root in roots.items():
@@ -47,6 +51,35 @@ def load_folder(argument: str, options: base.LoadOptions) -> base.Dataset:
         class_names=tuple(classes),
         skipped=tuple(skipped),
     )
+
+
+def _unlabelled(
+    argument: str, roots: dict[str, Path], options: base.LoadOptions
+) -> base.Dataset:
+    """Loads images that no folder gives a class."""
+    found: dict[str, Examples] = {}
+    skipped: list[str] = []
+    for split, root in roots.items():
+        images, left_out = _images(root, options.skip_corrupt)
+        skipped += left_out
+        if not images:
+            raise errors.DataError(
+                f"{root} has no sub-folders and no readable images "
+                f"({', '.join(sorted(SUFFIXES))}); expected one folder of images per "
+                "class, or the images themselves."
+            )
+        found[split] = FileExamples(images, no_targets(len(images)))
+    return base.unlabelled(f"folder:{argument}", found, options, skipped=skipped)
+
+
+def _images(folder: Path, skip_corrupt: bool) -> tuple[list[Path], list[str]]:
+    """Lists the images of a folder, and what was left out, and why."""
+    images = sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
+    )
+    return sound_images(images) if skip_corrupt else (images, [])
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -70,14 +103,8 @@ def _read_split(
             raise errors.DataError(
                 f"{folder} is a class that the training images do not have."
             )
-        images = sorted(
-            entry
-            for entry in folder.iterdir()
-            if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-        )
-        if skip_corrupt:
-            images, left_out = sound_images(images)
-            skipped += left_out
+        images, left_out = _images(folder, skip_corrupt)
+        skipped += left_out
         if not images:
             raise errors.DataError(
                 f"The class folder {folder} has no readable images "

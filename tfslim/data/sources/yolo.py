@@ -141,6 +141,7 @@ def _row(line: str, place: str) -> tuple[float, ...]:
         raise errors.DataError(
             f"{place}: the class must be a whole number from 0, got '{fields[0]}'."
         )
+    base.check_label(int(label), place)
     if is_polygon:
         xs, ys = numbers[0::2], numbers[1::2]
         corners = (min(xs), min(ys), max(xs), max(ys))

@@ -1,0 +1,103 @@
+"""Whether a quantized file is fit to be written, and which recipe would be better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tfslim import benchmark, errors, quantization, report
+from tfslim.quantize.evaluation import Test
+
+OnStep = Callable[[str], None]
+
+# Recipes that need no calibration are quickly made and tested.
+_CHEAP = ("dynamic_int8", "float16")
+# Below that an output's error shows; recipes without it are worth a look.
+_POOR_DB = 15.0
+_SLOWER = 1.1
+
+
+def measured(
+    contents: dict[str, bytes], test: Test | None, on_step: OnStep
+) -> list[dict[str, Any]]:
+    """Returns a row for each file: size, time and what the test says."""
+    on_step("timing")
+    timings = benchmark.run_host(contents, benchmark.Options(num_runs=30, rounds=5))
+    rows = []
+    for (name, content), timing in zip(contents.items(), timings, strict=True):
+        on_step(f"testing {name}")
+        row = {"name": name, "size_bytes": len(content), "p50_us": timing.latency.p50}
+        rows.append(row | (test(content) if test is not None else {}))
+    return rows
+
+
+def require_fit(
+    name: str, content: bytes, model: bytes, test: Test, on_step: OnStep
+) -> None:
+    """Refuses a file whose output collapsed, or that is as wrong as a constant.
+
+    Args:
+        name: of the recipe.
+        content: the file.
+        model: the float model.
+        test: measures files against it.
+        on_step: called with a line of text before each step.
+
+    Raises:
+        QuantizationError: it is useless; names the recipes that are not.
+    """
+    test(content)
+    fault = test.fault(content)
+    if not fault:
+        return
+    good = []
+    for other, made in _cheap(name, model, on_step).items():
+        row = test(made)
+        if not test.fault(made):
+            good.append(
+                f"--recipe={other} ({row['sqnr_db']:.1f} dB, {len(made) / 1000:,.0f} kB)"
+            )
+    instead = f"Take {' or '.join(good)}" if good else "No other recipe does better"
+    raise errors.QuantizationError(
+        f"The {name} file is useless: {fault}. {instead}; or let layers stay float with "
+        "--max_drop. Nothing is written."
+    )
+
+
+def better(
+    rows: list[dict[str, Any]], model: bytes, test: Test | None, on_step: OnStep
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Looks for a better recipe where a file is slower than float, or far from it.
+
+    Args:
+        rows: of the float file and of the quantized one, as `measured` gives them.
+        model: the float model.
+        test: measures files against it; None: nothing is known of errors.
+        on_step: called with a line of text before each step.
+
+    Returns:
+        Rows of the recipes that were tried, and notes.
+    """
+    before, after = rows
+    is_slow = after["p50_us"] > _SLOWER * before["p50_us"]
+    is_poor = test is not None and after["sqnr_db"] < _POOR_DB
+    if not is_slow and not is_poor:
+        return [], []
+    made = _cheap(after["name"], model, on_step) if test is not None else {}
+    others = measured(made, test, on_step) if made else []
+    notes = report.better_files([*rows, *others])
+    return others, [note for note in notes if note.startswith(after["name"])]
+
+
+def _cheap(name: str, model: bytes, on_step: OnStep) -> dict[str, bytes]:
+    """Makes the recipes that need no samples."""
+    found = {}
+    for other in _CHEAP:
+        if other == name:
+            continue
+        on_step(f"trying {other}")
+        try:
+            found[other] = quantization.quantize_tflite(model, other).tflite
+        except errors.TfslimError as error:
+            on_step(f"{other} is left out: {error}")
+    return found
