@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "tfslim"
 
-_BASE = {"errors", "registry", "files", "quiet"}
+_BASE = {"errors", "registry", "files", "quiet", "escape"}
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _STEPS = _GROUND | {
     "tflite",
@@ -32,6 +32,7 @@ ALLOWED = {
     "registry": {"errors"},
     "files": {"errors"},
     "quiet": set(),
+    "escape": set(),
     "preprocessing": _BASE,
     "tasks": _BASE,
     "tflite": _BASE,
