@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import logging as absl_logging
 
 from tfslim import errors, quiet, registry, tflite
-from tfslim.convert import detour, freeze
+from tfslim.convert import detour, finite, freeze
 from tfslim.tflite import flatbuffer, signature
 from tfslim.tflite import metadata as metadata_lib
 
@@ -68,6 +68,7 @@ def convert_model(
     """
     inputs, outputs = _ends(model)
     _refuse_low_precision(model)
+    finite.require_finite(model)
     specs = _specs(inputs, input_shapes or {}, batch_size)
     ends = [spec.name for spec in specs], outputs
     traced = _trace(model, specs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tfslim.data.examples import ArrayExamples, Examples, FileExamples, Subset
 from tfslim.data.feed import CalibrationSamples, batches, calibration_samples
-from tfslim.data.sources import SOURCES, Dataset, LoadOptions, load
+from tfslim.data.sources import SOURCES, Dataset, LoadOptions, check, load
 
 __all__ = [
     "SOURCES",
@@ -20,5 +20,6 @@ __all__ = [
     "Subset",
     "batches",
     "calibration_samples",
+    "check",
     "load",
 ]
