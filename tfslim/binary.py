@@ -18,7 +18,7 @@ _PASSING_LAYERS = (
 
 def has_one_column(model: Any) -> bool:
     """Tells whether a model has one output [n, ..., 1]; see `tasks.resolve`."""
-    outputs = getattr(model, "outputs", None) or ()
+    outputs: Any = getattr(model, "outputs", None) or ()
     if len(outputs) != 1:
         return False
     shape = tuple(outputs[0].shape)
@@ -45,7 +45,7 @@ def _file_ends_in_sigmoid(model: Any) -> bool:
 
 def _model_ends_in_sigmoid(model: Any) -> bool:
     # Functions of Keras 3 are no layers.
-    parts = getattr(model, "operations", None) or getattr(model, "layers", ())
+    parts: Any = getattr(model, "operations", None) or getattr(model, "layers", ())
     for part in reversed(parts):
         part = getattr(part, "layer", part)  # Of a wrapper, such as TimeDistributed.
         if getattr(part, "layers", None):

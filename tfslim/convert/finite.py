@@ -53,4 +53,7 @@ def _weights(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_numeric(weight: Any) -> bool:
-    return str(getattr(weight.dtype, "name", weight.dtype)) not in ("string", "resource")
+    return str(getattr(weight.dtype, "name", weight.dtype)) not in (
+        "string",
+        "resource",
+    )

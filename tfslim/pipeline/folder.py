@@ -172,6 +172,11 @@ class Folder:
         files.write_json(self._path / name, value)
         self._written.add(name)
 
+    def write_ranges(self, calibration: Any, float_file: bytes) -> None:
+        """Writes what `--ranges` takes again."""
+        quantization.write_ranges(self._path / RANGES, calibration, float_file)
+        self._written.add(RANGES)
+
     def finish(self) -> None:
         """Writes the manifest: from here on the folder is one whole result."""
         manifest.write(self._path, self._written)
