@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "tfslim"
 
-_BASE = {"errors", "registry", "files", "quiet", "escape"}
+_BASE = {"errors", "registry", "files", "quiet", "escape", "streams"}
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _STEPS = _GROUND | {
     "tflite",
@@ -33,6 +33,7 @@ ALLOWED = {
     "files": {"errors"},
     "quiet": set(),
     "escape": set(),
+    "streams": set(),
     "preprocessing": _BASE,
     "tasks": _BASE | {"binary"},
     "binary": _BASE,

@@ -99,7 +99,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
             **found,
         }
         files.write_json(folder / _RESULT, result)
-    sys.stdout.write(_summary(found, out_dir))
+    cli.say(_summary(found, out_dir))
 
 
 def _claim(out_dir: Path, *, overwrite: bool) -> Path:
@@ -206,10 +206,8 @@ def _summary(found: dict[str, Any], out_dir: Path) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
-    arguments = list(argv)
-    if len(arguments) > 1 and not arguments[1].startswith("-"):
-        arguments[1] = f"--model={arguments[1]}"
-    return cli.run("tfslim.detect", __doc__ or "", define_flags, _run, arguments)
+    doc = __doc__ or ""
+    return cli.run("tfslim.detect", doc, define_flags, _run, argv, plain="model")
 
 
 if __name__ == "__main__":

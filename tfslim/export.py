@@ -160,12 +160,12 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
             on_step=on_step,
         )
     if not result:
-        sys.stdout.write("Trained; the chief worker writes the files.\n")
+        cli.say("Trained; the chief worker writes the files.")
         return
     report.to_terminal(result)
-    sys.stdout.write(
+    cli.say(
         f"{values.out_dir} holds the files, result.json and report.md; model.keras "
-        f"opens with {result['model']['keras']}.\n"
+        f"opens with {result['model']['keras']}."
     )
 
 

@@ -52,18 +52,16 @@ def _run(values: flags.FlagValues, config: None) -> None:
             num_runs=max(values.num_runs, 1), num_threads=values.num_threads
         ),
     )
-    sys.stdout.write(f"{advice}\n")
+    cli.say(str(advice))
     if out is not None:
         files.write_bytes(out, tflite.store_sparse(data))
-        sys.stdout.write(f"{out} is written.\n")
+        cli.say(f"{out} is written.")
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
-    arguments = list(argv)
-    if len(arguments) > 1 and not arguments[1].startswith("-"):
-        arguments[1] = f"--model={arguments[1]}"
-    return cli.run("tfslim.analysis", __doc__ or "", define_flags, _run, arguments)
+    doc = __doc__ or ""
+    return cli.run("tfslim.analysis", doc, define_flags, _run, argv, plain="model")
 
 
 if __name__ == "__main__":

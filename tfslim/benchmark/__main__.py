@@ -219,7 +219,8 @@ def _share(text: str) -> float:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
-    return cli.run("tfslim.benchmark", __doc__ or "", define_flags, _run, argv)
+    doc = __doc__ or ""
+    return cli.run("tfslim.benchmark", doc, define_flags, _run, argv, plain="files")
 
 
 if __name__ == "__main__":

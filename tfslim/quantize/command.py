@@ -21,7 +21,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +128,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
         )
         done, report, is_met = _examine(values, recipe, model, accurate, data, on_step)
     _write(values, out, model, done, report)
-    sys.stdout.write(summary.to_text(report, out))
+    cli.say(summary.to_text(report, out))
     if not is_met:
         goal = report["goal"]
         ends = "" if values.io == "float" else f", but {values.io} inputs and outputs,"
@@ -381,7 +380,5 @@ def _rows(values: Sequence[Any]) -> list[dict[str, Any]]:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
-    arguments = list(argv)
-    if len(arguments) > 1 and not arguments[1].startswith("-"):
-        arguments[1] = f"--model={arguments[1]}"
-    return cli.run("tfslim.quantize", __doc__ or "", define_flags, _run, arguments)
+    doc = __doc__ or ""
+    return cli.run("tfslim.quantize", doc, define_flags, _run, argv, plain="model")

@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tfslim import escape
+
 Result = Mapping[str, Any]
 
 
@@ -91,12 +93,13 @@ def figure(value: float | None) -> str:
 def to_terminal(result: Result, file: TextIO | None = None) -> None:
     """Prints the table: framed on a terminal, plain aligned text elsewhere."""
     file = file or sys.stdout
-    console = Console(file=file, width=None if file.isatty() else 140)
+    width = None if file.isatty() else 140
+    console = Console(file=file, width=width, markup=False)
     table = Table(box=box.ROUNDED if file.isatty() else box.SIMPLE_HEAD)
     for index, title in enumerate(header(result)):
         table.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
     for line in rows(result):
-        table.add_row(*line)
+        table.add_row(*map(escape.terminal, line))
     console.print(table)
 
 
