@@ -53,7 +53,5 @@ def _weights(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_numeric(weight: Any) -> bool:
-    return str(getattr(weight.dtype, "name", weight.dtype)) not in (
-        "string",
-        "resource",
-    )
+    dtype = str(getattr(weight.dtype, "name", weight.dtype))
+    return dtype not in ("string", "resource")

@@ -171,8 +171,9 @@ def _require_finite(model: Any, outputs: list[np.ndarray]) -> None:
     layer, weight = convert.largest_weight(model)
     raise errors.VerificationError(
         f"The Keras model itself gives NaN or infinity for {int(rows.sum())} of "
-        f"{len(rows)} inputs: it overflows. Its largest weight is {weight:.3g}, in layer "
-        f"'{layer}'; where that is sound, look at the inputs and their preprocessing."
+        f"{len(rows)} inputs: it overflows. Its largest weight is {weight:.3g}, in "
+        f"layer '{layer}'; where that is sound, look at the inputs and their "
+        "preprocessing."
     )
 
 

@@ -88,8 +88,8 @@ def _require_no_data(name: str, config: ml_collections.ConfigDict) -> None:
     is_trained = config.training.epochs or config.steps
     if not needs_none or is_trained or config.quantization.max_drop is not None:
         raise errors.ConfigError(
-            f"There is no data for '{name}': its INT8 ranges and its accuracy are those "
-            "of images like its own. Name them, --data=folder:photos, or export what "
+            f"There is no data for '{name}': INT8 ranges and accuracy need images like "
+            "those it was made for. Name them, --data=folder:photos, or export what "
             "needs none, --quantize=float32,float16,dynamic_int8."
         )
 
@@ -174,7 +174,7 @@ def _check_recipes(
     listed = ", ".join(recipe.name for recipe in recipes)
     if len({recipe.name for recipe in recipes}) < len(recipes):
         raise errors.ConfigError(
-            f"Two of the recipes have one name: {listed}. Each names a file: rename one."
+            f"Two of the recipes have one name: {listed}. It names a file: rename one."
         )
     has_static = any(recipe.scheme == "static_int8" for recipe in recipes)
     if io != "float" and not has_static:

@@ -208,7 +208,7 @@ class _Run:
         return content
 
     def _train(self, options: training.FitOptions | None) -> dict[str, Any] | None:
-        """Trains `job.model`; returns what the report says of it, None if it was not."""
+        """Trains `job.model`; returns what the report says of it, None for nothing."""
         start = time.monotonic()
         job = self.job
         if self.train_fn is not None:

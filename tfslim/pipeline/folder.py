@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -31,6 +30,7 @@ REPORT = "report.md"
 RESULT = "result.json"
 QUANTIZATION_AWARE = "int8_qat"
 _JOURNAL = ".tfslim-export.json"
+_SCRATCH = ".tfslim-export."
 _OURS = (MODEL, CONFIG, REPORT, RANGES, RESULT, manifest.NAME)
 # File systems, such as some of networks, that have no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
@@ -66,11 +66,11 @@ def taken(folder: Path, overwrite: bool, variants: Iterable[str]) -> Iterator[Fo
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.callback(os.close, lock := os.open(folder, os.O_RDONLY))
-            _lock(lock, folder)
+            stack.enter_context(_locked(folder))
             # What another job wrote meanwhile.
             claim(folder, overwrite)
             own = Folder(folder, variants)
+            stack.callback(own.clean)
             own.prepare()
         except OSError as error:
             raise errors.ConfigError(
@@ -80,20 +80,29 @@ def taken(folder: Path, overwrite: bool, variants: Iterable[str]) -> Iterator[Fo
         yield own
 
 
-def _lock(descriptor: int, folder: Path) -> None:
-    """Takes a lock that ends with this process, however it ends."""
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds a lock that ends with this process, however it ends."""
     if fcntl is None:
+        yield
         return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        os.close(descriptor)
         raise errors.ConfigError(
             f"Another export is writing to '{folder}'. Wait for its end, or choose "
             "another --out_dir."
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
+            os.close(descriptor)
             raise
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Folder:
@@ -103,20 +112,22 @@ class Folder:
         """Takes the names of the variants that are to be made."""
         self._path = path
         self._planned = {*_OURS, *(f"{name}.tflite" for name in variants)}
+        self._scratch = path
         self._written: set[str] = set()
 
     def prepare(self) -> None:
         """Removes what killed jobs left half written, and tries to write."""
-        recipes = [*quantization.recipe_names(), QUANTIZATION_AWARE]
-        known = {*self._planned, *(f"{name}.tflite" for name in recipes), _JOURNAL}
-        pattern = _temporary_names(known | self._standing())
-        for path in list(self._path.iterdir()):
-            if pattern.fullmatch(path.name):
-                _remove(path)
+        self.clean()
+        # One of its own, as other programs may write to the folder, too.
+        self._scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._path))
         # As long as any that will be written: a name may be too long.
-        longest = max(self._planned, key=lambda name: len(name.encode()))
-        with tempfile.NamedTemporaryFile(prefix=f".{longest}.", dir=self._path):
-            pass
+        (self._scratch / max(self._planned, key=lambda n: len(n.encode()))).touch()
+
+    def clean(self) -> None:
+        """Removes what is half written, by this job or one that was killed."""
+        for path in self._path.glob(f"{_SCRATCH}*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
 
     def _standing(self) -> set[str]:
         """Returns the files that earlier exports wrote, whether they ended or not."""
@@ -147,35 +158,36 @@ class Folder:
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yields a path to write to; its file gets its name if the block succeeds."""
-        with files.naming(self._path / name):
-            place = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=self._path))
-            try:
-                yield place / name
-                with (place / name).open("rb") as file:
-                    os.fsync(file.fileno())
-                (place / name).replace(self._path / name)
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
+        try:
+            yield self._scratch / name
+            with (self._scratch / name).open("rb") as file:
+                os.fsync(file.fileno())
+            (self._scratch / name).replace(self._path / name)
+        except OSError as error:
+            # A full disk names no file, and others name the one in our scratch.
+            number, reason = error.errno or errno.EIO, error.strerror or str(error)
+            raise OSError(number, reason, str(self._path / name)) from error
         self._written.add(name)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Writes a file of the result."""
-        files.write_bytes(self._path / name, data)
-        self._written.add(name)
+        with self.writing(name) as path:
+            path.write_bytes(data)
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file of the result as UTF-8."""
-        self.write_bytes(name, text.encode("utf-8"))
+        with self.writing(name) as path:
+            files.write_text(path, text)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a file of the result as JSON."""
-        files.write_json(self._path / name, value)
-        self._written.add(name)
+        with self.writing(name) as path:
+            files.write_json(path, value)
 
     def write_ranges(self, calibration: Any, float_file: bytes) -> None:
         """Writes what `--ranges` takes again."""
-        quantization.write_ranges(self._path / RANGES, calibration, float_file)
-        self._written.add(RANGES)
+        with self.writing(RANGES) as path:
+            quantization.write_ranges(path, calibration, float_file)
 
     def finish(self) -> None:
         """Writes the manifest: from here on the folder is one whole result."""
@@ -186,16 +198,3 @@ class Folder:
 def _name_of(entry: Any) -> str:
     """Returns the file that a line of a journal or of a result names."""
     return Path(entry if isinstance(entry, str) else entry["file"]).name
-
-
-def _temporary_names(names: Iterable[str]) -> re.Pattern[str]:
-    """Matches what `tempfile` makes of our prefixes."""
-    known = "|".join(map(re.escape, sorted(names)))
-    return re.compile(rf"\.(?:{known})\.[a-z0-9_]{{8}}|\.model\.building\.keras")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -190,7 +190,8 @@ class _Maker:
         accurate = variants_lib.quantize(
             job, recipe, self.float_file, options, self.chosen.ranges
         )
-        is_static, fallen = recipe.scheme == "static_int8", {}
+        is_static = recipe.scheme == "static_int8"
+        fallen: dict[str, Any] = {}
         if is_static and self.chosen.max_drop is not None:
             goal = drop.goal(job, self.chosen.max_drop, checked["metric"])
             self.on_step(f"--max_drop: {goal.least:.4f} wanted, as {goal.reason}")

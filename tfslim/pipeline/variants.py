@@ -11,9 +11,8 @@ import ml_collections
 
 import tfslim
 from tfslim import convert, errors, quantization, tflite
-from tfslim.graph import count
+from tfslim.graph import count, keras_probe
 from tfslim.graph import keras as graph_keras
-from tfslim.graph import keras_probe
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 

@@ -81,7 +81,7 @@ def binary_accuracy_of_logits(targets: Any, outputs: Any) -> Any:
 
 
 def _like(targets: Any, outputs: Any) -> Any:
-    """Returns targets in the outputs' shape: against [n, 1], [n] would become [n, n]."""
+    """Returns targets in the outputs' shape: [n] against [n, 1] would be [n, n]."""
     return tf.reshape(tf.cast(targets, outputs.dtype), tf.shape(outputs))
 
 
