@@ -23,6 +23,7 @@ from tfslim import (
     registry,
     tasks,
 )
+from tfslim.pipeline import folder
 from tfslim.pipeline import timing as timing_lib
 
 # Where the config names none; those that cannot be made are left out.
@@ -92,6 +93,27 @@ def _require_no_data(name: str, config: ml_collections.ConfigDict) -> None:
             "those it was made for. Name them, --data=folder:photos, or export what "
             "needs none, --quantize=float32,float16,dynamic_int8."
         )
+
+
+def check(
+    model: Any,
+    config: ml_collections.ConfigDict,
+    out_dir: Path | str,
+    *,
+    overwrite: bool,
+) -> None:
+    """Raises ConfigError for what is wrong before any work, of a job without own data.
+
+    Args:
+        model: as `export_model` takes it, as for the others.
+        config: with fields that may be unset.
+        out_dir: where results are to be written.
+        overwrite: whether it may hold others.
+    """
+    folder.claim(Path(out_dir), overwrite)
+    resolved = resolve(model, config, has_data=False)
+    check_names(model, resolved)
+    look_up(resolved)
 
 
 def check_names(model: Any, config: ml_collections.ConfigDict) -> None:

@@ -135,8 +135,11 @@ def make(
         maker.add(recipe, checked)
     if job.quantization_aware is not None:
         maker.add_quantization_aware(job, config)
-    if not made.rows and made.problem is not None:
-        raise made.problem
+    if not made.rows:
+        reasons = [f"{name}: {reason}" for name, reason in made.failed.items()]
+        raise errors.QuantizationError(
+            f"None of the files could be made. {' '.join(reasons)}"
+        )
     return made
 
 
@@ -224,8 +227,10 @@ class _Maker:
     ) -> None:
         self.on_step(f"{name} is left out: {error}")
         self.made.failed[name] = str(error)
-        if was_named or self.chosen.are_named or not self.made.rows:
-            self.made.problem = self.made.problem or error
+        if was_named or self.chosen.are_named:
+            self.made.problem = self.made.problem or type(error)(
+                f"{name} could not be made, the rest is written: {error}"
+            )
 
     def _miss(self, name: str, goal: drop.Goal) -> None:
         self.made.problem = self.made.problem or errors.QuantizationError(

@@ -55,7 +55,8 @@ def _facts(result: Result) -> str:
         f"{table.count(model['params'])} params ({model['params']:,}), "
         f"{table.count(model['macs'])} MACs (1 MAC = 2 FLOPs) for one input.",
         f"- `model.keras`: opens with {model['keras']}.",
-        f"- Data: {escape.code(data['spec'])}{_sizes(data)}, seed {result['config']['seed']}.",
+        f"- Data: {escape.code(data['spec'])}{_sizes(data)}, "
+        f"seed {result['config']['seed']}.",
     ]
     lines += [f"- {escape.markdown(note)}" for note in data["notes"]]
     lines.append(f"- Training: {_training(training) if training else 'none'}.")
