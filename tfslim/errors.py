@@ -40,6 +40,10 @@ class GraphError(TfslimError):
     """A model cannot be read into, or written from, the layer graph."""
 
 
+class TrainingError(TfslimError):
+    """A training does not lead to a model, as where its loss is not a number."""
+
+
 class ConversionError(TfslimError):
     """A model cannot be converted to `.tflite` as asked."""
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import logging as absl_logging
 
 from tfslim import errors, quiet, registry, tflite
-from tfslim.convert import detour, freeze
+from tfslim.convert import detour, finite, freeze
 from tfslim.graph import keras as graph_keras
 from tfslim.tflite import flatbuffer, signature, trial
 from tfslim.tflite import metadata as metadata_lib
@@ -75,6 +75,7 @@ def convert_model(
         GraphError: the model is in another precision and cannot be rebuilt.
     """
     _, outputs = _ends(model)
+    finite.require_finite(model)
     model, notes = _convertible(model)
     specs = _specs(model.inputs, input_shapes or {}, batch_size)
     ends = [spec.name for spec in specs], outputs

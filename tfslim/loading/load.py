@@ -78,6 +78,8 @@ def load_model(
     name = str(source)
     if isinstance(source, str) and name in models.MODELS:
         return models.build_model(name, input_shape=_tuple(input_shape), **options)
+    if not source_lib.is_known(name):
+        raise _unknown(name)
     # Late: each opener imports the Keras that it needs.
     from tfslim.loading import builder, functional
 

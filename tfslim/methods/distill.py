@@ -88,7 +88,8 @@ def distill(
             channels (1x1) is learnt with it and dropped at the end.
         feature_weight: weight of the features, all together.
         outputs: how outputs are compared: `logits`, `mse`, or `auto`, which takes
-            logits for the task classification and for students that end in a softmax.
+            logits for the task classification, if there is more than one column, and
+            for students that end in a softmax.
         options: how to train; with `backup_dir`, the same call after a kill goes on
             from the last epoch.
         **overrides: fields of `FitOptions` that replace those of `options`.
@@ -195,7 +196,7 @@ def _compares_logits(graph: ir.Graph, task: tasks.Task, outputs: str) -> bool:
     layer = graph.layer_of(graph.nodes[graph.output_refs[0].node])
     is_softmax = layer.op in ("Softmax", "softmax")
     is_softmax |= layer.config.get("activation") == "softmax"
-    return is_softmax or task.name == "classification"
+    return is_softmax or (task.name == "classification" and not task.is_binary)
 
 
 def _first(data: Any, task: tasks.Task) -> tuple[Any, Any]:

@@ -14,9 +14,6 @@ from tfslim import data, errors, loading, models, preprocessing, tasks, training
 from tfslim.methods.backup import Backup
 from tfslim.pipeline import feed, opened
 
-# What trains the zoo's models on digits, where the config does not say.
-_EPOCHS = 8
-
 
 @dataclasses.dataclass(kw_only=True)
 class Job:
@@ -41,17 +38,6 @@ class Job:
     )
 
 
-def resolve(model: Any, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Returns the config with what depends on the model filled in."""
-    resolved = config.copy_and_resolve_references()
-    if config.training.epochs is None:
-        is_opened = isinstance(model, str | Path | None) and not loading.is_zoo(
-            str(model or config.model.name)
-        )
-        resolved.training.epochs = 0 if is_opened else _EPOCHS
-    return resolved
-
-
 def prepare(
     model: Any,
     config: ml_collections.ConfigDict,
@@ -64,12 +50,10 @@ def prepare(
     wanted = task or (None if config.task == "auto" else config.task)
     is_name = isinstance(model, str | Path | None)
     name = str(model or config.model.name) if is_name else model.name
-    if is_name and all(part is None for part in user_data):
+    has_data = any(part is not None for part in user_data)
+    if is_name and not has_data and config.data.spec is not None:
         build = _from_zoo if loading.is_zoo(name) else _from_source
         return build(name, config, wanted)
-    fed = feed.from_user(
-        *user_data, num_samples=config.quantization.calibration_samples
-    )
     guess = "classification"
     if is_name and loading.is_zoo(name):
         options = config.model.options.to_dict()
@@ -81,6 +65,11 @@ def prepare(
         model = opened.open_model(name, config)
         name, guess = opened.name_of(name), opened.task_of(model)
     resolved = tasks.resolve(wanted or guess, model)
+    fed = feed.from_user(
+        *user_data,
+        model=model,
+        num_samples=config.quantization.calibration_samples,
+    )
     return Job(name=name, model=model, task=resolved, feed=fed)
 
 
@@ -90,8 +79,9 @@ def _from_source(
     """Opens a model; its weights stay unless epochs are asked for."""
     model, name = opened.open_model(source, config), opened.name_of(source)
     opened.check_inputs(name, model)
-    task = tasks.resolve(wanted or opened.task_of(model), model)
     dataset = _load_data(config)
+    guess = opened.task_of(model, num_classes=len(dataset.class_names))
+    task = tasks.resolve(wanted or guess, model)
     misfit = opened.misfit(name, model, task, dataset)
     if misfit is not None and config.training.epochs:
         raise errors.ConfigError(f"{misfit} It cannot be trained on it: --epochs=0.")

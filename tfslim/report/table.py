@@ -59,11 +59,13 @@ def header(result: Result) -> list[str]:
 def rows(result: Result) -> list[list[str]]:
     """Returns one row of text a variant, in the columns of `header`.
 
-    The speed-up is against the first variant that was timed.
+    The model before the steps that made it smaller comes first, if there were any. The
+    speed-up is against the first row that was timed.
     """
     lines = []
     base = None
-    for variant in result["variants"]:
+    model = result["model"]
+    for variant in all_rows(result):
         timing = variant.get("benchmark")
         latency = timing["latency"] if timing else {}
         p50 = latency.get("p50")
@@ -73,16 +75,22 @@ def rows(result: Result) -> list[list[str]]:
                 variant["name"],
                 megabytes(variant["size_bytes"]),
                 megabytes(variant["gzip_bytes"]),
-                count(result["model"]["params"]),
-                count(result["model"]["macs"]),
+                count(variant.get("params", model["params"])),
+                count(variant.get("macs", model["macs"])),
                 figure(variant["metric"]),
-                figure(variant["parity"]["agreement"]),
+                figure(variant["parity"]["agreement"] if "parity" in variant else None),
                 microseconds(p50),
                 microseconds(latency.get("p90")),
                 f"{base / p50:.2f}x" if p50 and base else "-",
             ]
         )
     return lines
+
+
+def all_rows(result: Result) -> list[Mapping[str, Any]]:
+    """Returns the model before the steps, where there were any, and the variants."""
+    original = result.get("original")
+    return [*([original] if original else []), *result["variants"]]
 
 
 def figure(value: float | None) -> str:
@@ -101,6 +109,17 @@ def to_terminal(result: Result, file: TextIO | None = None) -> None:
     for line in rows(result):
         table.add_row(*map(escape.terminal, line))
     console.print(table)
+    for text in remarks(result):
+        console.print(escape.terminal(text), soft_wrap=True)
+
+
+def remarks(result: Result) -> list[str]:
+    """Returns what speaks against the figures, and what is not there."""
+    failed = result.get("failed", {})
+    return [
+        *(f"Warning: {warning}" for warning in result.get("warnings", ())),
+        *(f"{name} could not be made: {reason}" for name, reason in failed.items()),
+    ]
 
 
 def markdown_table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

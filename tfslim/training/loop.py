@@ -25,7 +25,7 @@ from tfslim.training import (
     replicas,
     workers,
 )
-from tfslim.training.callbacks import BestWeights, Progress
+from tfslim.training.callbacks import BestWeights, FiniteLoss, Progress
 from tfslim.training.options import FitOptions
 
 
@@ -90,6 +90,8 @@ def fit(
         ConfigError: an option is unknown or wrong, or `train` has no known length.
         DataError: an example cannot be read.
         GraphError: a Keras 3 model has no equal in tf_keras.
+        TrainingError: the loss or a weight is not finite any more; the model is what
+            the last step made of it.
         TfslimError: another worker died.
     """
     options = with_overrides(options, overrides)
@@ -161,7 +163,8 @@ def _compile(
     model: tf_keras.Model, task: tasks.Task, options: FitOptions, total_steps: int
 ) -> None:
     with model.distribute_strategy.scope():
-        metric = keras3.to_tf_keras(task.keras_metric, tf_keras.metrics)
+        metric = losses.resolve_metric(task.keras_metric)
+        metric = keras3.to_tf_keras(metric, tf_keras.metrics)
         model.compile(
             optimizer=optimizers.build(options, total_steps),
             loss=keras3.to_tf_keras(losses.resolve(task.loss), tf_keras.losses),
@@ -235,6 +238,7 @@ def _callbacks(
     found = [
         randomness.EpochSeeds(options.seed, steps, retrace=retrace),
         *map(keras3.adapted, more),
+        FiniteLoss(),
         best,
     ]
     if options.log_dir is not None:
