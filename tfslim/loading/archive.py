@@ -71,6 +71,7 @@ def _build_archive(path: Path, config: Any, check: safety.Check, folder: Path) -
         budget.require_fitting([largest] if arrays else [], model, str(path))
     if model.built:
         model.load_weights(str(folder / _WEIGHTS))
+        build.finish(model)
     return model
 
 

@@ -110,7 +110,7 @@ def require_fitting(arrays: Sequence[Any], model: Any, source: str) -> None:
         DataError: they are twice as large, in all or one by one. (Weights of cuDNN's
             layers are somewhat larger than those they become.)
     """
-    wanted = [math.prod(weight.shape) for weight in model.weights]
+    wanted = [_numbers(weight) for weight in model.weights]
     held = [math.prod(array.shape) for array in arrays]
     most, largest = max(held, default=0), max(wanted, default=0)
     if sum(held) > 2 * sum(wanted) + _FREE or most > 2 * largest + _FREE:
@@ -119,3 +119,9 @@ def require_fitting(arrays: Sequence[Any], model: Any, source: str) -> None:
             f"for a model of {sum(wanted):,} weights: it is damaged, or made to fill "
             "the memory."
         )
+
+
+def _numbers(weight: Any) -> int:
+    """Returns how many numbers a weight has; vocabularies and open sizes count 0."""
+    shape = getattr(weight, "shape", (0,))
+    return math.prod(size or 0 for size in shape)

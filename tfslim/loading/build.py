@@ -8,6 +8,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tfslim import errors
+
+_LOOKUPS = {"IntegerLookup", "StringLookup", "TextVectorization"}
+
 
 class _Bounded(list[Any]):
     """Layers of a network, which can be gone through so often and no more.
@@ -40,7 +44,13 @@ def from_archive(keras: Any, config: Any, objects: Mapping[str, Any]) -> Any:
 def from_legacy(
     keras: Any, config: Any, objects: Mapping[str, Any], *, is_trusted: bool = False
 ) -> Any:
-    """Builds the model of an `.h5` file or SavedModel from its config."""
+    """Builds the model of an `.h5` file or SavedModel from its config.
+
+    Raises:
+        ConfigError: a vocabulary that only `adapt` knew: neither holds that.
+    """
+    if not is_trusted:
+        _require_vocabularies(config)
     text = json.dumps(config)
     with _library(keras).SafeModeScope(safe_mode=not is_trusted):
         if keras.__name__ == "keras":
@@ -58,6 +68,28 @@ def from_legacy(
             text, module_objects=layers.LOCAL.ALL_OBJECTS, custom_objects=objects
         )
         return layers.deserialize(_bounded(decoded), dict(objects))
+
+
+def finish(model: Any) -> None:
+    """Works out what layers of tf_keras learned by `adapt` from what was read."""
+    for part in getattr(model, "submodules", ()):
+        if hasattr(part, "finalize_state") and type(part).__name__ not in _LOOKUPS:
+            part.finalize_state()
+
+
+def _require_vocabularies(value: Any) -> None:
+    if isinstance(value, dict):
+        config = value.get("config")
+        if value.get("class_name") in _LOOKUPS and isinstance(config, dict):
+            if config.get("vocabulary") is None:
+                raise errors.ConfigError(
+                    f"Layer {config.get('name')!r} learned its vocabulary by adapt(), "
+                    "and this format does not keep it. Save the model as .keras."
+                )
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            _require_vocabularies(part)
 
 
 def _library(keras: Any) -> Any:

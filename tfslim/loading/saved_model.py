@@ -85,6 +85,7 @@ def _build(path: Path, config: Any, check: safety.Check) -> Any:
             model = build.from_legacy(check.keras, config, check.objects)
         status = tensorflow.train.Checkpoint(root=model).read(prefix)
         status.assert_existing_objects_matched()
+        build.finish(model)
         return model
 
 
