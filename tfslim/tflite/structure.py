@@ -30,6 +30,9 @@ _INTEGERS = {
     getattr(schema.TensorType, name): np.iinfo(name.lower())
     for name in ("INT8", "UINT8", "INT16", "INT32")
 }
+_FLOATS = {
+    getattr(schema.TensorType, name) for name in ("FLOAT16", "FLOAT32", "FLOAT64")
+}
 _MAX_RANK = 64  # Numpy's.
 
 
@@ -97,6 +100,10 @@ def _check_operators(flat: Any, graph: Any) -> None:
         if not is_custom:
             options = operator.builtinOptions or operator.builtinOptions2
             fault = arity.fault(name, inputs, outputs, options)
+            if not fault and arity.passes_kind_on(name):
+                kinds = [tensors[i].type in _FLOATS for i in (inputs[0], outputs[0])]
+                # The runtime writes floats into the smaller place of integers.
+                fault = "" if kinds[0] == kinds[1] else "mixes floats and integers"
         late = [i for i in inputs if writers.get(i, -1) >= place and i not in ready]
         late = [i for i in late if not tensors[i].isVariable]
         if late:
