@@ -34,13 +34,15 @@ def _tensor(shape, dtype="FLOAT32", *, buffer=0, scale=None, zero=0, axis=0):
     )
 
 
-def _file(name, options, tensors, inputs, outputs, *, constants=(), graphs=1):
+def _file(
+    name, options, tensors, inputs, outputs, *, constants=(), graphs=1, ends=None
+):
     """A file of one op; `constants` are the buffers from number 1 on."""
     kind = type(options).__name__.removesuffix("T") if options else "NONE"
     graph = schema.SubGraphT(
         tensors=tensors,
         inputs=[0],
-        outputs=list(outputs),
+        outputs=list(outputs if ends is None else ends),
         operators=[
             schema.OperatorT(
                 opcodeIndex=0,
@@ -164,7 +166,11 @@ DAMAGED = {
     ),
     "an op that reads itself": (
         _file("ADD", None, [_tensor((4,)), _tensor((4,))], [0, 1], [1]),
-        "before it is written",
+        "which nothing wrote",
+    ),
+    "an output that nothing writes": (
+        _file("RELU", None, [_tensor((4,))] * 3, [0], [1], ends=[2]),
+        "nothing writes the output 2",
     ),
     "a size below 0": (
         _file("RELU", None, [_tensor((1, -7)), _tensor((1, -7))], [0], [1]),
