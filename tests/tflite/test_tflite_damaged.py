@@ -425,3 +425,12 @@ def test_a_file_that_kills_the_runtime_is_refused():
     ending = signal.Signals(-done.returncode).name
     with pytest.raises(errors.ConversionError, match=f"ends the process.*{ending}"):
         tflite.Runner(data)
+
+
+def test_bytes_that_do_not_fill_a_number_are_passed_over(dense):
+    def lengthen(flat):
+        flat.buffers[1].data = np.concatenate([flat.buffers[1].data, [1, 2, 3]])
+        flat.buffers[1].data = flat.buffers[1].data.astype(np.uint8)
+
+    found = tflite.read(_changed(dense, lengthen)).tensors[1].data
+    np.testing.assert_array_equal(found, dense_model.WEIGHTS)

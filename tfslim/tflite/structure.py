@@ -175,6 +175,9 @@ def _tensor_fault(tensor: Any, data: np.ndarray | None) -> str:
                 f"is a constant of shape {list(shape)} with {len(data)} bytes, not "
                 f"{wanted}"
             )
+    if data is not None and bits is not None and 8 * len(data) % bits:
+        if tensor.sparsity is not None:
+            return f"is a sparse constant with {len(data)} bytes"
     if min(shape, default=0) < -1:
         return f"has the shape {list(shape)}"
     return _quantization_fault(tensor, shape, data is not None)

@@ -66,7 +66,7 @@ def _fault(tflite: bytes) -> str:
     """Says how a child that runs the file ends, "" where it ends well."""
     # Neither `site` nor the packages around it: they take longer than the rest.
     paths = {str(Path(m.__file__ or "").parents[1]) for m in (np, ai_edge_litert)}
-    limits = [str(_memory()), str(_MAX_CPU_SECONDS)]
+    limits = [str(memory_bytes()), str(_MAX_CPU_SECONDS)]
     options = ["-I", "-S", "-W", "ignore"]
     command = [sys.executable, *options, str(_CHILD), *limits, *sorted(paths)]
     try:
@@ -105,8 +105,8 @@ def _ending(code: int) -> str:
     return f"exit code {code}"
 
 
-def _memory() -> int:
-    """Returns how many bytes a child may take; 0 if the system does not say."""
+def memory_bytes() -> int:
+    """Returns how much memory is left on this machine; 0 if it does not say."""
     try:
         fields = dict(
             line.split(":", 1)
