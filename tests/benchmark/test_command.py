@@ -127,6 +127,13 @@ def test_nothing_is_held_against_a_bad_baseline(models, tmp_path, capsys):
     assert _run(bad) == 1
 
 
+@pytest.mark.parametrize("flag", ["--json", "--markdown"])
+def test_what_cannot_be_written_is_refused_before_the_work(models, capsys, flag):
+    assert _run(models / "small.tflite", f"{flag}={'n' * 256}") == 2
+    said = capsys.readouterr()
+    assert said.out == "" and f"{flag} 'nnn" in said.err
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder"])
 def test_only_files_are_timed(tmp_path, capsys, kind):
     path = tmp_path / "a.tflite"

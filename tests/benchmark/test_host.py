@@ -107,9 +107,9 @@ def test_command_needs_no_tensorflow():
 
 
 def test_inputs_that_no_memory_holds_are_refused(small, monkeypatch):
-    """Inner shapes of a damaged file may be anything; --profile makes inputs of them."""
+    """With --profile, inner shapes too, which in a damaged file may be anything."""
     monkeypatch.setattr(host, "_MUCH", 0)
     monkeypatch.setattr(trial, "memory_bytes", lambda: 16 * 16 * 16 * 3 - 1)
-    with pytest.raises(errors.BenchmarkError, match="'a'.*more memory than is left"):
+    with pytest.raises(errors.BenchmarkError, match=r"'a'.*more memory than is left"):
         benchmark.run_host({"a": small})
     assert benchmark.profile_host(small)[0].latency_us is None
