@@ -226,7 +226,9 @@ def _without_labels(sample: Any, names: Mapping[str, int]) -> tflite.Inputs:
         while isinstance(x, tuple) and len(x) == 1:
             x = x[0]
         return x if isinstance(x, Mapping) else _array(x)
-    if is_listed and not any(isinstance(part, Mapping | list | tuple) for part in sample):
+    if is_listed and not any(
+        isinstance(part, Mapping | list | tuple) for part in sample
+    ):
         return dict(zip(names, map(_array, sample), strict=True))
     if isinstance(sample, tuple) and 1 <= len(sample) <= 3:
         x = sample[0]
@@ -238,8 +240,9 @@ def _without_labels(sample: Any, names: Mapping[str, int]) -> tflite.Inputs:
     if isinstance(sample, list | tuple):
         given += f" of {len(sample)}"
     raise errors.ConfigError(
-        f"A sample is a {given}; the model has {len(names)} inputs ({', '.join(names)}). "
-        "Give dicts of input name -> array, tuples of an array each, or (inputs, y)."
+        f"A sample is a {given}; the model has {len(names)} inputs "
+        f"({', '.join(names)}). Give dicts of input name -> array, tuples of an array "
+        "each, or (inputs, y)."
     )
 
 
@@ -249,15 +252,9 @@ def _is_array(value: Any) -> bool:
 
 def _array(value: Any) -> np.ndarray:
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except (ValueError, TypeError) as error:  # Ragged lists, sparse tensors.
         raise errors.ConfigError(
             f"A sample cannot be made an array ({error}); expected arrays [n, ...] of "
-            "numbers, (x, y) for samples with labels."
+            "numbers, or (x, y) for samples with labels."
         ) from error
-    if array.dtype.kind == "O":
-        raise errors.ConfigError(
-            f"A sample is a {type(value).__name__}; expected an array [n, ...] of "
-            "numbers, or a dict of input name -> array."
-        )
-    return array

@@ -54,13 +54,12 @@ def require_fit(
     for other, made in _cheap(name, model, on_step).items():
         row = test(made)
         if not test.fault(made):
-            good.append(
-                f"--recipe={other} ({row['sqnr_db']:.1f} dB, {len(made) / 1000:,.0f} kB)"
-            )
+            facts = f"{row['sqnr_db']:.1f} dB, {len(made) / 1000:,.0f} kB"
+            good.append(f"--recipe={other} ({facts})")
     instead = f"Take {' or '.join(good)}" if good else "No other recipe does better"
     raise errors.QuantizationError(
-        f"The {name} file is useless: {fault}. {instead}; or let layers stay float with "
-        "--max_drop. Nothing is written."
+        f"The {name} file is useless: {fault}. {instead}; or let layers stay float "
+        "with --max_drop. Nothing is written."
     )
 
 

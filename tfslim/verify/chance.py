@@ -70,6 +70,8 @@ def preprocessing_doubt(
 ) -> Doubt | None:
     """Tries other preprocessing on some labelled examples, where the given one fails.
 
+    Other presets are for images; of vectors and tokens only the doubt is said.
+
     Args:
         classify: preprocessed batch -> the class numbers that the float model chooses.
         images: examples before preprocessing, some 256.
@@ -89,7 +91,8 @@ def preprocessing_doubt(
     scores = {}
     for name, fields in preprocessing.PRESETS.items():
         other = _with(given, fields)
-        score = None if other in (None, given) else _try(classify, images, other)
+        is_other = given.is_image and other not in (None, given)
+        score = _try(classify, images, other) if is_other else None
         if score is not None:
             scores[name] = float((score == targets).mean())
     best = max(scores, key=lambda name: scores[name], default=None)
@@ -146,10 +149,9 @@ def _try(
     if prepare is None:
         return None
     try:
-        x = prepare.apply(images)
-    except errors.DataError:  # Beyond what an integer input holds.
+        return np.asarray(classify(prepare.apply(images))).reshape(-1)
+    except errors.TfslimError:  # Beyond what an integer input holds.
         return None
-    return np.asarray(classify(x)).reshape(-1)
 
 
 def _tail(successes: int, count: int, share: float) -> float:
