@@ -81,13 +81,13 @@ def test_auto_compares_on_samples_it_held_out(residual):
     seen = []
 
     def stream():
-        for x in images(43):
+        for x in images(163):
             seen.append(x)
             yield x
 
     done = calibrate(residual, stream(), "auto")
-    assert len(seen) == 43
-    assert done.num_samples == 43
+    assert len(seen) == 163
+    assert done.num_samples == 163
     methods = [trial.method for trial in done.trials]
     assert set(auto.METHODS) <= set(methods)
     rows = [trial.sqnr_db for trial in done.trials]

@@ -146,9 +146,9 @@ class Test:
             ]
             agreement = row[self._task.agreement_name]
             if all(
-                verify.chance_level(c) > _ONE_SIDED
-                or not verify.is_chance(agreement, c)
-                for c in choices
+                verify.chance_level(chosen) > _ONE_SIDED
+                or agreement > verify.useless_level(chosen)
+                for chosen in choices
             ):
                 return ""
             return (

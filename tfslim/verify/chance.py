@@ -54,10 +54,14 @@ def is_chance(accuracy: float, targets: np.ndarray) -> bool:
         accuracy: share of the examples that are right.
         targets: class numbers of these examples.
     """
-    level = chance_level(targets)
-    useless = level + _USELESS * (1.0 - level)
     count = np.size(targets)
-    return _tail(round(accuracy * count), count, useless) > _DOUBTFUL
+    return _tail(round(accuracy * count), count, useless_level(targets)) > _DOUBTFUL
+
+
+def useless_level(targets: np.ndarray) -> float:
+    """Returns the accuracy a tenth of the way from chance to always right."""
+    level = chance_level(targets)
+    return level + _USELESS * (1.0 - level)
 
 
 def preprocessing_doubt(
@@ -97,14 +101,15 @@ def preprocessing_doubt(
             scores[name] = float((score == targets).mean())
     best = max(scores, key=lambda name: scores[name], default=None)
     found = f"is right in {own:.1%} of {count} examples, a guess in {level:.1%}"
-    if best is not None and _is_better(scores[best], own, level, count):
+    least = max(useless_level(targets), own)
+    if best is not None and _tail(round(scores[best] * count), count, least) < _SURE:
         return Doubt(
             f"The preprocessing is wrong: with it the float model {found}; with "
             f"{flag}={best} it is right in {scores[best]:.1%}.",
             best,
             scores,
         )
-    if own > level + _USELESS * (1.0 - level):
+    if own > useless_level(targets):
         return None
     tried = ", ".join(f"{name} {score:.1%}" for name, score in scores.items())
     return Doubt(
@@ -113,12 +118,6 @@ def preprocessing_doubt(
         None,
         scores,
     )
-
-
-def _is_better(score: float, own: float, level: float, count: int) -> bool:
-    """Whether a score is beyond chance, and beyond what the given one has."""
-    least = max(level + _USELESS * (1.0 - level), own)
-    return _tail(round(score * count), count, least) < _SURE
 
 
 def _with(
