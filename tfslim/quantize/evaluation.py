@@ -66,7 +66,9 @@ class Test:
             for tensor, chosen in zip(outputs, self._are_classes, strict=True)
         )
         one_each = [labels.is_row_each(tensor, content.inputs[0]) for tensor in outputs]
-        self._scored = labels.scored(dataset, task, outputs, prepare.input_shape, one_each)
+        self._scored = labels.scored(
+            dataset, task, outputs, prepare.input_shape, one_each
+        )
         self._model = model
         self._seen: dict[bytes, dict[str, Any]] = {}
         self._faults: dict[bytes, str] = {}
@@ -144,19 +146,21 @@ class Test:
             ]
             agreement = row[self._task.agreement_name]
             if all(
-                verify.chance_level(c) > _ONE_SIDED or not verify.is_chance(agreement, c)
-                for c in choices
+                verify.chance_level(chosen) > _ONE_SIDED
+                or agreement > verify.useless_level(chosen)
+                for chosen in choices
             ):
                 return ""
-            return f"it chooses the float model's class in {agreement:.1%}, as by chance"
-        if row["sqnr_db"] >= _USELESS_DB:
+            return (
+                f"it chooses the float model's class in {agreement:.1%}, as by chance"
+            )
+        lines = [line for line in row["outputs"] if "against_zeros_db" in line]
+        worst = min(lines, key=lambda line: line["against_zeros_db"], default=None)
+        if worst is None or worst["against_zeros_db"] >= _USELESS_DB:
             return ""
-        worst = min(row["outputs"], key=lambda line: line["sqnr_db"])
-        place = f"output {worst['output']}"
-        if worst.get("column") is not None:
-            place += f", column {worst['column']}"
         return (
-            f"its error is as large as the signal ({row['sqnr_db']:.1f} dB at {place})"
+            f"output {worst['output']} is as wrong as zeros: "
+            f"{worst['against_zeros_db']:.1f} dB against the float model"
         )
 
     @property
@@ -290,6 +294,7 @@ def _compare(
         "output": name,
         "sqnr_db": errors_.sqnr_db,
         "column": errors_.column,
+        "against_zeros_db": errors_.against_zeros_db,
         "rms": float(np.sqrt(np.square(truth).mean())),
         "rms_error": float(np.sqrt(np.square(truth - found).mean())),
     }
