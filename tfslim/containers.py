@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -34,7 +35,7 @@ _FILTERS = {
     h5py.h5z.FILTER_FLETCHER32,
     h5py.h5z.FILTER_LZF,
 }
-# Kinds of numpy's types that numbers have; V of two bytes is bfloat16.
+# Kinds of numpy's types that numbers have.
 _NUMBERS = "biuf"
 
 
@@ -181,19 +182,24 @@ def _outside(name: str | Path, place: str, what: str) -> errors.DataError:
     )
 
 
-def arrays(group: h5py.Group) -> list[h5py.Dataset]:
-    """Returns the arrays of numbers in a group and below, none read yet.
+class Array(NamedTuple):
+    """An array of numbers in a file, not read."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def arrays(group: h5py.Group) -> list[Array]:
+    """Returns the arrays of numbers in a group and below.
 
     Raises:
         ValueError: a dataset of anything but numbers.
     """
-    found: list[h5py.Dataset] = []
-
-    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            found.append(_numbers(item))
-
-    group.visititems(visit)
+    found = []
+    for place, item in _objects(group.id):
+        if isinstance(item, h5py.h5d.DatasetID):
+            _require_numbers(place, item)
+            found.append(Array(place, item.shape))
     return found
 
 
@@ -236,8 +242,13 @@ def names(group: h5py.Group, attribute: str) -> list[str]:
 def _numbers(item: object) -> h5py.Dataset:
     if not isinstance(item, h5py.Dataset):
         raise ValueError("An array of weights is listed, and not in the file.")
-    kind, size = item.dtype.kind, item.dtype.itemsize
-    is_number = kind in _NUMBERS or (kind == "V" and size <= 2 and not item.dtype.names)
-    if item.shape is None or not is_number or item.dtype.subdtype:
-        raise ValueError(f"Array {item.name!r} holds {item.dtype}, no plain numbers.")
+    _require_numbers(item.name, item.id)
     return item
+
+
+def _require_numbers(name: str, item: h5py.h5d.DatasetID) -> None:
+    dtype = item.dtype
+    # Two bytes without a type are bfloat16.
+    is_number = dtype.kind in _NUMBERS or (dtype.kind == "V" and dtype.itemsize == 2)
+    if item.shape is None or not is_number or dtype.names or dtype.subdtype:
+        raise ValueError(f"Array {name!r} holds {dtype}, no plain numbers.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -67,11 +68,16 @@ def _build_archive(path: Path, config: Any, check: safety.Check, folder: Path) -
         with budget.limited(check, arrays, str(path)):
             model = build.from_archive(check.keras, config, check.objects)
         # One by one: those of an optimizer stand in it too.
-        largest = max(arrays, key=lambda array: array.size, default=None)
-        budget.require_fitting([largest] if arrays else [], model, str(path))
+        largest = max(arrays, key=lambda array: math.prod(array.shape), default=None)
+        budget.require_fitting([largest] if largest else [], model, str(path))
     if model.built:
         model.load_weights(str(folder / _WEIGHTS))
         build.finish(model)
+    elif arrays:
+        raise errors.DataError(
+            f"'{path}' holds {len(arrays)} arrays of weights and not the shape of the "
+            "input that they are for. Call the model once, and save it again."
+        )
     return model
 
 
@@ -112,7 +118,7 @@ def load_hdf5(
         return model
 
 
-def _listed(file: h5py.File) -> list[h5py.Dataset]:
+def _listed(file: h5py.File) -> list[Any]:
     """Returns the arrays that Keras reads from an `.h5`."""
     group = file["model_weights"] if "model_weights" in file else file
     listed = [array for _, part in containers.layer_arrays(group) for array in part]

@@ -274,11 +274,11 @@ def _reason(kind: str, entry: Mapping[str, Any]) -> str | None:
     """Returns what an object would do that it must not, None if nothing."""
     config = _config(entry)
     if kind in ("TFOpLambda", "SlicingOpLambda"):
-        symbol = str(config.get("function", ""))
-        if _is_pure(symbol):
+        function = str(config.get("function", ""))
+        if _is_pure(function):
             return None
-        symbol = symbol.removeprefix("compat.v1.")
-        return f"calls tf.{symbol}, which can reach outside the model"
+        function = function.removeprefix("compat.v1.")
+        return f"calls tf.{function}, which can reach outside the model"
     if kind == "ClassMethod":
         symbol, method = config.get("cls_symbol"), config.get("method_name")
         is_pure = f"{symbol}.{method}" in allowed.CLASS_METHODS
