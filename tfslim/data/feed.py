@@ -48,9 +48,7 @@ def batches(
 class CalibrationSamples:
     """Model inputs one by one; each pass gives the same ones and reads them anew."""
 
-    def __init__(
-        self, examples: Examples, preprocessing: Prepare, indices: np.ndarray
-    ):
+    def __init__(self, examples: Examples, preprocessing: Prepare, indices: np.ndarray):
         """Takes the positions of the samples in `examples`."""
         self._examples = examples
         self._preprocessing = preprocessing

@@ -226,7 +226,9 @@ def _without_labels(sample: Any, names: Mapping[str, int]) -> tflite.Inputs:
         while isinstance(x, tuple) and len(x) == 1:
             x = x[0]
         return x if isinstance(x, Mapping) else _array(x)
-    if is_listed and not any(isinstance(part, Mapping | list | tuple) for part in sample):
+    if is_listed and not any(
+        isinstance(part, Mapping | list | tuple) for part in sample
+    ):
         return dict(zip(names, map(_array, sample), strict=True))
     if isinstance(sample, tuple) and 1 <= len(sample) <= 3:
         x = sample[0]

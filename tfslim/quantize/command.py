@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         QuantizeResult,
         Recipe,
     )
-    from tfslim.quantize.evaluation import Test
     from tfslim.quantize.loading import Data
 
 OnStep = Callable[[str], None]

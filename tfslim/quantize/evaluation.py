@@ -66,7 +66,9 @@ class Test:
             for tensor, chosen in zip(outputs, self._are_classes, strict=True)
         )
         one_each = [labels.is_row_each(tensor, content.inputs[0]) for tensor in outputs]
-        self._scored = labels.scored(dataset, task, outputs, prepare.input_shape, one_each)
+        self._scored = labels.scored(
+            dataset, task, outputs, prepare.input_shape, one_each
+        )
         self._model = model
         self._seen: dict[bytes, dict[str, Any]] = {}
         self._faults: dict[bytes, str] = {}
@@ -144,11 +146,14 @@ class Test:
             ]
             agreement = row[self._task.agreement_name]
             if all(
-                verify.chance_level(c) > _ONE_SIDED or not verify.is_chance(agreement, c)
+                verify.chance_level(c) > _ONE_SIDED
+                or not verify.is_chance(agreement, c)
                 for c in choices
             ):
                 return ""
-            return f"it chooses the float model's class in {agreement:.1%}, as by chance"
+            return (
+                f"it chooses the float model's class in {agreement:.1%}, as by chance"
+            )
         if row["sqnr_db"] >= _USELESS_DB:
             return ""
         worst = min(row["outputs"], key=lambda line: line["sqnr_db"])
