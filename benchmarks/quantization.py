@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import networks, record
-from tfslim import benchmark, quantize_tflite, tflite
+from tfslim import benchmark, quantize_tflite, tasks, tflite
 from tfslim.benchmark import environment
 from tfslim.quantization import (
     THRESHOLDS,
@@ -251,7 +251,7 @@ def run(name: str) -> dict:
         same = found.argmax(1) == truth.argmax(1)
         row = {
             "agreement": float(same.mean()),
-            "sqnr_db": judge.sqnr_db(truth, found),
+            "sqnr_db": tasks.sqnr_db(truth, found),
             "size_bytes": len(file),
         }
         if case.labels is not None:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "tfslim"
 
-_BASE = {"errors", "registry", "files", "quiet", "escape", "streams"}
+_BASE = {"errors", "registry", "files", "containers", "quiet", "escape", "streams"}
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _STEPS = _GROUND | {
     "tflite",
@@ -31,6 +31,7 @@ ALLOWED = {
     "errors": set(),
     "registry": {"errors"},
     "files": {"errors"},
+    "containers": {"errors"},
     "quiet": set(),
     "escape": set(),
     "streams": set(),

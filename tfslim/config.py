@@ -193,15 +193,18 @@ def _typed(name: str, value: Any, default: Any) -> Any:
 
 def _several(name: str, value: Any) -> tuple[Any, ...]:
     """Reads a field of several values, "a,b,c" included."""
-    wanted = int if name in _NUMBERS else str
+    is_numbers = name in _NUMBERS
+    values: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
     if isinstance(value, str):
-        parts = [part.strip() for part in value.split(",") if part]
-        values = [_literal(part) for part in parts] if wanted is int else parts
-    else:
-        values = list(value) if isinstance(value, list | tuple) else [value]
+        values = [part.strip() for part in value.split(",") if part]
+        values = [_literal(part) for part in values] if is_numbers else values
     for part in values:
-        if type(part) is not wanted or (wanted is int and not 0 < part < _LARGEST):
-            kind = "whole numbers above 0" if wanted is int else "names"
+        if is_numbers:
+            is_right = type(part) is int and 0 < part < _LARGEST
+        else:
+            is_right = isinstance(part, str)
+        if not is_right:
+            kind = "whole numbers above 0" if is_numbers else "names"
             raise errors.ConfigError(
                 f"config.{name} must be {kind}, several by comma or in a list; got "
                 f"{_short(part)}."

@@ -32,3 +32,20 @@ def samples(shape, *, count=20, seed=0, low=-0.4, high=1.7):
     """Uniform noise in a range that is not symmetric."""
     rng = np.random.default_rng(seed)
     return [rng.uniform(low, high, shape).astype(np.float32) for _ in range(count)]
+
+
+def worst_column_db(truth, found):
+    """The mean of the samples' dB of the worst column, as `verify.Columns` has it.
+
+    Args:
+        truth: float [samples, columns], none of which is quiet beside the others.
+        found: the same of another file.
+    """
+    truth, found = (np.float64(part).reshape(len(part), -1) for part in (truth, found))
+    ratios = (truth - found) ** 2 / truth.var(axis=0, ddof=1)
+    noise = [float(np.mean(row)) for row in ratios]
+    shares = np.mean([row / row.mean() for row in ratios], axis=0)
+    floor = float(np.median(noise)) / 16
+    mean_db = np.mean([-10 * np.log10(max(one, floor)) for one in noise])
+    chance = 1 + np.sqrt(4 * np.log(truth.shape[1]) / len(truth))
+    return mean_db - 10 * np.log10(max(1.0, shares.max() / chance))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import small_models
 
-from tfslim import errors, quantize_tflite, tflite
+from tfslim import errors, quantize_tflite, tasks, tflite
 from tfslim.quantization import calibrate, correct_biases, equalize, judge
 
 SHAPE = (1, 16, 16, 3)
@@ -52,7 +52,7 @@ def noise_db(truth_of, model, xs):
     pairs = zip(
         judge.outputs(truth_of, xs)[0], judge.outputs(model, xs)[0], strict=True
     )
-    return np.mean([judge.sqnr_db(*pair) for pair in pairs])
+    return np.mean([tasks.sqnr_db(*pair) for pair in pairs])
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])

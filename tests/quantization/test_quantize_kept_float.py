@@ -302,13 +302,3 @@ def test_large_values_are_no_masks():
     xs = [1e6 * x for x in small_models.samples((1, 16))]
     done = quantize_tflite(model, samples=xs)
     assert "FULLY_CONNECTED" not in {row.op for row in done.kept_float}
-
-
-def test_nan_that_came_about_is_no_agreement():
-    truth = np.float32([[1.0, 2.0, -np.inf]])
-    assert judge.sqnr_db(truth, truth) == 200.0
-    for broken in ([1.0, np.nan, -np.inf], [1.0, 2.0, 0.0], [np.inf, 2.0, -np.inf]):
-        assert judge.sqnr_db(truth, np.float32([broken])) == -200.0
-    near = np.float32([[1.0, 2.2, -np.inf]])
-    wanted = 10 * np.log10(5 / 0.04)
-    assert judge.sqnr_db(truth, near) == pytest.approx(wanted, abs=1e-4)

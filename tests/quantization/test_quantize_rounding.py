@@ -8,7 +8,7 @@ import small_models
 from test_quantize_collect import Everything
 from test_quantize_equalize import chain
 
-from tfslim import errors, quantize_tflite, tflite
+from tfslim import errors, quantize_tflite, tasks, tflite
 from tfslim.quantization import (
     Options,
     collect,
@@ -370,7 +370,8 @@ def test_layers_that_share_weights_go_on_sharing_them(recipe):
     assert len(done.tflite) < len(plain) + 48 * 16  # Scales and names, no weights.
     held_out = xs[64:]
     before, after = (
-        judge.Judge(model, held_out).measure(file)[0] for file in (plain, done.tflite)
+        tasks.sqnr_db(*(judge.outputs(m, held_out)[0] for m in (model, file)))
+        for file in (plain, done.tflite)
     )
     # With INT8 activations their noise is larger than that of the weights.
     assert after > before - (0.5 if recipe == "int8" else 0.0)

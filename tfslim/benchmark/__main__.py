@@ -88,6 +88,9 @@ def _run(values: flags.FlagValues, _: Any) -> None:
         for number in _threads(values.num_threads)
     ]
     comparison.min_rounds(values.confidence)  # Refuses a wrong one before any run.
+    for flag in ("json", "markdown"):
+        if values[flag].value:
+            files.require_writable(values[flag].value, f"--{flag}")
     models = _models([Path(name) for name in values.files], values.baseline)
     old = None
     if values.baseline and not values.baseline.endswith(".tflite"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import numpy as np
 from tfslim import errors, tflite
 from tfslim.benchmark import environment, validity
 from tfslim.benchmark.result import BenchmarkResult, LatencyStats, Options, describe
-from tfslim.tflite import delegate
+from tfslim.tflite import delegate, trial
 
 _DELEGATES = ("xnnpack", "none")
+_MUCH = 2**30
 
 # Runs alone in a new process: memory freed by one file would hide the next one's.
 _PEAK_MEMORY = """
@@ -50,23 +52,32 @@ def load(data: bytes, options: Options) -> tflite.Runner:
         xnnpack=options.delegate == "xnnpack",
     )
     random = np.random.default_rng(0)
-    inputs = {}
-    for name, index in runner.model.input_names.items():
-        tensor = runner.model.tensors[index]
-        shape = [abs(size) for size in tensor.shape]
-        try:
-            is_float = np.dtype(tensor.dtype).kind == "f"
-        except TypeError as error:
-            raise errors.ConversionError(
-                f"Input '{name}' is {tensor.dtype}, for which no numbers can be drawn."
-            ) from error
-        # 0 and 1 are legal for every integer type and table of embeddings.
-        values = (
-            random.uniform(-1, 1, shape) if is_float else random.random(shape) > 0.5
-        )
-        inputs[name] = values.astype(tensor.dtype)
+    inputs = {
+        name: _draw(random, name, runner.model.tensors[index])
+        for name, index in runner.model.input_names.items()
+    }
     runner.set_inputs(inputs)
     return runner
+
+
+def _draw(random: np.random.Generator, name: str, tensor: tflite.Tensor) -> np.ndarray:
+    shape = [abs(size) for size in tensor.shape]
+    try:
+        dtype = np.dtype(tensor.dtype)
+    except TypeError as error:
+        raise errors.ConversionError(
+            f"Input '{name}' is {tensor.dtype}, for which no numbers can be drawn."
+        ) from error
+    # Within a damaged file a shape may be anything. A number is drawn with 8 bytes.
+    needed = 16 * math.prod(shape)
+    if needed > _MUCH and needed > (trial.memory_bytes() or math.inf):
+        raise errors.ConversionError(
+            f"Input '{name}' of shape {shape} takes more memory than is left."
+        )
+    if dtype.kind == "f":
+        return random.uniform(-1, 1, shape).astype(dtype)
+    # 0 and 1 are legal for every integer type and table of embeddings.
+    return (random.random(shape) > 0.5).astype(dtype)
 
 
 def run_host(

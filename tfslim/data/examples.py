@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -14,8 +14,7 @@ from PIL import Image
 from tfslim import errors
 
 Indices = Sequence[int] | np.ndarray
-# Of a model with several inputs: input name -> array [k, ...].
-Inputs = Sequence[np.ndarray] | np.ndarray | dict[str, np.ndarray]
+Inputs = Sequence[np.ndarray] | np.ndarray
 
 # Of files that are taken for images.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -91,7 +90,7 @@ class NamedExamples:
         """Returns the number of examples."""
         return len(self.targets)
 
-    def inputs(self, indices: Indices) -> dict[str, np.ndarray]:
+    def inputs(self, indices: Indices) -> Any:  # A dict, where others give arrays.
         """Returns the parts at `indices`, name -> array [k, ...]."""
         chosen = np.asarray(indices, np.int64)
         return {name: array[chosen] for name, array in self._inputs.items()}

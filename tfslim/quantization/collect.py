@@ -196,6 +196,8 @@ def singles(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inpu
     sizes = {model.tensors[index].shape[:1] for index in names.values()}
     if isinstance(samples, np.ndarray | Mapping):
         samples = [samples]
+    if isinstance(samples, tuple) and _are_arrays_of_fit(samples):
+        samples = samples[:1]
     if not isinstance(samples, Iterable):
         raise errors.ConfigError(
             f"samples is {samples!r}; expected arrays [n, ...], or dicts of such."
@@ -208,6 +210,16 @@ def singles(samples: Samples, model: tflite.TfliteModel) -> Iterator[tflite.Inpu
             continue
         for row in range(*next(iter(lengths))):
             yield {n: np.ascontiguousarray(a[row : row + 1]) for n, a in arrays.items()}
+
+
+def _are_arrays_of_fit(samples: tuple[Any, ...]) -> bool:
+    """Whether it is (x, y) or (x, y, sample_weight), not a tuple of two or three x."""
+    if len(samples) not in (2, 3):
+        return False
+    x, *others = samples
+    return all(map(_is_array, samples)) and all(
+        other.shape[:1] == x.shape[:1] and other.ndim < x.ndim for other in others
+    )
 
 
 def _without_labels(sample: Any, names: Mapping[str, int]) -> tflite.Inputs:
@@ -240,8 +252,9 @@ def _without_labels(sample: Any, names: Mapping[str, int]) -> tflite.Inputs:
     if isinstance(sample, list | tuple):
         given += f" of {len(sample)}"
     raise errors.ConfigError(
-        f"A sample is a {given}; the model has {len(names)} inputs ({', '.join(names)}). "
-        "Give dicts of input name -> array, tuples of an array each, or (inputs, y)."
+        f"A sample is a {given}; the model has {len(names)} inputs "
+        f"({', '.join(names)}). Give dicts of input name -> array, tuples of an array "
+        "each, or (inputs, y)."
     )
 
 
@@ -251,15 +264,9 @@ def _is_array(value: Any) -> bool:
 
 def _array(value: Any) -> np.ndarray:
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except (ValueError, TypeError) as error:  # Ragged lists, sparse tensors.
         raise errors.ConfigError(
             f"A sample cannot be made an array ({error}); expected arrays [n, ...] of "
-            "numbers, (x, y) for samples with labels."
+            "numbers, or (x, y) for samples with labels."
         ) from error
-    if array.dtype.kind == "O":
-        raise errors.ConfigError(
-            f"A sample is a {type(value).__name__}; expected an array [n, ...] of "
-            "numbers, or a dict of input name -> array."
-        )
-    return array

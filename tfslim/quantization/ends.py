@@ -82,7 +82,7 @@ def _size(
     tensor = graph.tensors[index]
     if tensor.dtype != "float32":
         return 0.0
-    if tensor.is_constant:
+    if tensor.data is not None:
         return float(np.abs(tensor.data).max(initial=0.0))
     low, high = ranges.get(tensor.name, (0.0, 0.0))
     return max(-low, high)

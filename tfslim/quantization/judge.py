@@ -105,9 +105,10 @@ def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Puts an output's samples together; sizes that differ are filled with zeros."""
     if len({row.shape for row in rows}) > 1:
         widest = np.max([row.shape for row in rows], axis=0)
+        missing = [widest - row.shape for row in rows]
         rows = [
-            np.pad(row, [(0, wide - n) for wide, n in zip(widest, row.shape)])
-            for row in rows
+            np.pad(row, [(0, count) for count in counts])
+            for row, counts in zip(rows, missing, strict=True)
         ]
     return np.concatenate(rows) if rows[0].ndim > 1 else np.stack(rows)
 

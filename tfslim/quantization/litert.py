@@ -24,6 +24,16 @@ from tfslim.tflite import flatbuffer
 
 # What litert-quantizer calls differently.
 _NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+# What it raises at a model that it did not foresee.
+_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def quantize(
@@ -68,7 +78,7 @@ def quantize(
             )
             modifier = model_modifier.ModelModifier(flat)
             quantized = modifier.modify_model(params, enable_progress_bar=False)
-        except (ValueError, KeyError, RuntimeError, IndexError, TypeError) as error:
+        except _FAILURES as error:
             raise errors.QuantizationError(
                 f"litert-quantizer cannot quantize the model: {_line(error)}"
             ) from error

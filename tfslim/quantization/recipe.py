@@ -50,7 +50,7 @@ _OP: _Fields = {
     "skip_checks": _SWITCH,
     "min_weight_elements": (
         "a whole number from 0",
-        lambda v: type(v) is int and v >= 0,
+        lambda v: type(v) is int and 0 <= v < 2**63,
     ),
 }
 _TENSOR: _Fields = {

@@ -146,22 +146,21 @@ class Test:
             ]
             agreement = row[self._task.agreement_name]
             if all(
-                verify.chance_level(c) > _ONE_SIDED
-                or not verify.is_chance(agreement, c)
-                for c in choices
+                verify.chance_level(chosen) > _ONE_SIDED
+                or agreement > verify.useless_level(chosen)
+                for chosen in choices
             ):
                 return ""
             return (
                 f"it chooses the float model's class in {agreement:.1%}, as by chance"
             )
-        if row["sqnr_db"] >= _USELESS_DB:
+        lines = [line for line in row["outputs"] if "against_zeros_db" in line]
+        worst = min(lines, key=lambda line: line["against_zeros_db"], default=None)
+        if worst is None or worst["against_zeros_db"] >= _USELESS_DB:
             return ""
-        worst = min(row["outputs"], key=lambda line: line["sqnr_db"])
-        place = f"output {worst['output']}"
-        if worst.get("column") is not None:
-            place += f", column {worst['column']}"
         return (
-            f"its error is as large as the signal ({row['sqnr_db']:.1f} dB at {place})"
+            f"output {worst['output']} is as wrong as zeros: "
+            f"{worst['against_zeros_db']:.1f} dB against the float model"
         )
 
     @property
@@ -295,6 +294,7 @@ def _compare(
         "output": name,
         "sqnr_db": errors_.sqnr_db,
         "column": errors_.column,
+        "against_zeros_db": errors_.against_zeros_db,
         "rms": float(np.sqrt(np.square(truth).mean())),
         "rms_error": float(np.sqrt(np.square(truth - found).mean())),
     }

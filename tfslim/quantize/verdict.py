@@ -14,7 +14,6 @@ OnStep = Callable[[str], None]
 _CHEAP = ("dynamic_int8", "float16")
 # Below that an output's error shows; recipes without it are worth a look.
 _POOR_DB = 15.0
-_SLOWER = 1.1
 
 
 def measured(
@@ -54,13 +53,12 @@ def require_fit(
     for other, made in _cheap(name, model, on_step).items():
         row = test(made)
         if not test.fault(made):
-            good.append(
-                f"--recipe={other} ({row['sqnr_db']:.1f} dB, {len(made) / 1000:,.0f} kB)"
-            )
+            facts = f"{row['sqnr_db']:.1f} dB, {len(made) / 1000:,.0f} kB"
+            good.append(f"--recipe={other} ({facts})")
     instead = f"Take {' or '.join(good)}" if good else "No other recipe does better"
     raise errors.QuantizationError(
-        f"The {name} file is useless: {fault}. {instead}; or let layers stay float with "
-        "--max_drop. Nothing is written."
+        f"The {name} file is useless: {fault}. {instead}; or let layers stay float "
+        "with --max_drop. Nothing is written."
     )
 
 
@@ -79,9 +77,8 @@ def better(
         Rows of the recipes that were tried, and notes.
     """
     before, after = rows
-    is_slow = after["p50_us"] > _SLOWER * before["p50_us"]
     is_poor = test is not None and after["sqnr_db"] < _POOR_DB
-    if not is_slow and not is_poor:
+    if not is_poor and not report.is_slower(after, before):
         return [], []
     made = _cheap(after["name"], model, on_step) if test is not None else {}
     others = measured(made, test, on_step) if made else []

@@ -1,12 +1,13 @@
 """Results → Markdown and the table of the terminal."""
 
-from tfslim.report.better import better_files
+from tfslim.report.better import better_files, is_slower
 from tfslim.report.latency import latency_to_markdown, latency_to_terminal
 from tfslim.report.markdown import to_markdown
 from tfslim.report.table import to_terminal
 
 __all__ = [
     "better_files",
+    "is_slower",
     "latency_to_markdown",
     "latency_to_terminal",
     "to_markdown",

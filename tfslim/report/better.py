@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Medians of one machine differ by less from run to run.
-_SLOWER = 1.1
+_SLOWER, _SLOWER_US = 1.1, 5.0
 _FASTER = 0.9
 _AS_SMALL, _SMALLER = 1.02, 0.9
 _AS_RIGHT_DB, _MORE_RIGHT_DB = 0.5, 3.0
@@ -38,6 +38,14 @@ def better_files(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return notes
 
 
+def is_slower(row: Mapping[str, Any], floating: Mapping[str, Any]) -> bool:
+    """Whether a file takes longer than the float one, by more than timing varies."""
+    own, other = _known(row, "p50_us"), _known(floating, "p50_us")
+    if own is None or other is None:
+        return False
+    return own > max(other * _SLOWER, other + _SLOWER_US)
+
+
 def _wrong(row: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> str:
     if _known(row, "sqnr_db") is None or row["sqnr_db"] >= _USELESS_DB:
         return ""
@@ -54,17 +62,18 @@ def _slow(
     floating: Mapping[str, Any],
     rivals: Sequence[Mapping[str, Any]],
 ) -> str:
-    own, other = _known(row, "p50_us"), _known(floating, "p50_us")
-    if own is None or other is None or own <= other * _SLOWER:
+    if not is_slower(row, floating):
         return ""
     found = (
         f"{row['name']} is slower than {floating['name']} "
-        f"({own / 1000:.3g} against {other / 1000:.3g} ms)"
+        f"({row['p50_us'] / 1000:.3g} against {floating['p50_us'] / 1000:.3g} ms)"
     )
     quick = [
         rival
         for rival in rivals
-        if _is_sound(rival) and (_known(rival, "p50_us") or own) <= other * _SLOWER
+        if _is_sound(rival)
+        and _known(rival, "p50_us") is not None
+        and not is_slower(rival, floating)
     ]
     if not quick:
         smaller = row["size_bytes"] < floating["size_bytes"]

@@ -78,8 +78,23 @@ _POSITIVE = {
     "TRANSPOSE_CONV": "strideH strideW",
     "UNPACK": "num",
 }
+# Ops that give floats for floats and integers for integers.
+_KIND_PASSES_ON = frozenset(
+    "ABS ADD AVERAGE_POOL_2D BATCH_TO_SPACE_ND CONCATENATION CONV_2D DEPTHWISE_CONV_2D "
+    "DEPTH_TO_SPACE DIV ELU EXPAND_DIMS FULLY_CONNECTED GATHER HARD_SWISH "
+    "L2_NORMALIZATION LEAKY_RELU LOGISTIC LOG_SOFTMAX MAXIMUM MAX_POOL_2D MEAN MINIMUM "
+    "MIRROR_PAD MUL PACK PAD PADV2 PRELU REDUCE_MAX REDUCE_MIN RELU RELU6 "
+    "RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE SOFTMAX "
+    "SPACE_TO_BATCH_ND SPACE_TO_DEPTH SQUEEZE STRIDED_SLICE SUB SUM TANH TILE "
+    "TRANSPOSE UNPACK".split()
+)
 # Options that count an op's outputs.
 _COUNTS = {"SPLIT": "numSplits", "SPLIT_V": "numSplits", "UNPACK": "num"}
+
+
+def passes_kind_on(name: str) -> bool:
+    """Whether an op's first input and output are both floats, or neither."""
+    return name in _KIND_PASSES_ON
 
 
 def fault(

@@ -154,10 +154,13 @@ class Runner:
         """Runs one inference: output name -> a new array, in the file's order."""
         self.set_inputs(inputs)
         self.invoke()
-        return {
-            name: self.interpreter.get_tensor(index)
-            for name, index in self.model.output_names.items()
-        }
+        try:
+            return {
+                name: self.interpreter.get_tensor(index)
+                for name, index in self.model.output_names.items()
+            }
+        except (RuntimeError, ValueError) as error:
+            raise _refusal("give the outputs of", error) from error
 
 
 def open_file(path: Path | str) -> bytes:

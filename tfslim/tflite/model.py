@@ -86,12 +86,15 @@ class Tensor:
     @property
     def data(self) -> np.ndarray | None:
         """The constant's value [shape], None where there is none or no numpy type."""
-        if self.raw is None or self.dtype in _OPAQUE or self.dtype[:6] == "float8":
+        if self.raw is None or self.dtype in _OPAQUE:
             return None
-        values = self.raw.view(np.dtype(self.dtype))
+        if self.dtype.startswith(("float8", "type")):
+            return None
+        dtype = np.dtype(self.dtype)
         if self.sparsity is not None:
-            return sparse.decode(values, self.sparsity, self.shape)
-        return values[: self.size].reshape(self.shape)
+            return sparse.decode(self.raw.view(dtype), self.sparsity, self.shape)
+        # The runtime passes over bytes behind the last value, too.
+        return self.raw[: self.size * dtype.itemsize].view(dtype).reshape(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

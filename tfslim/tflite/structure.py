@@ -30,6 +30,12 @@ _INTEGERS = {
     getattr(schema.TensorType, name): np.iinfo(name.lower())
     for name in ("INT8", "UINT8", "INT16", "INT32")
 }
+_FLOATS = {
+    getattr(schema.TensorType, name) for name in ("FLOAT16", "FLOAT32", "FLOAT64")
+}
+_HANDLES = {
+    getattr(schema.TensorType, name) for name in ("RESOURCE", "VARIANT", "STRING")
+}
 _MAX_RANK = 64  # Numpy's.
 
 
@@ -65,7 +71,7 @@ def check(flat: Any) -> None:
             _check_index("buffer", tensor.buffer, flat.buffers)
             fault = _tensor_fault(tensor, flat.buffers[tensor.buffer].data)
             if fault:
-                raise ValueError(f"tensor {_name(index, tensor)} {fault}")
+                raise ValueError(f"tensor {_name(index, tensors)} {fault}")
         for index in (*numbers(graph.inputs), *numbers(graph.outputs)):
             _check_index("tensor", index, tensors)
         _check_operators(flat, graph)
@@ -82,33 +88,47 @@ def check(flat: Any) -> None:
 
 def _check_operators(flat: Any, graph: Any) -> None:
     tensors = graph.tensors or []
-    writers: dict[int, int] = {}
-    operators = graph.operators or []
-    for place, operator in enumerate(operators):
-        writers |= dict.fromkeys(numbers(operator.outputs), place)
-    ready = set(numbers(graph.inputs))
-    for place, operator in enumerate(operators):
+    # What holds a value before an op runs.
+    ready = {i for i, tensor in enumerate(tensors) if _has_value(flat, tensor)}
+    ready.update(numbers(graph.inputs))
+    for place, operator in enumerate(graph.operators or []):
         _check_index("op code", operator.opcodeIndex, flat.operatorCodes)
-        name, is_custom = op_name(flat.operatorCodes[operator.opcodeIndex])
         inputs, outputs = numbers(operator.inputs), numbers(operator.outputs)
         for index in (*inputs, *outputs):
             _check_index("tensor", index, tensors, first=-1)
-        fault = ""
-        if not is_custom:
-            options = operator.builtinOptions or operator.builtinOptions2
-            fault = arity.fault(name, inputs, outputs, options)
-        late = [i for i in inputs if writers.get(i, -1) >= place and i not in ready]
-        late = [i for i in late if not tensors[i].isVariable]
-        if late:
-            index = late[0]
-            fault = f"reads {_name(index, tensors[index])} before it is written"
-        constants = [i for i in outputs if i >= 0 and _is_constant(flat, tensors[i])]
-        if constants:
-            index = constants[0]
-            fault = f"writes to {_name(index, tensors[index])}, a constant"
+        name, is_custom = op_name(flat.operatorCodes[operator.opcodeIndex])
+        fault = "" if is_custom else _builtin_fault(name, operator, tensors)
+        # Old converters do not mark the state of recurrent layers as one.
+        is_stateful = any(kind in name for kind in ("LSTM", "RNN", "SVDF"))
+        for index in inputs[:1] if is_stateful else inputs:
+            if index >= 0 and index not in ready:
+                fault = fault or f"reads {_name(index, tensors)}, which nothing wrote"
+        for index in outputs:
+            if index >= 0 and _is_constant(flat, tensors[index]):
+                fault = fault or f"writes to {_name(index, tensors)}, a constant"
         if fault:
             raise ValueError(f"op {place} ({escape.terminal(name)}) {fault}")
         ready.update(outputs)
+    for index in numbers(graph.outputs):
+        if index not in ready:
+            raise ValueError(f"nothing writes the output {_name(index, tensors)}")
+
+
+def _builtin_fault(name: str, operator: Any, tensors: Any) -> str:
+    inputs, outputs = numbers(operator.inputs), numbers(operator.outputs)
+    options = operator.builtinOptions or operator.builtinOptions2
+    fault = arity.fault(name, inputs, outputs, options)
+    if fault or not arity.passes_kind_on(name):
+        return fault
+    kinds = [tensors[index].type in _FLOATS for index in (inputs[0], outputs[0])]
+    # The runtime writes floats into the smaller place of integers.
+    return "" if kinds[0] == kinds[1] else "mixes floats and integers"
+
+
+def _has_value(flat: Any, tensor: Any) -> bool:
+    """Whether a tensor holds a value that no op writes, be it an empty one."""
+    is_known = tensor.isVariable or _is_constant(flat, tensor)
+    return is_known or 0 in numbers(tensor.shape) or tensor.type in _HANDLES
 
 
 def _is_constant(flat: Any, tensor: Any) -> bool:
@@ -155,6 +175,9 @@ def _tensor_fault(tensor: Any, data: np.ndarray | None) -> str:
                 f"is a constant of shape {list(shape)} with {len(data)} bytes, not "
                 f"{wanted}"
             )
+    if data is not None and bits is not None and 8 * len(data) % bits:
+        if tensor.sparsity is not None:
+            return f"is a sparse constant with {len(data)} bytes"
     if min(shape, default=0) < -1:
         return f"has the shape {list(shape)}"
     return _quantization_fault(tensor, shape, data is not None)
@@ -191,5 +214,5 @@ def _check_index(kind: str, index: int, table: Any, *, first: int = 0) -> None:
         raise ValueError(f"{kind} {index} is named, but there are {count}")
 
 
-def _name(index: int, tensor: Any) -> str:
-    return f"{index} '{escape.terminal(text(tensor.name))}'"
+def _name(index: int, tensors: Any) -> str:
+    return f"{index} '{escape.terminal(text(tensors[index].name))}'"

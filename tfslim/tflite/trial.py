@@ -66,8 +66,9 @@ def _fault(tflite: bytes) -> str:
     """Says how a child that runs the file ends, "" where it ends well."""
     # Neither `site` nor the packages around it: they take longer than the rest.
     paths = {str(Path(m.__file__ or "").parents[1]) for m in (np, ai_edge_litert)}
-    limits = [str(_memory()), str(_MAX_CPU_SECONDS)]
-    command = [sys.executable, "-I", "-S", str(_CHILD), *limits, *sorted(paths)]
+    limits = [str(memory_bytes()), str(_MAX_CPU_SECONDS)]
+    options = ["-I", "-S", "-W", "ignore"]
+    command = [sys.executable, *options, str(_CHILD), *limits, *sorted(paths)]
     try:
         done = subprocess.run(
             command,
@@ -87,7 +88,8 @@ def _fault(tflite: bytes) -> str:
         return ""
     if done.returncode == -getattr(signal, "SIGXCPU", 0):
         return f"LiteRT finds no end on it within {_MAX_CPU_SECONDS} s."
-    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    said = [line for line in lines if not line.startswith("INFO:")]
     last = f" ({escape.terminal(said[-1])[:200]})" if said else ""
     if done.returncode == _OUT_OF_MEMORY:
         return f"It needs more memory than this machine has{last}."
@@ -103,8 +105,8 @@ def _ending(code: int) -> str:
     return f"exit code {code}"
 
 
-def _memory() -> int:
-    """Returns how many bytes a child may take; 0 if the system does not say."""
+def memory_bytes() -> int:
+    """Returns how much memory is left on this machine; 0 if it does not say."""
     try:
         fields = dict(
             line.split(":", 1)

@@ -1,6 +1,12 @@
 """Does the produced file still do what the model it came from does?"""
 
-from tfslim.verify.chance import Doubt, chance_level, is_chance, preprocessing_doubt
+from tfslim.verify.chance import (
+    Doubt,
+    chance_level,
+    is_chance,
+    preprocessing_doubt,
+    useless_level,
+)
 from tfslim.verify.collapse import one_answer, require_healthy, symptom_of
 from tfslim.verify.columns import MOST_DB, UNLIKE, ColumnErrors, Columns
 from tfslim.verify.parity import (
@@ -30,4 +36,5 @@ __all__ = [
     "require_healthy",
     "require_parity",
     "symptom_of",
+    "useless_level",
 ]

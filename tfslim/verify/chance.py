@@ -54,10 +54,14 @@ def is_chance(accuracy: float, targets: np.ndarray) -> bool:
         accuracy: share of the examples that are right.
         targets: class numbers of these examples.
     """
-    level = chance_level(targets)
-    useless = level + _USELESS * (1.0 - level)
     count = np.size(targets)
-    return _tail(round(accuracy * count), count, useless) > _DOUBTFUL
+    return _tail(round(accuracy * count), count, useless_level(targets)) > _DOUBTFUL
+
+
+def useless_level(targets: np.ndarray) -> float:
+    """Returns the accuracy a tenth of the way from chance to always right."""
+    level = chance_level(targets)
+    return level + _USELESS * (1.0 - level)
 
 
 def preprocessing_doubt(
@@ -69,6 +73,8 @@ def preprocessing_doubt(
     flag: str = "--preprocessing",
 ) -> Doubt | None:
     """Tries other preprocessing on some labelled examples, where the given one fails.
+
+    Other presets are for images; of vectors and tokens only the doubt is said.
 
     Args:
         classify: preprocessed batch -> the class numbers that the float model chooses.
@@ -89,19 +95,21 @@ def preprocessing_doubt(
     scores = {}
     for name, fields in preprocessing.PRESETS.items():
         other = _with(given, fields)
-        score = None if other in (None, given) else _try(classify, images, other)
+        is_other = given.is_image and other not in (None, given)
+        score = _try(classify, images, other) if is_other else None
         if score is not None:
             scores[name] = float((score == targets).mean())
     best = max(scores, key=lambda name: scores[name], default=None)
     found = f"is right in {own:.1%} of {count} examples, a guess in {level:.1%}"
-    if best is not None and _is_better(scores[best], own, level, count):
+    least = max(useless_level(targets), own)
+    if best is not None and _tail(round(scores[best] * count), count, least) < _SURE:
         return Doubt(
             f"The preprocessing is wrong: with it the float model {found}; with "
             f"{flag}={best} it is right in {scores[best]:.1%}.",
             best,
             scores,
         )
-    if own > level + _USELESS * (1.0 - level):
+    if own > useless_level(targets):
         return None
     tried = ", ".join(f"{name} {score:.1%}" for name, score in scores.items())
     return Doubt(
@@ -110,12 +118,6 @@ def preprocessing_doubt(
         None,
         scores,
     )
-
-
-def _is_better(score: float, own: float, level: float, count: int) -> bool:
-    """Whether a score is beyond chance, and beyond what the given one has."""
-    least = max(level + _USELESS * (1.0 - level), own)
-    return _tail(round(score * count), count, least) < _SURE
 
 
 def _with(
@@ -146,10 +148,9 @@ def _try(
     if prepare is None:
         return None
     try:
-        x = prepare.apply(images)
-    except errors.DataError:  # Beyond what an integer input holds.
+        return np.asarray(classify(prepare.apply(images))).reshape(-1)
+    except errors.TfslimError:  # Beyond what an integer input holds.
         return None
-    return np.asarray(classify(x)).reshape(-1)
 
 
 def _tail(successes: int, count: int, share: float) -> float:

@@ -44,6 +44,8 @@ class ColumnErrors:
         typical_db: the same as a mean over the samples, so that a few odd ones do not
             decide, and as far as the worst column stands out beyond chance.
         worst_sample_db: of the worst sample, over all columns.
+        against_zeros_db: the power of all that is in a column, its mean included, over
+            that of its error; of the worst column. Zeros have 0 dB.
         by_column: `sqnr_db` of each column.
         column: number of the worst; None where there is one only.
         dead: columns that vary in the reference and are the same for every input.
@@ -54,6 +56,7 @@ class ColumnErrors:
     sqnr_db: float
     typical_db: float
     worst_sample_db: float
+    against_zeros_db: float
     by_column: np.ndarray
     column: int | None
     dead: tuple[int, ...]
@@ -107,7 +110,14 @@ class Columns:
     def _hopeless(self) -> ColumnErrors:
         worst = np.full(len(self._scales.power), -MOST_DB)
         return ColumnErrors(
-            -MOST_DB, -MOST_DB, -MOST_DB, worst, _first(worst), (), np.inf
+            sqnr_db=-MOST_DB,
+            typical_db=-MOST_DB,
+            worst_sample_db=-MOST_DB,
+            against_zeros_db=-MOST_DB,
+            by_column=worst,
+            column=_first(worst),
+            dead=(),
+            relative_error=np.inf,
         )
 
     def _measured(self, found: np.ndarray) -> ColumnErrors:
@@ -128,6 +138,7 @@ class Columns:
             sqnr_db=float(by_column.min()),
             typical_db=_typical(ratios),
             worst_sample_db=float(decibels(ratios.mean(axis=1)).min()),
+            against_zeros_db=float((by_column + scales.means_db).min()),
             by_column=by_column,
             column=_first(by_column),
             dead=scales.dead(still),
@@ -171,7 +182,8 @@ class _Scales:
     Attributes:
         axis: of the columns.
         power: for each column the power that noise is held against.
-        extent: the same for single errors: the column's max - min.
+        means_db: for each column how much more power it has with its mean.
+        extent: the same as `power` for single errors: the column's max - min.
         is_one_unit: whether no column is of another unit.
     """
 
@@ -193,11 +205,12 @@ class _Scales:
                 axis=tuple(a for a in range(truth.ndim) if a != axis), keepdims=True
             )
         (center,) = next(_blocks(center, axis=axis))
-        square, fourth = np.zeros(width), np.zeros(width)
+        whole, square, fourth = np.zeros(width), np.zeros(width), np.zeros(width)
         low, high = np.full(width, np.inf), np.full(width, -np.inf)
         for (block,) in _blocks(truth, axis=axis):
             low = np.minimum(low, block.min(axis=(0, 1)))
             high = np.maximum(high, block.max(axis=(0, 1)))
+            whole += np.square(block).sum(axis=(0, 1))
             block = np.square(block - center)
             square += block.sum(axis=(0, 1))
             fourth += np.square(block).sum(axis=(0, 1))
@@ -209,12 +222,14 @@ class _Scales:
         largest = np.maximum(np.abs(low), np.abs(high))
         spread[spread < 1e-6 * largest] = 0.0  # The rounding of float32.
         self._settle(spread, low, high, alike, least_gap)
+        self.means_db = -decibels(np.maximum(whole / values / self.power, 1.0))
 
     def _whole(self, truth: np.ndarray, width: int) -> None:
         power = float(np.square(truth, dtype=np.float64).mean()) if truth.size else 0.0
         extent = float(truth.max() - truth.min()) if truth.size else 0.0
         extent = extent or float(np.abs(truth).max(initial=0.0)) or 1.0
         self.power, self.extent = np.full(width, power), np.full(width, extent)
+        self.means_db = np.zeros(width)
         self.is_one_unit, self._counts = True, np.zeros(width, bool)
         self._pools = [np.arange(width)]
 

@@ -109,7 +109,7 @@ def noise_floor(predict: Callable[[Any], Sequence[np.ndarray]], x: Any) -> float
     """
     together = list(predict(x))
     count = len(together[0])
-    singles = [predict(_map(lambda a, i=i: a[i : i + 1], x)) for i in range(count)]
+    singles = [predict(_map(_rows(index), x)) for index in range(count)]
     apart = [np.concatenate(parts) for parts in zip(*singles, strict=True)]
     nudged = list(predict(_map(_next_float, x)))
     return max(
@@ -119,10 +119,15 @@ def noise_floor(predict: Callable[[Any], Sequence[np.ndarray]], x: Any) -> float
     )
 
 
+def _rows(index: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda array: array[index : index + 1]
+
+
 def _next_float(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "f":
         return array
-    return np.nextafter(array, array.dtype.type(np.inf))
+    moved: np.ndarray = np.nextafter(array, array.dtype.type(np.inf))
+    return moved
 
 
 def _map(function: Callable[[np.ndarray], np.ndarray], x: Any) -> Any:
