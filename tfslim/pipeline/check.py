@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import convert, errors, verify
+from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import structure
 from tfslim.pipeline.job import Job
 
@@ -156,11 +157,13 @@ class Checker:
 
 def _keras_predict(model: Any) -> Predict:
     """Calls a Keras model as `verify.Predictor` calls a file."""
+    # TensorFlow compiles no layers with spaces in their names.
+    model, _ = graph_keras.to_scoped_names(model)
     specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in model.inputs]
 
     @tf.function(input_signature=specs, autograph=False)
     def traced(*tensors: Any) -> Any:
-        arguments = tensors[0] if len(tensors) == 1 else list(tensors)
+        arguments = graph_keras.pack_inputs(model, tensors)
         return tf.nest.flatten(model(arguments, training=False))
 
     def predict(x: Any) -> list[np.ndarray]:

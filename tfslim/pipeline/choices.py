@@ -65,13 +65,15 @@ def resolve(
         has_data: whether the caller gives data.
 
     Raises:
-        ConfigError: a model that is opened is to be trained, calibrated or measured,
-            and no data is named.
+        ConfigError: there is no such model; or one that is opened is to be trained,
+            calibrated or measured, and no data is named.
     """
     resolved = config.copy_and_resolve_references()
     name = str(model or config.model.name)
     is_name = isinstance(model, str | Path | None)
     is_zoo = is_name and loading.is_zoo(name)
+    if is_name:
+        _check_model(name)
     if resolved.training.epochs is None:
         resolved.training.epochs = _EPOCHS if is_zoo else 0
     if resolved.data.spec is None and is_zoo and not has_data:
@@ -112,17 +114,12 @@ def check(
     """
     folder.claim(Path(out_dir), overwrite)
     resolved = resolve(model, config, has_data=False)
-    check_names(model, resolved)
+    check_names(resolved)
     look_up(resolved)
 
 
-def check_names(model: Any, config: ml_collections.ConfigDict) -> None:
-    """Raises ConfigError for a name of the config that means nothing.
-
-    Args:
-        model: as `export_model` takes it.
-        config: resolved.
-    """
+def check_names(config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError for a name in a resolved config that means nothing."""
     for field, value, known in (
         ("quantization.io", config.quantization.io, quantization.IO),
         ("model.save_format", config.model.save_format, ("keras", "tf_keras")),
@@ -144,8 +141,6 @@ def check_names(model: Any, config: ml_collections.ConfigDict) -> None:
         name = str(text).partition(":")[0]
         if name not in defaults.STEPS:
             raise registry.unknown_name("step", name, defaults.STEPS)
-    if isinstance(model, str | Path | None):
-        _check_model(str(model or config.model.name))
     if config.data.spec is not None:
         data.check(config.data.spec)
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from tfslim import report, verify
 from tfslim.pipeline import check
 from tfslim.pipeline import job as job_lib
 
 # Fewer samples move an accuracy by more than 2 points each.
 _FEW = 50
-# A model that answers alike by chance for so many is none that has learnt.
-_LEAST = 8
 # Training samples that are looked at.
 _SEEN = 64
+_TRIED = 256
 
 
 def of_sizes(job: job_lib.Job, trained: dict[str, Any] | None) -> list[str]:
@@ -40,44 +40,74 @@ def _moves(job: job_lib.Job, number: int) -> str:
 
 
 def of_model(job: job_lib.Job, checker: check.Checker) -> list[str]:
-    """Says that the Keras model itself gives one answer, whatever it sees."""
-    symptom = _one_answer(job, checker.outputs, checker.targets)
+    """Says that the Keras model itself is of no use, whatever its files are."""
+    classes = job.task.name == "classification"
+    targets = None if isinstance(checker.targets, list) else checker.targets
+    symptom = verify.one_answer(checker.outputs, targets, classes=classes)
     if symptom is None:
-        return []
+        return _of_preprocessing(job, checker)
     seen = list(itertools.islice(job.feed.calibration or (), _SEEN))
-    where = "every test input"
-    if seen and _one_answer(job, checker.outputs_of(seen), None) is not None:
-        where = "every input, those of the training included"
+    if seen and classes:
+        chosen = _classes(job, checker.outputs_of(seen)[0])
+        symptom += " of the test"
+        if (chosen == chosen[0]).all():
+            symptom += ", and of the training, too"
     return [
-        f"The Keras model has collapsed: {symptom} for {where}. Every file of it is as "
-        "useless, however well it agrees. Train for longer, on more data, at a lower "
-        "learning rate, or look at the preprocessing."
+        f"The Keras model has collapsed: {symptom}. Every file of it is as useless, "
+        "however well it agrees. Train for longer, on more data, at a lower learning "
+        "rate, or look at the preprocessing."
     ]
 
 
-def _one_answer(
-    job: job_lib.Job, outputs: list[np.ndarray], targets: Any
-) -> str | None:
-    first = outputs[0]
-    if len(first) < _LEAST:
-        return None
-    if all((output == output[:1]).all() for output in outputs):
-        return "it gives the same answer"
-    if job.task.name != "classification" or len(outputs) > 1:
-        return None
-    if targets is not None and len(np.unique(_classes(job, targets))) < 2:
-        return None
-    chosen = np.unique(_classes(job, first))
-    return (
-        f"it answers class {int(chosen[0])}, one class," if len(chosen) == 1 else None
+def _classes(job: job_lib.Job, outputs: np.ndarray) -> np.ndarray:
+    """Returns the class that a model chooses for each sample."""
+    if job.task.threshold is not None:
+        return (outputs > job.task.threshold).reshape(-1).astype(int)
+    chosen: np.ndarray = outputs.argmax(axis=-1)
+    return chosen
+
+
+def _of_preprocessing(job: job_lib.Job, checker: check.Checker) -> list[str]:
+    """Tries other preprocessing where the model is right as often as by chance."""
+    examples, given = job.feed.examples, job.preprocessing
+    if examples is None or given is None or checker.targets is None:
+        return []
+    is_chance = job.task.name == "classification" and verify.is_chance(
+        checker.keras_metric or 0.0, np.asarray(checker.targets)
     )
+    if not is_chance:
+        return []
+    count = min(_TRIED, len(examples))
+    chosen = np.sort(np.random.default_rng(0).permutation(len(examples))[:count])
+    images = examples.inputs(chosen)
+    if isinstance(images, dict):
+        return []
+    doubt = verify.preprocessing_doubt(
+        lambda x: _classes(job, checker.outputs_of([x])[0]),
+        images,
+        examples.targets[chosen],
+        given,
+        flag="--config.model.preprocessing",
+    )
+    return [] if doubt is None else [doubt.text]
 
 
-def _classes(job: job_lib.Job, values: Any) -> np.ndarray:
-    """Returns the class of each answer or target."""
-    values = np.asarray(values)
-    if job.task.threshold is not None and values.dtype.kind == "f":
-        return values > job.task.threshold
-    if values.ndim > 1 and values.shape[-1] > 1:
-        return values.argmax(axis=-1)
-    return values
+def of_variants(rows: list[dict[str, Any]]) -> list[str]:
+    """Names the better file where a variant is worse in all there is to measure.
+
+    Args:
+        rows: the variants, timed; nothing is said without the float file among them.
+    """
+    found = [
+        {
+            "name": row["name"],
+            "size_bytes": row["size_bytes"],
+            "sqnr_db": row["parity"]["sqnr_db"],
+            "p50_us": (row.get("benchmark") or {"latency": {}})["latency"].get("p50"),
+        }
+        for row in rows
+    ]
+    floats = [row for row in found if row["name"] == "float32"]
+    if not floats:
+        return []
+    return report.better_files([*floats, *(row for row in found if row not in floats)])

@@ -83,7 +83,7 @@ def export_model(
     is_writer = training.is_chief(config.training.strategy)
     if is_writer:
         folder_lib.claim(folder, overwrite)
-    choices.check_names(model, config)
+    choices.check_names(config)
     plan = _plan(config)
     job = job_lib.prepare(model, config, task, user_data)
     _check_job(plan, job, config)
@@ -135,8 +135,11 @@ class _Run:
         for note in self.job.feed.facts["notes"]:
             self.on_step(note)
         convert.require_finite(self.job.model)
+        if self.train_fn is None:  # Else it is the caller's model as it is.
+            self._compute_in_float32()
         self._rehearse()
         self.trained = self._train(self.plan.training)
+        self._compute_in_float32()
         self.job.original = self.job.model
         if self.plan.steps:
             convert.require_finite(self.job.model)
@@ -152,6 +155,13 @@ class _Run:
                 ),
             )
             self.steps.append(row)
+
+    def _compute_in_float32(self) -> None:
+        self.job.model, found = graph_keras.to_float32(self.job.model)
+        if found:
+            note = f"The model computed in {', '.join(found)}; it is float32 now."
+            self.job.feed.facts["notes"].append(note)
+            self.on_step(note)
 
     def _rehearse(self) -> None:
         """Finds out before the training what could only fail after it."""
@@ -187,6 +197,7 @@ class _Run:
             made.problem = made.problem or problem
         for row in made.rows:
             row |= timings[row["name"]]
+        made.warnings += doubts.of_variants(made.rows)
         original = None
         if self.original is not None:
             original = self.original.row | timings[making.ORIGINAL]

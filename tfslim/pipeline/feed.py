@@ -32,6 +32,7 @@ class Feed:
             one a model input. None: nothing to measure on.
         has_targets: whether the targets y of `test` are those of the model.
         calibration: model inputs [1, ...], one a sample, passed over several times.
+        examples: of the training, before preprocessing; None of the user's own.
         facts: what `result.json` says of the data.
         skipped: what was left out, and why.
     """
@@ -41,6 +42,7 @@ class Feed:
     test: Callable[[], Iterator[Batch]] | None = None
     has_targets: bool = True
     calibration: Iterable[Any] | None = None
+    examples: data_lib.Examples | None = None
     facts: dict[str, Any]
     skipped: tuple[str, ...] = ()
 
@@ -78,6 +80,8 @@ def from_dataset(
             config.quantization.calibration_samples,
             config.seed,
         ),
+        has_targets=dataset.is_labelled or task.name == "reconstruction",
+        examples=dataset.train if dataset.is_labelled else None,
         facts={
             "spec": dataset.name,
             "train": len(dataset.train),

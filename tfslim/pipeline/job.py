@@ -105,9 +105,15 @@ def _from_source(
 
 
 def _load_data(config: ml_collections.ConfigDict) -> data.Dataset:
-    return data.load(
+    dataset = data.load(
         config.data.spec, seed=config.seed, skip_corrupt=config.data.skip_corrupt
     )
+    if isinstance(dataset.train.inputs([0]), dict):
+        raise errors.ConfigError(
+            f"{dataset.name} has examples of several inputs, which export takes from "
+            "Python: tfslim.export_model(model, train_data=({...}, y), eval_data=...)."
+        )
+    return dataset
 
 
 def _from_zoo(
@@ -125,6 +131,12 @@ def _from_zoo(
     spec = models.model_spec(name, **options)
     model = models.build_model(name, **options)
     task = tasks.resolve(wanted or spec.task, model)
+    is_trained = config.training.epochs or config.steps
+    if is_trained and not dataset.is_labelled and task.name != "reconstruction":
+        raise errors.ConfigError(
+            f"{dataset.name} has no labels: '{name}' cannot be trained on it. Give "
+            "data with labels, or --epochs=0."
+        )
     preset = config.model.preprocessing
     prepare = preprocessing.preset(
         spec.preprocessing if preset == "auto" else preset, spec.input_shape
@@ -144,7 +156,7 @@ def _fitting_shape(spec: models.ModelSpec, dataset: data.Dataset) -> tuple[int, 
     The side of the images, at least 32 and at least what the architecture takes,
     rounded up to a multiple of 32; at most the model's default.
     """
-    first = dataset.train.inputs([0])
+    first: Any = dataset.train.inputs([0])
     shape = np.asarray(first[0]).shape
     if spec.min_size is None:
         return shape

@@ -70,7 +70,14 @@ def misfit(
 ) -> str | None:
     """Says in a line why the data's targets are not those of the model, if so."""
     classes = len(dataset.class_names)
-    if not classes or task.name == "reconstruction":
+    if task.name == "reconstruction":
+        return None
+    if not dataset.is_labelled:
+        return (
+            f"{dataset.name} has no labels: the {task.metric_name} of '{name}' is not "
+            "measured, agreement is."
+        )
+    if not classes:
         return None
     outputs = model.outputs[0].shape[-1]
     wanted = 2 if task.is_binary else outputs

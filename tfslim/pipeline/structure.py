@@ -11,7 +11,10 @@ from tfslim import errors
 
 
 def input_names(model: Any) -> list[str]:
-    """Returns the names of a model's inputs, in its order."""
+    """Returns the names of a model's inputs, in its order; of a dict its keys."""
+    structure = getattr(model, "input", None)
+    if isinstance(structure, dict):
+        return sorted(structure)
     return [tensor.name.split(":")[0] for tensor in model.inputs]
 
 

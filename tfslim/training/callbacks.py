@@ -49,13 +49,15 @@ class BestWeights(tf_keras.callbacks.Callback):
         self.epochs: list[dict[str, float]] = []
         self.best_epoch: int | None = None
         self._best_rank = (-math.inf, -math.inf)
+        # Equal epochs follow each other without progress.
+        self._progress_epoch = 0
 
     @property
     def is_exhausted(self) -> bool:
         """Tells whether `patience` epochs have brought nothing better."""
         if not self._patience or self.best_epoch is None:
             return False
-        return len(self.epochs) - 1 - self.best_epoch >= self._patience
+        return len(self.epochs) - 1 - self._progress_epoch >= self._patience
 
     def get_state(self) -> dict[str, Any]:
         """Returns all it knows, for a backup."""
@@ -63,6 +65,7 @@ class BestWeights(tf_keras.callbacks.Callback):
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
             "best_rank": self._best_rank,
+            "progress_epoch": self._progress_epoch,
             "best_weights": self._best_weights,
         }
 
@@ -71,6 +74,7 @@ class BestWeights(tf_keras.callbacks.Callback):
         self.epochs = state["epochs"]
         self.best_epoch = state["best_epoch"]
         self._best_rank = tuple(state["best_rank"])
+        self._progress_epoch = state["progress_epoch"]
         self._best_weights = state["best_weights"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -85,6 +89,8 @@ class BestWeights(tf_keras.callbacks.Callback):
         if number >= self._first_epoch and (
             self.best_epoch is None or rank >= self._best_rank
         ):
+            if self.best_epoch is None or rank > self._best_rank:
+                self._progress_epoch = number
             self.best_epoch, self._best_rank = number, rank
             self._best_weights = self.model.get_weights()
         if self.is_exhausted:

@@ -9,6 +9,8 @@ import tf_keras
 
 from tfslim import errors
 
+# What `fit` finds in TensorFlow's pages and makes a line of.
+NOT_BINARY = "not of two classes"
 # By which the sum of a softmax in float16 may differ from 1.
 _ROUNDING = 1e-3
 
@@ -82,7 +84,11 @@ def binary_accuracy_of_logits(targets: Any, outputs: Any) -> Any:
 
 def _like(targets: Any, outputs: Any) -> Any:
     """Returns targets in the outputs' shape: [n] against [n, 1] would be [n, n]."""
-    return tf.reshape(tf.cast(targets, outputs.dtype), tf.shape(outputs))
+    targets = tf.reshape(tf.cast(targets, outputs.dtype), tf.shape(outputs))
+    fit = tf.reduce_all((targets >= 0.0) & (targets <= 1.0))
+    check = tf.debugging.Assert(fit, [NOT_BINARY, tf.reduce_max(targets)])
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(targets)
 
 
 # Name -> loss; what a `Task` may name besides Keras' own.

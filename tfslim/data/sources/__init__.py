@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tfslim.data.sources.base import SOURCES, Dataset, LoadOptions, check, load, unlabelled
+from tfslim.data.sources.base import (
+    SOURCES,
+    Dataset,
+    LoadOptions,
+    check,
+    load,
+    unlabelled,
+)
 
 # A new source is one file with a function (argument, options) -> Dataset and one line.
 for _name in (
