@@ -97,9 +97,9 @@ def load_hdf5(
             copy = containers.copy_file(path, folder / "model.h5")
         file = stack.enter_context(_opened(copy, path, is_trusted=allow_unsafe))
         config, version = _read_hdf5(file, path)
+        keras = _keras_of(version, path)
         if version < "2":
             config = legacy.from_keras1(config)
-        keras = _keras_of(version, path)
         check = safety.check(
             config,
             source=str(path),
@@ -186,7 +186,7 @@ def _parse(text: bytes | str, path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_hdf5(file: h5py.File, path: Path) -> tuple[Any, str]:
+def _read_hdf5(file: h5py.File, path: Path) -> tuple[Any, Any]:
     """Returns the model's config and the version of the Keras that wrote it."""
     try:
         config = file.attrs.get("model_config")
@@ -203,10 +203,9 @@ def _read_hdf5(file: h5py.File, path: Path) -> tuple[Any, str]:
             "that builds the model and loads these weights, "
             "--model=my_module:my_function."
         )
-    version = "1" if version is None else version
-    return _parse(config, path), version.decode() if isinstance(
-        version, bytes
-    ) else version
+    if isinstance(version, bytes):
+        version = version.decode("utf-8", "replace")
+    return _parse(config, path), "1" if version is None else version
 
 
 def _keras_of(version: Any, path: Path) -> Any:
@@ -256,9 +255,12 @@ def _explained(path: Path, keras: Any, suffix: str = "") -> Iterator[None]:
     except errors.TfslimError:
         raise
     except Exception as error:
+        reason = first_line(error)
+        if isinstance(error, IndexError):
+            reason = "it names an output that a layer does not have"
         raise errors.DataError(
             f"{keras.__name__} {keras.__version__} cannot open '{path}': "
-            f"{first_line(error)}. {hint}".strip()
+            f"{reason}. {hint}".strip()
         ) from error
 
 

@@ -68,8 +68,13 @@ def _counted_variables(_: Any, weights: int, source: str) -> Iterator[None]:
         _require(asked, weights, source)
         return next_creator(**arguments)
 
-    with tensorflow.variable_creator_scope(create):
-        yield
+    try:
+        with tensorflow.variable_creator_scope(create):
+            yield
+    except Exception:
+        # Layers write pages around what is raised while they are built.
+        _require(asked, weights, source)
+        raise
 
 
 def _size(arguments: dict[str, Any]) -> int:
@@ -107,8 +112,8 @@ _WAITING = "uninitialized_variables"
 def _require(asked: int, weights: int, source: str) -> None:
     if asked > weights + _FREE:
         raise errors.DataError(
-            f"'{source}' declares a model of at least {asked:,} weights and holds "
-            f"{weights:,}: it is damaged, or made to fill the memory."
+            f"'{source}' declares a model of at least {min(asked, 10**15):,} weights "
+            f"and holds {weights:,}: it is damaged, or made to fill the memory."
         )
 
 

@@ -13,7 +13,15 @@ def first_line(error: BaseException) -> str:
     for mark in _CAUSES:
         text = text.rpartition(mark)[2]
     lines = text.strip().splitlines() or [type(error).__name__]
-    line = lines[0].strip()
+    line = plain(lines[0].strip())
     if len(line) > _MAX_LENGTH:
         line = f"{line[:_MAX_LENGTH]}…"
     return line.rstrip(".")
+
+
+def plain(text: object) -> str:
+    """Returns a text from a file with what moves a terminal's cursor written out."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in str(text)
+    )
