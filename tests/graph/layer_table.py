@@ -466,7 +466,7 @@ def batch(row: Row, samples: int = 6) -> Any:
     for shape in row.inputs:
         full = (samples, *shape)
         if row.kind == "text":
-            arrays.append(rng.choice(np.array(_TEXT + ["red", "blue"]), full))
+            arrays.append(rng.choice(np.array([*_TEXT, "red", "blue"]), full))
         elif row.kind == "index":
             arrays.append(rng.integers(0, 8, full).astype("int32"))
         elif row.kind == "image":

@@ -107,7 +107,7 @@ def _assert_trains_alike(row, model, written, x):
         assert abs(spread[0] - spread[1]) < 0.1 * spread[0]
     elif not is_random:
         for one, other in zip(first, ours, strict=True):
-            np.testing.assert_allclose(ours[0], first[0], rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
 
 
 def _assert_same_state(model, written):

@@ -12,7 +12,6 @@ from tfslim import errors, registry
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import activity as activity_lib
-from tfslim.methods import channels as cutting
 from tfslim.methods import evidence, fitting, proof
 from tfslim.methods.merge_paths import Path, collinear_paths, linear_paths
 from tfslim.pruning import channels as channels_lib
