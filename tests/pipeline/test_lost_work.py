@@ -410,3 +410,25 @@ def test_max_drop_is_met_or_the_job_fails(tmp_path):
         _export(
             tmp_path, model, config, train_data=data, eval_data=None, overwrite=True
         )
+
+
+def test_a_file_that_does_not_run_here_costs_its_time_alone(tmp_path, monkeypatch):
+    from tfslim import benchmark
+
+    check_host = benchmark.check_host
+
+    def check(name, content, options):
+        if name == "float16":
+            raise errors.BenchmarkError("'float16' does not run.")
+        check_host(name, content, options)
+
+    monkeypatch.setattr(benchmark, "check_host", check)
+    config = _config(quantization={"recipes": ("float32", "float16")})
+    config_lib.merge(config, {"benchmark": {"runners": ("host",), "num_runs": 2}})
+    with pytest.raises(errors.BenchmarkError, match="'float16' does not run"):
+        _export(tmp_path, _model(), config)
+    manifest.verify(tmp_path / "out")
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    timed = {row["name"]: "benchmark" in row for row in result["variants"]}
+    assert timed == {"float32": True, "float16": False}
+    assert "does not run" in (tmp_path / "out" / "report.md").read_text()
