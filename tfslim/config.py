@@ -177,8 +177,9 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         if type(value) is type(default):
             return value
     elif isinstance(default, float) and isinstance(value, int | float):
+        is_whole = isinstance(value, int)
         # JSON of Python's has NaN and Infinity, too.
-        if math.isfinite(value) and abs(value) < _LARGEST:
+        if abs(value) < _LARGEST if is_whole else math.isfinite(value):
             return float(value)
     elif isinstance(default, str) and isinstance(value, int | float):
         return str(value)

@@ -72,25 +72,42 @@ def run(
     Returns:
         Name -> what a row of the result gets: "benchmark" with the host's figures,
         "android" a list with one entry a phone, each compared with the first file. And
-        what went wrong on a phone: that must not cost the results that stand.
-
-    Raises:
-        BenchmarkError: a file does not run on this machine.
+        what went wrong: that must not cost the results that stand.
     """
     rows: dict[str, dict[str, Any]] = {name: {} for name in contents}
-    problem = None
+    problem: errors.BenchmarkError | None = None
     if "host" in timing.runners:
         on_step(f"timing {len(contents)} files on this machine")
-        for result in benchmark.run_host(contents, timing.options):
+        results, problem = _run_host(contents, timing.options)
+        for result in results:
             rows[result.name]["benchmark"] = result.to_json()
     if "android" in timing.runners:
         on_step(f"timing {len(contents)} files on Android")
-        sessions, problem = _run_phones(contents, timing, on_step)
+        sessions, on_phone = _run_phones(contents, timing, on_step)
+        problem = problem or on_phone
         for results in sessions:
             for row in comparison.with_first(results):
                 entry = baseline.row_to_json(row)
                 rows[row[0].name].setdefault("android", []).append(entry)
     return rows, problem
+
+
+def _run_host(
+    contents: Mapping[str, bytes], options: benchmark.Options
+) -> tuple[list[benchmark.BenchmarkResult], errors.BenchmarkError | None]:
+    """Times the files that run here, and says why another one does not."""
+    good, problem = {}, None
+    for name, content in contents.items():
+        try:
+            benchmark.check_host(name, content, options)
+        except errors.BenchmarkError as error:
+            problem = problem or error
+        else:
+            good[name] = content
+    try:
+        return benchmark.run_host(good, options) if good else [], problem
+    except errors.BenchmarkError as error:
+        return [], problem or error
 
 
 def _run_phones(

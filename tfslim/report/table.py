@@ -105,7 +105,11 @@ def to_terminal(result: Result, file: TextIO | None = None) -> None:
     console = Console(file=file, width=width, markup=False)
     table = Table(box=box.ROUNDED if file.isatty() else box.SIMPLE_HEAD)
     for index, title in enumerate(header(result)):
-        table.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(
+            escape.terminal(title),
+            justify="left" if index == 0 else "right",
+            no_wrap=True,
+        )
     for line in rows(result):
         table.add_row(*map(escape.terminal, line))
     console.print(table)
