@@ -11,6 +11,7 @@ import tf_keras
 from tests.graph import models
 from tfslim import convert_model, prune_channels, tflite
 from tfslim.graph import keras as graph_keras
+from tfslim.pruning import budget
 
 BOTH = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
 POLICIES = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16", "float64")
@@ -78,6 +79,7 @@ def test_such_models_convert_and_are_pruned(k, policy):
     twin, _ = graph_keras.to_float32(model)
     [found] = tflite.run(done.tflite, [X[:1]])
     np.testing.assert_allclose(found, twin.predict(X[:1], verbose=0), atol=1e-5)
-    smaller, report = prune_channels(model, pruning_ratio=0.5)
+    half = budget.Budget(pruning_ratio=0.5, divisor=1)
+    smaller, report = prune_channels(model, budget=half)
     assert report.error < 1e-4
     assert smaller.count_params() < model.count_params()

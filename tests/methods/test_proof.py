@@ -24,9 +24,12 @@ SLICES = {
 }
 
 
-@BOTH
-@pytest.mark.parametrize("ending", ["keras", "h5"])
+# Keras 3 cannot load a slice from .h5, whoever made the model.
+@pytest.mark.parametrize(
+    ("k", "ending"), [(tf_keras, "keras"), (tf_keras, "h5"), (keras, "keras")]
+)
 @pytest.mark.parametrize("part", SLICES)
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 def test_cut_model_with_a_slice_is_saved_and_loaded(k, part, ending, tmp_path):
     x = k.Input((8, 8, 4))
     y = k.layers.Conv2D(32, 3, padding="same", activation="relu")(x)
@@ -36,11 +39,6 @@ def test_cut_model_with_a_slice_is_saved_and_loaded(k, part, ending, tmp_path):
     # No rule knows which channels a step takes: they stay.
     assert (smaller.count_params() < model.count_params()) == (part != "step")
     path = tmp_path / f"model.{ending}"
-    try:
-        model.save(tmp_path / f"whole.{ending}")
-        k.models.load_model(tmp_path / f"whole.{ending}")
-    except Exception:
-        pytest.skip(f"this Keras cannot keep the whole model in .{ending} either")
     smaller.save(path)
     values = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype("float32")
     loaded = k.models.load_model(path)

@@ -354,6 +354,7 @@ def test_an_own_model_needs_data(tmp_path, saved, capsys):
         "--model=resnet19",
         "--quantize=int9",
         "--benchmark=hosts",
+        "--config.benchmark.delegate=npu",
         "--config.model.preprocessing=units",
         "--config.task=clasification",
         "--steps=widht:0.5",

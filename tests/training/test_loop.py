@@ -325,7 +325,7 @@ def test_outputs_that_do_not_fit_the_task_are_told_in_a_line():
     single = tf_keras.layers.Dense(1, activation="sigmoid")(inputs)
     model = tf_keras.Model(inputs, single)
     x, y = SPLIT["train"]
-    with pytest.raises(errors.DataError, match="A target is 3, but .* 0 and 1") as caught:
+    with pytest.raises(errors.DataError, match=r"go from 0 to 3, but") as caught:
         fit(model, (x, y * 3), task="classification", epochs=1)
     assert "\n" not in str(caught.value)
     model = tf_keras.Model(inputs, [single, tf_keras.layers.Dense(2)(inputs)])

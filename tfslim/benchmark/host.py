@@ -17,7 +17,7 @@ from tfslim.benchmark import environment, validity
 from tfslim.benchmark.result import BenchmarkResult, LatencyStats, Options, describe
 from tfslim.tflite import delegate, trial
 
-_DELEGATES = ("xnnpack", "none")
+DELEGATES = ("xnnpack", "none")
 _MUCH = 2**30
 
 # Runs alone in a new process: memory freed by one file would hide the next one's.
@@ -121,7 +121,7 @@ def check_host(name: str, data: bytes, options: Options) -> None:
         BenchmarkError: it does not load or run; names it.
         ConfigError: a delegate that the host does not have.
     """
-    if options.delegate not in _DELEGATES:
+    if options.delegate not in DELEGATES:
         raise errors.ConfigError(
             f"The host has no delegate '{options.delegate}'. Choose xnnpack or none, "
             "or run on a phone with --android."

@@ -64,11 +64,10 @@ def gather(
         _unfrozen(graph), outputs=[*graph.output_refs, *watched.values()]
     )
     model = keras_run.write(probe, kind)
-    functions = (
-        _losses(graph_keras.keras_of(model), loss, len(graph.output_refs))
-        if needs_loss
-        else None
-    )
+    functions = None
+    if needs_loss:
+        runs_in = graph_keras.keras_of(model)
+        functions = _losses(runs_in, loss, len(graph.output_refs))
     run = _Run(probe, model, functions, len(graph.output_refs))
     for batch in batches:
         if needs_loss and (not isinstance(batch, tuple) or len(batch) < 2):

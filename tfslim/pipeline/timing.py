@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 
 from tfslim import benchmark, errors, registry
-from tfslim.benchmark import android, baseline, comparison
+from tfslim.benchmark import android, baseline, comparison, host
 
 RUNNERS = ("host", "android")
 
@@ -49,6 +49,10 @@ def plan(config: ml_collections.ConfigDict) -> Timing:
         options=benchmark.Options(**fields),
         android=android.AndroidOptions(**phone),
     )
+    if "host" in runners and timing.options.delegate not in host.DELEGATES:
+        raise registry.unknown_name(
+            "delegate of the host", timing.options.delegate, host.DELEGATES
+        )
     if "android" in runners:
         _on_phone(timing)
     return timing

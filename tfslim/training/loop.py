@@ -339,10 +339,10 @@ def _told_in_a_line() -> Iterator[None]:
                 f"A target is class {label.group(1)}, but the model has "
                 f"{label.group(2)} outputs. Classes count from 0."
             ) from None
-        label = re.search(rf"\[{losses.NOT_BINARY}\] \[(\S+)\]", str(error))
-        if label:
+        span = re.search(rf"\[{losses.NOT_BINARY}\] \[(\S+)\] \[(\S+)\]", str(error))
+        if span:
             raise errors.DataError(
-                f"A target is {label.group(1)}, but a model with one column of outputs "
-                "knows the classes 0 and 1."
+                f"The targets go from {span.group(1)} to {span.group(2)}, but a model "
+                "with one column of outputs knows the classes 0 and 1."
             ) from None
         raise workers.lost(error) or error from None

@@ -86,7 +86,8 @@ def _like(targets: Any, outputs: Any) -> Any:
     """Returns targets in the outputs' shape: [n] against [n, 1] would be [n, n]."""
     targets = tf.reshape(tf.cast(targets, outputs.dtype), tf.shape(outputs))
     fit = tf.reduce_all((targets >= 0.0) & (targets <= 1.0))
-    check = tf.debugging.Assert(fit, [NOT_BINARY, tf.reduce_max(targets)])
+    extremes = [tf.reduce_min(targets), tf.reduce_max(targets)]
+    check = tf.debugging.Assert(fit, [NOT_BINARY, *extremes])
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(targets)
 
