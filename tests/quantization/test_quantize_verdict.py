@@ -102,7 +102,8 @@ def test_poor_columns_have_a_better_recipe_named(tmp_path, capsys):
 
     unlike = KERNEL * np.float32([40, 1, 1])
     path = write(tmp_path, lambda x: tf.matmul(x, unlike), (1, 6))
-    flags = (npz(tmp_path, x=XS), "--preprocessing=raw", "--task=regression")
+    many = RANDOM.normal(size=(400, 6)).astype(np.float32)
+    flags = (npz(tmp_path, x=many), "--preprocessing=raw", "--task=regression")
     assert run(path, *flags) == 0
     rows = report(tmp_path)
     assert rows["files"][1]["outputs"][0]["column"] in (1, 2)
