@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Off by default on CPUs without AVX-512, where it trains several times faster, too.
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all faults size lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m tfslim.export --overwrite
@@ -17,6 +17,13 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -m ""
+
+# Tries to make tfslim lose something; half an hour on two cores.
+faults: $(READY)
+	$(BIN)/python -m benchmarks.faults
+
+size: $(READY)
+	$(BIN)/python -m benchmarks.code_size
 
 lint: $(READY)
 	$(BIN)/ruff check .

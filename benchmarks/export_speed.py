@@ -68,7 +68,7 @@ def work(side: str, name: str, number: int, folder: Path) -> None:
     """One job in this process; prints what it cost as the last line."""
     from tfslim import quiet
 
-    with quiet.captured_stderr():
+    with quiet.in_command(), quiet.captured_stderr():
         import tfslim
 
         options = {"include_preprocessing": False} if "v3" in name else {}

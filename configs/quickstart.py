@@ -1,6 +1,7 @@
 """ResNet-18 on scikit-learn's 1,797 handwritten digits: float and INT8.
 
-What `python -m tfslim.export` runs when told nothing else.
+What `python -m tfslim.export` runs when told nothing else. Digits are what models of
+the zoo get where no data is named.
 
   python -m tfslim.export --out_dir=out/quickstart
 """
@@ -11,5 +12,4 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.model = {"name": "resnet18", "input_shape": (32, 32, 3)}
-    config.data = {"spec": "digits"}
     return config

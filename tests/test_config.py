@@ -1,5 +1,9 @@
 """Configs merge onto the defaults, and every slip is one clear line."""
 
+import json
+import math
+
+import ml_collections
 import pytest
 
 from tfslim import config as config_lib
@@ -95,3 +99,76 @@ def test_parse_call():
     )
     with pytest.raises(errors.ConfigError, match="'alpha' in 'm:alpha'"):
         config_lib.parse_call("m:alpha")
+
+
+def _fields(config, before=()):
+    """Yields names and defaults; of what is not set the empty value of its type."""
+    for key, value in config.items():
+        yield (*before, key), config.get_type(key)() if value is None else value
+        if isinstance(value, ml_collections.ConfigDict):
+            yield from _fields(value, (*before, key))
+
+
+def _are_right(value, default):
+    """Whether a field takes a value: of its type, or to be read as it."""
+    if isinstance(default, ml_collections.ConfigDict):
+        return isinstance(value, dict)
+    if isinstance(default, str):
+        return isinstance(value, str) or (
+            isinstance(value, int | float) and not isinstance(value, bool)
+        )
+    if isinstance(default, tuple):
+        return False
+    if isinstance(default, float):
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is type(default)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 3, [3], [None], [[1]], {"a": {"b": [1]}}, True, math.nan, math.inf, 10**40],
+    ids=repr,
+)
+def test_no_field_of_a_json_takes_what_it_is_not(tmp_path, value):
+    """As `"steps": [3]`, which ended in a traceback at the step's name."""
+    path = tmp_path / "config.json"
+    unset = {"training.epochs", "data.spec"}
+    unset |= {"quantization.recipes", "quantization.max_drop"}
+    for place, default in _fields(config_lib.default_config()):
+        name = ".".join(place)
+        if name in ("model.options", "model.input_shape") or (
+            value == 10**40 and not isinstance(default, int | float | tuple)
+        ):
+            continue
+        nested = value
+        for key in reversed(place):
+            nested = {key: nested}
+        path.write_text(json.dumps(nested))
+        is_right = _are_right(value, default) or (value is None and name in unset)
+        if is_right and value not in (10**40, {"a": {"b": [1]}}):
+            config_lib.load(str(path))
+            continue
+        with pytest.raises(errors.ConfigError, match=place[-1] + r"|'.*\.a'|section"):
+            config_lib.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "shape", [["a"], [8, None], [8.5, 8], [-1, 8], [[8]], {"a": 1}]
+)
+def test_an_input_shape_has_whole_numbers(shape):
+    with pytest.raises(errors.ConfigError, match="whole numbers above 0"):
+        config_lib.merge(config_lib.default_config(), {"model": {"input_shape": shape}})
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"a"', "{", "[" * 100_000])
+def test_a_json_that_is_no_config(tmp_path, text):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(errors.ConfigError, match=r"config\.json"):
+        config_lib.load(str(path))
+
+
+def test_names_that_look_like_numbers_stay_names():
+    config = config_lib.default_config()
+    config_lib.override(config, "prune.ignore", "conv,7")
+    assert config.prune.ignore == ("conv", "7")

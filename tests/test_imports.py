@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "tfslim"
 
-_BASE = {"errors", "registry", "files", "quiet"}
+_BASE = {"errors", "registry", "files", "containers", "quiet", "escape", "streams"}
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _STEPS = _GROUND | {
     "tflite",
@@ -31,9 +31,14 @@ ALLOWED = {
     "errors": set(),
     "registry": {"errors"},
     "files": {"errors"},
+    "containers": {"errors"},
     "quiet": set(),
+    "escape": set(),
+    "streams": set(),
     "preprocessing": _BASE,
-    "tasks": _BASE,
+    "tasks": _BASE | {"binary"},
+    "binary": _BASE,
+    "manifest": _BASE,
     "tflite": _BASE,
     "graph": _BASE,
     "models": _GROUND,
@@ -44,7 +49,7 @@ ALLOWED = {
     "methods": _GROUND
     | {"graph", "pruning", "factorize", "training", "tflite", "verify"},
     "loading": _GROUND | {"graph", "models"},
-    "convert": _GROUND | {"tflite"},
+    "convert": _GROUND | {"graph", "tflite"},
     "quantization": _GROUND | {"graph", "tflite", "verify"},
     "verify": _GROUND | {"tflite"},
     "benchmark": _BASE | {"tflite"},

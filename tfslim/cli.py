@@ -1,19 +1,30 @@
 """The one wrapper that runs every command line of tfslim.
 
-Exit codes: 0 done, 1 the job failed, 2 the user typed something wrong. Errors that
-tfslim raises on purpose are one line on stderr, without a traceback.
+Exit codes: 0 done, 1 the job failed, 2 the user typed something wrong, 130 and 143
+interrupted by SIGINT (Ctrl-C) and SIGTERM. Errors that tfslim raises on purpose are one
+line on stderr, without a traceback.
 """
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import ml_collections
 from absl import flags
 
 from tfslim import config as config_lib
-from tfslim import errors, registry
+from tfslim import errors, escape, quiet, registry, streams
+
+# What a shell reports for a command that a signal ended: 128 + its number.
+_BY_SIGNAL = 128
+
+ShortForms = Callable[[flags.FlagValues, ml_collections.ConfigDict], None]
 
 
 def run(
@@ -24,58 +35,80 @@ def run(
     argv: Sequence[str],
     *,
     default_config: str | None = None,
-    short_forms: Callable[[flags.FlagValues, ml_collections.ConfigDict], None]
-    | None = None,
+    short_forms: ShortForms | None = None,
+    plain: str | None = None,
 ) -> int:
     """Runs one command and returns its exit code.
 
     Args:
         name: the command's module, e.g. "tfslim.export".
         doc: what `--help` shows before the flags.
-        define: defines the command's flags on the values it is given. A command
-            that takes plain arguments defines a list flag `files` for them.
+        define: defines the command's flags on the values it is given.
         body: does the work; gets the parsed flags and the config, if it has one.
         argv: as `sys.argv`, program name first.
         default_config: name of the config that `--config` defaults to; None for a
             command without configs.
         short_forms: writes flags that stand for fields into the config; fields that
             are named in full (--config.field=value) win over them.
+        plain: the flag that an argument without dashes sets, wherever it stands; one
+            that is a list takes several.
     """
-    try:
-        values = flags.FlagValues()
-        flags.DEFINE_bool(
-            "help", False, "Show this help.", short_name="h", flag_values=values
-        )
-        define(values)
-        rest, config = list(argv), None
-        if default_config is not None:
-            flags.DEFINE_string(
-                "config",
-                default_config,
-                "A config file, or the name of a shipped one. Any field can be set: "
-                "--config.training.epochs=3.",
-                flag_values=values,
+    with streams.usable(), quiet.in_command(), _interruptible() as number:
+        try:
+            values = flags.FlagValues()
+            flags.DEFINE_bool(
+                "help", False, "Show this help.", short_name="h", flag_values=values
             )
-            rest, path, overrides = _split_config(rest, default_config)
-        _parse(values, rest)
-        if values.help:
-            print(_help(name, doc, values))  # noqa: T201
-            return 0
-        if default_config is not None:
-            config = config_lib.load(path)
-            if short_forms is not None:
-                short_forms(values, config)
-            for field, text in overrides:
-                config_lib.override(config, field, text)
-        body(values, config)
-    except (errors.TfslimError, OSError, MemoryError) as error:
-        line = " ".join(_what(error).split())
-        print(f"{name}: error: {line}", file=sys.stderr)  # noqa: T201
-        return error.exit_code if isinstance(error, errors.TfslimError) else 1
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)  # noqa: T201
-        return 130
-    return 0
+            define(values)
+            config = _parse(values, list(argv), plain, default_config, short_forms)
+            if values.help:
+                say(_help(name, doc, values, plain))
+            else:
+                body(values, config)
+            streams.flush()
+        except (errors.TfslimError, OSError, MemoryError) as error:
+            line = escape.terminal(" ".join(_what(error).split()))
+            _complain(f"{name}: error: {line}")
+            return error.exit_code if isinstance(error, errors.TfslimError) else 1
+        except KeyboardInterrupt:
+            _complain(f"{name}: interrupted")
+            return _BY_SIGNAL + (number[0] if number else signal.SIGINT)
+        return 0
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Lets SIGTERM end a command as Ctrl-C does: half-written files are removed.
+
+    Yields:
+        A list that holds the number of the signal once it has come.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        if not came:  # The end that it began is not interrupted once more.
+            came.append(number)
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _complain(line: str) -> None:
+    with contextlib.suppress(OSError):
+        streams.flush()  # What stands in stdout came first.
+    print(line, file=sys.stderr)  # noqa: T201
+
+
+def say(text: str) -> None:
+    """Prints lines of a result; names within show their control characters."""
+    sys.stdout.write(escape.lines(text.rstrip("\n")) + "\n")
 
 
 def _what(error: Exception) -> str:
@@ -83,8 +116,17 @@ def _what(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory: {error}"
     if isinstance(error, OSError) and error.filename:
-        return f"{error.strerror}: '{error.filename}'"
+        return f"{error.strerror}: '{error.filename}'{_hint(str(error.filename))}"
     return str(error)
+
+
+def _hint(path: str) -> str:
+    """Says how to mend a temporary file that cannot be written, here or in Keras."""
+    with contextlib.suppress(OSError):
+        ours = Path(tempfile.gettempdir(), tempfile.gettempprefix())
+        if path.startswith(str(ours)):
+            return ". Name a folder for temporary files that can be written in TMPDIR"
+    return ""
 
 
 def _split_config(
@@ -110,11 +152,41 @@ def _split_config(
     return rest, path, overrides
 
 
-def _parse(values: flags.FlagValues, argv: list[str]) -> None:
+def _parse(
+    values: flags.FlagValues,
+    argv: list[str],
+    plain: str | None,
+    default_config: str | None,
+    short_forms: ShortForms | None,
+) -> ml_collections.ConfigDict | None:
+    """Reads all arguments into `values`; returns the config, if there is to be one."""
+    if default_config is None:
+        _parse_flags(values, argv, plain)
+        return None
+    flags.DEFINE_string(
+        "config",
+        default_config,
+        "A config file, or the name of a shipped one. Any field can be set: "
+        "--config.training.epochs=3.",
+        flag_values=values,
+    )
+    rest, path, overrides = _split_config(argv, default_config)
+    _parse_flags(values, rest, plain)
+    if values.help:
+        return None
+    config = config_lib.load(path)
+    if short_forms is not None:
+        short_forms(values, config)
+    for field, text in overrides:
+        config_lib.override(config, field, text)
+    return config
+
+
+def _parse_flags(values: flags.FlagValues, argv: list[str], plain: str | None) -> None:
     # Flags may stand after plain arguments, too.
     values.set_gnu_getopt(True)
     try:
-        rest = values(argv)
+        rest = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
         raise registry.unknown_name(
@@ -122,11 +194,13 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> None:
         ) from error
     except flags.Error as error:
         raise errors.ConfigError(str(error)) from error
-    if rest[1:] and "files" in values:
-        values.files = rest[1:]
-    elif rest[1:]:
+    if plain is not None and rest and not values[plain].value:
+        is_list = isinstance(values[plain].value, list)
+        values[plain].value = rest if is_list else rest[0]
+        rest = [] if is_list else rest[1:]
+    if rest:
         raise errors.ConfigError(
-            f"Unexpected argument '{rest[1]}'. Options are written --name=value; "
+            f"Unexpected argument '{rest[0]}'. Options are written --name=value; "
             "see --help."
         )
 
@@ -135,10 +209,11 @@ def _visible(values: flags.FlagValues) -> list[str]:
     return [name for name in values if len(name) > 1]
 
 
-def _help(name: str, doc: str, values: flags.FlagValues) -> str:
-    files = " FILE ..." if "files" in values else ""
+def _help(name: str, doc: str, values: flags.FlagValues, plain: str | None) -> str:
+    file = " FILE" if plain else ""
+    more = " ..." if plain and isinstance(values[plain].value, list) else ""
     lines = [
-        f"Usage: python -m {name}{files} [--flag=value ...]",
+        f"Usage: python -m {name}{file}{more} [--flag=value ...]",
         "",
         doc.strip(),
         "",

@@ -11,6 +11,7 @@ import ast
 import importlib.resources
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import ml_collections
 
-from tfslim import errors, registry
+from tfslim import errors, files, registry
 from tfslim.defaults import default_config
 
 __all__ = [
@@ -33,6 +34,9 @@ __all__ = [
 
 # Sections whose fields depend on a name in them: passed on as they are.
 _FREE = {"model.options", "quantization.layers"}
+# Of several values; the others are texts.
+_NUMBERS = {"model.input_shape"}
+_LARGEST = 2**63
 
 
 def find(path: str) -> Path:
@@ -71,18 +75,27 @@ def load(path: str) -> ml_collections.ConfigDict:
     """
     file = find(path)
     config = default_config()
-    merge(config, _values(file))
+    values = _values(file)
+    if not isinstance(values, Mapping):
+        raise errors.ConfigError(
+            f"'{file}' must hold an object with the config's fields, got "
+            f"{_short(values)}."
+        )
+    merge(config, values)
     return config
 
 
-def _values(file: Path) -> Mapping[str, Any]:
+def _values(file: Path) -> Any:
     """Returns what a Python config, or the JSON beside a result, sets."""
     if file.suffix == ".json":
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+            return json.loads(files.read_text(file))
+        except OSError as error:
+            raise errors.ConfigError(
+                f"'{file}' cannot be read: {error.strerror}."
+            ) from error
+        except (ValueError, RecursionError) as error:
             raise errors.ConfigError(f"'{file}' is not JSON: {error}") from error
-        return values
     spec = importlib.util.spec_from_file_location(f"tfslim_config_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise errors.ConfigError(f"'{file}' is not a Python file.")
@@ -117,10 +130,11 @@ def merge(
         if isinstance(config[key], ml_collections.ConfigDict):
             if not isinstance(value, Mapping):
                 raise errors.ConfigError(
-                    f"config.{name} is a section, got {value!r}. Set one of its "
+                    f"config.{name} is a section, got {_short(value)}. Set one of its "
                     f"fields: {', '.join(sorted(config[key]))}."
                 )
             if name in _FREE:
+                _check_free(name, value)
                 with config[key].unlocked():
                     config[key].update(dict(value))
             else:
@@ -158,22 +172,60 @@ def _literal(text: str) -> Any:
 def _typed(name: str, value: Any, default: Any) -> Any:
     """Returns `value` as the type of `default`, where nothing is lost by it."""
     if isinstance(default, tuple):
-        if isinstance(value, str):
-            return tuple(_literal(part.strip()) for part in value.split(",") if part)
-        return tuple(value) if isinstance(value, list | tuple) else (value,)
+        return _several(name, value)
     if isinstance(default, bool) or isinstance(value, bool):
         if type(value) is type(default):
             return value
     elif isinstance(default, float) and isinstance(value, int | float):
-        return float(value)
+        is_whole = isinstance(value, int)
+        # JSON of Python's has NaN and Infinity, too.
+        if abs(value) < _LARGEST if is_whole else math.isfinite(value):
+            return float(value)
     elif isinstance(default, str) and isinstance(value, int | float):
         return str(value)
     elif isinstance(value, type(default)):
-        return value
+        if not isinstance(value, int) or abs(value) < _LARGEST:
+            return value
     raise errors.ConfigError(
         f"config.{name} must be of type {type(default).__name__} "
-        f"(default {default!r}), got {value!r}."
+        f"(default {default!r}), got {_short(value)}."
     )
+
+
+def _several(name: str, value: Any) -> tuple[Any, ...]:
+    """Reads a field of several values, "a,b,c" included."""
+    is_numbers = name in _NUMBERS
+    values: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+    if isinstance(value, str):
+        values = [part.strip() for part in value.split(",") if part]
+        values = [_literal(part) for part in values] if is_numbers else values
+    for part in values:
+        if is_numbers:
+            is_right = type(part) is int and 0 < part < _LARGEST
+        else:
+            is_right = isinstance(part, str)
+        if not is_right:
+            kind = "whole numbers above 0" if is_numbers else "names"
+            raise errors.ConfigError(
+                f"config.{name} must be {kind}, several by comma or in a list; got "
+                f"{_short(part)}."
+            )
+    return tuple(values)
+
+
+def _check_free(name: str, values: Mapping[Any, Any]) -> None:
+    for key, value in values.items():
+        is_right = isinstance(value, str) or name != "quantization.layers"
+        if not isinstance(key, str) or not is_right:
+            wanted = "texts" if name == "quantization.layers" else "values"
+            raise errors.ConfigError(
+                f"config.{name} must have {wanted} by name, got {_short({key: value})}."
+            )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Any]]:

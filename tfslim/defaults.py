@@ -11,7 +11,7 @@ _LIMITS = {
     "max_params": 0.0,
 }
 # Each kind of step that makes a model smaller, with its options.
-_STEPS: dict[str, dict[str, object]] = {
+STEPS: dict[str, dict[str, object]] = {
     "width": {
         "alpha": 0.0,  # Width multiplier, in (0, 1].
         "criterion": "l1_norm",  # Which channels stay.
@@ -79,11 +79,17 @@ def default_config() -> ml_collections.ConfigDict:
             "save_format": "keras",  # Of model.keras: "keras" (3) or "tf_keras".
         }
     )
-    config.data = ml_collections.ConfigDict({"spec": "digits", "skip_corrupt": False})
+    config.data = ml_collections.ConfigDict(
+        {
+            # Unset: digits for a model of the zoo; one that is opened needs its own.
+            "spec": ml_collections.config_dict.placeholder(str),
+            "skip_corrupt": False,
+        }
+    )
     config.training = ml_collections.ConfigDict(
         {
-            # Unset: 8 for a model of the zoo; none for one that is opened, whose
-            # weights stay.
+            # Unset: 8 for a model of the zoo by name; none for one that is opened or
+            # given, whose weights stay.
             "epochs": ml_collections.config_dict.placeholder(int),
             "batch_size": 32,
             "optimizer": "adam",
@@ -98,11 +104,11 @@ def default_config() -> ml_collections.ConfigDict:
             "backup_dir": "",
         }
     )
-    # In this order, e.g. ("width:0.5", "slim:0.6,passes=2"): keys of `_STEPS`, with
+    # In this order, e.g. ("width:0.5", "slim:0.6,passes=2"): keys of `STEPS`, with
     # options that are set for this one step. Empty: `prune` and `factorize`, where
     # they have a method.
     config.steps = ()
-    for name, fields in _STEPS.items():
+    for name, fields in STEPS.items():
         config[name] = ml_collections.ConfigDict({**fields, **_TRAIN})
     _add_files(config)
     return config.lock()
@@ -113,7 +119,8 @@ def _add_files(config: ml_collections.ConfigDict) -> None:
     config.convert = ml_collections.ConfigDict({"allow_flex": False})
     config.quantization = ml_collections.ConfigDict(
         {
-            "recipes": ("float32", "float16", "dynamic_int8", "int8"),
+            # Unset: float32, float16, dynamic_int8 and int8, those that can be made.
+            "recipes": ml_collections.config_dict.placeholder(tuple),
             "calibration": "minmax",  # Or kl, mse, percentile, auto, …
             "calibration_samples": 300,
             "equalize": False,  # Balance channels, where it helps.
@@ -122,6 +129,9 @@ def _add_files(config: ml_collections.ConfigDict) -> None:
             "layers": ml_collections.ConfigDict(),  # {"conv_1": "float32"}
             "ranges": "",  # A ranges.json to reuse instead of calibrating.
             "io": "float",
+            # Points that the accuracy of static INT8 may drop: layers return to
+            # float until it is met. Unset: as it comes.
+            "max_drop": ml_collections.config_dict.placeholder(float),
         }
     )
     config.verify = ml_collections.ConfigDict({"num_samples": 64})

@@ -22,7 +22,7 @@ from typing import Any
 
 from absl import flags
 
-from tfslim import cli, errors
+from tfslim import cli, errors, files
 
 _RESULT = "detections.json"
 
@@ -59,7 +59,6 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
-    from tfslim import files
     from tfslim.detection import NmsOptions, session, video
     from tfslim.report import progress
 
@@ -99,7 +98,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
             **found,
         }
         files.write_json(folder / _RESULT, result)
-    sys.stdout.write(_summary(found, out_dir))
+    cli.say(_summary(found, out_dir))
 
 
 def _claim(out_dir: Path, *, overwrite: bool) -> Path:
@@ -149,9 +148,8 @@ def _detector(
     from tfslim import tflite, verify
     from tfslim.detection.detector import Detector
     from tfslim.detection.info import read_info
-    from tfslim.tflite import flatbuffer
 
-    content = flatbuffer.read_file(path)
+    content = tflite.open_file(path)
     try:
         info = read_info(
             tflite.read(content), heads=heads, labels=labels, resize=values.resize
@@ -172,7 +170,7 @@ def _labels(path: str | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = files.read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise errors.ConfigError(
             f"The labels '{path}' cannot be read: {error}."
@@ -206,10 +204,8 @@ def _summary(found: dict[str, Any], out_dir: Path) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
-    arguments = list(argv)
-    if len(arguments) > 1 and not arguments[1].startswith("-"):
-        arguments[1] = f"--model={arguments[1]}"
-    return cli.run("tfslim.detect", __doc__ or "", define_flags, _run, arguments)
+    doc = __doc__ or ""
+    return cli.run("tfslim.detect", doc, define_flags, _run, argv, plain="model")
 
 
 if __name__ == "__main__":

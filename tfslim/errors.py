@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class TfslimError(Exception):
     """A job failed for a reason the user can read and act on.
@@ -40,6 +42,10 @@ class GraphError(TfslimError):
     """A model cannot be read into, or written from, the layer graph."""
 
 
+class TrainingError(TfslimError):
+    """A training does not lead to a model, as where its loss is not a number."""
+
+
 class ConversionError(TfslimError):
     """A model cannot be converted to `.tflite` as asked."""
 
@@ -54,3 +60,27 @@ class VerificationError(TfslimError):
 
 class BenchmarkError(TfslimError):
     """A file cannot be timed on the chosen device."""
+
+
+# Keras puts the cause behind these words, once a level of nesting.
+_CAUSES = ("Exception encountered: ", "Error encountered during deserialization: ")
+_PLACES = ("Exception encountered when calling", "in user code:")
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
+_MAX_LENGTH = 200
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the cause of someone else's error in one line, a full stop at its end."""
+    text = str(error)
+    for mark in _CAUSES:
+        text = text.rpartition(mark)[2]
+    lines = [line.strip() for line in _COLORS.sub("", text).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(_PLACES)]
+    if "in user code:" in text:
+        # Pages of traced code, and the error at their end, as Python shows it.
+        named = [line for line in lines if re.match(r"\w+(Error|Exception): ", line)]
+        lines = named[-1:] or lines
+    line = lines[0] if lines else type(error).__name__
+    if len(line) > _MAX_LENGTH:
+        line = f"{line[:_MAX_LENGTH]}…"
+    return f"{line.rstrip('.')}."

@@ -2,13 +2,15 @@
 
 With no flags it runs configs/quickstart.py: a ResNet-18 on scikit-learn's digits.
 Into --out_dir go model.keras, one .tflite a variant, the resolved config,
-result.json and report.md.
+result.json and report.md; manifest.json comes last and makes them one whole result. A
+variant that cannot be made is left out with its reason.
 
   python -m tfslim.export --model=mobilenet_v2:alpha=0.35 --data=digits --epochs=5
   python -m tfslim.export --model=my_model.h5 --data=folder:photos
   python -m tfslim.export --config=my_config.py --config.training.epochs=3
 
-Exit codes: 0 done, 1 the job failed, 2 wrong usage.
+Exit codes: 0 done, 1 the job failed (also where a variant that --quantize names cannot
+be made, or --max_drop cannot be met: all else is written), 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -92,6 +94,7 @@ _SHORT = {
     "calibration": "quantization.calibration",
     "ranges": "quantization.ranges",
     "epochs": "training.epochs",
+    "max_drop": "quantization.max_drop",
     "strategy": "training.strategy",
 }
 
@@ -104,6 +107,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "epochs",
         None,
         "Epochs of training; 0: none. Default: 8, 0 for a model that is opened.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "max_drop",
+        None,
+        "Return layers of static INT8 to float, worst first, until the accuracy has "
+        "dropped by at most this many percentage points; without labels, the agreement "
+        "with float.",
         flag_values=values,
     )
     for name, is_on, help_text in _SWITCHES:
@@ -143,14 +154,17 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
     # TensorFlow's own default leaves oneDNN off on CPUs without AVX-512 VNNI, where it
     # trains several times faster, too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # Late: --help and wrong flags must not wait for TensorFlow.
+    # Late: --help and wrong flags must not wait for NumPy.
     from tfslim import quiet
+    from tfslim.pipeline import choices
 
+    assert config is not None  # noqa: S101 - run() is given a default config.
+    # Nor what is wrong for TensorFlow.
+    choices.check(None, config, values.out_dir, overwrite=values.overwrite)
     with quiet.captured_stderr():  # It speaks of CUDA at its start.
         from tfslim import pipeline, report
         from tfslim.report import progress
 
-        assert config is not None  # noqa: S101 - run() is given a default config.
         pipeline.start_tensorflow(config.training.strategy)
     with progress.steps() as on_step:
         result = pipeline.export_model(
@@ -160,12 +174,12 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
             on_step=on_step,
         )
     if not result:
-        sys.stdout.write("Trained; the chief worker writes the files.\n")
+        cli.say("Trained; the chief worker writes the files.")
         return
     report.to_terminal(result)
-    sys.stdout.write(
+    cli.say(
         f"{values.out_dir} holds the files, result.json and report.md; model.keras "
-        f"opens with {result['model']['keras']}.\n"
+        f"opens with {result['model']['keras']}."
     )
 
 

@@ -1,43 +1,97 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the reading of what a user names."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tfslim import errors
 
+# Short, and not made of the file's own name, which may be as long as a name can be.
+_TEMPORARY = ".tfslim."
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Reads a file that the user named.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file: a pipe would be waited for
+            and a device may never end.
+    """
+    require_regular(path)
+    return Path(path).read_bytes()
+
+
+def read_text(path: Path | str) -> str:
+    """Reads a file of UTF-8 that the user named, as `read_bytes` does."""
+    return read_bytes(path).decode("utf-8")
+
+
+def require_regular(path: Path | str) -> None:
+    """Raises OSError unless a file of the ordinary kind stands at `path`."""
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((name for fits, name in _KINDS if fits(mode)), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
+
 
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Writes `data` to `path` by way of a temporary name in the same folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = _beside(path)
+    with _named(path):
+        # The mode is what the umask leaves of it, as for any other file.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        handle = os.open(temporary, flags, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _beside(path: Path) -> Path:
+    """Returns a new name in the folder of `path`."""
+    return path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Gives the errors of a disk the path that they do not name themselves."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes a private file; a result is as readable as any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in _OF_DISKS and error.filename is None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Writes `text` as UTF-8 to `path`, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    # Names of files may hold bytes that are no text.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -70,18 +124,29 @@ def require_writable(path: Path | str, option: str) -> None:
         ConfigError: it cannot.
     """
     path = Path(path)
-    folder = next(f for f in path.absolute().parents if f.exists())
-    reason = ""
-    if path.is_dir():
-        reason = "it is a folder"
-    elif not folder.is_dir():
-        reason = f"'{folder}' is no folder"
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        reason = f"'{folder}' may not be written to"
+    reason = _obstacle(path)
     if reason:
         raise errors.ConfigError(
             f"{option} '{path}' cannot be written: {reason}. Choose another."
         )
+
+
+def _obstacle(path: Path) -> str:
+    """Returns why no file can be put at `path`, "" if nothing speaks against it."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # A name too long, or with a null byte.
+        return getattr(error, "strerror", None) or str(error)
+    folder = next(f for f in path.absolute().parents if f.exists())
+    if path.is_dir():
+        return "it is a folder"
+    if not folder.is_dir():
+        return f"'{folder}' is no folder"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"'{folder}' may not be written to"
+    return ""
 
 
 def make_folder(path: Path | str, option: str) -> None:
@@ -111,16 +176,15 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    building = _beside(path)
+    building.mkdir()
     try:
-        yield building
+        with _named(path):
+            yield building
         old = None
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            old = _beside(path)
             path.replace(old)
-        umask = os.umask(0)
-        os.umask(umask)
-        building.chmod(0o777 & ~umask)
         try:
             building.replace(path)
         except OSError:

@@ -7,12 +7,13 @@ asks the `Task`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import binary, errors, registry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,10 @@ class Task:
             instead of the first one.
         has_boxes: the data's targets are boxes in the image, [n, max_boxes, 5] (see
             `tfslim.data.boxes`), which move when the image is changed.
-        for_model: model -> this task with the loss and metric for that model; None
-            where they fit every model.
+        threshold: of a model with one column of outputs, which answers the second of
+            two classes above it; None for all others.
+        for_model: (task, model) -> the task with the loss and metric for that model;
+            None where they fit every model.
     """
 
     name: str
@@ -52,11 +55,17 @@ class Task:
     keras_metric: Any = None
     all_outputs: bool = False
     has_boxes: bool = False
-    for_model: Callable[[Any], Task] | None = None
+    threshold: float | None = None
+    for_model: Callable[[Task, Any], Task] | None = None
 
     def measured(self, outputs: Sequence[np.ndarray]) -> Any:
         """Returns what `metric` and `agreement` take of a model's outputs."""
         return list(outputs) if self.all_outputs else outputs[0]
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether one number decides between two classes."""
+        return self.threshold is not None
 
 
 TASKS: registry.Registry[Task] = registry.Registry("task")
@@ -67,11 +76,12 @@ def resolve(task: str | Task, model: Any = None) -> Task:
 
     Args:
         task: the name or the task itself.
-        model: what a task that depends on the model is completed for.
+        model: what a task that depends on the model is completed for: a model of
+            either Keras, or a `.tflite` as `tflite.read` gives it.
     """
     task = task if isinstance(task, Task) else TASKS.get(task)
     if model is not None and task.for_model is not None:
-        return task.for_model(model)
+        return task.for_model(task, model)
     return task
 
 
@@ -142,7 +152,8 @@ def _top1(outputs: np.ndarray) -> np.ndarray:
     if outputs.size == 0 or outputs.ndim < 2 or outputs.shape[-1] < 2:
         raise errors.ConfigError(
             f"Classification needs outputs [n, classes] with 2 or more classes, got "
-            f"shape {outputs.shape}. For a single sigmoid output define a Task."
+            f"shape {outputs.shape}. Of one column, complete the task with its model: "
+            "tasks.resolve('classification', model)."
         )
     chosen: np.ndarray = outputs.reshape(-1, outputs.shape[-1]).argmax(axis=-1)
     return chosen
@@ -169,6 +180,25 @@ def _inputs_themselves(x: Any, y: Any) -> Any:
     return x
 
 
+def _for_outputs(task: Task, model: Any) -> Task:
+    """Returns the classification of a model: by the largest output, or by the one."""
+    if not binary.has_one_column(model):
+        return task
+    of_what = "_of_logits" if binary.gives_logits(model) else ""
+    threshold = 0.0 if of_what else 0.5
+    own_loss, own_metric = task.loss != "crossentropy", task.keras_metric != "accuracy"
+    return dataclasses.replace(
+        task,
+        loss=task.loss if own_loss else f"binary_crossentropy{of_what}",
+        metric=functools.partial(binary.accuracy, threshold=threshold),
+        agreement_name="agreement",
+        agreement=functools.partial(binary.agreement, threshold=threshold),
+        keras_metric=task.keras_metric if own_metric else f"binary_accuracy{of_what}",
+        threshold=threshold,
+        for_model=None,
+    )
+
+
 TASKS.register("classification")(
     Task(
         name="classification",
@@ -180,6 +210,7 @@ TASKS.register("classification")(
         agreement_name="top-1 agreement",
         agreement=top1_agreement,
         keras_metric="accuracy",
+        for_model=_for_outputs,
     )
 )
 _REGRESSION = Task(

@@ -3,6 +3,7 @@ import gzip
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import tfslim
@@ -242,3 +243,32 @@ def test_command(tmp_path, capsys):
     assert "Pass --overwrite" in capsys.readouterr().err
     assert main(["analysis"]) == 2
     assert main(["analysis", str(tmp_path / "none.tflite")]) == 1
+
+
+@pytest.mark.parametrize("by", ["tensorflow", "tfslim"])
+def test_kernels_of_a_float16_file_are_read(by, tmp_path, capsys):
+    inputs = tf_keras.Input((8, 8, 4))
+    model = tf_keras.Model(inputs, LAYERS.Conv2D(6, 1, name="conv")(inputs))
+    kernel, bias = model.get_weights()
+    kernel[..., :2] = 0
+    model.set_weights([kernel, bias])
+    if by == "tensorflow":
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+        data = converter.convert()
+    else:
+        plain = convert_model(model).tflite
+        data = tfslim.quantize_tflite(plain, "float16").tflite
+    (found,) = analysis.read_sparsity(data)
+    assert (found.op, found.dtype) == ("CONV_2D", "float16")
+    assert found.sparsity == pytest.approx(2 / 6)
+    path = tmp_path / "half.tflite"
+    path.write_bytes(data)
+    # Flags may stand before the file.
+    assert main(["x", "--num_runs=0", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "33.3% zeros" in said and "DEQUANTIZE" not in said
+    # The dense twin has the same form and no zeros.
+    (dense,) = analysis.read_sparsity(sparsity.without_zeros(data))
+    assert dense.sparsity == 0.0 and dense.dtype == "float16"

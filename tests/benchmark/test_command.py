@@ -1,12 +1,14 @@
 """The command line on the host."""
 
 import json
+import os
 
 import pytest
 import tf_keras
 
 from tfslim import convert
 from tfslim.benchmark import __main__ as command
+from tfslim.tflite import flatbuffer
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,49 @@ def test_wrong_usage_is_one_line(models, capsys, arguments, message):
     assert _run(*filled) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1
+
+
+def _damaged(data):
+    """The file with a stride of 0."""
+    flat = flatbuffer.unpack(data)
+    flat.subgraphs[0].operators[0].builtinOptions.strideH = 0
+    return flatbuffer.pack(flat)
+
+
+def test_good_files_are_timed_beside_a_bad_one(models, tmp_path, capsys):
+    bad = tmp_path / "bad\x1b[31m.tflite"
+    bad.write_bytes(_damaged((models / "small.tflite").read_bytes()))
+    assert _run(models / "small.tflite", bad, models / "large.tflite") == 1
+    said = capsys.readouterr()
+    rows = [
+        line.split()[0]
+        for line in said.out.splitlines()
+        if " MB " in line or " kB " in line
+    ]
+    assert rows == ["small.tflite", "large.tflite"]
+    assert "'bad\\x1b[31m.tflite'" in said.err and "strideH 0" in said.err
+    assert "\x1b" not in said.out + said.err
+
+
+def test_nothing_is_held_against_a_bad_baseline(models, tmp_path, capsys):
+    bad = tmp_path / "bad.tflite"
+    bad.write_bytes(_damaged((models / "small.tflite").read_bytes()))
+    assert _run(models / "small.tflite", f"--baseline={bad}") == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "bad.tflite" in said.err
+    assert _run(bad) == 1
+
+
+@pytest.mark.parametrize("flag", ["--json", "--markdown"])
+def test_what_cannot_be_written_is_refused_before_the_work(models, capsys, flag):
+    assert _run(models / "small.tflite", f"{flag}={'n' * 256}") == 2
+    said = capsys.readouterr()
+    assert said.out == "" and f"{flag} 'nnn" in said.err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_only_files_are_timed(tmp_path, capsys, kind):
+    path = tmp_path / "a.tflite"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    assert _run(path) == 2
+    assert f"{kind}, not a file" in capsys.readouterr().err

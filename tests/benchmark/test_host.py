@@ -9,6 +9,8 @@ import pytest
 import tf_keras
 
 from tfslim import benchmark, convert, errors
+from tfslim.benchmark import host
+from tfslim.tflite import trial
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,17 @@ def test_json_round_trip(small):
     assert again.to_json() == result.to_json()
     with pytest.raises(errors.ConfigError, match="schema 99"):
         benchmark.BenchmarkResult.from_json({**data, "schema_version": 99})
+    for name in ("name", "environment", "latency", "by_round", "options", "ops"):
+        for value in (None, 3, [3]):
+            with pytest.raises(errors.ConfigError):
+                benchmark.BenchmarkResult.from_json({**data, name: value})
+    for value in (None, "x", -1.0, 0, [1]):
+        latency = {**data["latency"], "mean": value}
+        with pytest.raises(errors.ConfigError):
+            benchmark.BenchmarkResult.from_json({**data, "latency": latency})
+    for content in (3, None, [], "x"):
+        with pytest.raises(errors.ConfigError):
+            benchmark.BenchmarkResult.from_json(content)
 
 
 def test_what_does_not_run_is_named():
@@ -102,3 +115,12 @@ def test_command_needs_no_tensorflow():
         "sys.exit(any(n in sys.modules for n in ('tensorflow', 'keras', 'tf_keras')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_inputs_that_no_memory_holds_are_refused(small, monkeypatch):
+    """With --profile, inner shapes too, which in a damaged file may be anything."""
+    monkeypatch.setattr(host, "_MUCH", 0)
+    monkeypatch.setattr(trial, "memory_bytes", lambda: 16 * 16 * 16 * 3 - 1)
+    with pytest.raises(errors.BenchmarkError, match=r"'a'.*more memory than is left"):
+        benchmark.run_host({"a": small})
+    assert benchmark.profile_host(small)[0].latency_us is None

@@ -218,4 +218,8 @@ def test_several_inputs(tmp_path):
     a, b = keras.Input((3,)), keras.Input((3,))
     keras.Model([a, b], keras.layers.Add()([a, b])).save(tmp_path / "m.keras")
     with pytest.raises(errors.ConfigError, match="has 2 inputs"):
-        tfslim.export_model(tmp_path / "m.keras", out_dir=tmp_path / "out")
+        config = config_lib.default_config()
+        config.data.spec = "digits"
+        tfslim.export_model(
+            tmp_path / "m.keras", out_dir=tmp_path / "out", config=config
+        )

@@ -15,7 +15,7 @@ from tests.graph import models
 from tfslim import errors
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
-from tfslim.methods import batch_norm, channels, evidence
+from tfslim.methods import batch_norm, channels, evidence, proof
 from tfslim.pruning import budget, criteria, scores, surgery
 
 BOTH = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
@@ -218,15 +218,15 @@ def test_a_softmax_does_not_hide_a_wrong_cut(layer):
     head = graph.layers["head"]
     weights = {**head.weights, "bias": head.weights["bias"] + 1.0}
     shifted = graph.with_layers({head.name: dataclasses.replace(head, weights=weights)})
-    inputs = [channels.random_inputs(graph)]
+    inputs = [proof.random_inputs(graph)]
     np.testing.assert_allclose(
-        channels.run(model, graph, inputs[0])[0],
-        channels.run(graph_keras.write(shifted), shifted, inputs[0])[0],
+        proof.run(model, graph, inputs[0])[0],
+        proof.run(graph_keras.write(shifted), shifted, inputs[0])[0],
         rtol=1e-5,
     )
-    assert channels.prove(graph, graph, "tf_keras", inputs) == 0.0
+    assert proof.prove(graph, graph, "tf_keras", inputs) == 0.0
     with pytest.raises(errors.VerificationError, match="differs"):
-        channels.prove(graph, shifted, "tf_keras", inputs)
+        proof.prove(graph, shifted, "tf_keras", inputs)
 
 
 def test_scale_width():

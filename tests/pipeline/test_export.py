@@ -43,6 +43,7 @@ def test_files_are_complete_and_agree(exported):
         "result.json",
         "report.md",
         "ranges.json",
+        "manifest.json",
     }
     result = json.loads((exported / "result.json").read_text())
     assert result["schema_version"] == 1

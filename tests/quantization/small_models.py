@@ -6,6 +6,8 @@ import os
 
 import numpy as np
 
+from tfslim.tflite import trial
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
@@ -23,9 +25,11 @@ def convert_function(function, specs, trackable=None):
 
     call = tf.function(function).get_concrete_function(*specs)
     with contextlib.redirect_stdout(io.StringIO()):
-        return tf.lite.TFLiteConverter.from_concrete_functions(
+        content = tf.lite.TFLiteConverter.from_concrete_functions(
             [call], trackable
         ).convert()
+    trial.vouch(content)  # A child process for each of hundreds would take a minute.
+    return content
 
 
 def samples(shape, *, count=20, seed=0, low=-0.4, high=1.7):

@@ -8,6 +8,7 @@ import pytest
 from small_models import convert
 
 from tfslim import quantize, tflite
+from tfslim.tflite import flatbuffer
 
 
 @pytest.fixture(scope="module")
@@ -339,3 +340,45 @@ def test_max_drop_is_met_by_the_file_that_is_written(two_headed, tmp_path, capsy
     last = report["fallback"][-1]["metric"]
     assert last == pytest.approx(report["files"][1]["sqnr_db"])
     assert last < report["goal"]["least"]
+
+
+def test_flags_may_stand_before_the_file(digits, tmp_path):
+    flags = ("--recipe=dynamic_int8", f"--out={tmp_path / 'out.tflite'}")
+    assert run(*flags, digits) == 0
+    before = (tmp_path / "out.tflite").read_bytes()
+    assert run(digits, "--overwrite", *flags) == 0
+    assert (tmp_path / "out.tflite").read_bytes() == before
+    assert run(*flags, digits, "stray.tflite") == 2
+
+
+def test_a_name_too_long_is_refused_before_the_work(digits, tmp_path, capsys):
+    for length, code in ((250, 0), (256, 2)):
+        out = tmp_path / ("n" * (length - 7) + ".tflite")
+        assert run(digits, "--recipe=dynamic_int8", f"--out={out}") == code
+        assert ("timing" in capsys.readouterr().err) == (code == 0)
+        assert (code == 0) == (out.name in {path.name for path in tmp_path.iterdir()})
+
+
+def test_names_that_are_no_text_are_quantized(digits, tmp_path):
+    flat = flatbuffer.unpack(digits.read_bytes())
+    for tensor in flat.subgraphs[0].tensors:
+        tensor.name += b"\xe9"
+    odd = tmp_path / "odd.tflite"
+    odd.write_bytes(flatbuffer.pack(flat))
+    out = tmp_path / "out.tflite"
+    common = (*COMMON, "--samples=20", "--calibration=minmax")
+    assert run(odd, *common, f"--out={out}") == 0
+    x = np.random.default_rng(0).random((1, 8, 8, 1)).astype(np.float32)
+    (before,), (after,) = (tflite.run(p.read_bytes(), x).values() for p in (odd, out))
+    assert abs(before - after).max() < 0.1
+
+
+def test_a_damaged_file_is_one_line(digits, tmp_path, capsys):
+    flat = flatbuffer.unpack(digits.read_bytes())
+    flat.subgraphs[0].operators[0].inputs = flat.subgraphs[0].operators[0].inputs[:1]
+    bad = tmp_path / "bad.tflite"
+    bad.write_bytes(flatbuffer.pack(flat))
+    assert run(bad, "--recipe=dynamic_int8") == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "bad.tflite" in said[0] and "CONV_2D" in said[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.tflite"}

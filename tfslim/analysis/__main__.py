@@ -35,7 +35,6 @@ def define_flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
     from tfslim import analysis, benchmark, files, tflite
-    from tfslim.tflite import flatbuffer
 
     if not values.model:
         raise errors.ConfigError(
@@ -44,7 +43,9 @@ def _run(values: flags.FlagValues, config: None) -> None:
     out = Path(values.store_sparse) if values.store_sparse else None
     if out is not None and out.exists() and not values.overwrite:
         raise errors.ConfigError(f"{out} exists. Pass --overwrite to replace it.")
-    data = flatbuffer.read_file(values.model)
+    if out is not None:
+        files.require_writable(out, "--store_sparse")
+    data = tflite.open_file(values.model)
     advice = analysis.advise_sparsity(
         data,
         measure_latency=values.num_runs > 0,
@@ -52,18 +53,16 @@ def _run(values: flags.FlagValues, config: None) -> None:
             num_runs=max(values.num_runs, 1), num_threads=values.num_threads
         ),
     )
-    sys.stdout.write(f"{advice}\n")
+    cli.say(str(advice))
     if out is not None:
         files.write_bytes(out, tflite.store_sparse(data))
-        sys.stdout.write(f"{out} is written.\n")
+        cli.say(f"{out} is written.")
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
-    arguments = list(argv)
-    if len(arguments) > 1 and not arguments[1].startswith("-"):
-        arguments[1] = f"--model={arguments[1]}"
-    return cli.run("tfslim.analysis", __doc__ or "", define_flags, _run, arguments)
+    doc = __doc__ or ""
+    return cli.run("tfslim.analysis", doc, define_flags, _run, argv, plain="model")
 
 
 if __name__ == "__main__":

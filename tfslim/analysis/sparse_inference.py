@@ -79,7 +79,7 @@ class _Parts:
         self._padding = {op.index: _fused_pad(graph, op) for op in graph.ops}
         self._hidden = {
             pad.index for pad in self._padding.values() if pad is not None
-        } | {op.index for op in graph.ops if op.name == "DENSIFY"}
+        } | {op.index for op in graph.ops if self._is_weight(op)}
         self._roles = {op.index: self._role(op) for op in graph.ops}
         self._leader = {op.index: op.index for op in graph.ops}
         for op in graph.ops:
@@ -138,13 +138,17 @@ class _Parts:
         for index in op.inputs:
             tensor = self._graph.tensors[index] if index >= 0 else None
             producer = self._graph.producers.get(index)
-            is_weight = producer is not None and producer.name == "DENSIFY"
+            is_weight = producer is not None and self._is_weight(producer)
             if tensor is None or tensor.is_constant or is_weight:
                 continue
             if pad is not None and index == pad.outputs[0]:
                 index = pad.inputs[0]
             found.append(index)
         return found
+
+    def _is_weight(self, op: tflite.Op) -> bool:
+        """Whether an op only unpacks a constant."""
+        return bool(op.outputs) and self._graph.stored(op.outputs[0]).is_constant
 
     def _producers(self, op: tflite.Op) -> list[tflite.Op | None]:
         return [self._graph.producers.get(index) for index in self._read(op)]
@@ -259,7 +263,7 @@ def _zeros(graph: tflite.Graph, members: list[tflite.Op]) -> float:
     for op in members:
         if op.name not in ("CONV_2D", "FULLY_CONNECTED"):
             continue
-        kernel = graph.constant(op.inputs[1])
+        kernel = graph.stored(op.inputs[1]).data
         if kernel is not None and kernel.shape[1:-1] in ((), (1, 1)):
             zeros += int(np.sum(kernel == 0))
             total += kernel.size

@@ -30,7 +30,7 @@ class KernelSparsity:
         op: "CONV_2D", "FULLY_CONNECTED", …
         index: the op's place in the order of execution.
         tensor: the kernel's name in the file.
-        dtype: "float32" or "int8".
+        dtype: "float32", "float16" or "int8".
         is_stored_sparse: whether the file has it in the sparse format.
         nonzero: bool array as the file shapes it: [outputs, ..., inputs], for
             depthwise convolutions [1, height, width, channels].
@@ -80,10 +80,9 @@ def read_sparsity(model: bytes | Path | str) -> tuple[KernelSparsity, ...]:
     for op in graph.ops:
         if op.name not in _READERS:
             continue
-        kernel = graph.constant(op.inputs[1])
-        producer = graph.producers.get(op.inputs[1])
-        tensor = graph.tensors[op.inputs[1] if producer is None else producer.inputs[0]]
-        if kernel is None or (producer is not None and producer.name != "DENSIFY"):
+        tensor = graph.stored(op.inputs[1])
+        kernel = tensor.data
+        if kernel is None or not kernel.ndim or not kernel.size:
             continue
         axis = kernel.ndim - 1 if op.name == "DEPTHWISE_CONV_2D" else 0
         channels = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1)
@@ -242,7 +241,7 @@ def without_zeros(data: bytes) -> bytes:
     random = np.random.default_rng(0)
     for kernel in read_sparsity(data):
         op = graph.ops[kernel.index]
-        tensor = graph.tensors[op.inputs[1]]
+        tensor = graph.stored(op.inputs[1])
         values = np.array(tensor.data)
         others, zeros = values[kernel.nonzero], ~kernel.nonzero
         if others.size:

@@ -31,6 +31,7 @@ from tfslim.benchmark import (
     Options,
     android,
     baseline,
+    check_host,
     compare,
     comparison,
     profile_host,
@@ -87,14 +88,18 @@ def _run(values: flags.FlagValues, _: Any) -> None:
         for number in _threads(values.num_threads)
     ]
     comparison.min_rounds(values.confidence)  # Refuses a wrong one before any run.
+    for flag in ("json", "markdown"):
+        if values[flag].value:
+            files.require_writable(values[flag].value, f"--{flag}")
     models = _models([Path(name) for name in values.files], values.baseline)
     old = None
     if values.baseline and not values.baseline.endswith(".tflite"):
         old = baseline.read(Path(values.baseline))
-    problem = None
+    problem: errors.BenchmarkError | None = None
     if values.android:
         sessions, problem = _time_on_phones(values, models, jobs)
     else:
+        models, problem = _good(models, jobs[0], values.baseline)
         sessions = _time_here(values, models, jobs)
     rows: list[baseline.Row] = []
     for results in sessions:
@@ -124,6 +129,29 @@ def _time_on_phones(
             return android.run_android(models, jobs, options, on_step=on_step), None
         except android.SomeDevicesFailedError as error:
             return error.sessions, error
+
+
+def _good(
+    models: dict[str, bytes], options: Options, baseline_path: str | None
+) -> tuple[dict[str, bytes], errors.BenchmarkError | None]:
+    """Returns the files that run, and what is wrong with the others.
+
+    Raises:
+        BenchmarkError: none runs, or not the baseline.
+    """
+    good, faults = {}, []
+    for number, (name, data) in enumerate(models.items()):
+        try:
+            check_host(name, data, options)
+            good[name] = data
+        except errors.BenchmarkError as error:
+            faults.append(str(error))
+            if not number and baseline_path and baseline_path.endswith(".tflite"):
+                raise
+    problem = errors.BenchmarkError(" ".join(faults)) if faults else None
+    if problem is not None and not good:
+        raise problem
+    return good, problem
 
 
 def _time_here(
@@ -181,7 +209,7 @@ def _models(paths: Sequence[Path], baseline_path: str | None) -> dict[str, bytes
         if name in models:
             raise errors.ConfigError(f"'{path}' was given twice. Name each file once.")
         try:
-            models[name] = path.read_bytes()
+            models[name] = files.read_bytes(path)
         except OSError as error:
             raise errors.ConfigError(
                 f"'{path}' cannot be read: {error.strerror}."
@@ -219,7 +247,8 @@ def _share(text: str) -> float:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
-    return cli.run("tfslim.benchmark", __doc__ or "", define_flags, _run, argv)
+    doc = __doc__ or ""
+    return cli.run("tfslim.benchmark", doc, define_flags, _run, argv, plain="files")
 
 
 if __name__ == "__main__":

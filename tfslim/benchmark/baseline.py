@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors
+from tfslim import errors, files
 from tfslim.benchmark.comparison import Comparison
 from tfslim.benchmark.result import BenchmarkResult
 
@@ -38,13 +38,13 @@ def read(path: Path) -> list[BenchmarkResult]:
         ConfigError: there is no such file, or it holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(files.read_text(path))
         found = [row["result"] for row in content["rows"]]
     except OSError as error:
         raise errors.ConfigError(
             f"The baseline '{path}' cannot be read: {error.strerror}."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise errors.ConfigError(
             f"'{path}' holds no benchmark results. Write one with: python -m "
             "tfslim.benchmark old.tflite --json=old.json"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,21 +15,24 @@ import numpy as np
 from tfslim import errors, tflite
 from tfslim.benchmark import environment, validity
 from tfslim.benchmark.result import BenchmarkResult, LatencyStats, Options, describe
-from tfslim.tflite import delegate
+from tfslim.tflite import delegate, trial
 
-_DELEGATES = ("xnnpack", "none")
+DELEGATES = ("xnnpack", "none")
+_MUCH = 2**30
 
 # Runs alone in a new process: memory freed by one file would hide the next one's.
 _PEAK_MEMORY = """
 import sys
 from pathlib import Path
 from tfslim.benchmark import host
+from tfslim.tflite import trial
 def peak():
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
 before = peak()
-data = Path(sys.argv[1]).read_bytes()
+data = Path(f"/dev/fd/{sys.argv[1]}").read_bytes()
+trial.vouch(data)  # By the process that starts this one.
 options = host.Options(num_threads=int(sys.argv[2]), delegate=sys.argv[3])
 runner = host.load(data, options)
 for _ in range(3):
@@ -49,18 +52,32 @@ def load(data: bytes, options: Options) -> tflite.Runner:
         xnnpack=options.delegate == "xnnpack",
     )
     random = np.random.default_rng(0)
-    inputs = {}
-    for name, index in runner.model.input_names.items():
-        tensor = runner.model.tensors[index]
-        shape = [abs(size) for size in tensor.shape]
-        # 0 and 1 are legal for every integer type and table of embeddings.
-        is_float = np.dtype(tensor.dtype).kind == "f"
-        values = (
-            random.uniform(-1, 1, shape) if is_float else random.random(shape) > 0.5
-        )
-        inputs[name] = values.astype(tensor.dtype)
+    inputs = {
+        name: _draw(random, name, runner.model.tensors[index])
+        for name, index in runner.model.input_names.items()
+    }
     runner.set_inputs(inputs)
     return runner
+
+
+def _draw(random: np.random.Generator, name: str, tensor: tflite.Tensor) -> np.ndarray:
+    shape = [abs(size) for size in tensor.shape]
+    try:
+        dtype = np.dtype(tensor.dtype)
+    except TypeError as error:
+        raise errors.ConversionError(
+            f"Input '{name}' is {tensor.dtype}, for which no numbers can be drawn."
+        ) from error
+    # Within a damaged file a shape may be anything. A number is drawn with 8 bytes.
+    needed = 16 * math.prod(shape)
+    if needed > _MUCH and needed > (trial.memory_bytes() or math.inf):
+        raise errors.ConversionError(
+            f"Input '{name}' of shape {shape} takes more memory than is left."
+        )
+    if dtype.kind == "f":
+        return random.uniform(-1, 1, shape).astype(dtype)
+    # 0 and 1 are legal for every integer type and table of embeddings.
+    return (random.random(shape) > 0.5).astype(dtype)
 
 
 def run_host(
@@ -81,16 +98,8 @@ def run_host(
         ConfigError: a delegate that the host does not have.
     """
     options = options or Options()
-    if options.delegate not in _DELEGATES:
-        raise errors.ConfigError(
-            f"The host has no delegate '{options.delegate}'. Choose xnnpack or none, "
-            "or run on a phone with --android."
-        )
     for name, data in models.items():
-        try:
-            load(data, options).invoke()
-        except errors.ConversionError as error:
-            raise errors.BenchmarkError(f"'{name}': {error}") from error
+        check_host(name, data, options)
     machine = environment.host() | {"delegate": options.delegate}
     series = {name: _Series() for name in models}
     names = list(models)
@@ -103,6 +112,24 @@ def run_host(
         _result(name, data, options, series[name], machine | after)
         for name, data in models.items()
     ]
+
+
+def check_host(name: str, data: bytes, options: Options) -> None:
+    """Loads a file and runs it once.
+
+    Raises:
+        BenchmarkError: it does not load or run; names it.
+        ConfigError: a delegate that the host does not have.
+    """
+    if options.delegate not in DELEGATES:
+        raise errors.ConfigError(
+            f"The host has no delegate '{options.delegate}'. Choose xnnpack or none, "
+            "or run on a phone with --android."
+        )
+    try:
+        load(data, options).invoke()
+    except errors.ConversionError as error:
+        raise errors.BenchmarkError(f"'{name}': {error}") from error
 
 
 class _Series:
@@ -175,14 +202,18 @@ def _result(
 
 def _peak_memory(data: bytes, options: Options) -> int | None:
     """Returns by how many bytes loading and running the file grows a process."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
-        path.write_bytes(data)
+    if not hasattr(os, "memfd_create"):
+        return None  # Such systems do not say it, either.
+    with os.fdopen(os.memfd_create("model.tflite"), "wb") as file:
+        file.write(data)
+        file.flush()
+        handle = file.fileno()
         done = subprocess.run(
             [
-                *(sys.executable, "-c", _PEAK_MEMORY, str(path)),
+                *(sys.executable, "-c", _PEAK_MEMORY, str(handle)),
                 *(str(options.num_threads), options.delegate),
             ],
+            pass_fds=[handle],
             capture_output=True,
             text=True,
             check=False,

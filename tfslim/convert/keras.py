@@ -19,8 +19,9 @@ import tensorflow as tf
 from absl import logging as absl_logging
 
 from tfslim import errors, quiet, registry, tflite
-from tfslim.convert import detour, freeze
-from tfslim.tflite import flatbuffer, signature
+from tfslim.convert import detour, finite, freeze
+from tfslim.graph import keras as graph_keras
+from tfslim.tflite import flatbuffer, signature, trial
 from tfslim.tflite import metadata as metadata_lib
 
 
@@ -32,17 +33,20 @@ class ConvertResult:
         tflite: the file's bytes.
         flex_ops: TensorFlow operations that stayed, empty for a plain file; they
             need the Flex delegate in the app.
+        notes: what is otherwise in the file than in the model: computed in float32,
+            layers renamed.
     """
 
     tflite: bytes
     flex_ops: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def convert_model(
     model: Any,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     allow_flex: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> ConvertResult:
@@ -50,13 +54,16 @@ def convert_model(
 
     Batch norm is folded and activations are fused by the converter. Inputs and
     outputs carry the names they have in Keras, in the file's tensors and in its
-    signature "serving_default".
+    signature "serving_default". A model in another precision, mixed ones included,
+    computes in float32 in the file; layers whose names TensorFlow does not take
+    ("Conv 1") have others in it. Both stand in the result's notes.
 
     Args:
         model: a built model with fixed inputs (functional or Sequential).
         input_shapes: per input name, [height, width, channels], for inputs whose
             shape the model leaves open.
-        batch_size: the fixed batch of the file.
+        batch_size: the fixed batch of the file; None: the one the model is built for,
+            1 if it takes any.
         allow_flex: keep operations that have no TFLite builtin as TensorFlow
             operations; the app then needs the Flex delegate (several MB).
         metadata: JSON-able values to write into the file, under "tfslim".
@@ -65,10 +72,12 @@ def convert_model(
         ConfigError: no Keras model, an input's shape is open and not given, or a name
             is unknown.
         ConversionError: an operation has no builtin; names its layer.
+        GraphError: the model is in another precision and cannot be rebuilt.
     """
-    inputs, outputs = _ends(model)
-    _refuse_low_precision(model)
-    specs = _specs(inputs, input_shapes or {}, batch_size)
+    _, outputs = _ends(model)
+    finite.require_finite(model)
+    model, notes = _convertible(model)
+    specs = _specs(model.inputs, input_shapes or {}, batch_size)
     ends = [spec.name for spec in specs], outputs
     traced = _trace(model, specs)
     data = _convert(traced, ends, allow_flex, metadata or {}, detach=True)
@@ -78,7 +87,7 @@ def convert_model(
     content = tflite.read(data)
     _refuse_dynamic(content)
     flex = tuple(sorted({op.name for op in content.ops if op.is_flex}))
-    return ConvertResult(data, flex)
+    return ConvertResult(data, flex, notes)
 
 
 def convert_quantized(
@@ -86,7 +95,7 @@ def convert_quantized(
     *,
     io: str = "float",
     input_shapes: Mapping[str, Sequence[int]] | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> ConvertResult:
     """Converts a tf_keras model with fake quantization to an INT8 `.tflite`.
@@ -165,7 +174,9 @@ def _run_converter(frozen: Any, allow_flex: bool, io: tf.DType | None) -> bytes:
                 tf.lite.OpsSet.SELECT_TF_OPS,
             ]
         try:
-            return converter.convert()
+            content = converter.convert()
+            trial.vouch(content)
+            return content
         except Exception as error:
             failure = error
     raise _explain(failure, said[0]) from failure
@@ -193,18 +204,25 @@ def _ends(model: Any) -> tuple[list[Any], list[str]]:
     return list(inputs), names
 
 
-def _refuse_low_precision(model: Any) -> None:
-    for layer in model.layers:
-        dtype = getattr(layer, "compute_dtype", "float32")
-        if dtype in ("float16", "bfloat16"):
-            raise errors.ConversionError(
-                f"Layer '{layer.name}' computes in {dtype}. Rebuild the model with "
-                "the float32 policy and set_weights() from this one, then convert."
-            )
+def _convertible(model: Any) -> tuple[Any, tuple[str, ...]]:
+    """Returns the model as it can be traced in float32, and what was changed."""
+    notes = []
+    if graph_keras.backend_of(model) != "tensorflow":
+        model = graph_keras.to_tf_keras(model)
+    model, precisions = graph_keras.to_float32(model)
+    if precisions:
+        notes.append(f"computes in float32, the model in {', '.join(precisions)}")
+    model, renamed = graph_keras.to_scoped_names(model)
+    if renamed:
+        pairs = ", ".join(f"'{old}' -> '{new}'" for old, new in renamed.items())
+        notes.append(f"layers renamed, as TensorFlow takes no such names: {pairs}")
+    return model, tuple(notes)
 
 
 def _specs(
-    inputs: Sequence[Any], shapes: Mapping[str, Sequence[int]], batch_size: int
+    inputs: Sequence[Any],
+    shapes: Mapping[str, Sequence[int]],
+    batch_size: int | None,
 ) -> list[tf.TensorSpec]:
     names = [re.sub(r"[^A-Za-z0-9_.\-]", "_", i.name.split(":")[0]) for i in inputs]
     unknown = sorted(set(shapes) - set(names))
@@ -223,16 +241,24 @@ def _specs(
                 f"input_shapes={{'{name}': (224, 224, 3)}}."
             )
         dtype = tf.as_dtype(tensor.dtype)
-        specs.append(tf.TensorSpec((batch_size, *shape), dtype, name=name))
+        batch = batch_size or tensor.shape[0] or 1
+        specs.append(tf.TensorSpec((batch, *shape), dtype, name=name))
     return specs
 
 
 def _trace(model: Any, specs: Sequence[tf.TensorSpec]) -> Any:
     def serve(*tensors: Any) -> Any:
-        arguments = tensors[0] if len(tensors) == 1 else list(tensors)
+        arguments = graph_keras.pack_inputs(model, tensors)
         return tf.nest.flatten(model(arguments, training=False))
 
-    return tf.function(serve, autograph=False).get_concrete_function(*specs)
+    try:
+        return tf.function(serve, autograph=False).get_concrete_function(*specs)
+    except Exception as error:
+        raise errors.ConversionError(
+            f"Model '{model.name}' cannot be traced for inputs of the shapes "
+            f"{', '.join(str(tuple(spec.shape)) for spec in specs)}: "
+            f"{errors.first_line(error)} Call it on such inputs to see more."
+        ) from error
 
 
 @contextlib.contextmanager

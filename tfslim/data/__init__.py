@@ -14,7 +14,7 @@ from tfslim.data.examples import (
     no_targets,
 )
 from tfslim.data.feed import CalibrationSamples, Prepare, batches, calibration_samples
-from tfslim.data.sources import SOURCES, Dataset, LoadOptions, load, unlabelled
+from tfslim.data.sources import SOURCES, Dataset, LoadOptions, check, load, unlabelled
 
 __all__ = [
     "SOURCES",
@@ -29,6 +29,7 @@ __all__ = [
     "Subset",
     "batches",
     "calibration_samples",
+    "check",
     "load",
     "no_targets",
     "unlabelled",

@@ -117,7 +117,7 @@ def standard_heads(model: Any) -> tuple[Head, ...]:
     )
 
 
-def _for_model(model: Any) -> tasks.Task:
+def _for_model(task: tasks.Task, model: Any) -> tasks.Task:
     return detection_task(standard_heads(model))
 
 

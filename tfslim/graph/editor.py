@@ -102,3 +102,24 @@ class Editor:
             inputs=ir.substitute(self.graph.inputs, self.moved),
             outputs=outputs,
         )
+
+
+def without_unused(graph: ir.Graph) -> ir.Graph:
+    """Returns the graph without calls that no output needs; inputs stay.
+
+    A nested model brings the calls of outputs that nobody reads along, and a Keras 3
+    model those that made a mask.
+    """
+    needed = {ref.node for ref in graph.input_refs}
+    wanted = [ref.node for ref in graph.output_refs]
+    while wanted:
+        number = wanted.pop()
+        if number not in needed:
+            needed.add(number)
+            wanted += [ref.node for ref in graph.nodes[number].inputs]
+    if len(needed) == len(graph.nodes):
+        return graph
+    editor = Editor(graph)
+    for number in sorted(needed):
+        editor.copy(number)
+    return editor.finish()

@@ -165,6 +165,8 @@ class Graph:
         nodes: in an order in which they can be computed.
         inputs: a `TensorRef`, or a list or dict of them, as the model takes them.
         outputs: the same for what the model returns.
+        source: the Keras it was read from, by whose rules a node's `training` holds;
+            empty for a graph made by hand.
     """
 
     name: str
@@ -172,6 +174,7 @@ class Graph:
     nodes: tuple[Node, ...]
     inputs: Any
     outputs: Any
+    source: str = ""
 
     @property
     def input_refs(self) -> tuple[TensorRef, ...]:

@@ -6,10 +6,11 @@ the package of its class; only that package is imported.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from tfslim import errors
-from tfslim.graph import ir
+from tfslim.graph import crossing, ir, names, precision
 
 KerasName: TypeAlias = Literal["tf_keras", "keras"]
 
@@ -30,6 +31,32 @@ def keras_of(model: Any) -> KerasName:
         f"A {type(model).__module__}.{type(model).__name__} is no Keras model. Pass a "
         "functional or Sequential model of tf_keras or Keras 3."
     )
+
+
+def backend_of(model: Any) -> str:
+    """Returns what computes a model: "tensorflow", or Keras 3's "jax" or "torch"."""
+    return "tensorflow" if keras_of(model) == "tf_keras" else backend()
+
+
+def backend() -> str:
+    """Returns what Keras 3 computes with."""
+    import keras
+
+    return str(keras.backend.backend())
+
+
+def require_tensorflow(model: Any, what: str) -> None:
+    """Refuses what works with TensorFlow's variables on another backend of Keras 3.
+
+    Raises:
+        ConfigError: the model is one of Keras 3 with JAX or torch.
+    """
+    if backend_of(model) != "tensorflow":
+        raise errors.ConfigError(
+            f"{what} works with TensorFlow only, and Keras runs on {backend()}, where "
+            "it would have no effect. Set KERAS_BACKEND=tensorflow, or train with "
+            "tfslim.fit, which trains a copy in tf_keras."
+        )
 
 
 def read(model: Any) -> ir.Graph:
@@ -65,6 +92,8 @@ def write(graph: ir.Graph, keras: KerasName = "tf_keras") -> Any:
         ConfigError: there is no such Keras.
         GraphError: a layer or option does not exist in that Keras.
     """
+    if graph.source not in ("", keras):
+        graph = crossing.cross(graph, keras)
     if keras == "tf_keras":
         from tfslim.graph import keras2
 
@@ -117,3 +146,84 @@ def to_keras3(model: Any) -> Any:
 def to_tf_keras(model: Any) -> Any:
     """Returns the same model, with the same weights, as a tf_keras model."""
     return write(read(model), "tf_keras")
+
+
+def to_float32(model: Any) -> tuple[Any, tuple[str, ...]]:
+    """Returns the same model with every layer computing in float32.
+
+    For a model of float16, bfloat16 or float64 layers, or of mixed precision, whose
+    weights are float32 already. It is not compiled.
+
+    Returns:
+        The model, the same object if it is in float32, and what it computed in before,
+        e.g. ("mixed_float16",).
+
+    Raises:
+        GraphError: the model cannot be read or rebuilt.
+    """
+    if all(_is_float32(layer) for layer in _layers(model)):
+        return model, ()
+    graph, found = precision.to_float32(read(model))
+    if not found:
+        return model, ()
+    return write(graph, keras_of(model)), found
+
+
+def to_scoped_names(model: Any) -> tuple[Any, dict[str, str]]:
+    """Returns the same model with names of layers that TensorFlow takes as scopes.
+
+    Keras 3 takes any name ("Conv 1", "dense:out"), and eagerly such a model runs, but
+    TensorFlow cannot compile it.
+
+    Returns:
+        The model, the same object if its names are fine, and the new name of every
+        layer that was renamed.
+
+    Raises:
+        GraphError: the model cannot be read or rebuilt.
+    """
+    if all(names.is_scope(layer.name) for layer in _layers(model)):
+        return model, {}
+    graph, new = names.scoped(read(model))
+    return write(graph, keras_of(model)), new
+
+
+def pack_inputs(model: Any, tensors: Sequence[Any]) -> Any:
+    """Returns a model's inputs, given flat, as the model takes them: alone, as dict.
+
+    Args:
+        model: of either Keras.
+        tensors: one for each of `model.inputs`, in that order.
+    """
+    if len(model.inputs) == 1 and not isinstance(_inputs(model), Mapping):
+        return tensors[0]
+    leaves = iter(tensors)
+    return _packed(_inputs(model), leaves)
+
+
+def _packed(structure: Any, leaves: Iterator[Any]) -> Any:
+    if isinstance(structure, Mapping):
+        values = {key: _packed(structure[key], leaves) for key in sorted(structure)}
+        return {key: values[key] for key in structure}
+    if isinstance(structure, list | tuple):
+        return [_packed(item, leaves) for item in structure]
+    return next(leaves)
+
+
+def _inputs(model: Any) -> Any:
+    """Returns a model's inputs, nested as it takes them."""
+    model = getattr(model, "_functional", None) or model
+    for name in ("_inputs_struct", "_nested_inputs"):
+        if getattr(model, name, None) is not None:
+            return getattr(model, name)
+    return model.inputs
+
+
+def _layers(model: Any) -> list[Any]:
+    """Returns a model and all layers inside it, at any depth."""
+    return list(model._flatten_layers())
+
+
+def _is_float32(layer: Any) -> bool:
+    types = {getattr(layer, name, None) for name in ("compute_dtype", "dtype")}
+    return not types & precision.OTHERS

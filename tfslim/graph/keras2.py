@@ -18,6 +18,7 @@ from tfslim.graph import (
     keras2_functions,
     keras_config,
     keras_reader,
+    keras_state,
     keras_writer,
 )
 
@@ -109,9 +110,9 @@ class _Keras2(keras_reader.Dialect):
         )
 
     def weights(self, native: Any) -> dict[str, Any]:
-        return keras_config.named_weights(
-            native.name, native.weights, known=_is_known(native)
-        )
+        if _is_known(native) and type(native).__name__ in keras_state.WITHOUT_WEIGHTS:
+            return {}
+        return keras_config.named_weights(native.weights)
 
 
 def _is_known(native: Any) -> bool:
@@ -126,7 +127,7 @@ def _canonical(native: Any, ndim: int) -> dict[str, Any]:
     if op == "Lambda":
         return keras_config.of_lambda(native)
     config = {}
-    for key, value in keras_config.plain(native.get_config()).items():
+    for key, value in keras_config.plain(keras_state.config(native)).items():
         key = _OPTIONS.get((op, key), key)
         if key in ("activation", "recurrent_activation"):
             value = _activation(native, key, value)
@@ -149,7 +150,14 @@ def _activation(native: Any, key: str, value: Any) -> Any:
 
 def read(model: tf_keras.Model) -> ir.Graph:
     """Reads a functional or sequential tf_keras model."""
-    return keras_reader.read(model, _Keras2())
+    return keras_reader.read(model, _Keras2(), "tf_keras")
+
+
+def _has_mask(args: Any) -> bool:
+    """Tells whether a tensor carries a mask, which a layer may have to pass on."""
+    return any(
+        getattr(t, "_keras_mask", None) is not None for t in tf.nest.flatten(args)
+    )
 
 
 # Layers without masks that make one tensor of one, of a shape that the node states.
@@ -180,7 +188,7 @@ class _Writer(keras_writer.Builder):
     def call(
         self, native: Any, layer: ir.Layer, node: ir.Node, args: Any, kwargs: Any
     ) -> Any:
-        if layer.op not in _SHAPED or kwargs or len(args) != 1:
+        if layer.op not in _SHAPED or kwargs or len(args) != 1 or _has_mask(args):
             return native(*args, **kwargs)
         if getattr(native, "activity_regularizer", None) is not None:
             return native(*args)

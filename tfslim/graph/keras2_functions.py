@@ -159,8 +159,8 @@ def write(
     if op in _COMPOSED:
         return _COMPOSED[op](name, operands, config)
     if op == "getitem":
-        function, key = tf.__operators__.getitem, _slices(config["key"])
-        return SlicingOpLambda(function, name=name)(*operands, key)
+        layer = SlicingOpLambda(tf.__operators__.getitem, name=name)
+        return layer(*operands, _serializable(config["key"]))
     arguments, options = _arguments(op, operands, config)
     return TFOpLambda(_TF[op], name=name)(*arguments, **options)
 
@@ -181,6 +181,14 @@ def compute(op: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
         return operands[0][_slices(config["key"])]
     arguments, options = _arguments(op, operands, config)
     return _TF[op](*arguments, **options)
+
+
+def _serializable(key: Sequence[Any]) -> tuple[Any, ...]:
+    """Returns a key as tf_keras records it: a `slice` cannot be saved."""
+    names = ("start", "stop", "step")
+    return tuple(
+        dict(zip(names, e, strict=True)) if isinstance(e, list) else e for e in key
+    )
 
 
 def _slices(key: Sequence[Any]) -> tuple[Any, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
+from keras import tree
 from keras.src.applications import convnext, inception_resnet_v2
+from keras.src.backend.common.masking import get_keras_mask
 from keras.src.models.functional import Functional
 
 from tfslim.graph import (
@@ -15,6 +18,7 @@ from tfslim.graph import (
     keras3_functions,
     keras_config,
     keras_reader,
+    keras_state,
     keras_writer,
 )
 
@@ -43,10 +47,11 @@ class _Keras3(keras_reader.Dialect):
         nodes = _functional(model)._nodes_by_depth
         for depth in sorted(nodes, reverse=True):
             for node in nodes[depth]:
+                args = tuple(node.arguments.args)
                 yield keras_reader.Call(
                     node.operation,
-                    tuple(node.arguments.args),
-                    dict(node.arguments.kwargs),
+                    args,
+                    _given(node.operation, args, node.arguments.kwargs),
                     tuple(node.outputs),
                 )
 
@@ -94,10 +99,35 @@ class _Keras3(keras_reader.Dialect):
 
     def weights(self, native: Any) -> dict[str, Any]:
         op = type(native).__name__
-        named = keras_config.named_weights(
-            native.name, getattr(native, "weights", ()), known=_is_known(native)
-        )
+        if _is_known(native) and op in keras_state.WITHOUT_WEIGHTS:
+            return {}
+        named = keras_config.named_weights(getattr(native, "weights", ()))
         return {_WEIGHTS.get((op, key), key): weight for key, weight in named.items()}
+
+
+def _given(
+    operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the keywords of a call that the user wrote.
+
+    Keras 3 records more: the default of `training` (`False` of Dropout, `True` of
+    RandomFlip), which it does not obey in `fit` and `predict`, and the masks that its
+    tensors carry anyhow. A `training` equal to the default is taken for the default.
+    """
+    if not isinstance(operation, keras.layers.Layer):
+        return dict(kwargs)
+    parameters = inspect.signature(operation.call).parameters
+    tensors = [t for t in tree.flatten((args, dict(kwargs))) if t is not None]
+    carried = {id(get_keras_mask(tensor)) for tensor in tensors} | {id(None)}
+
+    def is_recorded(key: str, value: Any) -> bool:
+        if key == "training":
+            return key in parameters and value is parameters[key].default
+        return (key == "mask" or key.removesuffix("_mask") in parameters) and all(
+            id(mask) in carried for mask in tree.flatten(value)
+        )
+
+    return {key: v for key, v in kwargs.items() if not is_recorded(key, v)}
 
 
 def _is_known(native: Any) -> bool:
@@ -125,7 +155,7 @@ def _canonical(native: Any, ndim: int) -> dict[str, Any]:
     if op == "Lambda":
         return keras_config.of_lambda(native)
     config = {}
-    for key, value in keras_config.plain(native.get_config()).items():
+    for key, value in keras_config.plain(keras_state.config(native)).items():
         if key in ("activation", "recurrent_activation"):
             value = _activation(native, key, value)
         elif key == "axis" and op.endswith("Normalization"):
@@ -147,7 +177,7 @@ def _activation(native: Any, key: str, value: Any) -> Any:
 
 def read(model: keras.Model) -> ir.Graph:
     """Reads a functional or sequential Keras 3 model."""
-    return keras_reader.read(model, _Keras3())
+    return keras_reader.read(model, _Keras3(), "keras")
 
 
 class _Writer(keras_writer.Builder):

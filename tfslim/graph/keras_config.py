@@ -6,6 +6,7 @@ words that differ; `keras2.py` and `keras3.py` have what only one of them has.
 
 from __future__ import annotations
 
+import collections
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ _NEUTRAL: dict[str, Any] = {
     "fill_mode": "constant",
     "fill_value": 0.0,
     "groups": 1,
+    "oov_method": "floormod",
     "pad_to_aspect_ratio": False,
     "renorm": False,
     "renorm_momentum": 0.99,
@@ -95,8 +97,10 @@ def dtype_name(value: Any) -> Any:
 def normalized_axis(axis: Any, ndim: int) -> Any:
     """Returns one axis as an int, several as a list; the last one is -1."""
     if isinstance(axis, list | tuple):
-        axes = [normalized_axis(item, ndim) for item in axis]
-        return axes[0] if len(axes) == 1 else axes
+        if len(axis) == 1:
+            return normalized_axis(axis[0], ndim)
+        # Both Keras sort them, so that all must count from the same end.
+        return [item % ndim for item in axis]
     return -1 if axis in (-1, ndim - 1) else axis
 
 
@@ -135,7 +139,7 @@ def _parameters(layer_class: type) -> set[str]:
         known |= {p.name for p in parameters if p.kind != p.VAR_KEYWORD}
         if all(p.kind != p.VAR_KEYWORD for p in parameters):
             break
-    return known | {"name", "trainable", "dtype"}
+    return known
 
 
 # Options that are fields of `ir.Layer`, or that only say how the layer was made.
@@ -151,7 +155,7 @@ _FIELDS = (
     "value_shape",
 )
 # Options that hold a layer: its own config is not translated.
-_HOLDERS = ("layer", "backward_layer", "cell", "cells")
+_HOLDERS = ("layer", "layers", "backward_layer", "cell", "cells")
 
 
 def without_fields(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,35 +185,41 @@ def native(layer: Any) -> dict[str, Any]:
     Raises:
         GraphError: the layer cannot tell its config.
     """
+    kind = type(layer).__name__
+    failure: Exception
     try:
         return without_fields(layer.get_config())
     except NotImplementedError as error:
-        raise errors.GraphError(
-            f"Layer '{layer.name}' ({type(layer).__name__}) has no get_config, so it "
-            "cannot be rebuilt. Add get_config to the class, or export the functional "
-            "part of the model."
-        ) from error
+        why = "has no get_config, so it cannot be rebuilt. Add get_config to the class"
+        failure = error
+    except Exception as error:
+        why = f"fails in get_config: {errors.first_line(error)} Mend the class"
+        failure = error
+    raise errors.GraphError(
+        f"Layer '{layer.name}' ({kind}) {why}, or export the functional part of the "
+        "model."
+    ) from failure
 
 
-def named_weights(layer: str, weights: Sequence[Any], *, known: bool) -> dict[str, Any]:
+def named_weights(weights: Sequence[Any]) -> dict[str, Any]:
     """Names the variables of a layer, in the layer's own order.
 
-    Args:
-        layer: the layer's name, which most names begin with.
-        weights: Keras variables.
-        known: whether the layer is one of Keras's own.
-
-    Returns:
-        Variables by name: the last part of their own name (`kernel`), or the whole
-        path below the layer where the last part is not unique.
+    A variable goes by the last part of its own name (`kernel`), numbered where a layer
+    made of layers has several of it. Their paths do not do: they depend on how many
+    layers the process has made, and on where the layer was built.
     """
     paths = [str(getattr(w, "path", w.name)).removesuffix(":0") for w in weights]
-    short = [path.rsplit("/", 1)[-1] for path in paths]
-    if len(set(short)) < len(short) or not known:
-        short = [path.removeprefix(f"{layer}/") for path in paths]
-    if len(set(short)) < len(short) or any(map(_is_automatic, short)):
-        short = [f"weight_{index}" for index in range(len(short))]
-    return dict(zip(short, weights, strict=True))
+    leaves = [path.rsplit("/", 1)[-1] for path in paths]
+    if any(map(_is_automatic, leaves)):
+        leaves = ["weight"] * len(leaves)
+    names: dict[str, Any] = {}
+    taken: collections.Counter[str] = collections.Counter()
+    for leaf, weight in zip(leaves, weights, strict=True):
+        name = f"{leaf}_{taken[leaf]}" if taken[leaf] else leaf
+        taken[leaf] += 1
+        # A user's own `kernel_1` beside two `kernel`s.
+        names[name if name not in names else f"weight_{len(names)}"] = weight
+    return names
 
 
 def _is_automatic(name: str) -> bool:

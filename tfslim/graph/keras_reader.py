@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfslim import errors
-from tfslim.graph import ir, keras_functions
+from tfslim.graph import editor, ir, keras_functions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,26 @@ class Dialect(abc.ABC):
         """Returns a call of a function of the vocabulary, None for all else."""
 
 
-def read(model: Any, dialect: Dialect) -> ir.Graph:
-    """Reads a functional model; see `tfslim.graph.keras.read`."""
+def read(model: Any, dialect: Dialect, source: str) -> ir.Graph:
+    """Reads a functional model of the Keras `source`; see `tfslim.graph.keras.read`."""
+    graph = _walk(model, dialect)[0]
+    if not graph.output_refs:
+        raise errors.GraphError(f"Model '{model.name}' has no outputs.")
+    return dataclasses.replace(graph, source=source)
+
+
+def own_variables(model: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """Returns a model's variables; see `tfslim.graph.keras.own_variables`."""
+    graph, natives = _walk(model, dialect)
+    return {
+        name: weights
+        for name, native in natives.items()
+        if name in graph.layers and (weights := dialect.weights(native))
+    }
+
+
+def _walk(model: Any, dialect: Dialect) -> tuple[ir.Graph, dict[str, Any]]:
+    """Returns what a model's outputs need of it, and its Keras layers by name."""
     _check_functional(model, dialect)
     reader = _Reader(dialect)
     inputs, outputs = dialect.ends(model)
@@ -88,21 +106,7 @@ def read(model: Any, dialect: Dialect) -> ir.Graph:
         inputs=_structure(inputs, dialect, tensors),
         outputs=_structure(outputs, dialect, tensors),
     )
-    if not graph.output_refs:
-        raise errors.GraphError(f"Model '{model.name}' has no outputs.")
-    return graph
-
-
-def own_variables(model: Any, dialect: Dialect) -> dict[str, dict[str, Any]]:
-    """Returns a model's variables; see `tfslim.graph.keras.own_variables`."""
-    _check_functional(model, dialect)
-    reader = _Reader(dialect)
-    reader.inline(model, None, prefix="", training=None)
-    return {
-        name: weights
-        for name, native in reader.natives.items()
-        if (weights := dialect.weights(native))
-    }
+    return editor.without_unused(graph), reader.natives
 
 
 def _check_functional(model: Any, dialect: Dialect) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tfslim import errors
-from tfslim.graph import ir, keras_config
+from tfslim.graph import ir, keras_config, keras_state, ops
 
 
 class Builder(abc.ABC):
@@ -58,29 +58,57 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
     tensors: dict[ir.TensorRef, Any] = {}
     for number, node in enumerate(graph.nodes):
         layer = graph.layer_of(node)
-        args = ir.substitute(node.args, tensors)
-        if layer.op == "Input":
-            results = builder.input(layer)
-        elif layer.op == "Constant":
-            results = _constant(layer)
-        elif layer.op in ir.FUNCTIONS:
-            operands = args[0] if layer.op == "concatenate" else args
-            results = builder.function(
-                layer.op, builder.free_name(layer.name), operands, layer.config
-            )
-        else:
-            kwargs = ir.substitute(node.kwargs, tensors)
-            results = _call(builder, node, layer, natives, (args, kwargs))
+        with _named_errors(layer, builder):
+            results = _results(builder, node, layer, natives, tensors)
         flat = _flat(results) if len(node.shapes) > 1 else [results]
         tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
-    model = builder.model(
-        ir.substitute(graph.inputs, tensors),
-        ir.substitute(graph.outputs, tensors),
-        graph.name,
-    )
+    ends = (ir.substitute(each, tensors) for each in (graph.inputs, graph.outputs))
+    try:
+        model = builder.model(*ends, graph.name)
+    except Exception as error:
+        raise errors.GraphError(
+            f"Model '{graph.name}' cannot be built in {builder.name}: "
+            f"{errors.first_line(error)}"
+        ) from error
     for name, native in natives.items():
         _assign(builder, graph.layers[name], native)
     return model
+
+
+@contextlib.contextmanager
+def _named_errors(layer: ir.Layer, builder: Builder) -> Iterator[None]:
+    """Turns what Keras says of a layer it cannot build into one line with its name."""
+    try:
+        yield
+    except errors.TfslimError:
+        raise
+    except Exception as error:
+        raise errors.GraphError(
+            f"Layer '{layer.name}' ({layer.op}) cannot be built in {builder.name}: "
+            f"{errors.first_line(error)} Replace it, or keep the model in the Keras "
+            "it came from."
+        ) from error
+
+
+def _results(
+    builder: Builder,
+    node: ir.Node,
+    layer: ir.Layer,
+    natives: dict[str, Any],
+    tensors: Mapping[ir.TensorRef, Any],
+) -> Any:
+    """Makes one call; returns its tensors as the layer gives them."""
+    if layer.op == "Input":
+        return builder.input(layer)
+    if layer.op == "Constant":
+        return _constant(layer)
+    args = ir.substitute(node.args, tensors)
+    if layer.op in ir.FUNCTIONS:
+        operands = args[0] if layer.op == "concatenate" else args
+        name = builder.free_name(layer.name)
+        return builder.function(layer.op, name, operands, layer.config)
+    kwargs = ir.substitute(node.kwargs, tensors)
+    return _call(builder, node, layer, natives, (args, kwargs))
 
 
 def _flat(results: Any) -> list[Any]:
@@ -107,6 +135,8 @@ def _call(
     activation = layer.config.get("activation")
     if not isinstance(activation, str) or activation in builder.activations:
         activation = None
+    elif layer.op in ops.RECURRENT:
+        raise _unknown_activation(builder, layer, activation)
     elif layer.op == "Activation":
         return _activate(builder, layer, activation, arguments[0][0], layer.name)
     if layer.name not in natives:
@@ -118,6 +148,16 @@ def _call(
         return result
     # This Keras has no such activation: its formula follows the layer.
     return _activate(builder, layer, activation, result, f"{layer.name}_{activation}")
+
+
+def _unknown_activation(
+    builder: Builder, layer: ir.Layer, activation: str
+) -> errors.GraphError:
+    return errors.GraphError(
+        f"Layer '{layer.name}' ({layer.op}) has the activation '{activation}', which "
+        f"{builder.name} does not have. Write the model in the Keras it came from, or "
+        f"build it with one of: {', '.join(sorted(builder.activations))}."
+    )
 
 
 @contextlib.contextmanager
@@ -143,11 +183,7 @@ def _activate(
     builder: Builder, layer: ir.Layer, activation: str, tensor: Any, name: str
 ) -> Any:
     if activation not in ir.ELEMENTWISE:
-        raise errors.GraphError(
-            f"Layer '{layer.name}' has the activation '{activation}', which "
-            f"{builder.name} does not know. Known: "
-            f"{', '.join(sorted(builder.activations))}."
-        )
+        raise _unknown_activation(builder, layer, activation)
     return builder.function(activation, builder.free_name(name), [tensor], {})
 
 
@@ -159,10 +195,18 @@ def _native(builder: Builder, layer: ir.Layer, *, plain: bool) -> Any:
             "is no layer of it, or is made of layers of the other Keras. Write the "
             "model in the Keras it came from."
         )
-    fields = {"name": builder.free_name(layer.name), "trainable": layer.trainable}
+    native = _construct(builder, layer, layer_class, plain=plain)
+    if not layer.trainable and hasattr(native, "trainable"):
+        native.trainable = False  # Not every constructor takes it.
+    return native
+
+
+def _construct(
+    builder: Builder, layer: ir.Layer, layer_class: Any, *, plain: bool
+) -> Any:
+    name = builder.free_name(layer.name)
     if layer.keras_class is not None:
-        build: Any = layer_class
-        return build.from_config({**layer.config, **fields})
+        return layer_class.from_config({**layer.config, "name": name})
     config = keras_config.accepted(
         layer.name,
         layer.op,
@@ -170,23 +214,26 @@ def _native(builder: Builder, layer: ir.Layer, *, plain: bool) -> Any:
         layer_class,
         builder.name,
     )
+    inner = config.get("recurrent_activation")
+    if isinstance(inner, str) and inner not in builder.activations:
+        raise _unknown_activation(builder, layer, inner)
     for key in ("activation", "recurrent_activation"):
         if isinstance(config.get(key), str):
             config[key] = builder.activations.get(config[key], config[key])
     if plain:
         config["activation"] = "linear"
-    return layer_class(**config, **fields)
+    return layer_class(**config, name=name)
 
 
 def _assign(builder: Builder, layer: ir.Layer, native: Any) -> None:
     """Gives a built layer the weights of the graph's."""
+    if layer.keras_class is None and layer.op in keras_state.WITHOUT_WEIGHTS:
+        return
     renamed = {
         builder.weights.get((layer.op, name), name): weight
         for name, weight in layer.weights.items()
     }
-    variables = keras_config.named_weights(
-        native.name, native.weights, known=layer.keras_class is None
-    )
+    variables = keras_config.named_weights(native.weights)
     if {n: tuple(v.shape) for n, v in variables.items()} != {
         n: w.shape for n, w in renamed.items()
     }:
@@ -210,9 +257,7 @@ def variables(
         if not layer.weights or layer.op == "Constant":
             continue
         native = model.get_layer(builder.free_name(layer.name))
-        named = keras_config.named_weights(
-            native.name, native.weights, known=layer.keras_class is None
-        )
+        named = keras_config.named_weights(native.weights)
         found[layer.name] = {
             name: named[builder.weights.get((layer.op, name), name)]
             for name in layer.weights

@@ -78,6 +78,8 @@ def load_model(
     name = str(source)
     if isinstance(source, str) and name in models.MODELS:
         return models.build_model(name, input_shape=_tuple(input_shape), **options)
+    if not source_lib.is_known(name):
+        raise _unknown(name)
     # Late: each opener imports the Keras that it needs.
     from tfslim.loading import builder, functional
 
@@ -111,6 +113,8 @@ def _open(path: Path, custom_objects: dict[str, Any], allow_unsafe: bool) -> Any
 
     if path.is_dir():
         return _open_folder(path, custom_objects, allow_unsafe)
+    if not path.is_file():
+        raise errors.ConfigError(f"'{path}' is no plain file; expected {_KINDS}.")
     with path.open("rb") as file:
         start = file.read(len(_HDF5))
     if start.startswith(_ZIP):

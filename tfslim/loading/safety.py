@@ -1,90 +1,35 @@
-"""What a saved config would run or import, found before Keras sees it.
+"""What a saved config would run, import or read, found before Keras sees it.
 
-Keras's own safe mode does not cover the `.h5` and SavedModel formats, and tf_keras
-imports any module that a `.keras` file names. So every config is walked here first:
-code and foreign classes are refused unless the user vouches for the file.
+Keras's own safe mode does not cover the `.h5` and SavedModel formats, tf_keras imports
+any module that a `.keras` file names, and both call any function of TensorFlow by
+name. So every config is walked here first, and what it names must stand in
+`allowed`, or be the user's own. Keras gets the config that was checked, never the file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import re
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfslim import errors
+from tfslim.loading import allowed, reasons, wiring
+from tfslim.loading.message import plain
 
-# Classes that run code, or load further files, from inside a config.
-_RUNS_CODE = {
-    "Lambda": "holds Python bytecode, which runs when the file is opened",
-    "__lambda__": "holds Python bytecode, which runs when the file is opened",
-    "TFSMLayer": "loads a further SavedModel and runs its operations",
-    "TorchModuleWrapper": "holds a pickle, which runs when the file is opened",
-    "JaxLayer": "holds serialized code",
-    "FlaxLayer": "holds serialized code",
-    "TensorFlowOpLayer": "holds a raw operation, which can reach outside the model",
+_LOGGER = logging.getLogger(__name__)
+
+# Wrappers of the model optimization toolkit: what takes them off.
+_TFMOT = {
+    "PruneLowMagnitude": "tfmot.sparsity.keras.strip_pruning(model)",
+    "ClusterWeights": "tfmot.clustering.keras.strip_clustering(model)",
 }
-# Layers and models that configs name though they are not in `layers`.
-_HIDDEN_LAYERS = {
-    "BatchNormalizationV1",
-    "BatchNormalizationV2",
-    "ClassMethod",
-    "CuDNNGRU",
-    "CuDNNLSTM",
-    "Functional",
-    "GRUV1",
-    "GRUV2",
-    "InstanceMethod",
-    "InstanceProperty",
-    "LSTMV1",
-    "LSTMV2",
-    "Model",
-    "Sequential",
-    "SlicingOpLambda",
-    "SyncBatchNormalization",
-    "TFOpLambda",
-    "TensorFlowOpLayer",
-}
-# Parts of Keras that a config may name things of; not keras.utils with its get_file.
-_KERAS_FUNCTIONS = {
-    "activations",
-    "constraints",
-    "initializers",
-    "layers",
-    "losses",
-    "metrics",
-    "ops",
-    "regularizers",
-}
-_KERAS_CLASSES = _KERAS_FUNCTIONS | {
-    "",
-    "dtype_policies",
-    "engine",
-    "mixed_precision",
-    "models",
-    "optimizers",
-    "quantizers",
-    "random",
-}
-# Parts of TensorFlow that neither touch files nor load libraries, "" being its top.
-_TF_MODULES = {
-    "",
-    "__operators__",
-    "bitwise",
-    "image",
-    "linalg",
-    "math",
-    "nn",
-    "quantization",
-    "ragged",
-    "random",
-    "signal",
-    "sparse",
-    "strings",
-}
-_TF_REFUSED = ("load_", "py_func", "numpy_function")
-_TF_CLASSES = {"RaggedTensor", "SparseTensor", "sparse.SparseTensor", "TensorShape"}
+_TFMOT_QAT = {"QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2"}
+# What stands for itself, so that no object of the user's can be meant.
+_NOT_NAMES = reasons.RUNS_CODE.keys() | reasons.DATA | reasons.CONSTANTS
+_MAX_DEPTH = 100
+_MAX_TOLD = 5
 
 
 def check(
@@ -94,143 +39,246 @@ def check(
     keras: Any,
     custom_objects: Mapping[str, Any],
     allow_unsafe: bool,
-) -> dict[str, Any]:
-    """Refuses a config that would run code, and finds the classes that it needs.
+    told: Sequence[str] = (),
+) -> Check:
+    """Checks a model's config; says what it will run if the user vouches for it.
 
     Args:
-        config: a model's config as parsed JSON.
+        config: as parsed JSON; brought to one reading in place.
         source: where it comes from, for messages.
         keras: the module that will open it, `tf_keras` or `keras`.
         custom_objects: the user's own classes and functions by name.
-        allow_unsafe: whether the user vouches for the file; then the classes that
-            it names are imported from their modules.
-
-    Returns:
-        The custom objects to open it with.
+        allow_unsafe: whether the user vouches for the file; then the classes that it
+            names are imported from their modules.
+        told: what else such a file is opened with.
 
     Raises:
-        ConfigError: code in the config, or a class that is not Keras's.
+        ConfigError: code in it, a class that is not Keras's, the name of a file.
+        DataError: it is no config.
     """
-    found = dict(custom_objects)
-    for index, (entry, is_layer) in enumerate(_objects(config, in_layers=True)):
-        entry = _function_of_lambda(entry)
-        registered = str(entry.get("registered_name") or "")
-        known = found.get(_name(entry), found.get(registered))
-        if known is None and registered:
-            known = keras.saving.get_registered_object(registered)
-        if known is not None:
-            # Keras looks for the registered name, the user gives the plain one.
-            found[registered or _name(entry)] = known
-            continue
-        if not allow_unsafe:
-            _refuse_code(entry, source)
-        if _is_foreign(entry, keras, is_layer=is_layer):
-            if not allow_unsafe:
-                raise _foreign(entry, source, is_model=index == 0)
-            _import(entry, found)
-        elif keras.__name__ == "tf_keras":
-            _find_moved(entry, found)
-    return found
+    done = Check(
+        source, keras=keras, custom_objects=custom_objects, allow_unsafe=allow_unsafe
+    )
+    done.visit(config)
+    wiring.check(config, source)
+    if allow_unsafe:
+        done.told += told
+        done.tell()
+    return done
 
 
-def keras2_scope(allow_unsafe: bool) -> Any:
-    """Returns a context in which tf_keras opens Lambda layers or refuses them.
+class Check:
+    """The check of one file's configs; collects what Keras needs to open it.
 
-    Its functions for `.h5` files and SavedModels have no option for that.
+    Attributes:
+        keras: the module that opens it, `tf_keras` or `keras`.
+        objects: the custom objects to open it with.
+        has_custom: whether the config names any of them.
+        told: what of the refused is in it, where the user vouches for the file.
     """
-    library = importlib.import_module("tf_keras.src.saving.serialization_lib")
-    return library.SafeModeScope(safe_mode=not allow_unsafe)
 
+    def __init__(
+        self,
+        source: str,
+        *,
+        keras: Any,
+        custom_objects: Mapping[str, Any],
+        allow_unsafe: bool,
+    ):
+        """Starts a check, see `check`."""
+        self.keras = keras
+        self.objects = dict(custom_objects)
+        self.has_custom = False
+        self.told: list[str] = []
+        self._source = source
+        self.keras = keras
+        self._allow_unsafe = allow_unsafe
+        self._is_first = True
 
-def _objects(value: Any, *, in_layers: bool) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yields the serialized objects in a config, and whether each is a layer."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("class_name"), str):
-            yield dict(value), in_layers
-        for key, part in value.items():
-            # A Sequential model of Keras 1 has its layers as a list for a config.
-            layers = key in ("layers", "layer") or (
-                key == "config" and isinstance(part, list)
+    def visit(self, value: Any, depth: int = 0) -> None:
+        """Checks a config as parsed JSON, which is brought to one reading in place.
+
+        Raises:
+            ConfigError: code in it, a class that is not Keras's, the name of a file.
+            DataError: it is no config.
+        """
+        if depth > _MAX_DEPTH:
+            raise errors.DataError(
+                f"'{self._source}' nests more than {_MAX_DEPTH} levels deep: it is "
+                "damaged. Save or copy it again."
             )
-            yield from _objects(part, in_layers=layers)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _objects(part, in_layers=in_layers)
+        if isinstance(value, dict):
+            # The state of training is not opened.
+            value.pop("compile_config", None)
+            if "class_name" in value:
+                self._object(value)
+            for part in value.values():
+                self.visit(part, depth + 1)
+        elif isinstance(value, list):
+            for part in value:
+                self.visit(part, depth + 1)
+
+    def tell(self) -> None:
+        """Says what a file that the user vouches for is about to run or read."""
+        if not self.told:
+            return
+        told = list(dict.fromkeys(self.told))
+        more = f" and {len(told) - _MAX_TOLD} more" if len(told) > _MAX_TOLD else ""
+        _LOGGER.warning(
+            "allow_unsafe: '%s' is opened with %s%s.",
+            self._source,
+            "; ".join(told[:_MAX_TOLD]),
+            more,
+        )
+
+    def _object(self, entry: dict[str, Any]) -> None:
+        is_first, self._is_first = self._is_first, False
+        if not isinstance(entry["class_name"], str):
+            raise errors.DataError(
+                f"'{self._source}' has {entry['class_name']!r} for the name of a "
+                "class: it is damaged. Save or copy it again."
+            )
+        named = _function_of_lambda(entry)
+        if self._is_custom(named):
+            return
+        kind = named["class_name"]
+        reason = reasons.find(named)
+        if reason is not None:
+            self._refuse(entry, reason)
+            return
+        if kind in reasons.DATA | reasons.CONSTANTS | {"TypeSpec"}:
+            return
+        self._check_activations(reasons.config(named))
+        if not _is_keras(named, self.keras):
+            if not self._allow_unsafe:
+                raise _foreign(named, self._source, is_model=is_first)
+            self._import(named)
+        else:
+            _settle(entry, self.keras)
+
+    def _is_custom(self, entry: Mapping[str, Any]) -> bool:
+        """Tells whether the user's own object is meant, and notes it if so."""
+        name, registered = _name(entry), entry.get("registered_name")
+        if entry["class_name"] in _NOT_NAMES:
+            return False
+        known = self.objects.get(name)
+        if known is None and isinstance(registered, str):
+            known = self.objects.get(registered)
+            if known is None:
+                known = self.keras.saving.get_registered_object(registered)
+        if known is None or (name not in self.objects and _is_known(entry)):
+            return False
+        # Keras looks for the registered name, the user gives the plain one.
+        self.objects[name] = known
+        if isinstance(registered, str):
+            self.objects[registered] = known
+        self.has_custom = True
+        return True
+
+    def _refuse(self, entry: Mapping[str, Any], reason: str) -> None:
+        kind, name = entry["class_name"], reasons.config(entry).get("name")
+        what = f"layer {name!r} ({kind})" if isinstance(name, str) else f"a {kind}"
+        if self._allow_unsafe:
+            self.told.append(f"{what}, which {reason}")
+            return
+        raise errors.ConfigError(
+            f"'{self._source}': {what} {reason}. If you trust where the file comes "
+            "from, open it with allow_unsafe=True (--allow_unsafe)."
+        )
+
+    def _check_activations(self, config: Mapping[str, Any]) -> None:
+        for key, value in config.items():
+            if (
+                isinstance(value, str)
+                and str(key).endswith("activation")
+                and value not in allowed.ACTIVATIONS
+                and not self._is_custom({"class_name": value, "registered_name": value})
+                and not self._allow_unsafe
+            ):
+                entry = {"class_name": "function", "config": value}
+                raise _foreign(entry, self._source, is_model=False)
+
+    def _import(self, entry: Mapping[str, Any]) -> None:
+        """Adds what `entry` names to the objects; without a module Keras looks."""
+        module, name = entry.get("module"), _name(entry)
+        if not module or module == "builtins":
+            return
+        self.told.append(f"'{name}' of module '{module}', which is imported")
+        try:
+            value = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise errors.ConfigError(
+                f"The model needs '{name}' of module '{module}', which cannot be "
+                f"imported here: {error}. Run where that module is, or pass "
+                "custom_objects."
+            ) from error
+        self.objects[name] = value
+        self.objects[entry.get("registered_name") or name] = value
 
 
-def _config(entry: dict[str, Any]) -> Mapping[str, Any]:
-    inner = entry.get("config")
-    return inner if isinstance(inner, Mapping) else {}
-
-
-def _function_of_lambda(entry: dict[str, Any]) -> dict[str, Any]:
+def _function_of_lambda(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns a Lambda layer that only names its function as that function."""
-    function = _config(entry).get("function")
+    config = reasons.config(entry)
+    function = config.get("function")
     if entry["class_name"] != "Lambda" or function is None:
         return entry
-    if isinstance(function, Mapping) and function.get("class_name") == "function":
-        return dict(function)
-    if _config(entry).get("function_type") != "function":
+    kinds = {config.get("output_shape_type"), config.get("mask_type")}
+    if not kinds <= {None, "raw"}:
         return entry
-    module = _config(entry).get("module")
+    if isinstance(function, Mapping) and function.get("class_name") == "function":
+        return function
+    if config.get("function_type") != "function" or not isinstance(function, str):
+        return entry
+    module = config.get("module")
     return {"class_name": "function", "config": function, "module": module}
 
 
-def _name(entry: dict[str, Any]) -> str:
+def _name(entry: Mapping[str, Any]) -> str:
     is_function = entry["class_name"] == "function"
     return str(entry.get("config") if is_function else entry["class_name"])
 
 
-def _refuse_code(entry: dict[str, Any], source: str) -> None:
-    why = _code(entry["class_name"], _config(entry))
-    if why is None:
-        return
-    kind, name = entry["class_name"], _config(entry).get("name")
-    raise errors.ConfigError(
-        f"'{source}': {f'layer {name!r} ({kind})' if name else f'a {kind}'} {why}. "
-        "If you trust where the file comes from, open it with allow_unsafe=True "
-        "(--allow_unsafe)."
-    )
+def _is_known(entry: Mapping[str, Any]) -> bool:
+    """Tells whether Keras has a class of that name, whatever it is registered as."""
+    return entry["class_name"] in allowed.LAYERS | allowed.OPERATIONS | {"function"}
 
 
-def _code(kind: str, config: Mapping[str, Any]) -> str | None:
-    """Returns what an object would do that it must not, None if nothing."""
-    if kind in ("TFOpLambda", "SlicingOpLambda"):
-        symbol = str(config.get("function", "")).removeprefix("compat.v1.")
-        module, _, function = symbol.rpartition(".")
-        if module.split(".")[0] in _TF_MODULES and not function.startswith(_TF_REFUSED):
-            return None
-        return f"calls tf.{symbol}, which can reach outside the model"
-    if kind == "ClassMethod" and config.get("cls_symbol") not in _TF_CLASSES:
-        return f"calls a method of tf.{config.get('cls_symbol')}"
-    if kind in ("InstanceProperty", "InstanceMethod"):
-        attribute = str(config.get("attr_name", ""))
-        return f"reads '{attribute}'" if attribute.startswith("_") else None
-    return _RUNS_CODE.get(kind)
-
-
-def _is_foreign(entry: dict[str, Any], keras: Any, *, is_layer: bool) -> bool:
-    """Tells whether `entry` names a class or function that is not Keras's own."""
+def _is_keras(entry: Mapping[str, Any], keras: Any) -> bool:
+    """Tells whether `entry` names one of Keras's own parts, and nothing else."""
     kind, module = entry["class_name"], entry.get("module")
     is_function = kind == "function"
-    if module == "builtins" and is_function:
-        places = [getattr(keras, part, None) for part in _KERAS_FUNCTIONS]
-        return not any(hasattr(place, _name(entry)) for place in places)
-    if kind in _RUNS_CODE or module == "builtins":
+    if is_function and _name(entry) not in allowed.FUNCTIONS:
+        return False
+    names = allowed.LAYERS | allowed.PARTS
+    names |= allowed.OPERATIONS if keras.__name__ == "tf_keras" else allowed.OPS
+    if not is_function and kind not in names:
         return False
     if not module:
         # Without a module Keras looks in its own tables: there, or nowhere.
-        is_known = kind in _HIDDEN_LAYERS or hasattr(keras.layers, kind)
-        return is_function or (is_layer and not is_known)
+        return not is_function
+    if module == "builtins":
+        return is_function
     package, *parts = [part for part in str(module).split(".") if part != "src"]
-    allowed = _KERAS_FUNCTIONS if is_function else _KERAS_CLASSES
-    return package not in ("keras", "tf_keras") or "".join(parts[:1]) not in allowed
+    return package in ("keras", "tf_keras") and (
+        not parts or parts[0] in allowed.MODULES
+    )
 
 
 def _foreign(
-    entry: dict[str, Any], source: str, *, is_model: bool
+    entry: Mapping[str, Any], source: str, *, is_model: bool
 ) -> errors.ConfigError:
-    name, module = _name(entry), entry.get("module")
+    name, module = plain(_name(entry)), plain(entry.get("module") or "")
+    if name in _TFMOT:
+        return errors.ConfigError(
+            f"'{source}' still has the wrapper {name} of the model optimization "
+            f"toolkit around its layers. Save what {_TFMOT[name]} returns."
+        )
+    if name in _TFMOT_QAT:
+        return errors.ConfigError(
+            f"'{source}' was made by quantize_model of the model optimization toolkit. "
+            "Save the float model that it was made from; "
+            "tfslim.sparsify(method='qat') trains it for quantization."
+        )
     place = f" of module '{module}'" if module else ""
     if is_model:
         what = f"is a subclassed model, '{name}'{place}: its code is not in the file"
@@ -244,27 +292,19 @@ def _foreign(
     )
 
 
-def _find_moved(entry: dict[str, Any], found: dict[str, Any]) -> None:
-    """Adds a class of Keras 2.12 or older, which had no `src` in its modules."""
-    module, name = str(entry.get("module")), entry["class_name"]
-    if not re.fullmatch(r"keras(\.\w+){2,}", module) or module.startswith("keras.src."):
-        return
-    with contextlib.suppress(ImportError, AttributeError):
-        moved = importlib.import_module(f"tf_keras.src.{module.removeprefix('keras.')}")
-        found[entry.get("registered_name") or name] = getattr(moved, name)
+def _settle(entry: dict[str, Any], keras: Any) -> None:
+    """Leaves one way to find what `entry` names: Keras tries several.
 
-
-def _import(entry: dict[str, Any], found: dict[str, Any]) -> None:
-    """Adds what `entry` names to `found`; without a module it is left to Keras."""
-    module, name = entry.get("module"), _name(entry)
-    if not module:
-        return
-    try:
-        value = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise errors.ConfigError(
-            f"The model needs '{name}' of module '{module}', which cannot be imported "
-            f"here: {error}. Run where that module is, or pass custom_objects."
-        ) from error
-    found[name] = value
-    found[entry.get("registered_name") or name] = value
+    Modules of Keras 2.12 or older, which had no `src` in them, get their new names.
+    """
+    if entry.get("registered_name"):
+        is_function = entry["class_name"] == "function"
+        entry["registered_name"] = entry["config"] if is_function else None
+    package, *parts = str(entry.get("module")).split(".")
+    if keras.__name__ == "tf_keras" and package == "keras" and len(parts) > 1:
+        if parts[0] == "src":
+            return
+        moved = ".".join(["tf_keras", "src", *parts])
+        with contextlib.suppress(ImportError):
+            if hasattr(importlib.import_module(moved), entry["class_name"]):
+                entry["module"] = moved

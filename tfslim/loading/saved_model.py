@@ -1,25 +1,36 @@
-"""SavedModel folders that tf.keras wrote."""
+"""SavedModel folders that tf.keras wrote.
+
+TensorFlow runs functions of such a folder as soon as it opens it. So the model is
+built anew from its config, and its variables are read as from a checkpoint: nothing in
+the folder is run.
+"""
 
 from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import message
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfslim import errors, quiet
-from tfslim.loading import safety
+from tfslim import containers, errors, quiet
+from tfslim.loading import budget, build, safety
 from tfslim.loading.message import first_line
 
 _FILE = "saved_model.pb"
 _METADATA = "keras_metadata.pb"
+_VARIABLES = "variables"
 _ROOT = 0
 # What tf.keras calls the models it saves.
 _MODELS = ("_tf_keras_model", "_tf_keras_network", "_tf_keras_sequential")
+
+
+class _Array(NamedTuple):
+    shape: tuple[int, ...]
 
 
 def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -> Any:
@@ -30,52 +41,159 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
         DataError: it is damaged.
     """
     tf_keras = importlib.import_module("tf_keras")
-    for config in _configs(path):
-        custom_objects = safety.check(
-            config,
-            source=str(path),
-            keras=tf_keras,
-            custom_objects=custom_objects,
-            allow_unsafe=allow_unsafe,
+    saved, metadata = _read(path, allow_links=allow_unsafe)
+    configs = _configs(metadata, path)
+    check = safety.check(
+        # The functions of other layers are run only by TensorFlow's own opener.
+        configs if allow_unsafe else configs[0],
+        source=str(path),
+        keras=tf_keras,
+        custom_objects=custom_objects,
+        allow_unsafe=allow_unsafe,
+        told=["functions of its own, which TensorFlow runs"],
+    )
+    with containers.private_folder() as folder:
+        try:
+            with quiet.captured_stderr():
+                if allow_unsafe:
+                    return _load_trusted(path, tf_keras, check.objects)
+                return _build(path, folder, saved, configs[0], check)
+        except errors.TfslimError:
+            raise
+        except Exception as error:
+            reason = first_line(error).replace(str(folder), str(path / _VARIABLES))
+            raise errors.DataError(
+                f"SavedModel '{path}' cannot be opened: {reason}"
+            ) from error
+
+
+def _load_trusted(path: Path, tf_keras: Any, objects: Mapping[str, Any]) -> Any:
+    library = importlib.import_module("tf_keras.src.saving.serialization_lib")
+    with library.SafeModeScope(safe_mode=False):
+        return tf_keras.models.load_model(
+            str(path), custom_objects=objects, compile=False
         )
-    try:
-        with quiet.captured_stderr(), safety.keras2_scope(allow_unsafe):
-            model = tf_keras.models.load_model(
-                str(path), custom_objects=dict(custom_objects), compile=False
-            )
-            if not allow_unsafe:
-                # Without the optimizer and the graphs that were restored with it.
-                plain = type(model).from_config(model.get_config(), custom_objects)
-                plain.set_weights(model.get_weights())
-                model = plain
-    except Exception as error:
-        raise errors.DataError(
-            f"SavedModel '{path}' cannot be opened: {first_line(error)}"
-        ) from error
+
+
+def _build(
+    path: Path,
+    folder: Path,
+    saved: saved_model_pb2.SavedModel,
+    config: Any,
+    check: safety.Check,
+) -> Any:
+    """Builds the model from its config and reads its variables."""
+    tensorflow = importlib.import_module("tensorflow")
+    _copy_variables(path, folder)
+    prefix = str(folder / _VARIABLES)
+    shapes = _shapes(tensorflow.train.load_checkpoint(prefix), folder, path)
+    with budget.limited(check, shapes, str(path)):
+        model = build.from_legacy(check.keras, config, check.objects)
+    if model.built:
+        _require_one_model(saved, model, path)
+    status = tensorflow.train.Checkpoint(root=model).read(prefix)
+    status.assert_existing_objects_matched()
+    build.finish(model)
     return model
 
 
-def _configs(path: Path) -> Iterator[Any]:
-    """Yields the config of every Keras object in the folder, the model's first."""
-    found = False
-    for node, identifier, text in _metadata(path):
-        if node == _ROOT and identifier in _MODELS:
-            found = True
-        if not found:
-            break
-        if identifier.startswith("_tf_keras") and identifier != "_tf_keras_metric":
-            yield json.loads(text)
-    if not found:
+def _require_one_model(
+    saved: saved_model_pb2.SavedModel, model: Any, path: Path
+) -> None:
+    """Refuses variables of another model: what is missing would go unnoticed."""
+    nodes = saved.meta_graphs[0].object_graph_def.nodes
+    found = [
+        sum(nodes[item.node_id].HasField("variable") for item in nodes[i].children)
+        for i in (
+            c.node_id for c in nodes[_ROOT].children if c.local_name == _VARIABLES
+        )
+    ]
+    number = sum(hasattr(weight, "shape") for weight in model.weights)
+    if found and found != [number]:
+        raise errors.DataError(
+            f"'{path}' holds {found[0]} variables, and its config is of a model with "
+            f"{number}: its files are not of one model. Save or copy it again."
+        )
+
+
+def _copy_variables(path: Path, folder: Path) -> None:
+    """Copies the variables; a link among them could lead to any file."""
+    found = sorted((path / _VARIABLES).glob(f"{_VARIABLES}.*"))
+    if path / _VARIABLES / f"{_VARIABLES}.index" not in found:
+        raise errors.DataError(
+            f"SavedModel '{path}' has no variables/variables.index: it is cut short. "
+            "Save or copy it again."
+        )
+    _require_own(path / _VARIABLES)
+    for file in found:
+        _require_own(file)
+        containers.copy_file(file, folder / file.name)
+
+
+def _require_own(file: Path) -> None:
+    if file.is_symlink():
+        raise errors.DataError(
+            f"'{file}' is a link to '{file.readlink()}'. A SavedModel holds all that "
+            "is its own; copy it with `cp -rL` if you trust where the link leads."
+        )
+
+
+def _shapes(reader: Any, folder: Path, path: Path) -> list[_Array]:
+    """Returns the shapes of the variables, which the shards must be able to hold."""
+    types = reader.get_variable_to_dtype_map()
+    shapes = {
+        name: _Array(tuple(shape))
+        for name, shape in reader.get_variable_to_shape_map().items()
+        if types[name].is_floating or types[name].is_integer or types[name].is_bool
+    }
+    declared = sum(
+        math.prod(array.shape) * types[name].size for name, array in shapes.items()
+    )
+    held = sum(shard.stat().st_size for shard in folder.glob(f"{_VARIABLES}.data-*"))
+    if declared > held:
+        raise errors.DataError(
+            f"The variables of '{path}' are {declared:,} bytes and its shards hold "
+            f"{held:,}: it is damaged or cut short. Save or copy it again."
+        )
+    return list(shapes.values())
+
+
+def _configs(metadata: list[tuple[int, str, str]], path: Path) -> list[Any]:
+    """Returns the config of every Keras object in the folder, the model's first."""
+    if not metadata or metadata[0][0] != _ROOT or metadata[0][1] not in _MODELS:
         raise errors.ConfigError(
             f"SavedModel '{path}' holds functions but no Keras model (model.export() "
             "of Keras 3 and tf.saved_model.save write such ones): there are no layers "
             "to slim. Save the model itself, model.save('model.keras'), and give that."
         )
+    return [
+        _parse(text, path)
+        for _, identifier, text in metadata
+        if identifier.startswith("_tf_keras") and identifier != "_tf_keras_metric"
+    ]
 
 
-def _metadata(path: Path) -> list[tuple[int, str, str]]:
-    """Returns (node, identifier, JSON) of the Keras objects, sorted by node."""
+def _parse(text: str, path: Path) -> Any:
+    """Returns class and config of a Keras object."""
+    try:
+        value = json.loads(text)
+        return {"class_name": value["class_name"], "config": value.get("config")}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise errors.DataError(
+            f"'{path / _METADATA}' is damaged: {first_line(error)}. Save or copy it "
+            "again."
+        ) from error
+
+
+def _read(
+    path: Path, *, allow_links: bool
+) -> tuple[saved_model_pb2.SavedModel, list[tuple[int, str, str]]]:
+    """Returns the folder's graph, and (node, identifier, JSON) of its Keras objects."""
     saved = saved_model_pb2.SavedModel()
+    for file in (path / _FILE, path / _METADATA):
+        containers.require_file(file)
+        if not allow_links:
+            _require_own(file)
     try:
         saved.ParseFromString((path / _FILE).read_bytes())
         if (path / _METADATA).exists():
@@ -92,4 +210,4 @@ def _metadata(path: Path) -> list[tuple[int, str, str]]:
         raise errors.DataError(
             f"'{path / _FILE}' is damaged: {first_line(error)}. Save or copy it again."
         ) from error
-    return sorted(found)
+    return saved, sorted(found)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import errors
-from tfslim.graph import ir
+from tfslim.graph import ir, keras_run, ops
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import evidence, fitting
 from tfslim.pruning import channels as channels_lib
@@ -23,20 +23,17 @@ _RECTIFIERS = frozenset(
 # What has its own nonlinearity, for which a count above zero says nothing.
 _OTHERS = (ir.ELEMENTWISE | {"Softmax", "exponential", "log_sigmoid"}) - _RECTIFIERS
 # Ops behind an activation that leave a silent channel silent, or at least constant.
-_TRANSPARENT = frozenset(
-    {
-        *(f"{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
-        *(f"Global{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
-        *(f"Cropping{n}D" for n in (1, 2, 3)),
-        *(f"UpSampling{n}D" for n in (1, 2, 3)),
-        *(f"ZeroPadding{n}D" for n in (1, 2, 3)),
-        *(f"SpatialDropout{n}D" for n in (1, 2, 3)),
-        *(f"DepthwiseConv{n}D" for n in (1, 2)),
-        *"""ActivityRegularization Activation AlphaDropout BatchNormalization Dropout
-        Flatten GaussianDropout GaussianNoise Identity Permute RepeatVector Reshape
-        Rescaling cast expand_dims getitem max mean pad reshape resize split squeeze
-        sum transpose""".split(),
-    }
+_TRANSPARENT = (
+    ops.POOLING
+    | ops.CROPPING
+    | ops.UPSAMPLING
+    | ops.PADDING
+    | ops.MOVING
+    | ops.IDLE
+    | frozenset(
+        """Activation BatchNormalization DepthwiseConv1D DepthwiseConv2D RepeatVector
+        Rescaling cast getitem max mean pad resize split sum""".split()
+    )
 )
 _JOINS = frozenset("Add Average Concatenate Maximum add concatenate maximum".split())
 _PRODUCTS = frozenset(["Multiply", "multiply"])
@@ -267,7 +264,7 @@ def _run(
     graph = channels.graph
     # The model's own outputs too: writing leaves out what no output needs.
     probe = dataclasses.replace(graph, outputs=[*graph.output_refs, *places])
-    model = graph_keras.write(probe, kind)
+    model = keras_run.write(probe, kind)
     axes = [_summed_axes(_labels(channels, ref)) for ref in places]
 
     def step(inputs: Any) -> Any:

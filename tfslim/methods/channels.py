@@ -6,20 +6,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tfslim import errors
 from tfslim.graph import count, ir
 from tfslim.graph import keras as graph_keras
-from tfslim.methods import evidence
+from tfslim.methods import evidence, proof
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import constants, criteria, surgery
 from tfslim.pruning import ratios as ratios_lib
 from tfslim.pruning import scores as scores_lib
-
-# Above this relative error a cut is not a cut but a fault.
-MAX_ERROR = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +64,7 @@ def prune_channels(
 
     The result is a plain functional model of the same Keras, smaller and not
     compiled; the model itself is not changed. Before it is returned, it is compared
-    with the original in which the same channels are masked.
+    with the original in which the same channels are masked, saved and loaded.
 
     Args:
         model: a functional or Sequential model of tf_keras or Keras 3.
@@ -93,7 +88,8 @@ def prune_channels(
     Raises:
         ConfigError: an option, or a limit that cannot be met.
         GraphError: the model cannot be read or rebuilt.
-        VerificationError: the cut model differs from the masked one.
+        VerificationError: the cut model differs from the masked one, or cannot be
+            saved and loaded while the original can.
 
     Example:
         smaller, report = prune_channels(model, pruning_ratio=0.5)
@@ -114,6 +110,7 @@ def prune_channels(
         batches=batches or (),
         fold=fold,
         left_alone={**unused, **scores.unscored, **whole_groups(keep, budget)},
+        original=model,
     )
 
 
@@ -125,6 +122,7 @@ def cut_and_prove(
     batches: Sequence[Any] = (),
     fold: str = "exact",
     left_alone: Mapping[str, str] | None = None,
+    original: Any = None,
 ) -> tuple[Any, PruneReport]:
     """Cuts what was chosen and compares with the original, masked.
 
@@ -135,9 +133,11 @@ def cut_and_prove(
         batches: the proof runs on the first, besides random inputs.
         fold: as for `prune_channels`.
         left_alone: what was not cut, with reasons for the report.
+        original: the model that the graph was read from, if there is one.
 
     Raises:
-        VerificationError: the cut model differs from the masked one.
+        VerificationError: the cut model differs from the masked one, or cannot be
+            saved and loaded while the original can.
     """
     graph = channels.graph
     folding = None
@@ -152,17 +152,18 @@ def cut_and_prove(
     cut = dataclasses.replace(cut, before=count.count(graph))
     masked = surgery.mask_channels(whole, keep, channels=whole_channels)
     written = graph_keras.write(smaller, kind)
-    inputs = [random_inputs(graph)]
+    inputs = [proof.random_inputs(graph)]
     if batches:
-        inputs.append(flat(evidence.inputs_of(batches[0])))
-    error = prove(masked, smaller, kind, inputs)
+        inputs.append(proof.flat(evidence.inputs_of(batches[0])))
+    error = proof.prove(masked, smaller, kind, inputs)
+    lost = proof.check_savable(written, smaller, original, inputs[-1])
     report = PruneReport(
         cut=cut,
         keep=keep,
         error=error,
         folding=folding,
         left_alone=left_alone or {},
-        notes=_notes(folding),
+        notes=_notes(folding, lost),
     )
     return written, report
 
@@ -244,8 +245,10 @@ def whole_groups(
     }
 
 
-def _notes(folding: constants.Folding | None) -> tuple[str, ...]:
+def _notes(folding: constants.Folding | None, lost: str | None) -> tuple[str, ...]:
     notes = ["The model is not compiled: its optimizer's state fits the old weights."]
+    if lost:
+        notes.append(f"The model does not load from a file, as before: {lost}.")
     if folding and folding.padded:
         notes.append(
             "Constants were folded across zero padding, which errs at the border: "
@@ -258,101 +261,6 @@ def _notes(folding: constants.Folding | None) -> tuple[str, ...]:
             + ". Recalibrate or fine-tune, or pass fold='all'."
         )
     return tuple(notes)
-
-
-def prove(
-    masked: ir.Graph,
-    smaller: ir.Graph,
-    kind: graph_keras.KerasName,
-    inputs: Iterable[list[Any]],
-) -> float:
-    """Compares a cut graph with its masked original, both built and run by Keras.
-
-    Args:
-        masked: the original with the removed channels masked (`mask_channels`).
-        smaller: the cut graph.
-        kind: the Keras to run them in; both compute in float32, and give what stands
-            before a softmax or sigmoid at the output.
-        inputs: batches, each a flat list of arrays.
-
-    Returns:
-        The largest relative difference.
-
-    Raises:
-        VerificationError: it is above `MAX_ERROR`.
-    """
-    one = graph_keras.write(exposed(masked), kind)
-    other = graph_keras.write(exposed(smaller), kind)
-    error = max(
-        surgery.relative_error(run(one, masked, batch), run(other, smaller, batch))
-        for batch in inputs
-    )
-    if error > MAX_ERROR:
-        raise errors.VerificationError(
-            f"The cut model differs from the masked original by {error:.1e} (allowed: "
-            f"{MAX_ERROR:.0e}). If the model's outputs are finite and do not depend on "
-            "chance, this is a fault of tfslim: please report it with the model."
-        )
-    return error
-
-
-# Activations that give nearly the same for inputs far apart.
-_SATURATING = {"sigmoid", "softmax", "tanh", "hard_sigmoid", "hard_sigmoid_legacy"}
-
-
-def exposed(graph: ir.Graph) -> ir.Graph:
-    """Returns the graph as the proof needs it: in float32, with bare outputs.
-
-    A softmax over a thousand classes, or a saturated one, hides most differences, so
-    the activations of the outputs are left out.
-    """
-    ends = {graph.nodes[ref.node].layer for ref in graph.output_refs}
-    changed = {}
-    for name, layer in graph.layers.items():
-        config = dict(layer.config)
-        if str(config.get("dtype")).startswith("mixed_"):
-            config["dtype"] = "float32"
-        activation = config.get("activation")
-        if name in ends and isinstance(activation, str) and activation in _SATURATING:
-            config["activation"] = "linear"
-        if name in ends and layer.op in ("Softmax", "softmax"):
-            changed[name] = ir.Layer(name, "Activation", {"activation": "linear"})
-        elif config != dict(layer.config):
-            changed[name] = dataclasses.replace(layer, config=config)
-    return graph.with_layers(changed)
-
-
-def run(model: Any, graph: ir.Graph, inputs: list[Any]) -> list[Any]:
-    """Returns the outputs of a model for flat inputs, flat, as arrays."""
-    fed = ir.substitute(graph.inputs, dict(zip(graph.input_refs, inputs, strict=True)))
-    return [np.asarray(output) for output in flat(model(fed, training=False))]
-
-
-def flat(structure: Any) -> list[Any]:
-    """Returns the leaves of a nested structure, dicts by sorted keys."""
-    if isinstance(structure, Mapping):
-        structure = [structure[key] for key in sorted(structure)]
-    if isinstance(structure, list | tuple):
-        return [leaf for item in structure for leaf in flat(item)]
-    return [structure]
-
-
-def random_inputs(graph: ir.Graph, *, batch: int = 2, seed: int = 0) -> list[Any]:
-    """Returns standard normal arrays for the graph's inputs; unknown sizes become 32.
-
-    Integer inputs (indices) are 0 or 1.
-    """
-    rng = np.random.default_rng(seed)
-    arrays = []
-    for ref in graph.input_refs:
-        first, *rest = graph.shape(ref)
-        shape = (first or batch, *(size or 32 for size in rest))
-        dtype = graph.layer_of(graph.nodes[ref.node]).config["dtype"]
-        if "int" in dtype:
-            arrays.append(rng.integers(0, 2, shape).astype(dtype))
-        else:
-            arrays.append(rng.normal(size=shape).astype("float32"))
-    return arrays
 
 
 def scale_width(

@@ -77,8 +77,9 @@ def distill(
         teacher: a model of either Keras, such as the one before pruning; a `.tflite`
             file by its path or bytes; or a function from a batch of inputs to what is
             compared (logits for classifiers).
-        data: what `fit` takes to train on.
-        validation: arrays (x, y) or batches (x, target).
+        data: what `fit` takes to train on, weights of the examples included: they
+            weigh the whole loss, the teacher's part, too.
+        validation: arrays (x, y) or batches (x, target), with weights or without.
         task: what the student is for.
         temperature: softens both softmaxes.
         alpha: share of the teacher's output in the loss, in [0, 1].
@@ -87,7 +88,8 @@ def distill(
             channels (1x1) is learnt with it and dropped at the end.
         feature_weight: weight of the features, all together.
         outputs: how outputs are compared: `logits`, `mse`, or `auto`, which takes
-            logits for the task classification and for students that end in a softmax.
+            logits for the task classification, if there is more than one column, and
+            for students that end in a softmax.
         options: how to train; with `backup_dir`, the same call after a kill goes on
             from the last epoch.
         **overrides: fields of `FitOptions` that replace those of `options`.
@@ -194,16 +196,18 @@ def _compares_logits(graph: ir.Graph, task: tasks.Task, outputs: str) -> bool:
     layer = graph.layer_of(graph.nodes[graph.output_refs[0].node])
     is_softmax = layer.op in ("Softmax", "softmax")
     is_softmax |= layer.config.get("activation") == "softmax"
-    return is_softmax or task.name == "classification"
+    return is_softmax or (task.name == "classification" and not task.is_binary)
 
 
 def _first(data: Any, task: tasks.Task) -> tuple[Any, Any]:
     """Returns the first batch of inputs and targets as arrays."""
     for batch in fitting.batches(data, task):
-        if isinstance(batch, tuple) and len(batch) == 2:
+        if isinstance(batch, tuple) and len(batch) in (2, 3):
             inputs = tf.nest.map_structure(np.asarray, batch[0])
             return inputs, np.asarray(batch[1])
-        raise errors.ConfigError("data must give (inputs, targets) pairs.")
+        raise errors.ConfigError(
+            "data must give (inputs, targets) or (inputs, targets, weights)."
+        )
     raise errors.DataError("The training data has no batches.")
 
 

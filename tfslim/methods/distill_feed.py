@@ -82,18 +82,19 @@ class Feed:
             )
         if not self._has_features:
             return self._arrays(data)
-        x, y = data
-        batches = tf.data.Dataset.from_tensor_slices((x, self._task.target(x, y)))
+        x, y, *weights = data
+        parts = (x, self._task.target(x, y), *weights)
+        batches = tf.data.Dataset.from_tensor_slices(parts)
         return batches.batch(options.batch_size).map(self._pack)
 
-    def _arrays(self, data: tuple[Any, Any]) -> tuple[Any, np.ndarray]:
+    def _arrays(self, data: tuple[Any, ...]) -> tuple[Any, ...]:
         rows = [
             distillation.pack([target, *self._ask(inputs)]).numpy()
-            for inputs, target in fitting.batches(data, self._task)
+            for inputs, target, *_ in fitting.batches(data, self._task)
         ]
-        return data[0], np.concatenate(rows)
+        return (data[0], np.concatenate(rows), *data[2:])
 
-    def _pack(self, inputs: Any, target: Any) -> tuple[Any, Any]:
+    def _pack(self, inputs: Any, target: Any, *weights: Any) -> tuple[Any, ...]:
         flat = tf.nest.flatten(inputs)
 
         def ask(*arrays: np.ndarray) -> list[np.ndarray]:
@@ -107,4 +108,4 @@ class Feed:
         packed = distillation.pack([target, *shown])
         sizes = [math.prod(s) for s in (self._objective.target_shape, *shapes)]
         packed.set_shape([None, sum(sizes)])
-        return inputs, packed
+        return (inputs, packed, *weights)

@@ -39,16 +39,16 @@ def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
     """Yields the batches of what `tfslim.fit` takes, in order and once.
 
     Args:
-        data: arrays (x, y), x a tuple or dict for several inputs, y None for none; an
-            array x alone; an iterable of batches; or a function epoch -> iterable, of
-            which the first epoch is taken.
+        data: arrays (x, y) or (x, y, weight), x a tuple or dict for several inputs, y
+            None for none; an array x alone; an iterable of batches; or a function
+            epoch -> iterable, of which the first epoch is taken.
         task: gives the targets of arrays; None: they are y.
     """
     if _is_array(data):
         for start in range(0, len(data), BATCH_SIZE):
             yield data[start : start + BATCH_SIZE]
     elif _is_arrays(data):
-        x, y = data
+        x, y, *weights = data
         target = None if task is None else tasks.resolve(task).target
         for start in range(0, len(_parts(x)[0]), BATCH_SIZE):
             span = slice(start, start + BATCH_SIZE)
@@ -57,7 +57,8 @@ def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
                 yield (inputs,)
                 continue
             own = _sliced(y, span)
-            yield inputs, own if target is None else target(inputs, own)
+            shown = own if target is None else target(inputs, own)
+            yield (inputs, shown, *(weight[span] for weight in weights))
     elif isinstance(data, Iterable):
         yield from data
     elif callable(data):
@@ -75,12 +76,14 @@ def _is_array(data: Any) -> bool:
 
 
 def _is_arrays(data: Any) -> bool:
-    """Tells (x, y) from a tuple of batches, which are tuples themselves."""
-    return (
-        isinstance(data, tuple)
-        and len(data) == 2
-        and not all(isinstance(part, tuple) for part in data)
-    )
+    """Tells (x, y) and (x, y, weight) from a tuple of batches.
+
+    Batches with targets are tuples themselves; weights have one number per example,
+    unlike a third batch of inputs.
+    """
+    if not isinstance(data, tuple) or all(isinstance(part, tuple) for part in data):
+        return False
+    return len(data) == 2 or (len(data) == 3 and np.ndim(data[2]) == 1)
 
 
 def _parts(x: Any) -> list[Any]:

@@ -8,23 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from tfslim.graph import ir
+from tfslim.graph import ir, ops
 from tfslim.pruning import channels as channels_lib
 
 _MAKERS = frozenset(
     ["Dense", *(f"Conv{n}D" for n in (1, 2, 3)), "Conv1DTranspose", "Conv2DTranspose"]
 )
 # f(c z) = c f(z) for c > 0, channel by channel.
-_HOMOGENEOUS = frozenset(
-    {
-        *(f"{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
-        *(f"Global{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
-        *(f"Cropping{n}D" for n in (1, 2, 3)),
-        *(f"UpSampling{n}D" for n in (1, 2, 3)),
-        *(f"ZeroPadding{n}D" for n in (1, 2, 3)),
-        *"""Concatenate Dropout Flatten Identity LeakyReLU Permute Reshape concatenate
-        expand_dims leaky_relu relu reshape squeeze transpose""".split(),
-    }
+_HOMOGENEOUS = (
+    ops.POOLING
+    | ops.CROPPING
+    | ops.UPSAMPLING
+    | ops.PADDING
+    | ops.MOVING
+    | ops.IDLE
+    | frozenset("Concatenate LeakyReLU concatenate leaky_relu relu".split())
 )
 _HOMOGENEOUS_ACTIVATIONS = frozenset(["leaky_relu", "linear", "relu"])
 

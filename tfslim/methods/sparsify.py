@@ -137,7 +137,7 @@ def sparsify(
     how = fitting.Training(
         train=train,
         validation=validation,
-        task=tasks.resolve(task),
+        task=tasks.resolve(task, model),
         options=training.with_overrides(options, overrides),
     )
     backup = Backup(how.options, model, {"method": f"sparsify {method}", **given})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,26 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import config as config_lib
-from tfslim import (
-    errors,
-    files,
-    quantization,
-    registry,
-    report,
-    tasks,
-    training,
-)
+from tfslim import convert, errors, report, tasks, training
 from tfslim.graph import keras as graph_keras
 from tfslim.methods.backup import Backup
 from tfslim.methods.fitting import Training
-from tfslim.pipeline import check, deployment, result
+from tfslim.pipeline import check, choices, deployment, doubts, drop, making, result
+from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
-from tfslim.pipeline import variants as variants_lib
-
-_RESULT = "result.json"
-_RANGES = "ranges.json"
 
 OnStep = Callable[[str], None]
 
@@ -57,15 +44,17 @@ def export_model(
 
     Args:
         model: a built tf_keras or Keras 3 model, a name of the zoo or what else
-            `tfslim.load_model` opens; None: the config's. A model given as an object
-            is trained only if `train_data` is given and the config's epochs are not
-            0; one that is opened only if the config sets epochs.
+            `tfslim.load_model` opens; None: the config's. A model given as an object,
+            or opened, is trained only if the config sets epochs.
         out_dir: folder of the results; made when absent.
         config: see `tfslim.config.default_config`; None: the defaults.
         train_data: batches (x, y) as a `tf.data.Dataset`, or arrays (x, y), already
-            preprocessed; None: the config's data, for a model by name.
+            preprocessed; x or y a tuple or dict for several inputs or outputs. Also
+            calibrates INT8. None: the config's data, for a model by name.
         validation_data: the same; the best epoch is chosen by it.
-        eval_data: the same; every file is measured on it.
+        eval_data: the same; every file is measured on it. Over several targets the
+            metric is the mean of each output's; without y the files are compared with
+            the float one alone.
         task: name in `tasks.TASKS` or a `Task` with your own loss and metric.
         train_fn: trains the model your way; returns it, or None if in place. Not
             called again after a kill if it had returned and there is a
@@ -81,168 +70,198 @@ def export_model(
 
     Raises:
         ConfigError: something asked for does not exist or cannot be.
-        TfslimError: a step failed; files written before it stay, each whole.
+        TfslimError: a step failed; files written before it stay, each whole. A variant
+            that cannot be made is left out with its reason; where it was asked for by
+            name, the error comes when all else is written.
     """
-    config = job_lib.resolve(model, config or config_lib.default_config())
+    user_data = (train_data, validation_data, eval_data)
+    has_data = any(part is not None for part in user_data)
+    config = choices.resolve(
+        model, config or config_lib.default_config(), has_data=has_data
+    )
     folder = Path(out_dir)
     is_writer = training.is_chief(config.training.strategy)
     if is_writer:
-        _claim(folder, overwrite)
+        folder_lib.claim(folder, overwrite)
+    choices.check_names(config)
     plan = _plan(config)
-    job = job_lib.prepare(model, config, task, (train_data, validation_data, eval_data))
-    _check_samples(plan, job)
-    deployment.check_steps(job, config.steps)
+    job = job_lib.prepare(model, config, task, user_data)
+    _check_job(plan, job, config)
     job.backup = _backup(job, config)
-    if is_writer:
-        _make(folder)
-    for note in job.feed.facts["notes"]:
-        on_step(note)
-    trained = _train(job, plan.training, train_fn, on_step)
-    steps = _slim(job, plan, train_fn, eval_fn, on_step)
+    run = _Run(job, config, plan, train_fn, eval_fn, on_step)
     if not is_writer:
+        run.train()
         return {}
-    stale = _start_writing(folder)
-    on_step("saving model.keras")
-    package, notes = variants_lib.save_keras(
-        job.model, config.model.save_format, folder / "model.keras"
-    )
-    made = _make_variants(folder, job, config, plan, eval_fn, on_step)
-    timings, problem = timing_lib.run(made.contents, plan.timing, on_step)
-    notes += made.notes
-    if problem is not None:
-        notes.append(f"Not timed on every phone: {problem}")
-    variants = [row | timings[row["name"]] for row in made.rows]
-    content = result.build_result(
-        job,
-        config,
-        saved_by=package,
-        trained=trained,
-        steps=steps,
-        metric=made.keras_metric,
-        variants=variants,
-        notes=notes,
-    )
-    files.write_text(folder / "config.json", result.config_text(config))
-    files.write_text(folder / "report.md", report.to_markdown(content))
-    files.write_json(folder / _RESULT, content)
-    for name in stale - {row["file"] for row in variants}:
-        (folder / name).unlink(missing_ok=True)
-    if problem is not None:
-        raise problem
-    job.backup.finish()
-    return content
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Made:
-    """The files, written and checked: their rows for the report and their bytes."""
-
-    rows: list[dict[str, Any]]
-    contents: dict[str, bytes]
-    notes: list[str]
-    keras_metric: float | None
-
-
-def _make_variants(
-    folder: Path,
-    job: job_lib.Job,
-    config: ml_collections.ConfigDict,
-    plan: _Plan,
-    eval_fn: check.EvalFn | None,
-    on_step: OnStep,
-) -> _Made:
-    """Converts, quantizes, checks and writes each variant."""
-    on_step("converting to a float .tflite, checked against the Keras model")
-    ready = deployment.prepare(job)
-    float_file, unmapped = variants_lib.convert_float(ready.job, config, ready.metadata)
-    checker = check.Checker(ready.job, eval_fn, config)
-    checked = checker.check_float(float_file)
-    rows, contents = [], {}
-
-    def add(row: dict[str, Any], content: bytes) -> None:
-        files.write_bytes(folder / row["file"], content)
-        rows.append(row)
-        contents[row["name"]] = content
-
-    for recipe in plan.recipes:
-        on_step(f"quantizing and verifying {recipe.name}")
-        accurate = variants_lib.quantize(
-            ready.job, recipe, float_file, _options(plan, ready), plan.ranges
-        )
-        done = accurate.quantized
-        if done.calibration and recipe.scheme == "static_int8":
-            quantization.write_ranges(folder / _RANGES, done.calibration, float_file)
-        is_float = recipe.name == "float32"
-        found = checked if is_float else checker.check(recipe.name, done.tflite)
-        add(variants_lib.describe(recipe, accurate) | found, done.tflite)
-    if job.quantization_aware is not None:
-        on_step("converting and verifying int8_qat")
-        add(*variants_lib.convert_quantization_aware(job, config, checker))
-    return _Made(
-        rows=rows,
-        contents=contents,
-        notes=[*ready.notes, *unmapped],
-        keras_metric=checker.keras_metric,
-    )
+    names = [recipe.name for recipe in plan.choices.recipes]
+    with folder_lib.taken(folder, overwrite, names) as own:
+        return run.write(own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Plan:
     """The config's choices, looked up: a wrong one fails before anything runs."""
 
-    recipes: list[quantization.Recipe]
-    quantization: quantization.Options
-    ranges: Any
-    timing: timing_lib.Timing
+    choices: choices.Choices
     training: training.FitOptions | None
     steps: list[steps_lib.Step]
 
 
 def _plan(config: ml_collections.ConfigDict) -> _Plan:
-    quantization.check_method(config.quantization.calibration)
-    for field, value, known in (
-        ("quantization.io", config.quantization.io, quantization.IO),
-        ("model.save_format", config.model.save_format, ("keras", "tf_keras")),
-    ):
-        if value not in known:
-            raise registry.unknown_name(f"config.{field}", value, known)
-    if not config.quantization.recipes:
-        raise errors.ConfigError(
-            "config.quantization.recipes is empty. Name at least one of: "
-            f"{', '.join(quantization.recipe_names())}."
-        )
-    recipes = [quantization.get_recipe(name) for name in config.quantization.recipes]
-    io = config.quantization.io
-    if io != "float" and all(r.scheme != "static_int8" for r in recipes):
-        raise errors.ConfigError(
-            f"config.quantization.io is '{io}', and none of the recipes has such "
-            f"inputs and outputs: {', '.join(r.name for r in recipes)}. Add 'int8'."
-        )
+    chosen = choices.look_up(config)
+    timing_lib.require_phones(chosen.timing)
     return _Plan(
-        recipes=recipes,
-        quantization=quantization.Options(
-            calibration=config.quantization.calibration,
-            equalize=config.quantization.equalize,
-            rounding=config.quantization.rounding,
-            bias_correction=config.quantization.bias_correction,
-            io=config.quantization.io,
-            layers=config.quantization.layers.to_dict(),
-        ),
-        ranges=(
-            quantization.read_ranges(config.quantization.ranges)
-            if config.quantization.ranges
-            else None
-        ),
-        timing=timing_lib.plan(config),
+        choices=chosen,
         training=_fit_options(config),
         steps=steps_lib.plan(config),
     )
 
 
-def _options(plan: _Plan, ready: deployment.Ready) -> quantization.Options:
-    """Returns the config's options; what it says of a layer comes first."""
-    layers = {**ready.layers, **plan.quantization.layers}
-    return dataclasses.replace(plan.quantization, layers=layers)
+@dataclasses.dataclass
+class _Run:
+    """One job, from the model as given to the files."""
+
+    job: job_lib.Job
+    config: ml_collections.ConfigDict
+    plan: _Plan
+    train_fn: Callable[[Any], Any] | None
+    eval_fn: check.EvalFn | None
+    on_step: OnStep
+    trained: dict[str, Any] | None = None
+    original: making.Original | None = None
+    steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def train(self) -> None:
+        """Trains the model and makes it smaller; the result is `job.model`."""
+        for note in self.job.feed.facts["notes"]:
+            self.on_step(note)
+        convert.require_finite(self.job.model)
+        if self.train_fn is None:  # Else it is the caller's model as it is.
+            self._compute_in_float32()
+        self._rehearse()
+        self.trained = self._train(self.plan.training)
+        self._compute_in_float32()
+        self.job.original = self.job.model
+        if self.plan.steps:
+            convert.require_finite(self.job.model)
+            self.original = making.original(self.job, self.config, self.eval_fn)
+        for step in self.plan.steps:
+            self.on_step(step.title)
+            row = steps_lib.run(
+                step,
+                self.job,
+                self._train,
+                lambda: self.job.backup.value(
+                    lambda: check.measure(self.job, self.eval_fn)
+                ),
+            )
+            self.steps.append(row)
+
+    def _compute_in_float32(self) -> None:
+        self.job.model, found = graph_keras.to_float32(self.job.model)
+        if found:
+            note = f"The model computed in {', '.join(found)}; it is float32 now."
+            self.job.feed.facts["notes"].append(note)
+            self.on_step(note)
+
+    def _rehearse(self) -> None:
+        """Finds out before the training what could only fail after it."""
+        is_ours = self.plan.training is not None and self.job.feed.train is not None
+        if self.train_fn is None and not is_ours and not self.plan.steps:
+            return
+        try:
+            making.rehearse(self.job, self.config, self.plan.choices, self.on_step)
+        except errors.TfslimError as error:
+            if self.train_fn is None:
+                raise
+            # It may return another model.
+            self.on_step(f"the model as given cannot be exported: {error}")
+
+    def write(self, folder: folder_lib.Folder) -> dict[str, Any]:
+        """Trains, and writes the folder; returns the content of `result.json`."""
+        self.train()
+        made = making.make(
+            folder,
+            self.job,
+            self.config,
+            self.plan.choices,
+            self.eval_fn,
+            self.on_step,
+        )
+        made.warnings += doubts.of_sizes(self.job, self.trained)
+        timed = dict(made.contents)
+        if self.original is not None:
+            timed = {making.ORIGINAL: self.original.content, **timed}
+        timings, problem = timing_lib.run(timed, self.plan.choices.timing, self.on_step)
+        if problem is not None:
+            made.notes.append(f"Not timed: {problem}")
+            made.problem = made.problem or problem
+        for row in made.rows:
+            row |= timings[row["name"]]
+        made.warnings += doubts.of_variants(made.rows)
+        original = None
+        if self.original is not None:
+            original = self.original.row | timings[making.ORIGINAL]
+        content = result.build_result(
+            self.job,
+            self.config,
+            made,
+            trained=self.trained,
+            original=original,
+            steps=self.steps,
+        )
+        folder.write_text(folder_lib.CONFIG, result.config_text(self.config))
+        folder.write_text(folder_lib.REPORT, report.to_markdown(content))
+        folder.write_json(folder_lib.RESULT, content)
+        folder.finish()
+        if made.problem is not None:
+            raise made.problem
+        self.job.backup.finish()
+        return content
+
+    def _train(self, options: training.FitOptions | None) -> dict[str, Any] | None:
+        """Trains `job.model`; returns what the report says of it, None for nothing."""
+        start = time.monotonic()
+        job = self.job
+        if self.train_fn is not None:
+            self.on_step("training by the caller's train_fn")
+            job.model = job.backup.tuned(job.model, self.train_fn)
+            return {"by": "train_fn", "seconds": time.monotonic() - start}
+        if options is None or job.feed.train is None:
+            return None
+        self.on_step(f"training {job.name} for {options.epochs} epochs")
+        if graph_keras.keras_of(job.model) == "keras":
+            # `fit` is tf_keras's; model.keras crosses the bridge back.
+            job.model = graph_keras.to_tf_keras(job.model)
+        how = Training(
+            train=job.feed.train,
+            validation=job.feed.validation,
+            task=job.task,
+            options=options,
+        )
+        done = job.backup.train(job.model, how)
+        return {
+            "by": "tfslim.fit",
+            "epochs": len(done.history["loss"]),
+            "best_epoch": done.best_epoch + 1,
+            "monitor": done.monitor,
+            "seconds": time.monotonic() - start,
+            "history": done.history,
+        }
+
+
+def _check_job(
+    plan: _Plan, job: job_lib.Job, config: ml_collections.ConfigDict
+) -> None:
+    """Refuses before the training what would fail after it."""
+    for recipe in plan.choices.recipes:
+        has_ranges = job.feed.calibration is not None or plan.choices.ranges
+        if recipe.needs_ranges and not has_ranges:
+            raise errors.ConfigError(
+                f"The recipe '{recipe.name}' needs samples to calibrate with: pass "
+                "train_data or eval_data, or leave it out of quantization.recipes."
+            )
+    deployment.check_steps(job, config.steps)
+    drop.require_data(job, plan.choices.max_drop)
 
 
 def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | None:
@@ -280,116 +299,3 @@ def start_tensorflow(strategy: str = "none") -> None:
         training.start_workers()
     tf.config.list_physical_devices()
     tf.constant(0)
-
-
-def _claim(folder: Path, overwrite: bool) -> None:
-    """Refuses a folder that holds results."""
-    if folder.exists() and not folder.is_dir():
-        raise errors.ConfigError(f"out_dir '{folder}' is a file, not a folder.")
-    ours = ["model.keras", "config.json", "report.md", _RANGES, _RESULT]
-    standing = [name for name in ours if (folder / name).exists()]
-    standing += sorted(path.name for path in folder.glob("*.tflite"))
-    if standing and not overwrite:
-        raise errors.ConfigError(
-            f"{folder} already holds {standing[0]}. Pass --overwrite (overwrite=True) "
-            "to replace it, or choose another --out_dir."
-        )
-
-
-def _check_samples(plan: _Plan, job: job_lib.Job) -> None:
-    """Refuses before the training what would fail after it."""
-    for recipe in plan.recipes:
-        if recipe.needs_ranges and job.feed.calibration is None and not plan.ranges:
-            raise errors.ConfigError(
-                f"The recipe '{recipe.name}' needs samples to calibrate with: pass "
-                "train_data or eval_data, or leave it out of quantization.recipes."
-            )
-
-
-def _make(folder: Path) -> None:
-    """Makes the folder, before there is work to lose."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise errors.ConfigError(
-            f"out_dir '{folder}' cannot be written to: {error.strerror}. Choose "
-            "another."
-        ) from error
-
-
-def _start_writing(folder: Path) -> set[str]:
-    """Returns the variants that an earlier export left.
-
-    Its result goes first: from here on it would describe files that are no longer
-    those. Only files that it names are ours to remove.
-    """
-    (folder / _RANGES).unlink(missing_ok=True)
-    old = folder / _RESULT
-    if not old.exists():
-        return set()
-    try:
-        variants = json.loads(old.read_text(encoding="utf-8"))["variants"]
-        stale = {Path(variant["file"]).name for variant in variants}
-    except (ValueError, KeyError, TypeError):
-        stale = set()
-    old.unlink()
-    return stale
-
-
-def _slim(
-    job: job_lib.Job,
-    plan: _Plan,
-    train_fn: Callable[[Any], Any] | None,
-    eval_fn: check.EvalFn | None,
-    on_step: OnStep,
-) -> list[dict[str, Any]]:
-    """Makes `job.model` smaller, step by step; returns what each step did."""
-    done = []
-    job.original = job.model
-    for step in plan.steps:
-        on_step(step.title)
-        row = steps_lib.run(
-            step,
-            job,
-            lambda options: _train(job, options, train_fn, on_step),
-            lambda: job.backup.value(lambda: check.measure(job, eval_fn)),
-        )
-        done.append(row)
-    return done
-
-
-def _train(
-    job: job_lib.Job,
-    options: training.FitOptions | None,
-    train_fn: Callable[[Any], Any] | None,
-    on_step: OnStep,
-) -> dict[str, Any] | None:
-    """Trains `job.model`; returns what the report says of it, None if it was not."""
-    start = time.monotonic()
-    if train_fn is not None:
-        on_step("training by the caller's train_fn")
-        job.model = job.backup.tuned(job.model, train_fn)
-        return {"by": "train_fn", "seconds": time.monotonic() - start}
-    if options is None or job.feed.train is None:
-        return None
-    on_step(f"training {job.name} for {options.epochs} epochs")
-    if graph_keras.keras_of(job.model) == "keras":
-        # `fit` is tf_keras's; model.keras crosses the bridge back.
-        job.model = graph_keras.to_tf_keras(job.model)
-    how = Training(
-        train=job.feed.train,
-        validation=job.feed.validation,
-        task=job.task,
-        options=options,
-    )
-    done = job.backup.train(job.model, how)
-    return {
-        "by": "tfslim.fit",
-        "epochs": len(done.history["loss"]),
-        "best_epoch": done.best_epoch + 1,
-        "monitor": done.monitor,
-        "seconds": time.monotonic() - start,
-        "history": done.history,
-    }

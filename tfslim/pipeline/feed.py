@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfslim import data as data_lib
 from tfslim import errors
+from tfslim.pipeline import structure
 from tfslim.preprocessing import Preprocessing
 from tfslim.tasks import Task
 
 Batch = tuple[Any, Any]
+
+# Examples that a model sees at once where nothing is trained.
+_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,7 @@ class Feed:
             one a model input. None: nothing to measure on.
         has_targets: whether the targets y of `test` are those of the model.
         calibration: model inputs [1, ...], one a sample, passed over several times.
+        examples: of the training, before preprocessing; None of the user's own.
         facts: what `result.json` says of the data.
         skipped: what was left out, and why.
     """
@@ -37,6 +42,7 @@ class Feed:
     test: Callable[[], Iterator[Batch]] | None = None
     has_targets: bool = True
     calibration: Iterable[Any] | None = None
+    examples: data_lib.Examples | None = None
     facts: dict[str, Any]
     skipped: tuple[str, ...] = ()
 
@@ -67,13 +73,15 @@ def from_dataset(
             dataset.train, shuffle=True, augment=training.augment, epoch=epoch
         ),
         validation=batches(dataset.validation),
-        test=lambda: data_lib.batches(dataset.test, preprocessing, 64),
+        test=lambda: data_lib.batches(dataset.test, preprocessing, _BATCH),
         calibration=data_lib.calibration_samples(
             dataset.train,
             preprocessing,
             config.quantization.calibration_samples,
             config.seed,
         ),
+        has_targets=dataset.is_labelled or task.name == "reconstruction",
+        examples=dataset.train if dataset.is_labelled else None,
         facts={
             "spec": dataset.name,
             "train": len(dataset.train),
@@ -87,74 +95,102 @@ def from_dataset(
 
 
 def from_user(
-    train_data: Any, validation_data: Any, eval_data: Any, *, num_samples: int
+    train_data: Any,
+    validation_data: Any,
+    eval_data: Any,
+    *,
+    model: Any,
+    num_samples: int,
 ) -> Feed:
     """Feeds a model from the user's own batches, already preprocessed.
 
     Args:
-        train_data: `tf.data.Dataset` of batches (x, y), or arrays (x, y).
+        train_data: `tf.data.Dataset` of batches (x, y), or arrays (x, y); several
+            inputs or targets are a tuple or dict. What is not trained on needs no y.
         validation_data: the same; chooses the best epoch.
         eval_data: the same; the files are measured on it. None: on
             `validation_data`, else nothing is measured.
+        model: gives the order of several inputs.
         num_samples: how many calibration samples are taken from the start of
             `train_data` (else of `eval_data`).
+
+    Raises:
+        ConfigError: a first batch has other inputs than the model.
     """
     measured = eval_data if eval_data is not None else validation_data
     source = train_data if train_data is not None else measured
+    names = structure.input_names(model)
+    is_measured = measured is not None
+    for data in (source, measured):
+        if data is not None:
+            first = next(_batches(data, names), None)
+            if first is None:
+                raise errors.ConfigError("The data has no batches.")
+            is_measured = first[1] is not None
+    facts: dict[str, Any] = {
+        "spec": "none" if source is None else "the caller's own",
+        "class_names": [],
+        "notes": [],
+    }
+    for name, data in (("train", train_data), ("validation", validation_data)):
+        if isinstance(data, tuple):
+            facts[name] = len(structure.first_of(data[0]))
     return Feed(
         train=train_data,
         validation=validation_data,
-        test=None if measured is None else lambda: _batches(measured),
-        calibration=None if source is None else _Samples(source, num_samples),
-        facts={"spec": "the caller's own", "class_names": [], "notes": []},
+        test=None if measured is None else lambda: _batches(measured, names),
+        has_targets=is_measured,
+        calibration=None if source is None else _Samples(source, names, num_samples),
+        facts=facts,
     )
 
 
-def _batches(data: Any) -> Iterator[Batch]:
-    """Yields numpy batches (x, y) from arrays or from a `tf.data.Dataset`."""
-    if isinstance(data, tuple):
-        if len(data) != 2:
-            raise errors.ConfigError(
-                f"Arrays are given as (x, y), got a tuple of {len(data)}."
-            )
-        x, y = data
-        for start in range(0, len(y), 64):
-            part = slice(start, start + 64)
-            yield _slice(x, part), np.asarray(y[part])
+def _batches(data: Any, names: Sequence[str]) -> Iterator[Batch]:
+    """Yields numpy batches (x, y) from arrays or from a `tf.data.Dataset`.
+
+    Several inputs come as a list in the order of `names`; y is None where there is
+    none.
+    """
+    for x, y in _pairs(data):
+        yield structure.in_order(x, names, "inputs"), y
+
+
+def _pairs(data: Any) -> Iterator[Batch]:
+    if isinstance(data, tuple) and len(data) != 2:
+        raise errors.ConfigError(
+            f"Arrays are given as (x, y), got a tuple of {len(data)}."
+        )
+    if isinstance(data, tuple | np.ndarray):
+        x, y = data if isinstance(data, tuple) else (data, None)
+        for start in range(0, len(structure.first_of(x)), _BATCH):
+            part = slice(start, start + _BATCH)
+            yield _slice(x, part), None if y is None else _slice(y, part)
         return
     for batch in data:
-        if not isinstance(batch, tuple | list) or len(batch) < 2:
-            raise errors.ConfigError(
-                "The dataset must give batches (x, y), got "
-                f"{type(batch).__name__}. For reconstruction give (x, x)."
-            )
-        yield _map(np.asarray, batch[0]), np.asarray(batch[1])
+        if isinstance(batch, tuple | list) and len(batch) > 1:
+            yield batch[0], structure.map_arrays(np.asarray, batch[1])
+        else:
+            yield batch[0] if isinstance(batch, tuple | list) else batch, None
 
 
-def _map(function: Callable[[Any], Any], x: Any) -> Any:
-    if isinstance(x, dict):
-        return {key: function(value) for key, value in x.items()}
-    if isinstance(x, tuple | list):
-        return [function(value) for value in x]
-    return function(x)
-
-
-def _slice(x: Any, part: slice) -> Any:
-    return _map(lambda array: np.asarray(array[part]), x)
+def _slice(values: Any, part: slice) -> Any:
+    return structure.map_arrays(lambda array: np.asarray(array[part]), values)
 
 
 class _Samples:
     """The first examples of the user's batches, one by one, read anew each pass."""
 
-    def __init__(self, data: Any, num_samples: int):
+    def __init__(self, data: Any, names: Sequence[str], num_samples: int):
         self._data = data
+        self._names = names
         self._num_samples = num_samples
 
     def __iter__(self) -> Iterator[Any]:
         left = self._num_samples
-        for x, y in _batches(self._data):
-            for index in range(min(left, len(y))):
+        for x, _ in _batches(self._data, self._names):
+            number = len(structure.first_of(x))
+            for index in range(min(left, number)):
                 yield _slice(x, slice(index, index + 1))
-            left -= len(y)
+            left -= number
             if left <= 0:
                 return

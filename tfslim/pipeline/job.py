@@ -14,9 +14,6 @@ from tfslim import data, errors, loading, models, preprocessing, tasks, training
 from tfslim.methods.backup import Backup
 from tfslim.pipeline import feed, opened
 
-# What trains the zoo's models on digits, where the config does not say.
-_EPOCHS = 8
-
 
 @dataclasses.dataclass(kw_only=True)
 class Job:
@@ -41,17 +38,6 @@ class Job:
     )
 
 
-def resolve(model: Any, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Returns the config with what depends on the model filled in."""
-    resolved = config.copy_and_resolve_references()
-    if config.training.epochs is None:
-        is_opened = isinstance(model, str | Path | None) and not loading.is_zoo(
-            str(model or config.model.name)
-        )
-        resolved.training.epochs = 0 if is_opened else _EPOCHS
-    return resolved
-
-
 def prepare(
     model: Any,
     config: ml_collections.ConfigDict,
@@ -64,12 +50,10 @@ def prepare(
     wanted = task or (None if config.task == "auto" else config.task)
     is_name = isinstance(model, str | Path | None)
     name = str(model or config.model.name) if is_name else model.name
-    if is_name and all(part is None for part in user_data):
+    has_data = any(part is not None for part in user_data)
+    if is_name and not has_data and config.data.spec is not None:
         build = _from_zoo if loading.is_zoo(name) else _from_source
         return build(name, config, wanted)
-    fed = feed.from_user(
-        *user_data, num_samples=config.quantization.calibration_samples
-    )
     guess = "classification"
     if is_name and loading.is_zoo(name):
         options = config.model.options.to_dict()
@@ -81,6 +65,11 @@ def prepare(
         model = opened.open_model(name, config)
         name, guess = opened.name_of(name), opened.task_of(model)
     resolved = tasks.resolve(wanted or guess, model)
+    fed = feed.from_user(
+        *user_data,
+        model=model,
+        num_samples=config.quantization.calibration_samples,
+    )
     return Job(name=name, model=model, task=resolved, feed=fed)
 
 
@@ -90,8 +79,9 @@ def _from_source(
     """Opens a model; its weights stay unless epochs are asked for."""
     model, name = opened.open_model(source, config), opened.name_of(source)
     opened.check_inputs(name, model)
-    task = tasks.resolve(wanted or opened.task_of(model), model)
     dataset = _load_data(config)
+    guess = opened.task_of(model, num_classes=len(dataset.class_names))
+    task = tasks.resolve(wanted or guess, model)
     misfit = opened.misfit(name, model, task, dataset)
     if misfit is not None and config.training.epochs:
         raise errors.ConfigError(f"{misfit} It cannot be trained on it: --epochs=0.")
@@ -115,9 +105,15 @@ def _from_source(
 
 
 def _load_data(config: ml_collections.ConfigDict) -> data.Dataset:
-    return data.load(
+    dataset = data.load(
         config.data.spec, seed=config.seed, skip_corrupt=config.data.skip_corrupt
     )
+    if isinstance(dataset.train.inputs([0]), dict):
+        raise errors.ConfigError(
+            f"{dataset.name} has examples of several inputs, which export takes from "
+            "Python: tfslim.export_model(model, train_data=({...}, y), eval_data=...)."
+        )
+    return dataset
 
 
 def _from_zoo(
@@ -135,6 +131,12 @@ def _from_zoo(
     spec = models.model_spec(name, **options)
     model = models.build_model(name, **options)
     task = tasks.resolve(wanted or spec.task, model)
+    is_trained = config.training.epochs or config.steps
+    if is_trained and not dataset.is_labelled and task.name != "reconstruction":
+        raise errors.ConfigError(
+            f"{dataset.name} has no labels: '{name}' cannot be trained on it. Give "
+            "data with labels, or --epochs=0."
+        )
     preset = config.model.preprocessing
     prepare = preprocessing.preset(
         spec.preprocessing if preset == "auto" else preset, spec.input_shape
@@ -154,7 +156,7 @@ def _fitting_shape(spec: models.ModelSpec, dataset: data.Dataset) -> tuple[int, 
     The side of the images, at least 32 and at least what the architecture takes,
     rounded up to a multiple of 32; at most the model's default.
     """
-    first = dataset.train.inputs([0])
+    first: Any = dataset.train.inputs([0])
     shape = np.asarray(first[0]).shape
     if spec.min_size is None:
         return shape

@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from tfslim import data, errors, loading, preprocessing, tasks
+from tfslim import binary, data, errors, loading, preprocessing, tasks
 
 # As many examples tell 90% from 80% accuracy with certainty.
 _NUM_SAMPLES = 256
@@ -30,16 +30,19 @@ def name_of(source: str) -> str:
     return path.name if path.exists() else source
 
 
-def task_of(model: Any) -> str:
+def task_of(model: Any, *, num_classes: int = 0) -> str:
     """Guesses a model's task by its shapes.
 
-    As many outputs as inputs: reconstruction; one row of two or more: classification.
+    As many outputs as inputs: reconstruction; one row of two or more, or a sigmoid:
+    classification. One number may be a logit: if the data has two classes.
     """
     outputs = [tuple(tensor.shape[1:]) for tensor in model.outputs]
     if outputs[0] == tuple(model.inputs[0].shape[1:]):
         return "reconstruction"
-    is_row = len(outputs) == 1 and len(outputs[0]) == 1
-    return "classification" if is_row and outputs[0][0] != 1 else "regression"
+    if len(outputs) != 1 or len(outputs[0]) != 1:
+        return "regression"
+    is_binary = num_classes == 2 or not binary.gives_logits(model)
+    return "classification" if outputs[0][0] != 1 or is_binary else "regression"
 
 
 def check_inputs(name: str, model: Any) -> tuple[int, ...]:
@@ -67,10 +70,18 @@ def misfit(
 ) -> str | None:
     """Says in a line why the data's targets are not those of the model, if so."""
     classes = len(dataset.class_names)
-    if not classes or task.name == "reconstruction":
+    if task.name == "reconstruction":
+        return None
+    if not dataset.is_labelled:
+        return (
+            f"{dataset.name} has no labels: the {task.metric_name} of '{name}' is not "
+            "measured, agreement is."
+        )
+    if not classes:
         return None
     outputs = model.outputs[0].shape[-1]
-    if outputs == classes and task.name == "classification":
+    wanted = 2 if task.is_binary else outputs
+    if wanted == classes and task.name == "classification":
         return None
     return (
         f"'{name}' has {outputs} outputs, {dataset.name} has {classes} classes: its "

@@ -11,6 +11,7 @@ import tfslim
 from tfslim.benchmark import environment
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
+from tfslim.pipeline import making
 from tfslim.pipeline.job import Job
 
 SCHEMA_VERSION = 1
@@ -24,16 +25,15 @@ def config_text(config: ml_collections.ConfigDict) -> str:
 def build_result(
     job: Job,
     config: ml_collections.ConfigDict,
+    made: making.Made,
     *,
-    saved_by: str,
     trained: dict[str, Any] | None,
+    original: dict[str, Any] | None,
     steps: list[dict[str, Any]],
-    metric: float | None,
-    variants: list[dict[str, Any]],
-    notes: list[str],
 ) -> dict[str, Any]:
     """Gathers what every step found into plain JSON data."""
     counts = count.count(graph_keras.read(job.model))
+    saved_by = made.saved_by
     return {
         "schema_version": SCHEMA_VERSION,
         "tfslim": tfslim.__version__,
@@ -56,9 +56,12 @@ def build_result(
         "data": job.feed.facts,
         "training": trained,
         "slimming": steps,
-        "keras_metric": metric,
-        "variants": variants,
-        "skipped": [*job.feed.skipped, *notes],
+        "keras_metric": made.keras_metric,
+        "original": original,
+        "variants": made.rows,
+        "failed": made.failed,
+        "warnings": made.warnings,
+        "skipped": [*job.feed.skipped, *made.notes],
         "versions": environment.versions(
             "tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer"
         ),

@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 
 from tfslim import benchmark, errors, registry
-from tfslim.benchmark import android, baseline, comparison
+from tfslim.benchmark import android, baseline, comparison, host
 
 RUNNERS = ("host", "android")
 
@@ -32,10 +32,10 @@ class Timing:
 
 
 def plan(config: ml_collections.ConfigDict) -> Timing:
-    """Reads the config, and looks for the phones: a missing one fails at once.
+    """Reads the config.
 
     Raises:
-        ConfigError: an unknown runner, a value out of range, or no phone is ready.
+        ConfigError: an unknown runner, or a value out of range.
     """
     fields = config.benchmark.to_dict()
     runners = tuple(dict.fromkeys(fields.pop("runners")))
@@ -49,10 +49,19 @@ def plan(config: ml_collections.ConfigDict) -> Timing:
         options=benchmark.Options(**fields),
         android=android.AndroidOptions(**phone),
     )
+    if "host" in runners and timing.options.delegate not in host.DELEGATES:
+        raise registry.unknown_name(
+            "delegate of the host", timing.options.delegate, host.DELEGATES
+        )
     if "android" in runners:
         _on_phone(timing)
-        android.find_devices(timing.android)
     return timing
+
+
+def require_phones(timing: Timing) -> None:
+    """Raises ConfigError where a phone is asked for and none is ready."""
+    if "android" in timing.runners:
+        android.find_devices(timing.android)
 
 
 def _on_phone(timing: Timing) -> benchmark.Options:
@@ -67,25 +76,42 @@ def run(
     Returns:
         Name -> what a row of the result gets: "benchmark" with the host's figures,
         "android" a list with one entry a phone, each compared with the first file. And
-        what went wrong on a phone: that must not cost the results that stand.
-
-    Raises:
-        BenchmarkError: a file does not run on this machine.
+        what went wrong: that must not cost the results that stand.
     """
     rows: dict[str, dict[str, Any]] = {name: {} for name in contents}
-    problem = None
+    problem: errors.BenchmarkError | None = None
     if "host" in timing.runners:
         on_step(f"timing {len(contents)} files on this machine")
-        for result in benchmark.run_host(contents, timing.options):
+        results, problem = _run_host(contents, timing.options)
+        for result in results:
             rows[result.name]["benchmark"] = result.to_json()
     if "android" in timing.runners:
         on_step(f"timing {len(contents)} files on Android")
-        sessions, problem = _run_phones(contents, timing, on_step)
+        sessions, on_phone = _run_phones(contents, timing, on_step)
+        problem = problem or on_phone
         for results in sessions:
             for row in comparison.with_first(results):
                 entry = baseline.row_to_json(row)
                 rows[row[0].name].setdefault("android", []).append(entry)
     return rows, problem
+
+
+def _run_host(
+    contents: Mapping[str, bytes], options: benchmark.Options
+) -> tuple[list[benchmark.BenchmarkResult], errors.BenchmarkError | None]:
+    """Times the files that run here, and says why another one does not."""
+    good, problem = {}, None
+    for name, content in contents.items():
+        try:
+            benchmark.check_host(name, content, options)
+        except errors.BenchmarkError as error:
+            problem = problem or error
+        else:
+            good[name] = content
+    try:
+        return benchmark.run_host(good, options) if good else [], problem
+    except errors.BenchmarkError as error:
+        return [], problem or error
 
 
 def _run_phones(

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
 import tfslim
-from tfslim import convert, errors, quantization
+from tfslim import convert, errors, quantization, tflite
+from tfslim.graph import count, keras_probe
 from tfslim.graph import keras as graph_keras
-from tfslim.graph import keras_probe
-from tfslim.pipeline import check
+from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 
 
-def save_keras(model: Any, package: Any, path: Path) -> tuple[str, list[str]]:
+def save_keras(
+    model: Any, package: Any, folder: folder_lib.Folder
+) -> tuple[str, list[str]]:
     """Writes the model, without optimizer state, in the wanted Keras's own format.
 
     Returns:
@@ -31,12 +32,8 @@ def save_keras(model: Any, package: Any, path: Path) -> tuple[str, list[str]]:
     except errors.GraphError as error:
         notes.append(f"model.keras is in the format of {own}, not {package}: {error}")
         plain, package = model, own
-    building = path.with_name(f".{path.stem}.building.keras")
-    try:
-        plain.save(building)
-        building.replace(path)
-    finally:
-        building.unlink(missing_ok=True)
+    with folder.writing(folder_lib.MODEL) as path:
+        plain.save(path)
     return package, notes
 
 
@@ -75,23 +72,30 @@ def _metadata(job: job_lib.Job) -> dict[str, Any]:
 
 
 def convert_quantization_aware(
-    job: job_lib.Job, config: ml_collections.ConfigDict, checker: check.Checker
+    job: job_lib.Job, config: ml_collections.ConfigDict
 ) -> tuple[dict[str, Any], bytes]:
     """Converts what learned with 8 bits; its ranges are learned, not calibrated."""
     done = convert.convert_quantized(
         job.quantization_aware, io=config.quantization.io, metadata=_metadata(job)
     )
-    name = "int8_qat"
+    name = folder_lib.QUANTIZATION_AWARE
     row: dict[str, Any] = {
         "name": name,
         "file": f"{name}.tflite",
         "calibration": None,
         "scheme": "static_int8",
-        "size_bytes": len(done.tflite),
-        "gzip_bytes": len(gzip.compress(done.tflite, 6, mtime=0)),
+        **sizes(done.tflite),
         "kept_float": [],
     }
-    return row | checker.check(name, done.tflite), done.tflite
+    return row, done.tflite
+
+
+def sizes(content: bytes) -> dict[str, int]:
+    """Returns a file's size as it is and packed."""
+    return {
+        "size_bytes": len(content),
+        "gzip_bytes": len(gzip.compress(content, 6, mtime=0)),
+    }
 
 
 def quantize(
@@ -107,11 +111,37 @@ def quantize(
     return quantization.quantize_accurately(
         float_file,
         recipe,
-        samples=job.feed.calibration,
+        samples=samples_for(job, float_file),
         options=options,
         # Ranges kept from an earlier run are those of 8-bit activations.
         ranges=ranges if recipe.scheme == "static_int8" else None,
     )
+
+
+def costs(model: Any) -> dict[str, int]:
+    """Returns a Keras model's params and MACs."""
+    counts = count.count(graph_keras.read(model))
+    return {"params": counts.params, "macs": counts.macs}
+
+
+def samples_for(job: job_lib.Job, float_file: bytes) -> Iterable[Any] | None:
+    """Returns the calibration samples; several inputs by their names in the file."""
+    samples = job.feed.calibration
+    if samples is None or len(job.model.inputs) == 1:
+        return samples
+    return _Named(samples, list(tflite.read(float_file).input_names))
+
+
+class _Named:
+    """Samples as dicts, read anew each pass."""
+
+    def __init__(self, samples: Iterable[Any], names: list[str]):
+        self._samples = samples
+        self._names = names
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for sample in self._samples:
+            yield dict(zip(self._names, sample, strict=True))
 
 
 def describe(
@@ -132,7 +162,6 @@ def describe(
             "taken": accurate.taken,
         },
         "scheme": recipe.scheme,
-        "size_bytes": len(done.tflite),
-        "gzip_bytes": len(gzip.compress(done.tflite, 6, mtime=0)),
+        **sizes(done.tflite),
         "kept_float": [dataclasses.asdict(kept) for kept in done.kept_float],
     }

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tfslim import registry
-from tfslim.graph import ir
+from tfslim.graph import ir, ops
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning.rules import base
 
@@ -307,14 +307,13 @@ def _zero_padding(context: _Context) -> _Values:
 
 
 # Ops that bring values elsewhere unchanged: the label says which.
-_MOVING = frozenset(
-    {
-        *(f"{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
-        *(f"Global{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
-        *(f"{kind}{n}D" for kind in ("Cropping", "UpSampling") for n in (1, 2, 3)),
-        *"""Concatenate Dropout Flatten Permute Reshape concatenate expand_dims getitem
-        max mean min reshape split squeeze transpose""".split(),
-    }
+_MOVING = (
+    ops.POOLING
+    | ops.CROPPING
+    | ops.UPSAMPLING
+    | ops.MOVING
+    | ops.IDLE
+    | frozenset("Concatenate concatenate getitem max mean min split".split())
 )
 
 

@@ -24,6 +24,16 @@ from tfslim.tflite import flatbuffer
 
 # What litert-quantizer calls differently.
 _NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+# What it raises at a model that it did not foresee.
+_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def quantize(
@@ -46,14 +56,8 @@ def quantize(
         ConfigError: a rule is not understood.
         QuantizationError: litert-quantizer fails; with its reason.
     """
-    recipes = recipe_manager.RecipeManager()
     with _quiet():
-        try:
-            recipes.load_quantization_recipe([_as_known(rule) for rule in rules])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise errors.ConfigError(
-                f"litert-quantizer does not understand the recipe: {_line(error)}"
-            ) from error
+        recipes = _manager(rules)
         statistics = {
             name: {"min": low, "max": high}
             for name, (low, high) in (ranges or {}).items()
@@ -74,15 +78,33 @@ def quantize(
             )
             modifier = model_modifier.ModelModifier(flat)
             quantized = modifier.modify_model(params, enable_progress_bar=False)
-        except (ValueError, KeyError, RuntimeError, IndexError, TypeError) as error:
+        except _FAILURES as error:
             raise errors.QuantizationError(
                 f"litert-quantizer cannot quantize the model: {_line(error)}"
             ) from error
     result = flatbuffer.unpack(bytes(quantized))
     outputs.restore(result, output_type, _bounds(ranges or {}))
     _pass_on(ends, result)
+    result.source = model  # It is as well known as what it is made of.
     # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
     return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))
+
+
+def check(rules: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ConfigError if `quantize` would not understand a rule."""
+    with _quiet():
+        _manager(rules)
+
+
+def _manager(rules: Sequence[Mapping[str, Any]]) -> recipe_manager.RecipeManager:
+    recipes = recipe_manager.RecipeManager()
+    try:
+        recipes.load_quantization_recipe([_as_known(rule) for rule in rules])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise errors.ConfigError(
+            f"litert-quantizer does not understand the recipe: {_line(error)}"
+        ) from error
+    return recipes
 
 
 def _output_type(recipes: recipe_manager.RecipeManager, graph: Any) -> int | None:

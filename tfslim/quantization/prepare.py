@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import errors, tflite
-from tfslim.tflite import flatbuffer
+from tfslim.tflite import flatbuffer, reading, trial
 
 _FLOAT32 = schema.TensorType.FLOAT32
 _FLOAT16 = schema.TensorType.FLOAT16
@@ -16,7 +16,7 @@ _DEQUANTIZE = schema.BuiltinOperator.DEQUANTIZE
 
 
 def prepare(model: bytes) -> bytes:
-    """Makes names unique, op codes current, floats plain and half precision whole.
+    """Makes names unique text, op codes current, floats plain, half precision whole.
 
     litert-quantizer refuses two tensors of one name, reads the op codes of files
     older than 2020 as ADD, passes over float tensors that kept a scale from
@@ -26,10 +26,12 @@ def prepare(model: bytes) -> bytes:
     Raises:
         QuantizationError: the model holds integers already, or other
             half-precision constants.
-        ConversionError: it is no `.tflite`.
+        ConversionError: it is no `.tflite`, or ends the runtime.
     """
     flat = flatbuffer.unpack(model)
+    trial.require(model)
     changed = [
+        reading.make_text(flat),
         _current_codes(flat),
         _widened_halves(flat),
         _unique_names(flat),

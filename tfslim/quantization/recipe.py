@@ -10,16 +10,59 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, registry
+from tfslim import errors, files, registry
+from tfslim.quantization import litert
 
 _FOLDER = Path(__file__).parent / "recipes"
 # Short name -> upstream's name.
 ALIASES = {"int8": "static_wi8_ai8", "dynamic_int8": "dynamic_wi8_afp32"}
 
-_TYPES = {"regex": str, "operation": str, "algorithm_key": str, "op_config": dict}
+# Field -> what it must be, in words, and the test for it. Other fields of a tensor's
+# config are parameters of the algorithm.
+_Fields = dict[str, tuple[str, Callable[[Any], bool]]]
+
+
+def _one_of(*values: Any) -> tuple[str, Callable[[Any], bool]]:
+    # True equals 1, and 8.0 equals 8.
+    shown = ", ".join(map(str, values))
+    types = {type(value) for value in values}
+    return f"one of {shown}", lambda v: type(v) in types and v in values
+
+
+_TEXT = ("a text", lambda v: isinstance(v, str))
+_OBJECT = ("an object", lambda v: isinstance(v, dict))
+_SWITCH = ("true or false", lambda v: isinstance(v, bool))
+_RULE: _Fields = {
+    "regex": _TEXT,
+    "operation": _TEXT,
+    "algorithm_key": _TEXT,
+    "op_config": _OBJECT,
+}
+_OP: _Fields = {
+    "weight_tensor_config": _OBJECT,
+    "activation_tensor_config": _OBJECT,
+    "compute_precision": _one_of("INTEGER", "FLOAT"),
+    "explicit_dequantize": _SWITCH,
+    "skip_checks": _SWITCH,
+    "min_weight_elements": (
+        "a whole number from 0",
+        lambda v: type(v) is int and 0 <= v < 2**63,
+    ),
+}
+_TENSOR: _Fields = {
+    "num_bits": _one_of(2, 4, 8, 16, 32),
+    "symmetric": _SWITCH,
+    "granularity": _one_of(
+        "TENSORWISE", "CHANNELWISE", *(f"BLOCKWISE_{n}" for n in (32, 64, 128, 256))
+    ),
+    "dtype": _one_of("INT", "UINT", "FLOAT"),
+    "algorithm_params": _OBJECT,
+    "block_size": _one_of(0, 32, 64, 128, 256),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +80,15 @@ class Recipe:
     rules: tuple[dict[str, Any], ...]
 
     def __post_init__(self) -> None:
-        """Checks the rules, as far as that needs no litert-quantizer."""
+        """Checks the rules before any work is done by them."""
         for rule in self.rules:
             reason = _fault(rule)
             if reason:
                 raise errors.ConfigError(
                     f"A rule of the recipe '{self.name}' is "
-                    f"{json.dumps(rule, default=str)}: {reason}."
+                    f"{json.dumps(rule, default=str)[:500]}: {reason}."
                 )
+        litert.check(self.rules)
 
     @property
     def scheme(self) -> str:
@@ -100,8 +144,8 @@ def get(recipe: str | Path | Recipe) -> Recipe:
 
 def _read(path: Path) -> tuple[dict[str, Any], ...]:
     try:
-        rules = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        rules = json.loads(files.read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise errors.ConfigError(
             f"Cannot read the recipe '{path}': {error}."
         ) from error
@@ -114,21 +158,35 @@ def _fault(rule: Any) -> str:
     """Says what is wrong with a rule, "" where nothing is."""
     if not isinstance(rule, dict):
         return "expected an object"
-    needed = set(_TYPES)
-    if rule.get("algorithm_key") == "no_quantize":
-        needed.discard("op_config")
-    if not needed <= set(rule):
-        return f"expected an object with {', '.join(sorted(needed))}"
-    for key in needed:
-        if not isinstance(rule[key], _TYPES[key]):
-            kind = "an object" if _TYPES[key] is dict else "a text"
-            return f"its {key} must be {kind}"
-    for key in ("weight_tensor_config", "activation_tensor_config"):
-        config = rule.get("op_config", {}).get(key)
-        if config is not None and not isinstance(config, dict):
-            return f"its {key} must be an object"
+    needed = ["regex", "operation", "algorithm_key"]
+    is_float = rule.get("algorithm_key") == "no_quantize"
+    if not is_float:
+        needed.append("op_config")
+    fault = _fields_fault(rule, _RULE, needed)
+    if fault:
+        return fault
     try:
         re.compile(rule["regex"])
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         return f"its regex cannot be read ({error})"
+    config = rule.get("op_config", {})
+    fault = _fields_fault(config, _OP, [] if is_float else ["weight_tensor_config"])
+    unknown = sorted(set(config) - set(_OP))
+    if unknown and not fault:
+        known = ", ".join(_OP)
+        return f"its op_config has the unknown field {unknown[0]!r}; known: {known}"
+    for key in ("weight_tensor_config", "activation_tensor_config"):
+        fault = fault or _fields_fault(config.get(key, {}), _TENSOR, [])
+        if key in config and not fault and "num_bits" not in config[key]:
+            return f"its {key} has no num_bits; it must be {_TENSOR['num_bits'][0]}"
+    return fault
+
+
+def _fields_fault(values: Any, fields: _Fields, needed: Sequence[str]) -> str:
+    missing = [name for name in needed if name not in values]
+    if missing:
+        return f"expected an object with {', '.join(needed)}; {missing[0]} is missing"
+    for name, (wanted, is_right) in fields.items():
+        if name in values and not is_right(values[name]):
+            return f"its {name} must be {wanted}, got {values[name]!r}"
     return ""

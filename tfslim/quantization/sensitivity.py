@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tfslim import errors, tflite
 from tfslim.quantization import policy, recipe, rules
@@ -135,6 +135,7 @@ def fall_back(
     improver: Improver | None = None,
     latency: Callable[[bytes], float | None] = lambda file: None,
     io: str = "float",
+    layers: Mapping[str, str] | None = None,
     on_step: OnStep = lambda text: None,
 ) -> FallbackResult:
     """Returns layers to float, worst first, until a metric is good enough.
@@ -149,12 +150,13 @@ def fall_back(
         improver: what else is tried on each file.
         latency: a file's latency in microseconds, for the report.
         io: as in `quantize_tflite`.
+        layers: as in `quantize_tflite`, from the first file on.
         on_step: called with a line of text after each file.
 
     Returns:
         The first file that reaches `least`, else the one with all layers in float.
     """
-    kept: dict[str, str] = {}
+    kept = dict(layers or {})
     steps: list[Step] = []
     names = [""] + [row.tensor for row in ranking]
     labels = [""] + [row.layer or row.tensor for row in ranking]

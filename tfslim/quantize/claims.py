@@ -29,8 +29,8 @@ def claim(values: flags.FlagValues, recipe: Recipe) -> Path:
     if values.sensitivity:
         written["--sensitivity"] = Path(values.sensitivity)
     for option, path in written.items():
-        _require_free(option, path, values)
         files.require_writable(path, option)
+        _require_free(option, path, values)
     return out
 
 

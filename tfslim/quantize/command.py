@@ -21,7 +21,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +97,6 @@ def _run(values: flags.FlagValues, config: None) -> None:
     from tfslim import quantization, tflite
     from tfslim.quantize import claims, loading, summary
     from tfslim.report import progress
-    from tfslim.tflite import flatbuffer
 
     if not values.model:
         raise errors.ConfigError(
@@ -109,7 +107,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
     quantization.check_io(recipe, values.io)
     options = _options(values)
     out = claims.claim(values, recipe)
-    model = flatbuffer.read_file(values.model)
+    model = tflite.open_file(values.model)
     given = quantization.read_ranges(values.ranges) if values.ranges else None
     data = loading.load(values, model)
     model = data.model
@@ -129,7 +127,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
         )
         done, report, is_met = _examine(values, recipe, model, accurate, data, on_step)
     _write(values, out, model, done, report)
-    sys.stdout.write(summary.to_text(report, out))
+    cli.say(summary.to_text(report, out))
     if not is_met:
         goal = report["goal"]
         ends = "" if values.io == "float" else f", but {values.io} inputs and outputs,"
@@ -373,7 +371,5 @@ def _rows(values: Sequence[Any]) -> list[dict[str, Any]]:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line and returns its exit code."""
-    arguments = list(argv)
-    if len(arguments) > 1 and not arguments[1].startswith("-"):
-        arguments[1] = f"--model={arguments[1]}"
-    return cli.run("tfslim.quantize", __doc__ or "", define_flags, _run, arguments)
+    doc = __doc__ or ""
+    return cli.run("tfslim.quantize", doc, define_flags, _run, argv, plain="model")

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tfslim import escape
 from tfslim.report.table import markdown_table, megabytes, microseconds
 
 # {"result": BenchmarkResult.to_json(), "comparison": Comparison.to_json() or None}
@@ -41,30 +42,33 @@ def latency_to_terminal(rows: Sequence[Row], file: TextIO | None = None) -> None
     for column, title in enumerate(_TITLES):
         table.add_column(title, justify="left" if column < 2 else "right")
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*map(escape.terminal, _cells(row)))
     console.print(table)
     for note in notes(rows):
-        console.print(note, soft_wrap=True)
+        console.print(escape.terminal(note), soft_wrap=True)
     for row in rows:
         if lines := _profile(row["result"]):
             ops = Table(*lines[0], box=box.SIMPLE_HEAD)
             for cells in lines[1:]:
-                ops.add_row(*cells)
-            console.print(f"\n{_title(row['result'])}: {row['result']['ops_source']}")
+                ops.add_row(*map(escape.terminal, cells))
+            title = escape.terminal(_title(row["result"]))
+            console.print(f"\n{title}: {row['result']['ops_source']}")
             console.print(ops)
 
 
 def latency_to_markdown(rows: Sequence[Row]) -> str:
     """Returns the table and its conditions as Markdown, for a pull request."""
     parts = [
-        markdown_table(_TITLES, [[_escaped(c) for c in _cells(r)] for r in rows]),
-        "\n".join(f"- {_escaped(line)}" for line in notes(rows)),
+        markdown_table(
+            _TITLES, [[escape.markdown(c) for c in _cells(r)] for r in rows]
+        ),
+        "\n".join(f"- {escape.markdown(line)}" for line in notes(rows)),
     ]
     for row in rows:
         if lines := _profile(row["result"]):
             result = row["result"]
-            parts.append(f"{_escaped(_title(result))}: {result['ops_source']}")
-            cells = [[_escaped(cell) for cell in line] for line in lines[1:]]
+            parts.append(f"{escape.markdown(_title(result))}: {result['ops_source']}")
+            cells = [[escape.markdown(cell) for cell in line] for line in lines[1:]]
             parts.append(markdown_table(lines[0], cells))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -178,8 +182,3 @@ def _profile(result: Mapping[str, Any]) -> list[list[str]]:
 
 def _typical(latency: Mapping[str, Any]) -> float:
     return latency["mean"] if latency["p50"] is None else latency["p50"]
-
-
-def _escaped(text: str) -> str:
-    """Keeps a file's name from breaking a Markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfslim import escape
 from tfslim.report import latency, table
 
 Result = Mapping[str, Any]
@@ -15,11 +17,12 @@ def to_markdown(result: Result) -> str:
     """Returns the whole report as Markdown."""
     model = result["model"]
     parts = [
-        f"# {model['name']}",
+        f"# {escape.markdown(model['name'])}",
+        *(f"> {escape.markdown(remark)}" for remark in table.remarks(result)),
         _facts(result),
         *(_step(step, result["task"]["metric"]) for step in result["slimming"]),
         "## Variants",
-        table.markdown_table(table.header(result), table.rows(result)),
+        _table(table.header(result), table.rows(result)),
         _conditions(result),
         *_phones(result),
         "## Parity",
@@ -27,39 +30,50 @@ def to_markdown(result: Result) -> str:
         "## Left alone, and why",
         _left_alone(result),
         "## Preprocessing an app must repeat",
-        f"```json\n{json.dumps(model['preprocessing'], indent=2)}\n```",
+        _block(json.dumps(model["preprocessing"], indent=2).splitlines(), "json"),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    escaped = [[escape.markdown(cell) for cell in line] for line in (titles, *lines)]
+    return table.markdown_table(escaped[0], escaped[1:])
+
+
+def _block(lines: Sequence[str], kind: str = "") -> str:
+    """Returns lines as they are, in a fence that none of them ends."""
+    text = "\n".join(map(escape.terminal, lines))
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{kind}\n{text}\n{fence}"
 
 
 def _facts(result: Result) -> str:
     model, data, training = result["model"], result["data"], result["training"]
     lines = [
-        f"- Model: `{model['name']}`, input {model['input_shape']}, "
+        f"- Model: {escape.code(model['name'])}, input {model['input_shape']}, "
         f"{table.count(model['params'])} params ({model['params']:,}), "
         f"{table.count(model['macs'])} MACs (1 MAC = 2 FLOPs) for one input.",
         f"- `model.keras`: opens with {model['keras']}.",
-        f"- Data: `{data['spec']}`{_sizes(data)}, seed {result['config']['seed']}.",
+        f"- Data: {escape.code(data['spec'])}{_sizes(data)}, "
+        f"seed {result['config']['seed']}.",
     ]
-    lines += [f"- {note}" for note in data["notes"]]
-    if training:
-        lines.append(f"- Training: {_training(training)}.")
-    else:
-        lines.append("- Training: none.")
+    lines += [f"- {escape.markdown(note)}" for note in data["notes"]]
+    lines.append(f"- Training: {_training(training) if training else 'none'}.")
+    if result["slimming"]:
+        lines[-1] += " What the steps trained stands below."
     lines.append(
-        f"- Keras model on the test split: {result['task']['metric']} "
+        "- Keras model on the test split: "
+        f"{escape.markdown(result['task']['metric'])} "
         f"{table.figure(result['keras_metric'])}."
     )
     return "\n".join(lines)
 
 
 def _sizes(data: Mapping[str, Any]) -> str:
-    if "test" not in data:
-        return ""
-    return (
-        f", {data['train']} training, {data['validation']} validation, {data['test']} "
-        "test samples"
-    )
+    named = {"train": "training", "validation": "validation", "test": "test"}
+    known = [f"{data[key]} {name}" for key, name in named.items() if key in data]
+    return f", {', '.join(known)} samples" if known else ""
 
 
 def _training(training: Mapping[str, Any]) -> str:
@@ -91,7 +105,7 @@ def _conditions(result: Result) -> str:
 
 
 def _phones(result: Result) -> list[str]:
-    entries = [v["android"] for v in result["variants"] if v.get("android")]
+    entries = [v["android"] for v in table.all_rows(result) if v.get("android")]
     # Phone by phone, each with all variants.
     rows = [entry for phone in zip(*entries, strict=True) for entry in phone]
     return ["## On phones", latency.latency_to_markdown(rows).rstrip()] if rows else []
@@ -105,20 +119,24 @@ def _step(step: Mapping[str, Any], metric_name: str) -> str:
         for stage, value in step["metric"].items()
         if value is not None
     )
-    layers = "\n".join(step["layers"])
+    training = step.get("training")
     return "\n".join(
         [
-            f"## Step: {step['step']}",
+            f"## Step: {escape.markdown(step['step'])}",
             "",
             f"- Params {params:,} → {params_left:,} "
             f"({params / max(params_left, 1):.2f}x fewer), MACs {macs:,} → "
             f"{macs_left:,} ({macs / max(macs_left, 1):.2f}x fewer).",
-            f"- {metric_name}: {metric}.",
+            f"- {escape.markdown(metric_name)}: {metric}.",
+            *([f"- Fine-tuning: {_training(training)}."] if training else []),
             *_proof(step["proof_error"]),
-            *(f"- Left alone: {k}: {v}." for k, v in step["left_alone"].items()),
-            *(f"- {note}" for note in step["notes"]),
+            *(
+                f"- Left alone: {escape.markdown(f'{name}: {reason}')}."
+                for name, reason in step["left_alone"].items()
+            ),
+            *(f"- {escape.markdown(note)}" for note in step["notes"]),
             "",
-            f"```\n{layers}\n```",
+            _block(step["layers"]),
         ]
     )
 
@@ -158,18 +176,36 @@ def _parity(result: Result) -> str:
         "ops outside",
         "peak memory",
     ]
-    return table.markdown_table(titles, lines)
+    return _table(titles, lines)
 
 
 def _left_alone(result: Result) -> str:
-    lines = [f"- {line}" for line in result["skipped"]]
+    lines = [f"- {escape.markdown(line)}" for line in result["skipped"]]
+    lines += [
+        f"- {escape.code(name)} could not be made: {escape.markdown(reason)}"
+        for name, reason in result.get("failed", {}).items()
+    ]
     for variant in result["variants"]:
         kept: dict[tuple[str, str], int] = {}
         for row in variant["kept_float"]:
             key = row["op"], row["reason"]
             kept[key] = kept.get(key, 0) + 1
+        name = escape.code(variant["name"])
         lines += [
-            f"- `{variant['name']}`: {number} × {op} left in float: {reason}"
+            f"- {name}: {number} × {op} left in float: {escape.markdown(reason)}"
             for (op, reason), number in kept.items()
         ]
+        lines += [f"- {name}: {line}" for line in _goal(variant)]
     return "\n".join(lines) or "Nothing."
+
+
+def _goal(variant: Mapping[str, Any]) -> list[str]:
+    """Says what `max_drop` asked for, and what it took."""
+    goal = variant.get("goal")
+    if goal is None:
+        return []
+    state = "met" if variant["is_met"] else "not met"
+    wanted = escape.markdown(f"{goal['least']:.4f}, as {goal['reason']}")
+    steps = variant["fallback"]
+    way = f"with {len(steps) - 1} layers in float" if steps else "as it came"
+    return [f"max_drop ({wanted}) {state} {way}"]

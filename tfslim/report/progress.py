@@ -11,7 +11,10 @@ from typing import Any, Generic, TypeVar
 from rich import progress
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape as literal
 from rich.spinner import Spinner
+
+from tfslim import escape
 
 OnStep = Callable[[str], None]
 T = TypeVar("T")
@@ -31,7 +34,8 @@ class Steps:
 
     def __call__(self, text: str) -> None:
         """Announces a step."""
-        print(f"[{self.seconds:6.1f} s] {text}", file=sys.stderr)  # noqa: T201
+        line = f"[{self.seconds:6.1f} s] {escape.terminal(text)}"
+        print(line, file=sys.stderr)  # noqa: T201
 
     def track(self, items: Iterable[T], label: str) -> Iterable[T]:
         """Returns `items`; on a terminal, a bar moves while they are passed over.
@@ -60,8 +64,9 @@ class _Moving(Steps):
         self.picture = Group(self._spinner, self._bars)
 
     def __call__(self, text: str) -> None:
-        self._console.print(f"[dim]{self.seconds:6.1f} s[/] {text}")
-        self._spinner.update(text=text)
+        shown = literal(escape.terminal(text))
+        self._console.print(f"[dim]{self.seconds:6.1f} s[/] {shown}")
+        self._spinner.update(text=shown)
 
     def track(self, items: Iterable[T], label: str) -> Iterable[T]:
         return _Tracked(items, label, self._bars)

@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tfslim import escape
+
 Result = Mapping[str, Any]
 
 
@@ -57,11 +59,13 @@ def header(result: Result) -> list[str]:
 def rows(result: Result) -> list[list[str]]:
     """Returns one row of text a variant, in the columns of `header`.
 
-    The speed-up is against the first variant that was timed.
+    The model before the steps that made it smaller comes first, if there were any. The
+    speed-up is against the first row that was timed.
     """
     lines = []
     base = None
-    for variant in result["variants"]:
+    model = result["model"]
+    for variant in all_rows(result):
         timing = variant.get("benchmark")
         latency = timing["latency"] if timing else {}
         p50 = latency.get("p50")
@@ -71,16 +75,22 @@ def rows(result: Result) -> list[list[str]]:
                 variant["name"],
                 megabytes(variant["size_bytes"]),
                 megabytes(variant["gzip_bytes"]),
-                count(result["model"]["params"]),
-                count(result["model"]["macs"]),
+                count(variant.get("params", model["params"])),
+                count(variant.get("macs", model["macs"])),
                 figure(variant["metric"]),
-                figure(variant["parity"]["agreement"]),
+                figure(variant["parity"]["agreement"] if "parity" in variant else None),
                 microseconds(p50),
                 microseconds(latency.get("p90")),
                 f"{base / p50:.2f}x" if p50 and base else "-",
             ]
         )
     return lines
+
+
+def all_rows(result: Result) -> list[Mapping[str, Any]]:
+    """Returns the model before the steps, where there were any, and the variants."""
+    original = result.get("original")
+    return [*([original] if original else []), *result["variants"]]
 
 
 def figure(value: float | None) -> str:
@@ -91,13 +101,29 @@ def figure(value: float | None) -> str:
 def to_terminal(result: Result, file: TextIO | None = None) -> None:
     """Prints the table: framed on a terminal, plain aligned text elsewhere."""
     file = file or sys.stdout
-    console = Console(file=file, width=None if file.isatty() else 140)
+    width = None if file.isatty() else 140
+    console = Console(file=file, width=width, markup=False)
     table = Table(box=box.ROUNDED if file.isatty() else box.SIMPLE_HEAD)
     for index, title in enumerate(header(result)):
-        table.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(
+            escape.terminal(title),
+            justify="left" if index == 0 else "right",
+            no_wrap=True,
+        )
     for line in rows(result):
-        table.add_row(*line)
+        table.add_row(*map(escape.terminal, line))
     console.print(table)
+    for text in remarks(result):
+        console.print(escape.terminal(text), soft_wrap=True)
+
+
+def remarks(result: Result) -> list[str]:
+    """Returns what speaks against the figures, and what is not there."""
+    failed = result.get("failed", {})
+    return [
+        *(f"Warning: {warning}" for warning in result.get("warnings", ())),
+        *(f"{name} could not be made: {reason}" for name, reason in failed.items()),
+    ]
 
 
 def markdown_table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

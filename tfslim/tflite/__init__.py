@@ -6,7 +6,7 @@ Needs numpy and ai-edge-litert, never TensorFlow.
 from tfslim.tflite.delegate import Coverage, coverage
 from tfslim.tflite.extract import single_op
 from tfslim.tflite.flatbuffer import map_file
-from tfslim.tflite.interpreter import Inputs, Runner, run
+from tfslim.tflite.interpreter import Inputs, Runner, open_file, run
 from tfslim.tflite.model import Graph, Op, Quantization, Tensor, TfliteModel, read
 from tfslim.tflite.resize import sized_for
 from tfslim.tflite.sparse import store_dense, store_sparse
@@ -22,6 +22,7 @@ __all__ = [
     "TfliteModel",
     "coverage",
     "map_file",
+    "open_file",
     "read",
     "run",
     "single_op",

@@ -43,14 +43,14 @@ def single_op(tflite: bytes, op_index: int, *, graph: int = 0) -> bytes:
         )
     code = source.operatorCodes[operator.opcodeIndex]
     piece, buffers = _piece(source.subgraphs[graph], source.buffers, operator)
-    return flatbuffer.pack(
-        schema.ModelT(
-            version=source.version,
-            operatorCodes=[code],
-            subgraphs=[piece],
-            buffers=buffers,
-        )
+    single = schema.ModelT(
+        version=source.version,
+        operatorCodes=[code],
+        subgraphs=[piece],
+        buffers=buffers,
     )
+    single.source = tflite
+    return flatbuffer.pack(single)
 
 
 def _piece(graph: Any, buffers: list[Any], operator: Any) -> tuple[Any, list[Any]]:

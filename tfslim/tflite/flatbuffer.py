@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import mmap
 import struct
 import zipfile
@@ -21,15 +20,14 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim import errors
+from tfslim import errors, files
+from tfslim.tflite import reading, structure, trial
+
+numbers = reading.numbers
 
 _IDENTIFIER = b"TFL3"
 # 32-bit offsets count from the root; larger files need buffers outside of it.
 _MAX_BYTES = 2**31 - 1
-_ITEM_BYTES = {
-    getattr(schema.TensorType, name): np.dtype(name.lower()).itemsize
-    for name in ("FLOAT32", "FLOAT16", "INT64", "INT32", "INT16", "INT8", "UINT8")
-}
 # What the generated reader raises when an offset points to nonsense.
 _DAMAGE = (
     struct.error,
@@ -49,11 +47,9 @@ def read_file(path: Path | str) -> bytes:
         ConversionError: there is no file to read.
     """
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise errors.ConversionError(
-            f"Cannot read '{path}': {error.strerror}. Expected a .tflite file."
-        ) from error
+        return files.read_bytes(path)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name.
+        raise _unreadable(path, error) from error
 
 
 def map_file(path: Path | str) -> memoryview:
@@ -66,13 +62,18 @@ def map_file(path: Path | str) -> memoryview:
         ConversionError: there is no file to read.
     """
     try:
+        files.require_regular(path)
         with Path(path).open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:  # ValueError: an empty file.
-        reason = getattr(error, "strerror", None) or error
-        raise errors.ConversionError(
-            f"Cannot read '{path}': {reason}. Expected a .tflite file."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path | str, error: Exception) -> errors.ConversionError:
+    reason = getattr(error, "strerror", None) or error
+    return errors.ConversionError(
+        f"Cannot read '{path}': {reason}. Expected a .tflite file."
+    )
 
 
 def forget(values: np.ndarray) -> None:
@@ -95,10 +96,11 @@ def unpack(data: bytes) -> Any:
     """Reads a `.tflite` into a new `schema.ModelT`, whose buffers view `data`.
 
     Buffers kept outside of the flatbuffer by offset, as litert-quantizer writes
-    them, are resolved; the object is the caller's to change.
+    them, are resolved; the object is the caller's to change. What is packed of it is
+    as well known as `data`, see `trial`.
 
     Raises:
-        ConversionError: `data` is no `.tflite` or was cut off.
+        ConversionError: `data` is no `.tflite`, was cut off or is damaged.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise errors.ConfigError(
@@ -111,15 +113,30 @@ def unpack(data: bytes) -> Any:
             f"{bytes(data[4:8])!r}, expected {_IDENTIFIER!r}."
         )
     try:
+        structure.check_counts(data)
         flat = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
         _resolve_offsets(flat, data)
-        _check_indices(flat)
     except _DAMAGE as error:
         raise errors.ConversionError(
             f"Damaged .tflite file of {len(data)} bytes, perhaps cut off while it was "
             f"copied: {error}."
         ) from error
+    try:
+        structure.check(flat)
+    except _DAMAGE as error:
+        raise errors.ConversionError(
+            f"Damaged .tflite file of {len(data)} bytes: {error}."
+        ) from error
+    flat.source = data
     return flat
+
+
+def with_text_names(data: bytes) -> bytes:
+    """Returns the file, or a copy with names in UTF-8 if some are not."""
+    flat = unpack(data)
+    if not reading.make_text(flat):
+        return data
+    return pack(flat, attached=attached_files(data))
 
 
 def attached_files(data: bytes) -> dict[str, bytes]:
@@ -161,7 +178,11 @@ def pack(flat: Any, *, attached: Mapping[str, bytes] | None = None) -> bytes:
     builder = _Builder(weights + 32 * len(flat.buffers) + 2**16)
     builder.Finish(flat.Pack(builder), file_identifier=_IDENTIFIER)
     packed = memoryview(builder.Bytes)[builder.Head() :]
-    return _attach(packed, attached) if attached else bytes(packed)
+    content = _attach(packed, attached) if attached else bytes(packed)
+    source = getattr(flat, "source", None)
+    if source is not None and trial.is_known(source):
+        trial.vouch(content)
+    return content
 
 
 def share_buffers(flat: Any) -> None:
@@ -209,14 +230,6 @@ class _Builder(flatbuffers.Builder):
         return self.EndVector()
 
 
-def numbers(vector: Any) -> tuple[int, ...]:
-    """Gives a vector of the schema as plain integers; an absent one is empty."""
-    # An absent vector is None, an empty one the number 0 (the generated reader).
-    if vector is None or isinstance(vector, int):
-        return ()
-    return tuple(int(number) for number in vector)
-
-
 def _resolve_offsets(flat: Any, data: bytes) -> None:
     view = np.frombuffer(data, np.uint8)
     for buffer in flat.buffers or []:
@@ -243,36 +256,3 @@ def _slice(view: np.ndarray, offset: int, size: int) -> np.ndarray:
             f"a buffer ends at byte {offset + size}, the file at {len(view)}"
         )
     return view[offset : offset + size]
-
-
-def _check_indices(flat: Any) -> None:
-    if not flat.subgraphs:
-        raise ValueError("it holds no graph")
-    for graph in flat.subgraphs:
-        num_tensors = len(graph.tensors or [])
-        for tensor in graph.tensors or []:
-            _check_index("buffer", [tensor.buffer], len(flat.buffers))
-            _check_size(tensor, flat.buffers[tensor.buffer].data)
-        _check_index("tensor", graph.inputs, num_tensors)
-        _check_index("tensor", graph.outputs, num_tensors)
-        for operator in graph.operators or []:
-            _check_index("op code", [operator.opcodeIndex], len(flat.operatorCodes))
-            _check_index("tensor", operator.inputs, num_tensors, first=-1)
-            _check_index("tensor", operator.outputs, num_tensors, first=-1)
-
-
-def _check_size(tensor: Any, data: np.ndarray | None) -> None:
-    shape, item = numbers(tensor.shape), _ITEM_BYTES.get(tensor.type)
-    if data is None or item is None or tensor.sparsity is not None:
-        return
-    wanted = item * math.prod(shape)
-    if min(shape, default=0) < 0 or len(data) < wanted:
-        raise ValueError(
-            f"a constant of shape {list(shape)} has {len(data)} bytes, not {wanted}"
-        )
-
-
-def _check_index(kind: str, indices: Any, count: int, *, first: int = 0) -> None:
-    for index in numbers(indices):
-        if not first <= index < count:
-            raise ValueError(f"{kind} {index} is named, but there are {count}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import interpreter as litert
 
 from tfslim import errors, quiet
-from tfslim.tflite import model
+from tfslim.tflite import flatbuffer, model, trial
 
 # One array for a model with one input, else input name -> array.
 Inputs = np.ndarray | Mapping[str, np.ndarray]
@@ -38,6 +39,8 @@ class Runner:
     ):
         """Loads `tflite`, which is kept alive, not copied.
 
+        A file of unknown origin runs in a child process first, see `trial`.
+
         Args:
             tflite: the file.
             num_threads: threads of the CPU kernels, >= 1.
@@ -47,14 +50,18 @@ class Runner:
                 then runs one op at a time, and memory is that of all tensors.
 
         Raises:
-            ConversionError: it is no `.tflite`, or the runtime refuses it.
+            ConversionError: it is no `.tflite`, or the runtime refuses it or would
+                end the process.
         """
         self.model = model.read(tflite)
+        if self.model.has_odd_names:
+            tflite = flatbuffer.with_text_names(tflite)
         tflite = bytes(tflite)  # No copy, unless it is a file mapped into memory.
         if xnnpack:
             _check_scales(self.model)
+        trial.require(tflite)
         resolver = litert.OpResolverType
-        # The runtime announces XNNPACK on stderr; what matters it raises.
+        # The runtime announces XNNPACK on stderr, once; what matters it raises.
         with warnings.catch_warnings(), quiet.captured_stderr():
             # Preserving is what was asked for: no warning that it needs memory.
             warnings.filterwarnings("ignore", message=".*preserve_all_tensors")
@@ -147,20 +154,51 @@ class Runner:
         """Runs one inference: output name -> a new array, in the file's order."""
         self.set_inputs(inputs)
         self.invoke()
-        return {
-            name: self.interpreter.get_tensor(index)
-            for name, index in self.model.output_names.items()
-        }
+        try:
+            return {
+                name: self.interpreter.get_tensor(index)
+                for name, index in self.model.output_names.items()
+            }
+        except (RuntimeError, ValueError) as error:
+            raise _refusal("give the outputs of", error) from error
 
 
-def run(tflite: bytes, inputs: Inputs, **options: Any) -> dict[str, np.ndarray]:
+def open_file(path: Path | str) -> bytes:
+    """Reads a `.tflite` that a user named, and tries it as `Runner` does.
+
+    Raises:
+        ConversionError: it cannot be read, is damaged or ends the runtime; names it.
+    """
+    data = flatbuffer.read_file(path)
+    try:
+        model.read(data)
+        trial.require(data)
+    except errors.ConversionError as error:
+        raise errors.ConversionError(f"'{path}': {error}") from error
+    return data
+
+
+def run(tflite: bytes, inputs: Inputs | Sequence[np.ndarray], **options: Any) -> Any:
     """Loads `tflite` and runs one inference; `options` as `Runner` takes them.
 
     Returns:
         Output name -> array. A name is the signature's where the file has one, the
-        tensor's otherwise.
+        tensor's otherwise. Of a list of arrays, one for each input in the file's
+        order: the list of outputs.
+
+    Raises:
+        ConfigError: the inputs are not what the file takes.
     """
-    return Runner(tflite, **options)(inputs)
+    runner = Runner(tflite, **options)
+    if isinstance(inputs, np.ndarray | Mapping):
+        return runner(inputs)
+    names = list(runner.model.input_names)
+    if len(names) != len(inputs):
+        raise errors.ConfigError(
+            f"A list of {len(inputs)} arrays was passed; the model has {len(names)} "
+            f"inputs: {', '.join(names)}. Pass one array for each."
+        )
+    return list(runner(dict(zip(names, inputs, strict=True))).values())
 
 
 def named_inputs(inputs: Inputs, names: Mapping[str, int]) -> dict[str, np.ndarray]:
@@ -223,4 +261,5 @@ def _check_scales(file: model.TfliteModel) -> None:
 
 def _refusal(verb: str, error: Exception) -> errors.ConversionError:
     reason = " ".join(str(error).split())
+    reason = reason or "no reason is given; it may need more memory than there is."
     return errors.ConversionError(f"The runtime cannot {verb} the .tflite: {reason}")

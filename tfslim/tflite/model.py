@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim.tflite import flatbuffer, sparse
+from tfslim.tflite import flatbuffer, reading, sparse
 
+op_name = reading.op_name
 
-def _names(enum: type) -> dict[int, str]:
-    return {v: k for k, v in vars(enum).items() if isinstance(v, int)}
-
-
-_OP_NAMES = _names(schema.BuiltinOperator)
-_DTYPES = {value: name.lower() for value, name in _names(schema.TensorType).items()}
+_DTYPES = {
+    value: name.lower() for value, name in reading.names_of(schema.TensorType).items()
+}
 # What numpy has no type for, and what is stored packed.
 _OPAQUE = {"string", "resource", "variant", "int4", "uint4", "int2", "bfloat16"}
 
@@ -88,12 +86,15 @@ class Tensor:
     @property
     def data(self) -> np.ndarray | None:
         """The constant's value [shape], None where there is none or no numpy type."""
-        if self.raw is None or self.dtype in _OPAQUE or self.dtype[:6] == "float8":
+        if self.raw is None or self.dtype in _OPAQUE:
             return None
-        values = self.raw.view(np.dtype(self.dtype))
+        if self.dtype.startswith(("float8", "type")):
+            return None
+        dtype = np.dtype(self.dtype)
         if self.sparsity is not None:
-            return sparse.decode(values, self.sparsity, self.shape)
-        return values[: self.size].reshape(self.shape)
+            return sparse.decode(self.raw.view(dtype), self.sparsity, self.shape)
+        # The runtime passes over bytes behind the last value, too.
+        return self.raw[: self.size * dtype.itemsize].view(dtype).reshape(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,6 +150,18 @@ class Graph:
         """Returns the name of an op's first output, by which it is known, or ""."""
         return self.tensors[op.outputs[0]].name if op.outputs else ""
 
+    def stored(self, index: int) -> Tensor:
+        """Returns the tensor in the file whose value an op gets as tensor `index`.
+
+        It stands behind a DENSIFY in a file with sparse kernels, and behind a
+        DEQUANTIZE in one of float16.
+        """
+        producer = self.producers.get(index)
+        while producer is not None and producer.name in ("DENSIFY", "DEQUANTIZE"):
+            index = producer.inputs[0]
+            producer = self.producers.get(index)
+        return self.tensors[index]
+
     def constant(self, index: int) -> np.ndarray | None:
         """Returns the value of a constant, also of one that DENSIFY unpacks."""
         producer = self.producers.get(index)
@@ -169,7 +182,7 @@ class Signature:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TfliteModel:
-    """The content of one `.tflite` file; made by `read`.
+    r"""The content of one `.tflite` file; made by `read`.
 
     `tensors`, `ops`, `inputs` and `outputs` are those of the main graph, the first;
     further graphs are the bodies of control flow or of other signatures.
@@ -179,12 +192,14 @@ class TfliteModel:
         signatures: named ways to call them; often one, "serving_default", or none.
         metadata: name -> bytes.
         num_bytes: the file's size.
+        has_odd_names: whether some names are no UTF-8; they are shown as \xNN.
     """
 
     graphs: tuple[Graph, ...]
     signatures: tuple[Signature, ...]
     metadata: dict[str, bytes]
     num_bytes: int
+    has_odd_names: bool = False
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -258,15 +273,17 @@ def read(data: bytes | Path | str) -> TfliteModel:
     if isinstance(data, Path | str):
         data = flatbuffer.read_file(data)
     flat = flatbuffer.unpack(data)
+    has_odd_names = reading.make_text(flat)
     op_names = [op_name(code) for code in flat.operatorCodes or []]
     return TfliteModel(
         graphs=tuple(_graph(graph, flat.buffers, op_names) for graph in flat.subgraphs),
         signatures=tuple(_signature(s) for s in flat.signatureDefs or []),
         metadata={
-            _text(entry.name): _bytes(flat.buffers[entry.buffer].data)
+            reading.text(entry.name): _bytes(flat.buffers[entry.buffer].data)
             for entry in flat.metadata or []
         },
         num_bytes=len(data),
+        has_odd_names=has_odd_names,
     )
 
 
@@ -280,8 +297,8 @@ def _graph(graph: Any, buffers: list[Any], op_names: list[tuple[str, bool]]) -> 
             Op(
                 index=index,
                 name=name,
-                inputs=flatbuffer.numbers(op.inputs),
-                outputs=flatbuffer.numbers(op.outputs),
+                inputs=reading.numbers(op.inputs),
+                outputs=reading.numbers(op.outputs),
                 is_custom=is_custom,
                 options=options,
             )
@@ -289,19 +306,19 @@ def _graph(graph: Any, buffers: list[Any], op_names: list[tuple[str, bool]]) -> 
     return Graph(
         tensors=tensors,
         ops=tuple(ops),
-        inputs=tuple(tensors[i] for i in flatbuffer.numbers(graph.inputs)),
-        outputs=tuple(tensors[i] for i in flatbuffer.numbers(graph.outputs)),
+        inputs=tuple(tensors[i] for i in reading.numbers(graph.inputs)),
+        outputs=tuple(tensors[i] for i in reading.numbers(graph.outputs)),
     )
 
 
 def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
-    shape = flatbuffer.numbers(tensor.shape)
+    shape = reading.numbers(tensor.shape)
     dtype = _DTYPES.get(tensor.type, f"type{tensor.type}")
     return Tensor(
         index=index,
-        name=_text(tensor.name),
+        name=reading.text(tensor.name),
         shape=shape,
-        shape_signature=flatbuffer.numbers(tensor.shapeSignature) or shape,
+        shape_signature=reading.numbers(tensor.shapeSignature) or shape,
         dtype=dtype,
         # A float tensor keeps a scale as a trace of training: it means nothing here.
         quantization=None if "float" in dtype else _quantization(tensor.quantization),
@@ -324,24 +341,11 @@ def _quantization(params: Any) -> Quantization | None:
 
 def _signature(signature: Any) -> Signature:
     return Signature(
-        key=_text(signature.signatureKey),
+        key=reading.text(signature.signatureKey),
         graph=signature.subgraphIndex,
-        inputs={_text(m.name): m.tensorIndex for m in signature.inputs or []},
-        outputs={_text(m.name): m.tensorIndex for m in signature.outputs or []},
+        inputs={reading.text(m.name): m.tensorIndex for m in signature.inputs or []},
+        outputs={reading.text(m.name): m.tensorIndex for m in signature.outputs or []},
     )
-
-
-def op_name(code: Any) -> tuple[str, bool]:
-    """Returns the name of a `schema.OperatorCodeT`, and whether it is a custom op."""
-    # Files older than builtin code 127 have the number in the deprecated field.
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    if number == schema.BuiltinOperator.CUSTOM:
-        return _text(code.customCode), True
-    return _OP_NAMES.get(number, f"BUILTIN_{number}"), False
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
 
 
 def _bytes(data: np.ndarray | None) -> bytes:

@@ -38,7 +38,10 @@ def sized_for(tflite: bytes, inputs: Inputs) -> bytes:
         _set_shape(main.tensors[index], shape)
     attached = flatbuffer.attached_files(tflite)
     # With the old sizes the runtime may refuse to load it: a kernel is larger than 1x1.
+    # With the new ones it is unknown, see `trial`.
+    flat.source = None
     runner = Runner(flatbuffer.pack(flat), xnnpack=False)
+    flat.source = tflite
     runner.set_inputs(inputs)
     runner.invoke()
     for details in runner.interpreter.get_tensor_details():

@@ -7,11 +7,13 @@ on every CPU). A DENSIFY op in front of the reader unpacks the constant at loadi
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfslim import errors
 from tfslim.tflite import flatbuffer
 
 _CSR = schema.DimensionType.SPARSE_CSR
@@ -38,15 +40,38 @@ def decode(values: np.ndarray, sparsity: Any, shape: tuple[int, ...]) -> np.ndar
 
     Returns:
         The dense array [shape].
+
+    Raises:
+        ConversionError: what says where they stand is damaged.
     """
+    try:
+        return _decode(values, sparsity, shape)
+    except (ValueError, IndexError, TypeError, AttributeError, MemoryError) as error:
+        raise errors.ConversionError(
+            f"Damaged .tflite file: a sparse constant of shape {list(shape)} cannot be "
+            f"unpacked: {error}."
+        ) from error
+
+
+def _decode(values: np.ndarray, sparsity: Any, shape: tuple[int, ...]) -> np.ndarray:
+    # What a level spans are places in the array, or in the padding of its blocks.
+    most = 64 * (math.prod(shape) + 1)
+    if min(shape, default=0) < 0:
+        raise ValueError("a size is below 0")
     count = 1
     levels: list[np.ndarray] = []
     for dimension in sparsity.dimMetadata:
         if dimension.format == _CSR:
-            segments = np.asarray(dimension.arraySegments.values)
+            segments = np.asarray(dimension.arraySegments.values).astype(np.int64)
+            places = np.asarray(dimension.arrayIndices.values).astype(np.int64)
+            if len(segments) != count + 1 or (np.diff(segments) < 0).any():
+                raise ValueError("its segments do not follow each other")
+            if segments[-1] - segments[0] != len(places):
+                raise ValueError(f"{len(places)} indices for {segments[-1]} places")
             parents = np.repeat(np.arange(count), np.diff(segments))
-            places = np.asarray(dimension.arrayIndices.values)
         else:
+            if not 0 <= count * dimension.denseSize <= most:
+                raise ValueError(f"an axis of {dimension.denseSize}")
             parents = np.repeat(np.arange(count), dimension.denseSize)
             places = np.tile(np.arange(dimension.denseSize), count)
         levels = [*(level[parents] for level in levels), places]
@@ -64,6 +89,10 @@ def decode(values: np.ndarray, sparsity: Any, shape: tuple[int, ...]) -> np.ndar
             where[axis] += levels[level] * int(np.prod(sizes, dtype=np.int64))
         else:
             where[blocks[axis - len(shape)]] += levels[level]
+    if any(
+        ((axis < 0) | (axis >= n)).any() for axis, n in zip(where, shape, strict=True)
+    ):
+        raise ValueError("an index is out of range")
     dense = np.zeros(shape, values.dtype)
     dense[tuple(where)] = values
     return dense

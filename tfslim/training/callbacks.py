@@ -16,7 +16,8 @@ class BestWeights(tf_keras.callbacks.Callback):
     """Keeps the weights of the best epoch and puts them into the model at the end.
 
     The best epoch is the one with the best `monitor`; between equal ones, the lower
-    loss decides (a small validation set gives equal accuracies often).
+    loss decides (a small validation set gives equal accuracies often), then the later
+    epoch, which has learnt for longer.
 
     Attributes:
         epochs: one dict of logs per finished epoch.
@@ -48,13 +49,15 @@ class BestWeights(tf_keras.callbacks.Callback):
         self.epochs: list[dict[str, float]] = []
         self.best_epoch: int | None = None
         self._best_rank = (-math.inf, -math.inf)
+        # Equal epochs follow each other without progress.
+        self._progress_epoch = 0
 
     @property
     def is_exhausted(self) -> bool:
         """Tells whether `patience` epochs have brought nothing better."""
         if not self._patience or self.best_epoch is None:
             return False
-        return len(self.epochs) - 1 - self.best_epoch >= self._patience
+        return len(self.epochs) - 1 - self._progress_epoch >= self._patience
 
     def get_state(self) -> dict[str, Any]:
         """Returns all it knows, for a backup."""
@@ -62,6 +65,7 @@ class BestWeights(tf_keras.callbacks.Callback):
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
             "best_rank": self._best_rank,
+            "progress_epoch": self._progress_epoch,
             "best_weights": self._best_weights,
         }
 
@@ -70,6 +74,7 @@ class BestWeights(tf_keras.callbacks.Callback):
         self.epochs = state["epochs"]
         self.best_epoch = state["best_epoch"]
         self._best_rank = tuple(state["best_rank"])
+        self._progress_epoch = state["progress_epoch"]
         self._best_weights = state["best_weights"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -82,8 +87,10 @@ class BestWeights(tf_keras.callbacks.Callback):
             )
         rank, number = self._rank(self.epochs[-1]), len(self.epochs) - 1
         if number >= self._first_epoch and (
-            self.best_epoch is None or rank > self._best_rank
+            self.best_epoch is None or rank >= self._best_rank
         ):
+            if self.best_epoch is None or rank > self._best_rank:
+                self._progress_epoch = number
             self.best_epoch, self._best_rank = number, rank
             self._best_weights = self.model.get_weights()
         if self.is_exhausted:
@@ -98,6 +105,52 @@ class BestWeights(tf_keras.callbacks.Callback):
     def _rank(self, logs: dict[str, float]) -> tuple[float, float]:
         loss = logs.get("val_loss", logs.get("loss", 0.0))
         return _nan_last(self._sign * logs[self.monitor]), _nan_last(-loss)
+
+
+class FiniteLoss(tf_keras.callbacks.Callback):
+    """Ends a training at the first loss or weight that is not finite."""
+
+    _epoch = 0
+    _step = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Notes the epoch."""
+        self._epoch, self._step = epoch, 0
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        """Looks at the loss; Keras gives the mean since the epoch began.
+
+        Raises:
+            TrainingError: it is not finite.
+        """
+        self._step = batch + 1
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss):
+            raise self._error(f"the loss is {float(loss)}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Looks at the weights, which no loss has seen since the last step.
+
+        Raises:
+            TrainingError: one is not finite.
+        """
+        for weight in self.model.weights:
+            if weight.dtype.is_floating and not np.isfinite(weight.numpy()).all():
+                raise self._error(f"the weight '{weight.name}' is not finite")
+
+    def _error(self, what: str) -> errors.TrainingError:
+        rate = getattr(self.model.optimizer, "learning_rate", math.nan)
+        if callable(rate):
+            rate = rate(self.model.optimizer.iterations)
+        how = "Lower the learning rate (--config.training.learning_rate)."
+        if (self._epoch, self._step) == (0, 1):
+            how = f"{how} Look for inputs, targets and weights that are not finite."
+        return errors.TrainingError(
+            f"The training diverged: {what} after step {self._step} of epoch "
+            f"{self._epoch + 1}, at the learning rate {float(rate):.4g}. {how}"
+        )
 
 
 class Progress(tf_keras.callbacks.Callback):

@@ -134,7 +134,8 @@ class Objective:
         """Returns the task's metric over packed rows, None if it has none."""
         if self.metric is None:
             return None
-        wanted = keras3.to_tf_keras(self.metric, tf_keras.metrics)
+        wanted = losses.resolve_metric(self.metric)
+        wanted = keras3.to_tf_keras(wanted, tf_keras.metrics)
         metric = tf_keras.metrics.get(_named(wanted, self))
         if isinstance(metric, tf_keras.metrics.Metric):
             return _unpacking(metric, self.task_view)

@@ -13,8 +13,9 @@ from tfslim.training.options import FitOptions
 
 # One epoch's batches by the number of the epoch (a scalar int64 tensor).
 EpochFn = Callable[[Any], tf.data.Dataset]
-# Inputs and targets; each an array, or a tuple or dict of arrays for several.
-Arrays = tuple[Any, Any]
+# Inputs and targets, each an array, or a tuple or dict of arrays for several; and one
+# weight per example where there are three.
+Arrays = tuple[Any, Any] | tuple[Any, Any, Any]
 
 _PREFETCHED_BATCHES = 2
 
@@ -116,8 +117,8 @@ def validation_dataset(
 ) -> tf.data.Dataset:
     """Returns the validation data as batches in order."""
     if isinstance(data, tuple):
-        x, y, _ = _tensors(data, "validation")
-        data = tf.data.Dataset.from_tensor_slices((x, task.target(x, y)))
+        (x, y, *weights), _ = _tensors(data, "validation")
+        data = tf.data.Dataset.from_tensor_slices((x, task.target(x, y), *weights))
         data = data.batch(batch_size)
     if not isinstance(data, tf.data.Dataset):
         raise errors.ConfigError(
@@ -142,7 +143,7 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def _shuffled_arrays(
     arrays: Arrays, *, task: tasks.Task, batch_size: int, seed: int
 ) -> EpochFn:
-    x, y, count = _tensors(arrays, "train")
+    parts, count = _tensors(arrays, "train")
 
     def make(epoch: Any) -> tf.data.Dataset:
         key = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
@@ -151,36 +152,38 @@ def _shuffled_arrays(
         indices = tf.data.Dataset.from_tensor_slices(order).batch(
             batch_size, drop_remainder=count > batch_size
         )
-        return indices.map(lambda i: _gather(x, y, i, task))
+        return indices.map(lambda i: _gather(parts, i, task))
 
     return make
 
 
-def _gather(x: Any, y: Any, indices: tf.Tensor, task: tasks.Task) -> Any:
-    x, y = tf.nest.map_structure(lambda values: tf.gather(values, indices), (x, y))
-    return x, task.target(x, y)
+def _gather(parts: tuple[Any, ...], indices: tf.Tensor, task: tasks.Task) -> Any:
+    x, y, *weights = tf.nest.map_structure(
+        lambda values: tf.gather(values, indices), parts
+    )
+    return (x, task.target(x, y), *weights)
 
 
-def _tensors(arrays: Arrays, name: str) -> tuple[Any, Any, int]:
-    """Returns inputs and targets as tensors, and how many examples they are."""
-    if len(arrays) != 2:
+def _tensors(arrays: Arrays, name: str) -> tuple[tuple[Any, ...], int]:
+    """Returns inputs, targets and weights as tensors, and how many examples."""
+    if len(arrays) not in (2, 3):
         raise errors.ConfigError(
-            f"{name} is a tuple of {len(arrays)}; expected arrays (x, y). Weights of "
-            "the examples may come from a Dataset."
+            f"{name} is a tuple of {len(arrays)}; expected arrays (x, y), or "
+            "(x, y, weight) with one weight for each example."
         )
-    x, y = (
+    parts = tuple(
         tf.nest.map_structure(tf.constant, part)
         if isinstance(part, dict | tuple)
         else tf.constant(part)
         for part in arrays
     )
-    counts = {len(part) if part.ndim else 0 for part in tf.nest.flatten((x, y))}
+    counts = {len(part) if part.ndim else 0 for part in tf.nest.flatten(parts)}
     if len(counts) != 1 or counts == {0}:
         raise errors.ConfigError(
             f"{name} has arrays of {' and '.join(map(str, sorted(counts)))} examples; "
             "expected as many inputs as targets, at least one."
         )
-    return x, y, counts.pop()
+    return parts, counts.pop()
 
 
 def check_fits(model: Any, data: tf.data.Dataset, name: str) -> None:

@@ -25,7 +25,7 @@ from tfslim.training import (
     replicas,
     workers,
 )
-from tfslim.training.callbacks import BestWeights, Progress
+from tfslim.training.callbacks import BestWeights, FiniteLoss, Progress
 from tfslim.training.options import FitOptions
 
 
@@ -76,8 +76,9 @@ def fit(
             one of Keras 3.
         train: batches (x, target) as a `tf.data.Dataset`, over and over; or a function
             epoch -> dataset, called with a scalar tensor; or arrays (x, y), shuffled
-            by the seed and the epoch.
-        validation: batches (x, target), or arrays (x, y).
+            by the seed and the epoch. A third part has one weight per example, which
+            multiplies its loss.
+        validation: batches (x, target), or arrays (x, y), or either with weights.
         task: what the model is for: gives loss, metric and the target of arrays.
         options: how to train; None takes the defaults.
         callbacks: more callbacks of either Keras; they run before the best epoch is
@@ -89,6 +90,8 @@ def fit(
         ConfigError: an option is unknown or wrong, or `train` has no known length.
         DataError: an example cannot be read.
         GraphError: a Keras 3 model has no equal in tf_keras.
+        TrainingError: the loss or a weight is not finite any more; the model is what
+            the last step made of it.
         TfslimError: another worker died.
     """
     options = with_overrides(options, overrides)
@@ -160,7 +163,8 @@ def _compile(
     model: tf_keras.Model, task: tasks.Task, options: FitOptions, total_steps: int
 ) -> None:
     with model.distribute_strategy.scope():
-        metric = keras3.to_tf_keras(task.keras_metric, tf_keras.metrics)
+        metric = losses.resolve_metric(task.keras_metric)
+        metric = keras3.to_tf_keras(metric, tf_keras.metrics)
         model.compile(
             optimizer=optimizers.build(options, total_steps),
             loss=keras3.to_tf_keras(losses.resolve(task.loss), tf_keras.losses),
@@ -234,6 +238,7 @@ def _callbacks(
     found = [
         randomness.EpochSeeds(options.seed, steps, retrace=retrace),
         *map(keras3.adapted, more),
+        FiniteLoss(),
         best,
     ]
     if options.log_dir is not None:
@@ -333,5 +338,11 @@ def _told_in_a_line() -> Iterator[None]:
             raise errors.DataError(
                 f"A target is class {label.group(1)}, but the model has "
                 f"{label.group(2)} outputs. Classes count from 0."
+            ) from None
+        span = re.search(rf"\[{losses.NOT_BINARY}\] \[(\S+)\] \[(\S+)\]", str(error))
+        if span:
+            raise errors.DataError(
+                f"The targets go from {span.group(1)} to {span.group(2)}, but a model "
+                "with one column of outputs knows the classes 0 and 1."
             ) from None
         raise workers.lost(error) or error from None

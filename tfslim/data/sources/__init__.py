@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tfslim.data.sources.base import SOURCES, Dataset, LoadOptions, load, unlabelled
+from tfslim.data.sources.base import (
+    SOURCES,
+    Dataset,
+    LoadOptions,
+    check,
+    load,
+    unlabelled,
+)
 
 # A new source is one file with a function (argument, options) -> Dataset and one line.
 for _name in (
@@ -17,4 +24,4 @@ for _name in (
 ):
     SOURCES.register_lazy(_name, f"tfslim.data.sources.{_name}:load_{_name}")
 
-__all__ = ["SOURCES", "Dataset", "LoadOptions", "load", "unlabelled"]
+__all__ = ["SOURCES", "Dataset", "LoadOptions", "check", "load", "unlabelled"]

@@ -86,6 +86,9 @@ _SPLIT_NAMES = {"train": "train", "test": "test"} | dict.fromkeys(
     ("val", "valid", "validation"), "validation"
 )
 
+# Sources whose argument is a path.
+_OF_A_PATH = ("coco", "folder", "npz", "yolo")
+
 Source = Callable[[str, LoadOptions], Dataset]
 SOURCES: registry.Registry[Source] = registry.Registry("data source")
 
@@ -128,6 +131,15 @@ def load(
         skip_corrupt=skip_corrupt,
     )
     return dataclasses.replace(SOURCES.get(source)(argument, options), name=spec)
+
+
+def check(spec: str) -> None:
+    """Raises ConfigError for a source that there is not, or a path; loads nothing."""
+    source, _, argument = spec.partition(":")
+    if source not in SOURCES:
+        raise registry.unknown_name("data source", source, SOURCES.names())
+    if source in _OF_A_PATH:
+        locate(argument, source=source)
 
 
 def split_three_ways(
@@ -229,7 +241,7 @@ def locate(argument: str, *, source: str) -> Path:
         )
     path = Path(os.path.expandvars(argument)).expanduser()
     if not path.exists():
-        raise errors.DataError(f"{path} does not exist (asked for by '{source}:').")
+        raise errors.ConfigError(f"{path} does not exist (asked for by '{source}:').")
     return path
 
 

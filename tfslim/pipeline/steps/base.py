@@ -107,7 +107,10 @@ def run(
     before = count.count(graph_keras.read(job.model))
     job.model, outcome = step.apply(job)
     metric["cut"] = measure()
-    if step.fine_tune is not None and train(step.fine_tune) is not None:
+    trained = None
+    if step.fine_tune is not None:
+        trained = train(step.fine_tune)
+    if trained is not None:
         metric["fine_tuned"] = measure()
     after = count.count(graph_keras.read(job.model))
     return {
@@ -115,6 +118,7 @@ def run(
         "params": [before.params, after.params],
         "macs": [before.macs, after.macs],
         "metric": metric,
+        "training": trained,
         **dataclasses.asdict(outcome),
     }
 

@@ -4,53 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfslim.graph import ir
+from tfslim.graph import ops
 from tfslim.pruning.labels import LabelArray
 from tfslim.pruning.rules import base
-
-# Activations beyond the graph's functions that take every element by itself.
-_ELEMENTWISE = ir.ELEMENTWISE | {
-    "celu",
-    "exponential",
-    "hard_shrink",
-    "hard_tanh",
-    "linear",
-    "log_sigmoid",
-    "mish",
-    "soft_shrink",
-    "sparse_plus",
-    "sparse_sigmoid",
-    "squareplus",
-    "tanh_shrink",
-    "threshold",
-}
 
 
 def activate(call: base.Call, labels: LabelArray) -> LabelArray:
     """Freezes labels whose layer ends in an activation that compares channels."""
     activation = call.layer.config.get("activation") or "linear"
     named = isinstance(activation, str)
-    if not named or activation not in _ELEMENTWISE:
+    if not named or activation not in ops.NAMED_ELEMENTWISE:
         name = activation if named else "a function of the user"
         call.freeze(labels, f"ends in {name}, which may compare channels")
     return labels
 
 
-@base.register(
-    *ir.ELEMENTWISE,
-    "ActivityRegularization",
-    "AlphaDropout",
-    "Dropout",
-    "ELU",
-    "GaussianDropout",
-    "GaussianNoise",
-    "Identity",
-    "LeakyReLU",
-    "ReLU",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "ThresholdedReLU",
-)
+@base.register(*ops.ELEMENTWISE, *ops.IDLE)
 def elementwise(call: base.Call) -> base.Wiring:
     """Labels pass."""
     return base.Wiring((call.inputs[0],))

@@ -1,0 +1,1 @@
+"""What tfslim survives: kills, damaged and hostile files, full disks, crowds."""

@@ -1,0 +1,113 @@
+"""What speaks against the figures of an export, said beside them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from tfslim import report, verify
+from tfslim.pipeline import check
+from tfslim.pipeline import job as job_lib
+
+# Fewer samples move an accuracy by more than 2 points each.
+_FEW = 50
+# Training samples that are looked at.
+_SEEN = 64
+_TRIED = 256
+
+
+def of_sizes(job: job_lib.Job, trained: dict[str, Any] | None) -> list[str]:
+    """Says which sets are too small for what is concluded from them."""
+    found = []
+    number = job.feed.facts.get("validation")
+    if trained is not None and number is not None and number < _FEW:
+        chosen = trained.get("best_epoch")
+        epoch = "" if chosen is None else f": epoch {chosen} may be the best by chance"
+        found.append(f"The validation set is too small, {_moves(job, number)}{epoch}.")
+    number = job.feed.facts.get("test")
+    if number is not None and number < _FEW:
+        found.append(f"The test set is too small, {_moves(job, number)}.")
+    return found
+
+
+def _moves(job: job_lib.Job, number: int) -> str:
+    text = f"{number} samples"
+    if job.task.name == "classification" and number:
+        text += f", each of which moves the accuracy by {100 / number:.1f} points"
+    return text
+
+
+def of_model(job: job_lib.Job, checker: check.Checker) -> list[str]:
+    """Says that the Keras model itself is of no use, whatever its files are."""
+    classes = job.task.name == "classification"
+    targets = None if isinstance(checker.targets, list) else checker.targets
+    symptom = verify.one_answer(checker.outputs, targets, classes=classes)
+    if symptom is None:
+        return _of_preprocessing(job, checker)
+    seen = list(itertools.islice(job.feed.calibration or (), _SEEN))
+    if seen and classes:
+        chosen = _classes(job, checker.outputs_of(seen)[0])
+        symptom += " of the test"
+        if (chosen == chosen[0]).all():
+            symptom += ", and of the training, too"
+    return [
+        f"The Keras model has collapsed: {symptom}. Every file of it is as useless, "
+        "however well it agrees. Train for longer, on more data, at a lower learning "
+        "rate, or look at the preprocessing."
+    ]
+
+
+def _classes(job: job_lib.Job, outputs: np.ndarray) -> np.ndarray:
+    """Returns the class that a model chooses for each sample."""
+    if job.task.threshold is not None:
+        return (outputs > job.task.threshold).reshape(-1).astype(int)
+    chosen: np.ndarray = outputs.argmax(axis=-1)
+    return chosen
+
+
+def _of_preprocessing(job: job_lib.Job, checker: check.Checker) -> list[str]:
+    """Tries other preprocessing where the model is right as often as by chance."""
+    examples, given = job.feed.examples, job.preprocessing
+    if examples is None or given is None or checker.targets is None:
+        return []
+    is_chance = job.task.name == "classification" and verify.is_chance(
+        checker.keras_metric or 0.0, np.asarray(checker.targets)
+    )
+    if not is_chance:
+        return []
+    count = min(_TRIED, len(examples))
+    chosen = np.sort(np.random.default_rng(0).permutation(len(examples))[:count])
+    images = examples.inputs(chosen)
+    if isinstance(images, dict):
+        return []
+    doubt = verify.preprocessing_doubt(
+        lambda x: _classes(job, checker.outputs_of([x])[0]),
+        images,
+        examples.targets[chosen],
+        given,
+        flag="--config.model.preprocessing",
+    )
+    return [] if doubt is None else [doubt.text]
+
+
+def of_variants(rows: list[dict[str, Any]]) -> list[str]:
+    """Names the better file where a variant is worse in all there is to measure.
+
+    Args:
+        rows: the variants, timed; nothing is said without the float file among them.
+    """
+    found = [
+        {
+            "name": row["name"],
+            "size_bytes": row["size_bytes"],
+            "sqnr_db": row["parity"]["sqnr_db"],
+            "p50_us": (row.get("benchmark") or {"latency": {}})["latency"].get("p50"),
+        }
+        for row in rows
+    ]
+    floats = [row for row in found if row["name"] == "float32"]
+    if not floats:
+        return []
+    return report.better_files([*floats, *(row for row in found if row not in floats)])
