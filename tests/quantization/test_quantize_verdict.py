@@ -213,3 +213,17 @@ def test_several_inputs_by_the_names_of_the_arrays(tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert run(path, data, "--preprocessing=unit", "--overwrite") == 2
     assert "taken as they are" in capsys.readouterr().err
+
+
+def test_a_binary_classifier_has_an_accuracy(tmp_path, capsys):
+    import tensorflow as tf
+
+    path = write(tmp_path, lambda x: tf.sigmoid(tf.matmul(x, KERNEL[:, :1])), (1, 6))
+    labels = (XS @ KERNEL[:, 0] > 0).astype(int)
+    assert run(path, npz(tmp_path, x=XS, y=labels), "--preprocessing=raw") == 0
+    before, after = report(tmp_path)["files"]
+    assert before["accuracy"] == 1.0 and after["accuracy"] > 0.8
+    others = np.random.default_rng(3).integers(0, 2, 80)
+    data = npz(tmp_path, x=XS, y=others)
+    assert run(path, data, "--preprocessing=raw", "--overwrite") == 0
+    assert "labels are in doubt" in capsys.readouterr().out
