@@ -1,5 +1,7 @@
 """What a user types wrong is one line and exit code 2."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -65,3 +67,23 @@ def test_what_the_system_refuses_is_one_line(capsys, error, text):
 
     assert cli.run("tfslim.x", "Doc.", lambda values: None, body, ["x"]) == 1
     assert capsys.readouterr().err.splitlines() == [f"tfslim.x: error: {text}"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_ends_a_command_in_one_line(capsys, number, code):
+    left = []
+
+    def body(values, config):
+        try:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGTERM)  # A second one changes nothing.
+        finally:
+            left.append("cleaned")
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.run("tfslim.x", "", lambda values: None, body, ["x"]) == code
+    assert left == ["cleaned"]
+    assert _one_line(capsys) == "tfslim.x: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is before

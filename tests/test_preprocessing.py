@@ -110,3 +110,21 @@ def test_wrong_settings_are_named(make, message):
 def test_channels_that_cannot_be_had_are_named():
     with pytest.raises(errors.DataError, match="4 channels, the model takes 3"):
         preset("raw", (2, 2, 3)).apply(np.zeros((1, 2, 2, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [3, None, [], {"a": 1}, True, float("nan"), 10**40, ["x"], [None], [[1]]],
+    ids=repr,
+)
+def test_json_of_a_strangers_file_may_be_anything(value):
+    """As the metadata of a .tflite: each field is refused, or means what it says."""
+    good = preprocessing.preset("torch", (8, 8, 3)).to_json()
+    for name in good:
+        if name == "scale" and value == 3:
+            continue
+        with pytest.raises(errors.ConfigError) as caught:
+            preprocessing.Preprocessing.from_json({**good, name: value})
+        assert "\n" not in str(caught.value)
+    with pytest.raises(errors.ConfigError):
+        preprocessing.Preprocessing.from_json(value)

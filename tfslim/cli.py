@@ -1,15 +1,18 @@
 """The one wrapper that runs every command line of tfslim.
 
-Exit codes: 0 done, 1 the job failed, 2 the user typed something wrong. Errors that
-tfslim raises on purpose are one line on stderr, without a traceback.
+Exit codes: 0 done, 1 the job failed, 2 the user typed something wrong, 130 and 143
+interrupted by SIGINT (Ctrl-C) and SIGTERM. Errors that tfslim raises on purpose are one
+line on stderr, without a traceback.
 """
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -17,6 +20,9 @@ from absl import flags
 
 from tfslim import config as config_lib
 from tfslim import errors, escape, quiet, registry, streams
+
+# What a shell reports for a command that a signal ended: 128 + its number.
+_BY_SIGNAL = 128
 
 ShortForms = Callable[[flags.FlagValues, ml_collections.ConfigDict], None]
 
@@ -47,7 +53,7 @@ def run(
         plain: the flag that an argument without dashes sets, wherever it stands; one
             that is a list takes several.
     """
-    with streams.usable(), quiet.in_command():
+    with streams.usable(), quiet.in_command(), _interruptible() as number:
         try:
             values = flags.FlagValues()
             flags.DEFINE_bool(
@@ -66,8 +72,32 @@ def run(
             return error.exit_code if isinstance(error, errors.TfslimError) else 1
         except KeyboardInterrupt:
             _complain(f"{name}: interrupted")
-            return 130
+            return _BY_SIGNAL + (number[0] if number else signal.SIGINT)
         return 0
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Lets SIGTERM end a command as Ctrl-C does: half-written files are removed.
+
+    Yields:
+        A list that holds the number of the signal once it has come.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        if not came:  # The end that it began is not interrupted once more.
+            came.append(number)
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _complain(line: str) -> None:

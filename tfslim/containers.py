@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
+import math
 import shutil
 import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -34,7 +35,7 @@ _FILTERS = {
     h5py.h5z.FILTER_FLETCHER32,
     h5py.h5z.FILTER_LZF,
 }
-# Kinds of numpy's types that numbers have; V of two bytes is bfloat16.
+# Kinds of numpy's types that numbers have.
 _NUMBERS = "biuf"
 
 
@@ -60,11 +61,16 @@ def private_folder() -> Iterator[Path]:
 
 def copy_file(path: Path, target: Path) -> Path:
     """Copies a plain file, and no other kind: a pipe would never end."""
+    require_file(path)
     with path.open("rb") as source, target.open("wb") as copy:
-        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-            raise errors.ConfigError(f"'{path}' is no plain file.")
         shutil.copyfileobj(source, copy, 2**20)
     return target
+
+
+def require_file(path: Path) -> None:
+    """Refuses a folder, a pipe or a device where a file is to be read."""
+    if path.exists() and not path.is_file():
+        raise errors.ConfigError(f"'{path}' is no plain file.")
 
 
 @contextlib.contextmanager
@@ -104,12 +110,13 @@ def _misleads(entry: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _require_plausible(declared: int, path: Path) -> None:
+def _require_plausible(declared: int, path: Path, name: str | Path = "") -> None:
     size = path.stat().st_size
     if declared > _FREE_BYTES + _MAX_EXPANSION * size:
         raise errors.DataError(
-            f"'{path}' ({size:,} bytes) declares {declared:,} bytes of content, more "
-            "than a file of that size holds. It is damaged, or made to fill the memory."
+            f"'{name or path}' ({size:,} bytes) declares {declared:,} bytes of "
+            "content, more than such a file holds: it is damaged, or made to fill the "
+            "memory."
         )
 
 
@@ -130,11 +137,10 @@ def open_hdf5(path: Path, name: str | Path = "") -> Iterator[h5py.File]:
         for place, item in _objects(file.id):
             if isinstance(item, h5py.h5d.DatasetID):
                 _require_own(item, place, name or path)
-                points = item.get_space().get_simple_extent_npoints()
-                declared += points * item.get_type().get_size()
+                declared += math.prod(item.shape or (0,)) * item.get_type().get_size()
             elif item is None:
                 raise _outside(name or path, place, "is a link, which can name a file")
-        _require_plausible(declared, path)
+        _require_plausible(declared, path, name)
         yield file
 
 
@@ -181,19 +187,24 @@ def _outside(name: str | Path, place: str, what: str) -> errors.DataError:
     )
 
 
-def arrays(group: h5py.Group) -> list[h5py.Dataset]:
-    """Returns the arrays of numbers in a group and below, none read yet.
+class Array(NamedTuple):
+    """An array of numbers in a file, not read."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def arrays(group: h5py.Group) -> list[Array]:
+    """Returns the arrays of numbers in a group and below.
 
     Raises:
         ValueError: a dataset of anything but numbers.
     """
-    found: list[h5py.Dataset] = []
-
-    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            found.append(_numbers(item))
-
-    group.visititems(visit)
+    found = []
+    for place, item in _objects(group.id):
+        if isinstance(item, h5py.h5d.DatasetID):
+            _require_numbers(place, item)
+            found.append(Array(place, item.shape))
     return found
 
 
@@ -236,8 +247,13 @@ def names(group: h5py.Group, attribute: str) -> list[str]:
 def _numbers(item: object) -> h5py.Dataset:
     if not isinstance(item, h5py.Dataset):
         raise ValueError("An array of weights is listed, and not in the file.")
-    kind, size = item.dtype.kind, item.dtype.itemsize
-    is_number = kind in _NUMBERS or (kind == "V" and size <= 2 and not item.dtype.names)
-    if item.shape is None or not is_number or item.dtype.subdtype:
-        raise ValueError(f"Array {item.name!r} holds {item.dtype}, no plain numbers.")
+    _require_numbers(item.name, item.id)
     return item
+
+
+def _require_numbers(name: str, item: h5py.h5d.DatasetID) -> None:
+    dtype = item.dtype
+    # Two bytes without a type are bfloat16.
+    is_number = dtype.kind in _NUMBERS or (dtype.kind == "V" and dtype.itemsize == 2)
+    if item.shape is None or not is_number or dtype.names or dtype.subdtype:
+        raise ValueError(f"Array {name!r} holds {dtype}, no plain numbers.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class TfslimError(Exception):
     """A job failed for a reason the user can read and act on.
@@ -62,6 +64,8 @@ class BenchmarkError(TfslimError):
 
 # Keras puts the cause behind these words, once a level of nesting.
 _CAUSES = ("Exception encountered: ", "Error encountered during deserialization: ")
+_PLACES = ("Exception encountered when calling", "in user code:")
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _MAX_LENGTH = 200
 
 
@@ -70,8 +74,13 @@ def first_line(error: BaseException) -> str:
     text = str(error)
     for mark in _CAUSES:
         text = text.rpartition(mark)[2]
-    line = next((n.strip() for n in text.splitlines() if n.strip()), "")
-    line = line or type(error).__name__
+    lines = [line.strip() for line in _COLORS.sub("", text).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(_PLACES)]
+    if "in user code:" in text:
+        # Pages of traced code, and the error at their end, as Python shows it.
+        named = [line for line in lines if re.match(r"\w+(Error|Exception): ", line)]
+        lines = named[-1:] or lines
+    line = lines[0] if lines else type(error).__name__
     if len(line) > _MAX_LENGTH:
         line = f"{line[:_MAX_LENGTH]}…"
     return f"{line.rstrip('.')}."

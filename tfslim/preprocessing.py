@@ -172,15 +172,37 @@ class Preprocessing:
         """Builds the `Preprocessing` that `to_json` wrote.
 
         Raises:
-            ConfigError: a field is unknown or missing.
+            ConfigError: a field is unknown, missing or of another type.
         """
+        if not isinstance(value, Mapping):
+            raise errors.ConfigError(f"The preprocessing is {value!r}, no object.")
         known = {field.name for field in dataclasses.fields(cls)}
         for name in value:
             if name not in known:
                 raise registry.unknown_name("preprocessing field", name, known)
         if "input_shape" not in value:
             raise errors.ConfigError("The preprocessing has no input_shape.")
+        for name, item in value.items():
+            items = item if isinstance(item, list | tuple) else (item,)
+            wanted: Any = str if name in ("resize", "channel_order", "dtype") else float
+            wanted = int if name == "input_shape" else wanted
+            is_list = name in ("input_shape", "mean", "std")
+            if is_list != (items is item) or not all(_is(x, wanted) for x in items):
+                raise errors.ConfigError(
+                    f"The preprocessing's {name} is {item!r}; expected "
+                    f"{'a list of ' if is_list else ''}{wanted.__name__}."
+                )
         return cls(**value)
+
+
+def _is(value: Any, wanted: type) -> bool:
+    """Whether a value of JSON is of a type, and finite."""
+    if wanted is str or isinstance(value, bool):
+        return type(value) is wanted
+    if wanted is int:
+        return isinstance(value, int | np.integer)
+    is_number = isinstance(value, int | float | np.number)
+    return is_number and abs(value) <= float(np.finfo(np.float32).max)
 
 
 # Name -> the fields besides input_shape; as in keras.applications' `mode`.

@@ -53,6 +53,17 @@ def test_json_round_trip(small):
     assert again.to_json() == result.to_json()
     with pytest.raises(errors.ConfigError, match="schema 99"):
         benchmark.BenchmarkResult.from_json({**data, "schema_version": 99})
+    for name in ("name", "environment", "latency", "by_round", "options", "ops"):
+        for value in (None, 3, [3]):
+            with pytest.raises(errors.ConfigError):
+                benchmark.BenchmarkResult.from_json({**data, name: value})
+    for value in (None, "x", -1.0, 0, [1]):
+        latency = {**data["latency"], "mean": value}
+        with pytest.raises(errors.ConfigError):
+            benchmark.BenchmarkResult.from_json({**data, "latency": latency})
+    for content in (3, None, [], "x"):
+        with pytest.raises(errors.ConfigError):
+            benchmark.BenchmarkResult.from_json(content)
 
 
 def test_what_does_not_run_is_named():

@@ -127,11 +127,7 @@ def test_size_known_only_at_run_time_is_refused():
         convert.convert_model(model)
 
 
-def test_low_precision_and_open_models_are_refused():
-    inputs = tf_keras.Input((4,))
-    half = tf_keras.layers.Dense(3, name="half", dtype="mixed_bfloat16")(inputs)
-    with pytest.raises(errors.ConversionError, match=r"'half' computes in bfloat16"):
-        convert.convert_model(tf_keras.Model(inputs, half))
+def test_open_models_are_refused():
     unbuilt = tf_keras.Sequential([tf_keras.layers.Dense(3)])
     with pytest.raises(errors.ConversionError, match="no fixed inputs"):
         convert.convert_model(unbuilt)
@@ -161,3 +157,57 @@ def test_matrix_that_the_converter_changes_is_not_detached():
     expected = np.asarray(model(x, training=False))
     [found] = tflite.run(convert.convert_model(model).tflite, x).values()
     assert np.abs(found - expected).max() < 1e-5 * np.ptp(expected)
+
+
+@BOTH
+def test_fixed_batch_of_the_model_is_that_of_the_file(k):
+    inputs = k.Input(batch_shape=(2, 8)) if k is keras else k.Input((8,), 2)
+    model = k.Model(inputs, k.layers.Dense(3)(inputs))
+    assert tflite.read(convert.convert_model(model).tflite).inputs[0].shape == (2, 8)
+    one = convert.convert_model(
+        k.Model(i := k.Input((8,)), k.layers.Dense(3)(i)), batch_size=4
+    )
+    assert tflite.read(one.tflite).inputs[0].shape == (4, 8)
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
+def test_inputs_of_a_dict_keep_their_names(k):
+    # Not in the order of the alphabet, and of different sizes.
+    a, b = k.Input((4,), name="zeta"), k.Input((3,), name="alpha")
+    hidden = k.layers.Concatenate()([a, k.layers.Dense(5)(b)])
+    model = k.Model({"zeta": a, "alpha": b}, k.layers.Dense(3)(hidden))
+    random = np.random.default_rng(0)
+    x = {"zeta": random.normal(size=(1, 4)), "alpha": random.normal(size=(1, 3))}
+    x = {name: value.astype(np.float32) for name, value in x.items()}
+    [found] = tflite.run(convert.convert_model(model).tflite, x).values()
+    np.testing.assert_allclose(found, model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Conv 1", "dense:out", "a=b;c", "_", "слой_😀"])
+def test_names_that_tensorflow_does_not_take(name):
+    block = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(4, name=name)], name=f"{name} block"
+    )
+    inputs = keras.Input((4,), name="in")
+    model = keras.Model(inputs, keras.layers.Dense(3, name=f"{name} 2")(block(inputs)))
+    done = convert.convert_model(model)
+    assert f"'{name} 2' -> '" in done.notes[0]
+    x = np.ones((1, 4), np.float32)
+    found = tflite.run(done.tflite, x)
+    assert list(found) == [f"{name} 2"]  # The signature keeps it.
+    np.testing.assert_allclose(found[f"{name} 2"], model(x), atol=1e-6)
+    assert model.layers[-1].name == f"{name} 2"
+
+
+def test_model_that_cannot_be_traced_is_told_in_a_line():
+    class Bad(tf_keras.layers.Layer):
+        def call(self, x):
+            if x.shape[0] == 1:
+                raise ValueError("not one sample")
+            return x
+
+    inputs = tf_keras.Input((4,))
+    with pytest.raises(errors.ConversionError, match="not one sample") as caught:
+        convert.convert_model(tf_keras.Model(inputs, Bad()(inputs)))
+    assert "\n" not in str(caught.value)

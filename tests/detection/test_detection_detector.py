@@ -179,3 +179,27 @@ def test_thresholds_reach_the_boxes(square_files):
         len(Detector(verify.Predictor(content), info, o)(image)[0]) for o in options
     ]
     assert numbers == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"detection": 3},
+        {"detection": {"heads": 3}},
+        {"detection": {"heads": [3]}},
+        {"detection": {"heads": [{"stride": 8}]}},
+        {"detection": {"heads": [{"anchors": [["a", 1]], "stride": 8}]}},
+        {"detection": {"outputs": ["raw"]}},
+        {"detection": {"resize": 3}},
+        {"labels": "cat"},
+        {"labels": [3]},
+        {"preprocessing": 3},
+        {"preprocessing": {"input_shape": 3}},
+    ],
+    ids=str,
+)
+def test_metadata_that_nobody_wrote_is_one_line(square_files, entries):
+    content = metadata.put_json(square_files["raw"], entries)
+    with pytest.raises(errors.TfslimError) as caught:
+        read_info(tflite.read(content))
+    assert "\n" not in str(caught.value)

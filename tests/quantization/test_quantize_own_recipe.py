@@ -32,7 +32,7 @@ RULE = {
         "min_weight_elements": 0,
     },
 }
-MISSING = object()
+MISSING = "(missing)"
 # Fields without which upstream takes a default of its own.
 OPTIONAL = {
     "symmetric",

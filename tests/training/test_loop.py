@@ -298,7 +298,8 @@ def test_wrong_models_and_data_are_named():
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        ((X, LABELS, LABELS), r"tuple of 3; expected arrays \(x, y\)"),
+        ((X, LABELS, LABELS, LABELS), r"tuple of 4; expected arrays \(x, y\)"),
+        ((X, LABELS, LABELS[:90]), "arrays of 90 and 96 examples"),
         ((X, LABELS[:90]), "arrays of 90 and 96 examples"),
         ((X[:90], LABELS), "arrays of 90 and 96 examples"),
         ((X[:0], LABELS[:0]), "arrays of 0 examples"),

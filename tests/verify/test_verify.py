@@ -41,6 +41,54 @@ def test_parity_bound():
         verify.require_parity(bad, name="float32")
 
 
+def test_parity_sees_a_small_column_beside_a_large_one():
+    """Boxes in pixels are right, and scores wrong by 2% of theirs."""
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(0, [640, 1], (9, 50, 2))
+    other = reference + np.array([0, 0.02])
+    regression = tasks.resolve("regression")
+    parity = verify.compare([reference], [other], regression)
+    assert parity.max_abs_error / 640 < 1e-4 < parity.relative_error
+    assert parity.where == "column 1"
+    with pytest.raises(errors.VerificationError, match="differs from the Keras"):
+        verify.require_parity(parity, name="float32")
+
+
+def _model(noise):
+    """Adds in another order for one input than for several, by `noise`."""
+    slope = np.float32([1.0, 2.0])
+
+    def predict(x):
+        return [x * slope * (1 + noise * (len(x) == 1))]
+
+    return predict
+
+
+def test_the_bound_follows_what_float32_can_do():
+    x = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
+    exact, steep = (verify.noise_floor(_model(noise), x) for noise in (0.0, 5e-5))
+    assert exact < 1e-6 < 2e-5 < steep < 5e-5
+    reference = _healthy()
+    extent = reference.max() - reference.min()
+    moved = verify.compare([reference], [reference + 2e-4 * extent], CLASSIFICATION)
+    verify.require_parity(moved, name="float32", noise=steep)
+    with pytest.raises(errors.VerificationError, match="at most 1e-04"):
+        verify.require_parity(moved, name="float32", noise=exact)
+    # What differs from itself by percents computes at random, and proves nothing.
+    wrong = verify.compare([reference], [reference + 0.03 * extent], CLASSIFICATION)
+    with pytest.raises(errors.VerificationError, match="differs from itself by 2e-01"):
+        verify.require_parity(wrong, name="float32", noise=0.2)
+
+
+def test_the_last_bit_of_an_input_shows_what_a_network_makes_of_it():
+    steep = verify.noise_floor(lambda x: [1e4 * x - 1e4], np.float32([[1.0], [1.0002]]))
+    assert steep > 1e-4
+    listed = verify.noise_floor(
+        lambda x: [x[0] + x[1]], [np.zeros((4, 2)), np.ones((4, 2), int)]
+    )
+    assert listed < 1e-6
+
+
 def test_shapes_and_nan_are_errors():
     reference = _healthy()
     with pytest.raises(errors.VerificationError, match="shapes"):
@@ -83,3 +131,41 @@ def test_sick(sicken, symptom):
 def test_cause_names_the_two_ranges():
     with pytest.raises(errors.VerificationError, match=r"\[0, 1\].*\[0, 255\]"):
         _check(np.zeros((64, 5)), calibrated=(0.0, 1.0), seen=(0.0, 255.0))
+
+
+def test_every_output_is_looked_at():
+    good = _healthy()
+    with pytest.raises(errors.VerificationError, match="output 1 collapsed"):
+        verify.require_healthy(
+            [good, good], [good, np.zeros_like(good)], name="int8", classes=True
+        )
+
+
+_FIRST = np.array([9, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "symptom"),
+    [
+        (np.full((20, 3), 0.3), None, "same for every input"),
+        (_healthy(samples=20) + _FIRST, np.arange(20) % 5, "class 0"),
+        (
+            _healthy(samples=20) + _FIRST,
+            np.eye(5)[np.arange(20) % 5],
+            "class 0",
+        ),
+        # All examples are of one class, or nobody knows.
+        (_healthy(samples=20) + _FIRST, np.zeros(20), None),
+        (_healthy(samples=20) + _FIRST, None, None),
+        (_healthy(samples=20), np.arange(20) % 5, None),
+        # One sigmoid, one logit.
+        (np.linspace(0.1, 0.4, 20)[:, None], np.arange(20) % 2, "class 0"),
+        (np.linspace(0.1, 0.9, 20)[:, None], np.arange(20) % 2, None),
+        (np.linspace(1, 4, 20)[:, None], np.arange(20)[:, None] % 2, "class 1"),
+        (np.linspace(-1, 4, 20)[:, None], np.arange(20) % 2, None),
+        (np.full((5, 3), 0.3), None, None),  # Five are too few.
+    ],
+)
+def test_one_answer_of_a_model_alone(outputs, targets, symptom):
+    found = verify.one_answer([outputs], targets, classes=True)
+    assert found is None if symptom is None else symptom in found

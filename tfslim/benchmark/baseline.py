@@ -44,7 +44,7 @@ def read(path: Path) -> list[BenchmarkResult]:
         raise errors.ConfigError(
             f"The baseline '{path}' cannot be read: {error.strerror}."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise errors.ConfigError(
             f"'{path}' holds no benchmark results. Write one with: python -m "
             "tfslim.benchmark old.tflite --json=old.json"

@@ -185,9 +185,9 @@ class BenchmarkResult:
         """Rebuilds a result from `to_json`'s data.
 
         Raises:
-            ConfigError: the data is of another schema.
+            ConfigError: the data is of another schema, or no result.
         """
-        fields = dict(data)
+        fields = dict(data) if isinstance(data, Mapping) else {}
         version = fields.pop("schema_version", None)
         if version != SCHEMA_VERSION:
             raise errors.ConfigError(
@@ -199,12 +199,26 @@ class BenchmarkResult:
             fields["latency"] = LatencyStats(**fields["latency"])
             fields["by_round"] = [LatencyStats(**part) for part in fields["by_round"]]
             fields["ops"] = [OpTime(**op) for op in fields["ops"]]
-            return cls(**fields)
+            result = cls(**fields)
+            result._check()
+            return result
         except (KeyError, TypeError) as error:
             raise errors.ConfigError(
                 f"This is no complete benchmark result ({error}). Run the benchmark "
                 "again."
             ) from error
+
+    def _check(self) -> None:
+        """Raises TypeError at fields of JSON that a comparison could not take."""
+        if not isinstance(self.name, str) or not isinstance(self.environment, Mapping):
+            raise TypeError("name or environment")
+        for stats in (self.latency, *self.by_round):
+            for value in dataclasses.asdict(stats).values():
+                is_number = isinstance(value, int | float) and value >= 0
+                if value is not None and not is_number:
+                    raise TypeError(f"a latency of {value!r}")
+            if not stats.mean:
+                raise TypeError("no mean latency")
 
 
 def describe(data: bytes) -> dict[str, Any]:

@@ -207,6 +207,8 @@ def _ends(model: Any) -> tuple[list[Any], list[str]]:
 def _convertible(model: Any) -> tuple[Any, tuple[str, ...]]:
     """Returns the model as it can be traced in float32, and what was changed."""
     notes = []
+    if graph_keras.backend_of(model) != "tensorflow":
+        model = graph_keras.to_tf_keras(model)
     model, precisions = graph_keras.to_float32(model)
     if precisions:
         notes.append(f"computes in float32, the model in {', '.join(precisions)}")

@@ -105,6 +105,7 @@ def read_info(
         )
     entries = metadata.get_json(model) or {}
     own: Mapping[str, Any] = entries.get(KEY) or {}
+    _check(entries)
     known = entries.get("preprocessing")
     prepare = (
         Preprocessing.from_json(known) if known else preset("unit", tuple(shape[1:]))
@@ -123,6 +124,25 @@ def read_info(
         resize=resize or own.get("resize") or ("stretch" if known else "letterbox"),
         labels=tuple(entries.get("labels") or () if labels is None else labels),
     )
+
+
+def _check(entries: Mapping[str, Any]) -> None:
+    """Refuses metadata that no tfslim wrote, which may be anything."""
+    own, labels = entries.get(KEY) or {}, entries.get("labels") or []
+    is_right = isinstance(own, Mapping) and isinstance(labels, list)
+    is_right = is_right and all(isinstance(label, str) for label in labels)
+    if is_right:
+        heads = own.get("heads", [])
+        texts = [own.get(field, "") for field in ("outputs", "resize")]
+        is_right = isinstance(heads, list) and all(
+            isinstance(h, Mapping) for h in heads
+        )
+        is_right = is_right and all(t is None or isinstance(t, str) for t in texts)
+    if not is_right:
+        raise errors.ConversionError(
+            f"The file's metadata has no sense in '{KEY}' or 'labels'. Give --cfg and "
+            "--labels, or write the file again."
+        )
 
 
 def _format(model: TfliteModel) -> str:

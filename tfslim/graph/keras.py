@@ -35,11 +35,28 @@ def keras_of(model: Any) -> KerasName:
 
 def backend_of(model: Any) -> str:
     """Returns what computes a model: "tensorflow", or Keras 3's "jax" or "torch"."""
-    if keras_of(model) == "tf_keras":
-        return "tensorflow"
+    return "tensorflow" if keras_of(model) == "tf_keras" else backend()
+
+
+def backend() -> str:
+    """Returns what Keras 3 computes with."""
     import keras
 
-    return keras.backend.backend()
+    return str(keras.backend.backend())
+
+
+def require_tensorflow(model: Any, what: str) -> None:
+    """Refuses what works with TensorFlow's variables on another backend of Keras 3.
+
+    Raises:
+        ConfigError: the model is one of Keras 3 with JAX or torch.
+    """
+    if backend_of(model) != "tensorflow":
+        raise errors.ConfigError(
+            f"{what} works with TensorFlow only, and Keras runs on {backend()}, where "
+            "it would have no effect. Set KERAS_BACKEND=tensorflow, or train with "
+            "tfslim.fit, which trains a copy in tf_keras."
+        )
 
 
 def read(model: Any) -> ir.Graph:

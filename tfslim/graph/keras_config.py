@@ -186,6 +186,7 @@ def native(layer: Any) -> dict[str, Any]:
         GraphError: the layer cannot tell its config.
     """
     kind = type(layer).__name__
+    failure: Exception
     try:
         return without_fields(layer.get_config())
     except NotImplementedError as error:

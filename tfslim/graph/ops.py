@@ -1,7 +1,7 @@
 """What ops are: the one place that answers "is this op a ...?".
 
-Names are those of `ir.Layer.op`. A set says what holds for every option of its ops; what
-depends on the options is a function of the layer.
+Names are those of `ir.Layer.op`. A set says what holds for every option of its ops;
+what depends on the options is a function of the layer.
 """
 
 from __future__ import annotations

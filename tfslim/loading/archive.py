@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from tfslim.loading.message import first_line
 
 _CONFIG, _METADATA = "config.json", "metadata.json"
 _WEIGHTS, _ASSETS = "model.weights.h5", "assets/"
+_MAX_TEXT = 16 * 2**20
 
 
 def load_archive(
@@ -67,11 +69,16 @@ def _build_archive(path: Path, config: Any, check: safety.Check, folder: Path) -
         with budget.limited(check, arrays, str(path)):
             model = build.from_archive(check.keras, config, check.objects)
         # One by one: those of an optimizer stand in it too.
-        largest = max(arrays, key=lambda array: array.size, default=None)
-        budget.require_fitting([largest] if arrays else [], model, str(path))
+        largest = max(arrays, key=lambda array: math.prod(array.shape), default=None)
+        budget.require_fitting([largest] if largest else [], model, str(path))
     if model.built:
         model.load_weights(str(folder / _WEIGHTS))
         build.finish(model)
+    elif arrays:
+        raise errors.DataError(
+            f"'{path}' holds {len(arrays)} arrays of weights and not the shape of the "
+            "input that they are for. Call the model once, and save it again."
+        )
     return model
 
 
@@ -91,9 +98,9 @@ def load_hdf5(
             copy = containers.copy_file(path, folder / "model.h5")
         file = stack.enter_context(_opened(copy, path, is_trusted=allow_unsafe))
         config, version = _read_hdf5(file, path)
+        keras = _keras_of(version, path)
         if version < "2":
             config = legacy.from_keras1(config)
-        keras = _keras_of(version, path)
         check = safety.check(
             config,
             source=str(path),
@@ -112,7 +119,7 @@ def load_hdf5(
         return model
 
 
-def _listed(file: h5py.File) -> list[h5py.Dataset]:
+def _listed(file: h5py.File) -> list[Any]:
     """Returns the arrays that Keras reads from an `.h5`."""
     group = file["model_weights"] if "model_weights" in file else file
     listed = [array for _, part in containers.layer_arrays(group) for array in part]
@@ -149,6 +156,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
                 raise errors.ConfigError(
                     f"'{path}' is a zip archive without {_CONFIG}: no Keras model."
                 )
+            _require_readable(archive, path)
             known = {_CONFIG, _METADATA, _WEIGHTS}
             names = [n for n in names if n in known or n.startswith(_ASSETS)]
             for name in names:
@@ -158,6 +166,18 @@ def _unpack(path: Path, folder: Path) -> list[str]:
         raise
     except Exception as error:  # Of zipfile, zlib or lzma.
         raise _damaged(path, error) from error
+
+
+def _require_readable(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuses a config that would take all memory: text grows much when it is read."""
+    for name in (_CONFIG, _METADATA):
+        with contextlib.suppress(KeyError):
+            entry = archive.getinfo(name)
+            if entry.file_size > max(_MAX_TEXT, 20 * entry.compress_size):
+                raise errors.DataError(
+                    f"'{path}': {name} declares {entry.file_size:,} bytes of text in "
+                    f"{entry.compress_size:,}: it is made to fill the memory."
+                )
 
 
 def _pack(config: Any, names: list[str], folder: Path) -> str:
@@ -180,7 +200,7 @@ def _parse(text: bytes | str, path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_hdf5(file: h5py.File, path: Path) -> tuple[Any, str]:
+def _read_hdf5(file: h5py.File, path: Path) -> tuple[Any, Any]:
     """Returns the model's config and the version of the Keras that wrote it."""
     try:
         config = file.attrs.get("model_config")
@@ -197,10 +217,9 @@ def _read_hdf5(file: h5py.File, path: Path) -> tuple[Any, str]:
             "that builds the model and loads these weights, "
             "--model=my_module:my_function."
         )
-    version = "1" if version is None else version
-    return _parse(config, path), version.decode() if isinstance(
-        version, bytes
-    ) else version
+    if isinstance(version, bytes):
+        version = version.decode("utf-8", "replace")
+    return _parse(config, path), "1" if version is None else version
 
 
 def _keras_of(version: Any, path: Path) -> Any:
@@ -250,9 +269,12 @@ def _explained(path: Path, keras: Any, suffix: str = "") -> Iterator[None]:
     except errors.TfslimError:
         raise
     except Exception as error:
+        reason = first_line(error)
+        if isinstance(error, IndexError):
+            reason = "it names an output that a layer does not have"
         raise errors.DataError(
             f"{keras.__name__} {keras.__version__} cannot open '{path}': "
-            f"{first_line(error)}. {hint}".strip()
+            f"{reason}. {hint}".strip()
         ) from error
 
 

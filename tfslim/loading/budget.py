@@ -17,6 +17,8 @@ from tfslim.loading import safety
 
 # Numbers that no file holds: states of random generators and the like.
 _FREE = 2**20
+# What a model without weights may have: 1 GB of float32.
+_NEW = 2**28
 
 
 @contextlib.contextmanager
@@ -32,19 +34,31 @@ def limited(check: safety.Check, arrays: Sequence[Any], source: str) -> Iterator
         DataError: the model has more; none of what is too much was allocated.
     """
     weights = sum(math.prod(array.shape) for array in arrays)
-    if check.keras.__name__ == "tf_keras":
-        scope: Any = _counted_variables(weights, source)
-    elif check.has_custom:
+    if check.has_custom and check.keras.__name__ == "keras":
         # The user's own layers may need their variables at once.
-        scope = contextlib.nullcontext()
-    else:
-        scope = _deferred_variables(check.keras, weights, source)
-    with scope:
+        yield
+        return
+    with _counted(check.keras, weights, source):
         yield
 
 
 @contextlib.contextmanager
-def _counted_variables(weights: int, source: str) -> Iterator[None]:
+def without_file(keras: Any, source: str) -> Iterator[None]:
+    """Within it, a model that has no weights yet gets some, in reasonable number."""
+    with _counted(keras, _NEW, source):
+        yield
+
+
+def _counted(
+    keras: Any, weights: int, source: str
+) -> contextlib.AbstractContextManager[None]:
+    of_keras3 = keras.__name__ == "keras"
+    scope = _deferred_variables if of_keras3 else _counted_variables
+    return scope(keras, weights, source)
+
+
+@contextlib.contextmanager
+def _counted_variables(_: Any, weights: int, source: str) -> Iterator[None]:
     tensorflow = importlib.import_module("tensorflow")
     asked = 0
 
@@ -54,8 +68,13 @@ def _counted_variables(weights: int, source: str) -> Iterator[None]:
         _require(asked, weights, source)
         return next_creator(**arguments)
 
-    with tensorflow.variable_creator_scope(create):
-        yield
+    try:
+        with tensorflow.variable_creator_scope(create):
+            yield
+    except Exception:
+        # Layers write pages around what is raised while they are built.
+        _require(asked, weights, source)
+        raise
 
 
 def _size(arguments: dict[str, Any]) -> int:
@@ -93,8 +112,8 @@ _WAITING = "uninitialized_variables"
 def _require(asked: int, weights: int, source: str) -> None:
     if asked > weights + _FREE:
         raise errors.DataError(
-            f"'{source}' declares a model of at least {asked:,} weights and holds "
-            f"{weights:,}: it is damaged, or made to fill the memory."
+            f"'{source}' declares a model of at least {min(asked, 10**15):,} weights "
+            f"and holds {weights:,}: it is damaged, or made to fill the memory."
         )
 
 

@@ -28,7 +28,7 @@ class _Bounded(list[Any]):
     def __iter__(self) -> Iterator[Any]:
         self._passes -= 1
         if self._passes < 0:
-            raise ValueError("its layers take their inputs from each other in a circle")
+            raise ValueError("its layers wait for inputs that none of them gives")
         return super().__iter__()
 
 
@@ -36,9 +36,10 @@ def from_archive(keras: Any, config: Any, objects: Mapping[str, Any]) -> Any:
     """Builds the model of a `.keras` file from its config, which stays as it is."""
     library = _library(keras)
     with library.ObjectSharingScope():
-        return keras.saving.deserialize_keras_object(
+        model = keras.saving.deserialize_keras_object(
             _bounded(copy.deepcopy(config)), dict(objects), safe_mode=True
         )
+    return _require_model(model)
 
 
 def from_legacy(
@@ -59,7 +60,7 @@ def from_legacy(
             utils = importlib.import_module(f"{legacy}.saving_utils")
             decoded = importlib.import_module(f"{legacy}.json_utils").decode(text)
             with options.keras_option_scope(use_legacy_config=True):
-                return utils.model_from_config(decoded, dict(objects))
+                return _require_model(utils.model_from_config(decoded, dict(objects)))
         layers = importlib.import_module("tf_keras.src.layers.serialization")
         layers.populate_deserializable_objects()
         decoded = importlib.import_module(
@@ -67,7 +68,13 @@ def from_legacy(
         ).decode_and_deserialize(
             text, module_objects=layers.LOCAL.ALL_OBJECTS, custom_objects=objects
         )
-        return layers.deserialize(_bounded(decoded), dict(objects))
+        return _require_model(layers.deserialize(_bounded(decoded), dict(objects)))
+
+
+def _require_model(value: Any) -> Any:
+    if not hasattr(value, "load_weights"):
+        raise ValueError(f"it holds a {type(value).__name__}, no model")
+    return value
 
 
 def finish(model: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfslim import errors
 from tfslim.graph import keras as graph_keras
+from tfslim.loading import budget
 from tfslim.loading.message import first_line
 
 # Same layers, same order of operations: only the runtime's own rounding is left.
@@ -37,11 +38,14 @@ def to_functional(
     """
     keras = importlib.import_module(graph_keras.keras_of(model))
     is_own = type(model).__module__.split(".")[0] == keras.__name__
-    if is_own and not getattr(model, "inputs", None) and input_shape:
-        model.build((None, *input_shape))
-    elif is_own and model.inputs and input_shape:
+    known = getattr(model, "inputs", None) if is_own else None
+    if is_own and not known and input_shape:
+        with budget.without_file(keras, source):
+            model.build((None, *input_shape))
+        known = model.inputs
+    elif known and input_shape:
         return _with_shape(model, tuple(input_shape), source, keras)
-    if is_own and getattr(model, "inputs", None):
+    if known:
         return model
     inputs = _symbolic_inputs(model, input_shape, source, keras)
     try:

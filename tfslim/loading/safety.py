@@ -9,47 +9,25 @@ name. So every config is walked here first, and what it names must stand in
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfslim import errors
-from tfslim.loading import allowed, wiring
+from tfslim.loading import allowed, reasons, wiring
+from tfslim.loading.message import plain
 
 _LOGGER = logging.getLogger(__name__)
 
-# Classes that run code, or load further files, from inside a config.
-_RUNS_CODE = {
-    "Lambda": "holds Python bytecode, which runs when the file is opened",
-    "__lambda__": "holds Python bytecode, which runs when the file is opened",
-    "TFSMLayer": "loads a further SavedModel and runs its operations",
-    "TorchModuleWrapper": "holds a pickle, which runs when the file is opened",
-    "JaxLayer": "holds serialized code",
-    "FlaxLayer": "holds serialized code",
-    "TensorFlowOpLayer": "holds a raw operation, which can reach outside the model",
-    "DenseFeatures": "holds feature columns, which can name files",
-    "SequenceFeatures": "holds feature columns, which can name files",
-}
-# What looks like an object and is data.
-_DATA = {
-    "TensorShape",
-    "__bytes__",
-    "__ellipsis__",
-    "__keras_tensor__",
-    "__slice__",
-    "__tuple__",
-}
-_CONSTANTS = {"__numpy__", "__tensor__"}
-_TYPES = {"tf.RaggedTensorSpec", "tf.SparseTensorSpec", "tf.TensorSpec"}
 # Wrappers of the model optimization toolkit: what takes them off.
 _TFMOT = {
     "PruneLowMagnitude": "tfmot.sparsity.keras.strip_pruning(model)",
     "ClusterWeights": "tfmot.clustering.keras.strip_clustering(model)",
 }
-_PREFIXES = ("", "compat.v1.")
 _TFMOT_QAT = {"QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2"}
+# What stands for itself, so that no object of the user's can be meant.
+_NOT_NAMES = reasons.RUNS_CODE.keys() | reasons.DATA | reasons.CONSTANTS
 _MAX_DEPTH = 100
 _MAX_TOLD = 5
 
@@ -164,13 +142,13 @@ class Check:
         if self._is_custom(named):
             return
         kind = named["class_name"]
-        reason = _reason(kind, named) or _names_file(_config(named))
+        reason = reasons.find(named)
         if reason is not None:
             self._refuse(entry, reason)
             return
-        if kind in _DATA or kind in _CONSTANTS or kind == "TypeSpec":
+        if kind in reasons.DATA | reasons.CONSTANTS | {"TypeSpec"}:
             return
-        self._check_activations(_config(named))
+        self._check_activations(reasons.config(named))
         if not _is_keras(named, self.keras):
             if not self._allow_unsafe:
                 raise _foreign(named, self._source, is_model=is_first)
@@ -181,7 +159,7 @@ class Check:
     def _is_custom(self, entry: Mapping[str, Any]) -> bool:
         """Tells whether the user's own object is meant, and notes it if so."""
         name, registered = _name(entry), entry.get("registered_name")
-        if entry["class_name"] in _RUNS_CODE | dict.fromkeys(_DATA | _CONSTANTS):
+        if entry["class_name"] in _NOT_NAMES:
             return False
         known = self.objects.get(name)
         if known is None and isinstance(registered, str):
@@ -198,7 +176,7 @@ class Check:
         return True
 
     def _refuse(self, entry: Mapping[str, Any], reason: str) -> None:
-        kind, name = entry["class_name"], _config(entry).get("name")
+        kind, name = entry["class_name"], reasons.config(entry).get("name")
         what = f"layer {name!r} ({kind})" if isinstance(name, str) else f"a {kind}"
         if self._allow_unsafe:
             self.told.append(f"{what}, which {reason}")
@@ -238,14 +216,9 @@ class Check:
         self.objects[entry.get("registered_name") or name] = value
 
 
-def _config(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = entry.get("config")
-    return inner if isinstance(inner, Mapping) else {}
-
-
 def _function_of_lambda(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns a Lambda layer that only names its function as that function."""
-    config = _config(entry)
+    config = reasons.config(entry)
     function = config.get("function")
     if entry["class_name"] != "Lambda" or function is None:
         return entry
@@ -268,55 +241,6 @@ def _name(entry: Mapping[str, Any]) -> str:
 def _is_known(entry: Mapping[str, Any]) -> bool:
     """Tells whether Keras has a class of that name, whatever it is registered as."""
     return entry["class_name"] in allowed.LAYERS | allowed.OPERATIONS | {"function"}
-
-
-def _reason(kind: str, entry: Mapping[str, Any]) -> str | None:
-    """Returns what an object would do that it must not, None if nothing."""
-    config = _config(entry)
-    if kind in ("TFOpLambda", "SlicingOpLambda"):
-        symbol = str(config.get("function", ""))
-        if _is_pure(symbol):
-            return None
-        symbol = symbol.removeprefix("compat.v1.")
-        return f"calls tf.{symbol}, which can reach outside the model"
-    if kind == "ClassMethod":
-        symbol, method = config.get("cls_symbol"), config.get("method_name")
-        is_pure = f"{symbol}.{method}" in allowed.CLASS_METHODS
-        return None if is_pure else f"calls {method!r}, a method of tf.{symbol}"
-    if kind in ("InstanceProperty", "InstanceMethod"):
-        attribute = config.get("attr_name")
-        return None if attribute in allowed.ATTRIBUTES else f"reads {attribute!r}"
-    if kind in _CONSTANTS and config.get("dtype") not in allowed.DTYPES:
-        return f"has {config.get('dtype')!r} for a type of numbers"
-    if kind == "TypeSpec" and entry.get("type_spec") not in _TYPES:
-        return f"is of the type {entry.get('type_spec')!r}"
-    return _RUNS_CODE.get(kind)
-
-
-def _is_pure(symbol: str) -> bool:
-    """Tells whether the function that tf_keras finds by that name is allowed."""
-    export = importlib.import_module("tensorflow.python.util.tf_export")
-    return export.get_symbol_from_name(symbol) in _pure_functions()
-
-
-@functools.cache
-def _pure_functions() -> frozenset[Any]:
-    """Returns the allowed functions themselves: most have several names."""
-    export = importlib.import_module("tensorflow.python.util.tf_export")
-    names = (f"{prefix}{name}" for name in allowed.SYMBOLS for prefix in _PREFIXES)
-    return frozenset(map(export.get_symbol_from_name, names)) - {None}
-
-
-def _names_file(config: Mapping[str, Any]) -> str | None:
-    """Returns what a text for a vocabulary would do: it is the path of a file."""
-    for key in ("vocabulary", "idf_weights"):
-        value = config.get(key)
-        is_list = isinstance(value, Mapping) and value.get("class_name") in (
-            _CONSTANTS | {"__tuple__"}
-        )
-        if value is not None and not isinstance(value, list) and not is_list:
-            return f"reads its {key} from the file {value!r}"
-    return None
 
 
 def _is_keras(entry: Mapping[str, Any], keras: Any) -> bool:
@@ -343,7 +267,7 @@ def _is_keras(entry: Mapping[str, Any], keras: Any) -> bool:
 def _foreign(
     entry: Mapping[str, Any], source: str, *, is_model: bool
 ) -> errors.ConfigError:
-    name, module = _name(entry), entry.get("module")
+    name, module = plain(_name(entry)), plain(entry.get("module") or "")
     if name in _TFMOT:
         return errors.ConfigError(
             f"'{source}' still has the wrapper {name} of the model optimization "

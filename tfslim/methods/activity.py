@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import errors
-from tfslim.graph import ir, ops
+from tfslim.graph import ir, keras_run, ops
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import evidence, fitting
 from tfslim.pruning import channels as channels_lib
@@ -264,7 +264,7 @@ def _run(
     graph = channels.graph
     # The model's own outputs too: writing leaves out what no output needs.
     probe = dataclasses.replace(graph, outputs=[*graph.output_refs, *places])
-    model = graph_keras.write(probe, kind)
+    model = keras_run.write(probe, kind)
     axes = [_summed_axes(_labels(channels, ref)) for ref in places]
 
     def step(inputs: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfslim import errors
-from tfslim.graph import ir
+from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import evidence
 
@@ -34,7 +34,7 @@ def recalibrate_batch_norm(model: Any, data: Iterable[Any]) -> Any:
     kind = graph_keras.keras_of(model)
     graph = graph_keras.read(model)
     norms = [n for n, layer in graph.layers.items() if layer.op == "BatchNormalization"]
-    watched = graph_keras.write(_watching(graph), kind)
+    watched = keras_run.write(_watching(graph), kind)
     variables = graph_keras.variables(graph, watched)
     means: dict[str, list[ir.Array]] = {name: [] for name in norms}
     spreads: dict[str, list[ir.Array]] = {name: [] for name in norms}
@@ -69,7 +69,8 @@ def _watching(graph: ir.Graph) -> ir.Graph:
         else node
         for node in graph.nodes
     )
-    return dataclasses.replace(graph.with_layers(norms), nodes=nodes)
+    # This `training` is nobody's habit of one Keras: it must hold in the other, too.
+    return dataclasses.replace(graph.with_layers(norms), nodes=nodes, source="")
 
 
 def _with_statistics(

@@ -137,7 +137,7 @@ class Job:
             result.left_alone |= cutting.whole_groups(keep, self.budget)
         if len(removed):
             result.model, report = cutting.cut_and_prove(
-                channels, keep, self.kind, batches=self.data
+                channels, keep, self.kind, batches=self.data, original=model
             )
             result.error = report.error
             if self.reconstruct:

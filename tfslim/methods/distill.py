@@ -205,7 +205,9 @@ def _first(data: Any, task: tasks.Task) -> tuple[Any, Any]:
         if isinstance(batch, tuple) and len(batch) in (2, 3):
             inputs = tf.nest.map_structure(np.asarray, batch[0])
             return inputs, np.asarray(batch[1])
-        raise errors.ConfigError("data must give (inputs, targets) or (inputs, targets, weights).")
+        raise errors.ConfigError(
+            "data must give (inputs, targets) or (inputs, targets, weights)."
+        )
     raise errors.DataError("The training data has no batches.")
 
 

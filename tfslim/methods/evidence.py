@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import errors
-from tfslim.graph import ir, ops
+from tfslim.graph import ir, keras_run, ops
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import scores
 from tfslim.training import losses
@@ -63,8 +63,11 @@ def gather(
     probe = dataclasses.replace(
         _unfrozen(graph), outputs=[*graph.output_refs, *watched.values()]
     )
-    model = graph_keras.write(probe, kind)
-    functions = _losses(kind, loss, len(graph.output_refs)) if needs_loss else None
+    model = keras_run.write(probe, kind)
+    functions = None
+    if needs_loss:
+        runs_in = graph_keras.keras_of(model)
+        functions = _losses(runs_in, loss, len(graph.output_refs))
     run = _Run(probe, model, functions, len(graph.output_refs))
     for batch in batches:
         if needs_loss and (not isinstance(batch, tuple) or len(batch) < 2):

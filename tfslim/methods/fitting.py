@@ -40,8 +40,8 @@ def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
 
     Args:
         data: arrays (x, y) or (x, y, weight), x a tuple or dict for several inputs, y
-            None for none; an array x alone; an iterable of batches; or a function epoch -> iterable, of
-            which the first epoch is taken.
+            None for none; an array x alone; an iterable of batches; or a function
+            epoch -> iterable, of which the first epoch is taken.
         task: gives the targets of arrays; None: they are y.
     """
     if _is_array(data):

@@ -270,7 +270,12 @@ class _Loop:
         # Kept, as measured costs would not give the same plan a second time.
         keep = backup.value(lambda: self.plan(channels, rounds, step))
         smaller, cut = cutting.cut_and_prove(
-            channels, keep, self.kind, batches=self.data or (), fold=self.fold
+            channels,
+            keep,
+            self.kind,
+            batches=self.data or (),
+            fold=self.fold,
+            original=model,
         )
         if not all(kept.all() for kept in keep.values()):
             smaller = backup.tuned(smaller, fine_tune)

@@ -12,8 +12,7 @@ from tfslim import errors, registry
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import activity as activity_lib
-from tfslim.methods import channels as cutting
-from tfslim.methods import evidence, fitting
+from tfslim.methods import evidence, fitting, proof
 from tfslim.methods.merge_paths import Path, collinear_paths, linear_paths
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import surgery
@@ -88,10 +87,10 @@ def merge_units(
         merged = _merge_linear(merged, kind, batches, linear)
     merged = _merge_collinear(merged, tolerance)
     error = _difference(graph, merged, kind, batches)
-    if not error <= cutting.MAX_ERROR:
+    if not error <= proof.MAX_ERROR:
         raise errors.VerificationError(
             f"Merging changed the outputs by {error:.1e} (allowed: "
-            f"{cutting.MAX_ERROR:.0e}). With a tolerance of {tolerance:g} units are "
+            f"{proof.MAX_ERROR:.0e}). With a tolerance of {tolerance:g} units are "
             "not collinear enough; at the default this is a fault of tfslim."
         )
     report = MergeReport(_widths(graph, merged), error)
@@ -126,13 +125,13 @@ def _widths(old: ir.Graph, new: ir.Graph) -> dict[str, tuple[int, int]]:
 def _difference(
     old: ir.Graph, new: ir.Graph, kind: graph_keras.KerasName, batches: list[Any]
 ) -> float:
-    old, new = cutting.exposed(old), cutting.exposed(new)
+    old, new = proof.exposed(old), proof.exposed(new)
     one, other = graph_keras.write(old, kind), graph_keras.write(new, kind)
     worst, scale = 0.0, 1e-30
     for batch in batches:
-        inputs = cutting.flat(batch)
+        inputs = proof.flat(batch)
         for a, b in zip(
-            cutting.run(one, old, inputs), cutting.run(other, new, inputs), strict=True
+            proof.run(one, old, inputs), proof.run(other, new, inputs), strict=True
         ):
             difference = float(np.abs(a - b).max(initial=0.0))
             worst = max(worst, np.inf if np.isnan(difference) else difference)
@@ -325,7 +324,7 @@ def _ranges(
     low = np.full(len(places), np.inf)
     high = np.full(len(places), -np.inf)
     for batch in batches:
-        values = cutting.run(model, probe, cutting.flat(batch))[0][..., places]
+        values = proof.run(model, probe, proof.flat(batch))[0][..., places]
         values = values.reshape(-1, len(places))
         low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
     return list(zip(low.tolist(), high.tolist(), strict=True))

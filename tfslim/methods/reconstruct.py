@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfslim import errors
-from tfslim.graph import ir
+from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import evidence
 from tfslim.pruning import channels as channels_lib
@@ -152,9 +152,9 @@ class _Inputs:
         # The model's own outputs too: writing leaves out what no output needs.
         ends = [*(refs[name] for name in names), *graph.output_refs]
         probe = dataclasses.replace(graph, outputs=ends)
-        self._model = graph_keras.write(probe, kind)
+        self._model = keras_run.write(probe, kind)
         self._variables = graph_keras.variables(probe, self._model)
-        keras = importlib.import_module(kind)
+        keras = importlib.import_module(graph_keras.keras_of(self._model))
         # One for each layer: what comes behind it need not be computed.
         self._models = {
             name: keras.Model(self._model.input, output)

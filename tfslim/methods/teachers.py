@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import errors, registry
-from tfslim.graph import ir
+from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
 from tfslim.methods import fitting
 from tfslim.tflite import flatbuffer
@@ -112,7 +112,7 @@ def _keras(model: Any, features: Sequence[str], has_logits: bool) -> Teacher:
         graph, _ = with_logits(graph)
     refs = [feature_ref(graph, name) for name in features]
     probe = dataclasses.replace(graph, outputs=[*graph.output_refs, *refs])
-    built = graph_keras.write(probe, kind)
+    built = keras_run.write(probe, kind)
 
     @tf.function(reduce_retracing=True)
     def step(inputs: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import collections
+import contextlib
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import h5py
 import numpy as np
 import tf_keras
 
-from tfslim import errors
+from tfslim import containers, errors
 from tfslim.models.registry import MODELS, ModelSpec
 
 _LOGGER = logging.getLogger(__name__)
@@ -55,92 +57,109 @@ def load(
             f"weights must be 'imagenet' or the path of a file, but '{path}' is none."
         )
     try:
-        if path.name.endswith(".weights.h5"):
-            model.load_weights(str(path))
-            return
-        arrays = _read(path)
+        with _read(path, model) as arrays:
+            _assign(model, arrays, source=f"'{path}'")
     except errors.TfslimError:
         raise
-    except Exception as error:  # Keras, h5py and numpy have no class in common.
+    except Exception as error:  # Zipfile, h5py and numpy have no class in common.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise errors.DataError(
             f"The weights in '{path}' cannot be read into {model.name}: {reason}"
         ) from error
-    _assign(model, arrays, source=f"'{path}'")
 
 
-def _read(path: Path) -> list[np.ndarray]:
-    """Returns the arrays of a weights file in `get_weights()` order."""
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
+@contextlib.contextmanager
+def _read(path: Path, model: tf_keras.Model) -> Iterator[list[Any]]:
+    """Yields the arrays of a weights file in `get_weights()` order, none read yet."""
+    with contextlib.ExitStack() as stack:
+        if path.suffix == ".npz":
+            with containers.open_zip(path):
+                file = stack.enter_context(np.load(path, allow_pickle=False))
             names = [f"arr_{index}" for index in range(len(file.files))]
             if set(names) != set(file.files):
                 raise errors.DataError(
                     f"'{path}' must hold arr_0, arr_1, ... as written by "
                     f"np.savez(path, *model.get_weights()), got {file.files[:3]}."
                 )
-            return [file[name] for name in names]
-    if path.suffix == ".h5":
-        with h5py.File(path) as file:
-            group = file["model_weights"] if "model_weights" in file else file
-            layers = (group[name] for name in _names(group, "layer_names"))
-            return [
-                np.asarray(layer[name])
-                for layer in layers
-                for name in _names(layer, "weight_names")
-            ]
-    if path.suffix == ".keras":
-        return list(tf_keras.models.load_model(path, compile=False).get_weights())
-    raise errors.ConfigError(
-        f"Weights come from a file ending in .npz, .h5 or .keras, got '{path}'."
-    )
+            yield [file[name] for name in names]
+        elif path.suffix == ".h5":
+            file = stack.enter_context(containers.open_hdf5(path))
+            group = file.get("model_weights", file)
+            if path.name.endswith(".weights.h5") and "layer_names" not in group.attrs:
+                yield _stored(file, model)
+            else:
+                layers = containers.layer_arrays(group)
+                yield [array for _, part in layers for array in part]
+        elif path.suffix == ".keras":
+            folder = stack.enter_context(containers.private_folder())
+            archive = stack.enter_context(containers.open_zip(path))
+            inner = Path(archive.extract("model.weights.h5", folder))
+            yield _stored(stack.enter_context(containers.open_hdf5(inner, path)), model)
+        else:
+            raise errors.ConfigError(
+                f"Weights come from a file ending in .npz, .h5 or .keras, got '{path}'."
+            )
 
 
-def _names(group: h5py.Group, attribute: str) -> Iterator[str]:
-    """Yields a list of names; Keras splits one that is too long for an attribute."""
-    if attribute in group.attrs:
-        parts = [attribute]
-    else:
-        numbered = (f"{attribute}{index}" for index in itertools.count())
-        parts = list(itertools.takewhile(group.attrs.__contains__, numbered))
-        if not parts:
-            raise KeyError(f"no '{attribute}', so not a weights file of Keras")
-    for part in parts:
-        for name in group.attrs[part]:
-            yield name.decode() if isinstance(name, bytes) else name
+def _stored(file: h5py.File, model: tf_keras.Model) -> list[h5py.Dataset]:
+    """Returns the arrays of a `.weights.h5` of either Keras, by the model's layers.
+
+    Keras numbers them by class, in the order of the layers.
+    """
+    group = file["layers" if "layers" in file else "_layer_checkpoint_dependencies"]
+    counts: collections.Counter[str] = collections.Counter()
+    found = []
+    for layer in model.layers:
+        kind = re.sub("(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
+        name = f"{kind}_{counts[kind]}" if counts[kind] else kind
+        counts[kind] += 1
+        if layer.weights and name in group:
+            part = group[name]["vars"]
+            found += [part[str(index)] for index in range(len(part))]
+    return found
 
 
-def _assign(model: tf_keras.Model, arrays: list[np.ndarray], *, source: str) -> None:
-    if len(arrays) != len(model.weights):
+def _assign(model: tf_keras.Model, arrays: list[Any], *, source: str) -> None:
+    """Puts arrays into the model; a classifier of other classes keeps its start."""
+    classifier = [layer for layer in model.layers if layer.weights][-1]
+    start = len(model.weights) - len(classifier.weights)
+    if len(arrays) not in (len(model.weights), start):
         raise errors.ConfigError(
             f"{source}: {len(arrays)} arrays, but {model.name} has "
             f"{len(model.weights)}. Build it with the options of these weights."
         )
-    classifier = [layer for layer in model.layers if layer.weights][-1]
-    start = len(arrays) - len(classifier.weights)
-    other_classes = all(
-        array.shape[:-1] == tuple(weight.shape[:-1])
-        for weight, array in zip(classifier.weights, arrays[start:], strict=True)
-    )
-    if other_classes and arrays[-1].shape != tuple(model.weights[-1].shape):
-        _LOGGER.info(
-            "%s: %d classes, %s has %d; its layer '%s' keeps its random start.",
-            source,
-            arrays[-1].shape[-1],
-            model.name,
-            model.weights[-1].shape[-1],
-            classifier.name,
-        )
-        arrays = arrays[:start] + classifier.get_weights()
     # model.weights lists the trainable ones first; get_weights() goes by layer.
     by_layer = [weight for layer in model.layers for weight in layer.weights]
-    for weight, array in zip(by_layer, arrays, strict=True):
-        if tuple(weight.shape) != array.shape:
+    head = arrays[start:]
+    other = "no classifier" if not head else _other_classes(classifier, head)
+    if other:
+        _LOGGER.warning(
+            "%s: %s, and %s has %d: its layer '%s' starts at random, the others as "
+            "given.",
+            source,
+            other,
+            model.name,
+            classifier.weights[-1].shape[-1],
+            classifier.name,
+        )
+        arrays = arrays[:start]
+    for weight, array in zip(by_layer, arrays, strict=False):
+        if tuple(weight.shape) != tuple(array.shape):
             raise errors.ConfigError(
                 f"{source}: {list(array.shape)} where '{weight.name}' of {model.name} "
                 f"is {list(weight.shape)}. Build it with the options of these weights."
             )
-    model.set_weights(arrays)
+    read = [np.asarray(array) for array in arrays]
+    model.set_weights(read + classifier.get_weights() if other else read)
+
+
+def _other_classes(classifier: Any, head: list[Any]) -> str:
+    """Returns how many classes a head is for, if it differs in nothing else."""
+    pairs = list(zip(classifier.weights, head, strict=True))
+    is_head = all(tuple(w.shape[:-1]) == tuple(a.shape[:-1]) for w, a in pairs)
+    if is_head and all(w.shape[-1] != a.shape[-1] for w, a in pairs):
+        return f"{head[-1].shape[-1]} classes"
+    return ""
 
 
 def _imagenet(spec: ModelSpec, options: Mapping[str, Any]) -> list[np.ndarray]:

@@ -49,8 +49,8 @@ def read_ranges(path: Path | str) -> Calibration | dict[str, tuple[float, float]
         ConfigError: there is no such file, or it holds something else.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(files.read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise errors.ConfigError(f"Cannot read ranges from '{path}': {error}.") from (
             error
         )
@@ -62,7 +62,7 @@ def read_ranges(path: Path | str) -> Calibration | dict[str, tuple[float, float]
         }
     except errors.ConfigError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise errors.ConfigError(
             f"'{path}' holds no ranges: expected a ranges.json of tfslim, or "
             '{"tensor name": [min, max], ...}.'

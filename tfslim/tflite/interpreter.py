@@ -190,7 +190,7 @@ def run(tflite: bytes, inputs: Inputs | Sequence[np.ndarray], **options: Any) ->
         ConfigError: the inputs are not what the file takes.
     """
     runner = Runner(tflite, **options)
-    if not isinstance(inputs, list | tuple):
+    if isinstance(inputs, np.ndarray | Mapping):
         return runner(inputs)
     names = list(runner.model.input_names)
     if len(names) != len(inputs):

@@ -14,6 +14,7 @@ import tf_keras
 
 from tfslim import errors
 from tfslim.graph import keras as graph_keras
+from tfslim.graph import keras_run
 from tfslim.training import access
 
 _HOOKS = [
@@ -72,9 +73,9 @@ def check_copy(model: Any, copy: tf_keras.Model, batch: tf.data.Dataset) -> None
         GraphError: they differ, so training the copy would not train the model.
     """
     x = tf.nest.map_structure(lambda part: part[:2], next(iter(batch))[0])
-    own = (model(x, training=False), sum(model.losses))
+    own = _seen(model)(x)
     try:
-        others = (copy(x, training=False), sum(copy.losses))
+        others = _seen(copy)(x)
     except (TypeError, ValueError, tf.errors.OpError) as error:
         # Such as a regularizer of the user's, which tf_keras knows by name only.
         raise _no_copy(model, " ".join(str(error).split())) from error
@@ -82,6 +83,11 @@ def check_copy(model: Any, copy: tf_keras.Model, batch: tf.data.Dataset) -> None
         far = _relative_error(one, other)
         if far > _TOLERANCE:
             raise _no_copy(model, f"its {what} differ by {far:.2g} of the largest")
+
+
+def _seen(model: Any) -> Any:
+    """Returns a function from inputs to a model's outputs and added losses."""
+    return keras_run.compiled(model, lambda outputs: (outputs, sum(model.losses)))
 
 
 def _no_copy(model: Any, why: str) -> errors.GraphError:

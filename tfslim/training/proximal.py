@@ -253,6 +253,7 @@ def Proximal(
         model.compile(optimizer, loss)
     """
     package = graph_keras.keras_of(model)
+    graph_keras.require_tensorflow(model, "The proximal step of an optimizer")
     if isinstance(optimizer, str):
         optimizer = importlib.import_module(package).optimizers.get(optimizer)
     kernels = access.kernels_by_name(model, layers, measured=relative)
@@ -330,6 +331,7 @@ def proximal_step(
     Raises:
         ConfigError: an option, or no kernel fits.
     """
+    graph_keras.require_tensorflow(model, "proximal_step")
     rule = _Rule(strength, penalty, "euclidean", share, {})
 
     def step(part: Any, kernel: access.Kernel) -> None:

@@ -22,6 +22,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfslim import errors, registry
+from tfslim.graph import keras as graph_keras
 from tfslim.training import access
 
 # Epoch from 0, number of epochs -> share of the strength.
@@ -125,6 +126,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
             ConfigError: no trainable batch normalization with a scale fits `layers`.
         """
         self.remove()
+        graph_keras.require_tensorflow(self.model, "NetworkSlimming")
         gammas, self.skipped = _choose(self.model, self.layers)
         self._gammas = list(gammas.values())
         sizes = [math.prod(gamma.shape) for gamma in self._gammas]
@@ -255,6 +257,7 @@ def slimming_penalty(
             loss += tfslim.callbacks.slimming_penalty(model, 1e-4)
     """
     _check_share(share)
+    graph_keras.require_tensorflow(model, "slimming_penalty")
     known = tf.get_static_value(strength) if tf.is_tensor(strength) else strength
     if known is not None:
         _check_strength(known)
@@ -352,7 +355,9 @@ def _count(share: float, total: int) -> int:
 
 
 def _array(variable: Any) -> np.ndarray:
-    return np.asarray(access.tensor_variable(variable).numpy())
+    tensor = access.tensor_variable(variable)
+    # One of torch keeps track of gradients.
+    return np.asarray(tensor.detach() if hasattr(tensor, "detach") else tensor.numpy())
 
 
 def _histogram(gammas: np.ndarray) -> dict[str, list[float]]:

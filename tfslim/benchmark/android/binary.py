@@ -68,7 +68,7 @@ def read(path: str) -> bytes:
         ConfigError: it cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        return files.read_bytes(path)
     except OSError as error:
         raise errors.ConfigError(
             f"The benchmark_model binary '{path}' cannot be read: {error.strerror}."

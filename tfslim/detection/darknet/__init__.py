@@ -183,7 +183,7 @@ def save_darknet(
 
 def _read(path: Path | str, kind: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return files.read_bytes(path)
     except OSError as error:
         raise errors.ConfigError(
             f"The {kind} '{path}' cannot be read: {error.strerror}."
