@@ -367,9 +367,7 @@ def test_larger_arrays_than_the_model_has(tmp_path):
     """Not empty but packed, so that the file could well hold them."""
     noise = np.random.default_rng(0).integers(0, 255, 2 * 10**6, np.uint8)
     weights = {"a": {"kernel:0": np.ones((2, 2), "f4"), "bias:0": np.ones(2, "f4")}}
-    path = write_h5(
-        tmp_path / "m.h5", [_node("a", ["in", 0, 0])], "a", weights=weights
-    )
+    path = write_h5(tmp_path / "m.h5", [_node("a", ["in", 0, 0])], "a", weights=weights)
     with h5py.File(path, "a") as file:
         file["noise"] = noise
         del file["model_weights/a/kernel:0"]
