@@ -71,3 +71,17 @@ def test_a_few_examples_tell_nothing():
     images, targets = examples(8)
     given = preprocessing.preset("unit", (4, 4, 3))
     assert verify.preprocessing_doubt(classifier("raw"), images, targets, given) is None
+
+
+def test_a_model_that_tells_rare_classes_apart_is_no_guess():
+    """Right in 85% of each class, where the commonest alone has 90%."""
+    rng = np.random.default_rng(0)
+    targets = (np.arange(400) % 10 == 0).astype(int)
+    images = np.zeros((400, 4, 4, 3), np.uint8)
+    chosen = np.where(rng.random(400) < 0.85, targets, 1 - targets)
+    given = preprocessing.preset("unit", (4, 4, 3))
+    assert verify.is_chance((chosen == targets).mean(), targets)
+    assert verify.preprocessing_doubt(lambda x: chosen, images, targets, given) is None
+    shuffled = rng.permutation(chosen)
+    doubt = verify.preprocessing_doubt(lambda x: shuffled, images, targets, given)
+    assert doubt.better is None and "in doubt" in doubt.text

@@ -178,3 +178,83 @@ def test_the_number_of_blocks_makes_no_difference(monkeypatch):
     parts = verify.Columns(truth).errors(truth + error)
     np.testing.assert_allclose(parts.by_column, whole.by_column)
     assert parts.typical_db == pytest.approx(whole.typical_db)
+
+
+@pytest.mark.parametrize("background", [1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("shape", [(40, 784), (40, 28, 28), (40, 28, 28, 1)])
+def test_the_background_of_a_picture_is_no_collapse(shape, background):
+    """What an autoencoder gives for pixels that are always black."""
+    truth = background * random(40, 28, 28)
+    truth[:, 6:22, 6:22] = random(40, 16, 16, seed=1)
+    truth = truth.reshape(shape)
+    for inputs in ([(None, 28, 28, 1)], [(1, 784)]):
+        verify.require_healthy(
+            truth, int8(truth), name="int8", classes=False, inputs=inputs
+        )
+    assert not verify.is_picture((40, 85), [(None, 85)])
+    assert not verify.is_picture((40, 100, 9), [(None, 100, 9)])
+    assert not verify.is_picture((40, 784), [(None, None, None, 1)])
+
+
+def test_channels_first_maps_of_boxes_and_scores():
+    rng = np.random.default_rng(0)
+    parts = rng.uniform(0, 640, (9, 4, 12, 12)), rng.uniform(0, 1, (9, 3, 12, 12))
+    truth = np.concatenate(parts, 1).astype(np.float32)
+    columns = verify.Columns(truth)
+    assert (columns.axis, columns.errors(int8(truth)).dead) == (1, (4, 5, 6))
+    right = np.concatenate([int8(part) for part in parts], 1)
+    assert verify.symptom_of(truth, right, classes=False) is None
+
+
+@pytest.mark.parametrize("shape", [(10, 3, 6, 6, 9), (10, 108, 9), (10, 21, 12, 12)])
+def test_a_place_that_is_still(shape):
+    """One anchor of three, or one class of channels-first maps."""
+    truth = random(*shape)
+    assert verify.symptom_of(truth, int8(truth), classes=False) is None
+    lost = int8(truth)
+    lost[:, 1] = truth[:, 1].mean(axis=0)
+    symptom = verify.symptom_of(truth, lost, classes=False)
+    assert symptom.startswith("places of axis 1 move in the float model")
+
+
+def test_a_sparse_map_is_still_at_most_places():
+    truth = 0.001 * np.abs(random(10, 500, 2))
+    truth[3, 5] = 1.0
+    assert (int8(truth) == 0).all(axis=(0, 2)).sum() > 10
+    assert verify.symptom_of(truth, int8(truth), classes=False) is None
+
+
+def test_one_saturated_column_beside_others():
+    truth = np.random.default_rng(0).uniform(0, 100, (60, 3)).astype(np.float32)
+    lost = truth.copy()
+    lost[:, 2] = lost[:, 2].clip(max=40)
+    symptom = verify.symptom_of(truth, lost, classes=False)
+    assert symptom.startswith("column 2 of axis 1 is saturated")
+    lost[:, 2] = truth[:, 2].clip(5, 95)
+    assert verify.symptom_of(truth, lost, classes=False) is None
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5])
+def test_a_column_that_is_inverted(mean):
+    truth = mean + 0.2 * random(50, 2)
+    lost = truth.copy()
+    lost[:, 1] = 2 * mean - truth[:, 1]
+    assert verify.Columns(truth).errors(lost).misled == (1,)
+    assert verify.Columns(truth).errors(int8(truth)).misled == ()
+    # A tenth of the spread beside a large mean is what INT8 has to give.
+    coarse = 40 + 0.2 * random(50, 2)
+    assert verify.Columns(coarse).errors(coarse[::-1]).misled == ()
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (9, 0), (0, 4), (10, 0, 4)])
+def test_an_output_without_values(shape):
+    empty = np.zeros(shape, np.float32)
+    assert verify.Columns(empty).errors(empty).sqnr_db == verify.MOST_DB
+    assert verify.symptom_of(empty, empty, classes=False) is None
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int32, np.uint8])
+@pytest.mark.parametrize("shape", [(3,), (20,), (20, 4)])
+def test_outputs_that_are_no_floats(shape, dtype):
+    values = (np.arange(np.prod(shape)).reshape(shape) % 2).astype(dtype)
+    assert verify.Columns(values).errors(values).sqnr_db == verify.MOST_DB

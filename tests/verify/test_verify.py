@@ -169,3 +169,21 @@ _FIRST = np.array([9, 0, 0, 0, 0])
 def test_one_answer_of_a_model_alone(outputs, targets, symptom):
     found = verify.one_answer([outputs], targets, classes=True)
     assert found is None if symptom is None else symptom in found
+
+
+def test_one_sample_on_the_border_is_no_collapse():
+    """A tenth of nine samples is one, which INT8 may turn over."""
+    reference = (
+        np.tile(np.float32([[0.9, 0.1]]), (9, 1)) + 0.01 * _healthy(samples=9)[:, :2]
+    )
+    reference[3], turned = [0.49, 0.51], reference.copy()
+    turned[3] = [0.51, 0.49]
+    _check(turned, reference)
+    targets = np.arange(9) == 3
+    assert verify.one_answer([turned], targets, classes=True) is None
+
+
+def test_probabilities_that_are_less_sure_are_no_saturation():
+    sure = np.where(np.arange(30) % 3 == 0, 0.999, 0.001)
+    reference = np.stack([sure, 1 - sure], axis=1)
+    _check(reference.clip(0.06, 0.94), reference)

@@ -85,6 +85,7 @@ class Checker:
             job.model, config.verify.num_samples
         )
         self._predict = _keras_predict(job.model)
+        self._inputs = [tuple(tensor.shape) for tensor in job.model.inputs]
         self.outputs = self._run(self._predict)
         _require_finite(job.model, self.outputs)
         self._float_outputs: list[np.ndarray] = []
@@ -129,6 +130,7 @@ class Checker:
             outputs,
             name=name,
             classes=self._job.task.name == "classification",
+            inputs=self._inputs,
         )
         return {"against": "float32", **row}
 
@@ -147,7 +149,7 @@ class Checker:
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
         predict = verify.Predictor(content)
         outputs = self._run(predict)
-        parity = verify.compare(reference, outputs, self._job.task)
+        parity = verify.compare(reference, outputs, self._job.task, inputs=self._inputs)
         row = {
             "metric": self._metric(outputs, predict),
             "parity": dataclasses.asdict(parity),

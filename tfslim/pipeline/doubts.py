@@ -70,7 +70,8 @@ def _classes(job: job_lib.Job, outputs: np.ndarray) -> np.ndarray:
 def _of_preprocessing(job: job_lib.Job, checker: check.Checker) -> list[str]:
     """Tries other preprocessing where the model is right as often as by chance."""
     examples, given = job.feed.examples, job.preprocessing
-    if examples is None or given is None or checker.targets is None:
+    is_one = checker.targets is not None and not isinstance(checker.targets, list)
+    if examples is None or given is None or not is_one:
         return []
     is_chance = job.task.name == "classification" and verify.is_chance(
         checker.keras_metric or 0.0, np.asarray(checker.targets)

@@ -32,11 +32,15 @@ class Judge:
         truth = outputs(self.source, samples)
         self._shapes = [[values.shape for values in rows] for rows in truth]
         # What a softmax reads, or ARG_MAX, are scores of classes: of one unit.
+        shapes = [tensor.shape for tensor in content.inputs]
         self._columns = {
             number: verify.Columns(
-                _stacked(truth[number]), alike=number in self._softmaxes
+                stacked,
+                alike=number in self._softmaxes
+                or verify.is_picture(stacked.shape, shapes),
             )
             for number in _counted(truth)
+            for stacked in [_stacked(truth[number])]
         }
         self._exempt = policy.exemptions("static_int8", self.graph)
 

@@ -175,7 +175,7 @@ def _examine(
     report["alternatives"], report["better"] = [], []
     if len(contents) > 1:
         report["alternatives"], report["better"] = verdict.better(
-            report["files"], model, data.test, on_step
+            contents, report["files"], data.test, on_step
         )
     _explain(report, accurate.source, done, data, on_step)
     return done, report, is_met

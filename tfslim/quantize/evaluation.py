@@ -58,6 +58,7 @@ class Test:
         self._prepare, self._task = prepare, task
         content = tflite.read(model)
         self._names = list(content.output_names)
+        self._inputs = [tensor.shape for tensor in content.inputs]
         outputs = [content.tensors[index] for index in content.output_names.values()]
         # An ARG_MAX has chosen already.
         self._are_classes = [labels.are_classes(tensor) for tensor in outputs]
@@ -160,6 +161,13 @@ class Test:
                 f"it chooses the float model's class in {agreement:.1%}, as by chance"
             )
         lines = [line for line in row["outputs"] if "against_zeros_db" in line]
+        for line in lines:
+            if line["misled"]:
+                column = line["misled"][0]
+                return (
+                    f"column {column} of output {line['output']} is further from the "
+                    "float model than its own mean would be"
+                )
         worst = min(lines, key=lambda line: line["against_zeros_db"], default=None)
         if worst is None or worst["against_zeros_db"] >= _USELESS_DB:
             return ""
@@ -186,7 +194,11 @@ class Test:
             self._columns = [
                 None
                 if are_classes
-                else verify.Columns(truth, alike=self._is_scores(number))
+                else verify.Columns(
+                    truth,
+                    alike=self._is_scores(number)
+                    or verify.is_picture(truth.shape, self._inputs),
+                )
                 for number, (truth, are_classes) in enumerate(
                     zip(self._reference, self._are_classes, strict=True)
                 )
@@ -300,6 +312,7 @@ def _compare(
         "sqnr_db": errors_.sqnr_db,
         "column": errors_.column,
         "against_zeros_db": errors_.against_zeros_db,
+        "misled": list(errors_.misled),
         "rms": float(np.sqrt(np.square(truth).mean())),
         "rms_error": float(np.sqrt(np.square(truth - found).mean())),
     }

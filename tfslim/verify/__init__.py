@@ -16,6 +16,7 @@ from tfslim.verify.parity import (
     noise_floor,
     require_parity,
 )
+from tfslim.verify.places import is_picture
 from tfslim.verify.predict import Predictor
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "chance_level",
     "compare",
     "is_chance",
+    "is_picture",
     "noise_floor",
     "one_answer",
     "preprocessing_doubt",

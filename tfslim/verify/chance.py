@@ -89,8 +89,11 @@ def preprocessing_doubt(
     """
     targets = np.asarray(targets).reshape(-1)
     count, level = len(targets), chance_level(targets)
-    own = _accuracy(classify, images, targets, given)
-    if own is None or count < _LEAST_EXAMPLES or not is_chance(own, targets):
+    chosen = _try(classify, images, given)
+    if chosen is None or count < _LEAST_EXAMPLES:
+        return None
+    own = float((chosen == targets).mean())
+    if not is_chance(own, targets):
         return None
     scores = {}
     for name, fields in preprocessing.PRESETS.items():
@@ -109,7 +112,7 @@ def preprocessing_doubt(
             best,
             scores,
         )
-    if own > useless_level(targets):
+    if own > useless_level(targets) or _tells_apart(chosen, targets):
         return None
     tried = ", ".join(f"{name} {score:.1%}" for name, score in scores.items())
     return Doubt(
@@ -130,14 +133,17 @@ def _with(
         return None
 
 
-def _accuracy(
-    classify: Callable[[np.ndarray], np.ndarray],
-    images: np.ndarray | Sequence[np.ndarray],
-    targets: np.ndarray,
-    prepare: preprocessing.Preprocessing,
-) -> float | None:
-    found = _try(classify, images, prepare)
-    return None if found is None else float((found == targets).mean())
+def _tells_apart(chosen: np.ndarray, targets: np.ndarray) -> bool:
+    """Whether choices go with the targets, though one class alone were right as often.
+
+    Where 90% are of one class, a model that finds 85% of each class is no guess: such
+    choices, dealt out blindly, would be right more seldom.
+    """
+    classes = np.union1d(chosen, targets)
+    blind = sum(float((chosen == c).mean() * (targets == c).mean()) for c in classes)
+    useless = blind + _USELESS * (1.0 - blind)
+    right = int((chosen == targets).sum())
+    return _tail(right, len(targets), useless) <= _DOUBTFUL
 
 
 def _try(

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfslim import errors
-from tfslim.verify.columns import Columns
+from tfslim.verify.columns import ColumnErrors, Columns
+from tfslim.verify.places import is_picture, still_places
 
 _MIN_SAMPLES = 8
 # Share of the float outputs that may lie beyond what the quantized file ever puts out.
 _MAX_BEYOND = 0.1
 # A class that the float model chooses this often cannot vanish by chance.
-_MIN_CLASS_SHARE = 0.1
+_MIN_CLASS_SHARE, _MIN_CLASS_SAMPLES = 0.1, 3
+# A column that ends so far from the float model's is saturated; less is clipping that
+# calibration does on purpose.
+_SATURATED_DB = 10.0
 # Columns that a message lists.
 _MOST_LISTED = 5
 
@@ -24,6 +28,7 @@ def require_healthy(
     *,
     name: str,
     classes: bool,
+    inputs: Sequence[Sequence[int | None]] = (),
     calibrated: tuple[float, float] | None = None,
     seen: tuple[float, float] | None = None,
 ) -> None:
@@ -34,6 +39,7 @@ def require_healthy(
         outputs: the quantized model's, of the same shapes.
         name: of the file, for the message.
         classes: whether the first output's last axis holds one score a class.
+        inputs: shapes of the model's inputs: an output like them is one picture.
         calibrated: smallest and largest input value among the calibration samples.
         seen: the same among the inputs of this check.
 
@@ -46,7 +52,9 @@ def require_healthy(
     if isinstance(outputs, np.ndarray):
         outputs = [outputs]
     for number, (truth, found) in enumerate(zip(reference, outputs, strict=True)):
-        symptom = symptom_of(truth, found, classes=classes and number == 0)
+        own = classes and number == 0
+        columns = Columns(truth, alike=own or is_picture(truth.shape, inputs))
+        symptom = symptom_of(truth, found, classes=own, columns=columns)
         if symptom:
             which = "its output" if len(reference) == 1 else f"its output {number}"
             raise errors.VerificationError(
@@ -70,31 +78,74 @@ def symptom_of(
         classes: whether the last axis holds one score a class.
         columns: of `truth`, where they are known already.
     """
-    if len(truth) < 2 or truth.dtype.kind != "f":
+    if len(truth) < 2 or not truth.size or truth.dtype.kind != "f":
         return None
     if not np.isfinite(found[np.isfinite(truth)]).all():
         return "it holds NaN or infinity"
     columns = columns or Columns(truth, alike=classes)
-    dead = columns.errors(found).dead
+    measured = columns.errors(found)
+    dead = measured.dead
     if len(truth) < _MIN_SAMPLES:
         return _dead(dead, columns)
     if _is_constant(found) and not _is_constant(truth):
         return "it is the same for every input"
     if classes and truth.ndim == 2 and truth.shape[1] > 1:
         chosen = np.unique(found.argmax(axis=1))
-        counts = np.bincount(truth.argmax(axis=1)) / len(truth)
-        if len(chosen) == 1 and (counts >= _MIN_CLASS_SHARE).sum() > 1:
+        if len(chosen) == 1 and _are_several(np.bincount(truth.argmax(axis=1))):
             return f"it answers class {chosen[0]} for every input"
     truth = np.where(np.isfinite(truth), truth, 0.0)
-    extent = float(truth.max() - truth.min())
-    slack = 0.05 * extent
+    if measured.sqnr_db < _SATURATED_DB:
+        beyond = _beyond(truth, found, 0.05)
+        if beyond > _MAX_BEYOND:
+            return (
+                f"it is saturated: {beyond:.0%} of the float values lie "
+                f"beyond its range [{found.min():.4g}, {found.max():.4g}]"
+            )
+    symptom = _dead(dead, columns)
+    if symptom is None and not classes:
+        symptom = _saturated(truth, found, columns.axis, measured)
+    return symptom or _still(truth, found, columns.axis)
+
+
+def _are_several(counts: np.ndarray) -> bool:
+    """Whether two classes or more occur so often that none can vanish by chance."""
+    least = max(_MIN_CLASS_SHARE * counts.sum(), _MIN_CLASS_SAMPLES)
+    return int((counts >= least).sum()) > 1
+
+
+def _beyond(truth: np.ndarray, found: np.ndarray, slack: float) -> float:
+    """Returns the share of `truth` that lies beyond what `found` ever reaches."""
+    slack *= float(truth.max() - truth.min())
     beyond = (truth > found.max() + slack) | (truth < found.min() - slack)
-    if beyond.mean() > _MAX_BEYOND:
-        return (
-            f"it is saturated: {beyond.mean():.0%} of the float values lie "
-            f"beyond its range [{found.min():.4g}, {found.max():.4g}]"
-        )
-    return _dead(dead, columns)
+    return float(beyond.mean())
+
+
+def _saturated(
+    truth: np.ndarray, found: np.ndarray, axis: int, measured: ColumnErrors
+) -> str | None:
+    """Says that one of several columns is saturated."""
+    if truth.ndim < 2:
+        return None
+    for column in measured.lost:
+        pair = truth.take(column, axis), found.take(column, axis)
+        beyond = _beyond(*pair, 0.25)
+        if beyond > _MAX_BEYOND:
+            return (
+                f"column {column} of axis {axis} is saturated: {beyond:.0%} of its "
+                "float values lie far beyond its range "
+                f"[{pair[1].min():.4g}, {pair[1].max():.4g}]"
+            )
+    return None
+
+
+def _still(truth: np.ndarray, found: np.ndarray, column_axis: int) -> str | None:
+    axis = still_places(truth, found, column_axis)
+    if axis is None:
+        return None
+    return (
+        f"places of axis {axis} move in the float model and are the same for every "
+        "input"
+    )
 
 
 def _dead(dead: Sequence[int], columns: Columns) -> str | None:
@@ -121,7 +172,8 @@ def one_answer(
     Args:
         outputs: its outputs, each [samples, ...]; the first is looked at.
         targets: class numbers [samples] or one-hot rows. One class for all is a fault
-            only where these hold several, each for a tenth of the samples or more.
+            only where these hold several, each for a tenth of the samples or more and
+            for three of them.
         classes: whether the first output holds one score a class, or one for the
             second of two classes.
 
@@ -143,7 +195,7 @@ def one_answer(
     if targets.ndim == 2 and targets.shape[1] > 1:
         targets = targets.argmax(axis=1)
     _, counts = np.unique(targets, return_counts=True)
-    if (counts >= _MIN_CLASS_SHARE * len(targets)).sum() < 2:
+    if not _are_several(counts):
         return None
     if values.shape[1] > 1:
         chosen = values.argmax(axis=1)

@@ -28,6 +28,9 @@ _MANY = 32
 _GAP = 4.0
 _CLEAR_GAP = 16.0
 _LEAST_SHARE = 0.02
+# An error of twice what varies in a column, and of a third of all that is in it.
+_BELOW_MEAN_DB, _BELOW_ALL_DB = -3.0, 10.0
+_LOST_DB = 3.0
 # Two levels of an INT8 probability, and one level of INT8 by the column's magnitude.
 _PROBABILITY_FLOOR = 1.0 / 128.0
 _LEVEL = 1.0 / 256.0
@@ -52,6 +55,8 @@ class ColumnErrors:
         by_column: `sqnr_db` of each column.
         column: number of the worst; None where there is one only.
         dead: columns that vary in the reference and are the same for every input.
+        misled: columns that their own mean is nearer to, by far.
+        lost: columns whose error is more than half of what varies in them, in power.
         relative_error: largest error by the extent (max - min) of its column; of the
             worst column.
     """
@@ -63,6 +68,8 @@ class ColumnErrors:
     by_column: np.ndarray
     column: int | None
     dead: tuple[int, ...]
+    misled: tuple[int, ...]
+    lost: tuple[int, ...]
     relative_error: float
 
 
@@ -73,8 +80,9 @@ class Columns:
     photo shows) are held against a 64th of the largest; those of another unit are not.
 
     Attributes:
-        axis: of the columns: the last one, or the second of three if that is where
-            unlike units stand (boxes and scores in rows, as YOLOv8 has them).
+        axis: of the columns: the last one, or the second if that is where unlike
+            units stand (boxes and scores in rows, as YOLOv8 has them; channels-first
+            maps).
     """
 
     def __init__(self, truth: np.ndarray, *, alike: bool = False):
@@ -87,20 +95,23 @@ class Columns:
         truth = np.asarray(truth)
         if truth.ndim < 2:
             truth = truth.reshape(-1, 1)
+        if not truth.size:  # As of boxes, of which there may be none.
+            truth = np.zeros((1, 1), np.float32)
         finite = np.isfinite(truth)
         self._blind = None if finite.all() else ~finite
         self._raw = truth
         self._truth = truth if self._blind is None else np.where(finite, truth, 0)
         self.axis = truth.ndim - 1
         self._scales = _Scales(self._truth, self.axis, alike)
-        if truth.ndim == 3 and not alike and self._scales.is_one_unit:
+        if _may_be_rows(truth.shape) and not alike and self._scales.is_one_unit:
             rows = _Scales(self._truth, 1, alike, least_gap=_CLEAR_GAP)
             if not rows.is_one_unit:
                 self.axis, self._scales = 1, rows
 
     def errors(self, found: np.ndarray) -> ColumnErrors:
         """Holds another model's output, of the same shape, against the reference."""
-        found = np.asarray(found).reshape(self._truth.shape)
+        found = np.asarray(found)
+        found = found.reshape(self._truth.shape) if found.size else self._truth
         if self._blind is not None:
             masked = self._raw[self._blind], found[self._blind]
             if not np.array_equal(*masked, equal_nan=True):
@@ -120,6 +131,8 @@ class Columns:
             by_column=worst,
             column=_first(worst),
             dead=(),
+            misled=(),
+            lost=(),
             relative_error=np.inf,
         )
 
@@ -145,8 +158,18 @@ class Columns:
             by_column=by_column,
             column=_first(by_column),
             dead=scales.dead(still),
+            misled=scales.misled(by_column),
+            lost=scales.lost(by_column),
             relative_error=float((largest / scales.extent).max()),
         )
+
+
+def _may_be_rows(shape: tuple[int, ...]) -> bool:
+    """Whether the second axis may hold what others have in the last one."""
+    if len(shape) == 4:
+        is_square = shape[2] == shape[3] != shape[1]
+        return shape[1] > 1 and (is_square or shape[1] < min(shape[2:]))
+    return len(shape) == 3
 
 
 def decibels(ratios: np.ndarray | float) -> np.ndarray:
@@ -197,6 +220,8 @@ class _Scales:
     ):
         samples, width = len(truth), truth.shape[axis]
         values = truth.size // max(width, 1)
+        if truth.dtype.kind == "b":
+            truth = truth.astype(np.uint8)
         # Few values have no spread of their own: the output is one column around 0.
         is_whole = values < _FEW
         self.axis = axis
@@ -296,6 +321,24 @@ class _Scales:
             return ()
         return tuple(map(int, np.flatnonzero(self._counts & still)))
 
+    def misled(self, by_column: np.ndarray) -> tuple[int, ...]:
+        """Returns the columns that their own mean is nearer to than the other model.
+
+        Args:
+            by_column: dB of each column.
+        """
+        is_far = by_column <= _BELOW_MEAN_DB
+        is_far &= by_column + self.means_db <= _BELOW_ALL_DB
+        return tuple(map(int, np.flatnonzero(self._counts & is_far)))
+
+    def lost(self, by_column: np.ndarray) -> tuple[int, ...]:
+        """Returns the columns whose error is more than half of what varies in them.
+
+        Args:
+            by_column: dB of each column.
+        """
+        return tuple(map(int, np.flatnonzero(self._counts & (by_column < _LOST_DB))))
+
 
 def _are_probabilities(low: np.ndarray, high: np.ndarray) -> bool:
     return bool(low.min() >= 0.0 and high.max() <= 1.0)
@@ -329,6 +372,7 @@ def _blocks(*arrays: np.ndarray, axis: int) -> Iterator[tuple[np.ndarray, ...]]:
     """Yields some samples at a time, float64 [samples, places, columns]."""
     count, width = len(arrays[0]), arrays[0].shape[axis]
     step = max(1, _BLOCK * count // max(arrays[0].size, 1))
+    places = arrays[0].size // max(count * width, 1)
     for start in range(0, count, step):
         parts = [np.moveaxis(a[start : start + step], axis, -1) for a in arrays]
-        yield tuple(p.reshape(len(p), -1, width).astype(np.float64) for p in parts)
+        yield tuple(p.reshape(len(p), places, width).astype(np.float64) for p in parts)

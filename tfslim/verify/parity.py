@@ -10,6 +10,7 @@ import numpy as np
 
 from tfslim import errors, tasks
 from tfslim.verify.columns import Columns
+from tfslim.verify.places import is_picture
 
 # Float kernels may add in another order, not compute another function.
 MAX_RELATIVE_ERROR = 1e-4
@@ -45,6 +46,8 @@ def compare(
     reference: Sequence[np.ndarray],
     outputs: Sequence[np.ndarray],
     task: tasks.Task,
+    *,
+    inputs: Sequence[Sequence[int | None]] = (),
 ) -> Parity:
     """Compares two models' outputs.
 
@@ -52,6 +55,7 @@ def compare(
         reference: per output, [samples, ...], of the model that is right.
         outputs: the same of the model in question, in the same order.
         task: gives the measure of agreement.
+        inputs: shapes of the model's inputs: an output like them is one picture.
 
     Raises:
         VerificationError: number or shapes of the outputs differ, or a value of
@@ -71,7 +75,8 @@ def compare(
             )
         absolute.append(_largest_error(expected, got))
         is_row = task.name == "classification" and expected.ndim == 2
-        rows.append(Columns(expected, alike=is_row).errors(got))
+        alike = is_row or is_picture(expected.shape, inputs)
+        rows.append(Columns(expected, alike=alike).errors(got))
     agreement = task.agreement(task.measured(reference), task.measured(outputs))
     worst = int(np.argmin([row.sqnr_db for row in rows]))
     column = rows[worst].column
@@ -89,7 +94,8 @@ def compare(
 
 def _largest_error(expected: np.ndarray, got: np.ndarray) -> float:
     finite = np.isfinite(expected)
-    return float(np.abs(got[finite].astype(np.float64) - expected[finite]).max())
+    errors_ = np.abs(got[finite].astype(np.float64) - expected[finite])
+    return float(errors_.max(initial=0.0))
 
 
 def noise_floor(predict: Callable[[Any], Sequence[np.ndarray]], x: Any) -> float:
