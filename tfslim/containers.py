@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
+import math
 import shutil
 import stat
 import tempfile
@@ -61,11 +61,16 @@ def private_folder() -> Iterator[Path]:
 
 def copy_file(path: Path, target: Path) -> Path:
     """Copies a plain file, and no other kind: a pipe would never end."""
+    require_file(path)
     with path.open("rb") as source, target.open("wb") as copy:
-        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-            raise errors.ConfigError(f"'{path}' is no plain file.")
         shutil.copyfileobj(source, copy, 2**20)
     return target
+
+
+def require_file(path: Path) -> None:
+    """Refuses a folder, a pipe or a device where a file is to be read."""
+    if path.exists() and not path.is_file():
+        raise errors.ConfigError(f"'{path}' is no plain file.")
 
 
 @contextlib.contextmanager
@@ -105,12 +110,13 @@ def _misleads(entry: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _require_plausible(declared: int, path: Path) -> None:
+def _require_plausible(declared: int, path: Path, name: str | Path = "") -> None:
     size = path.stat().st_size
     if declared > _FREE_BYTES + _MAX_EXPANSION * size:
         raise errors.DataError(
-            f"'{path}' ({size:,} bytes) declares {declared:,} bytes of content, more "
-            "than a file of that size holds. It is damaged, or made to fill the memory."
+            f"'{name or path}' ({size:,} bytes) declares {declared:,} bytes of "
+            "content, more than such a file holds: it is damaged, or made to fill the "
+            "memory."
         )
 
 
@@ -131,11 +137,10 @@ def open_hdf5(path: Path, name: str | Path = "") -> Iterator[h5py.File]:
         for place, item in _objects(file.id):
             if isinstance(item, h5py.h5d.DatasetID):
                 _require_own(item, place, name or path)
-                points = item.get_space().get_simple_extent_npoints()
-                declared += points * item.get_type().get_size()
+                declared += math.prod(item.shape or (0,)) * item.get_type().get_size()
             elif item is None:
                 raise _outside(name or path, place, "is a link, which can name a file")
-        _require_plausible(declared, path)
+        _require_plausible(declared, path, name)
         yield file
 
 

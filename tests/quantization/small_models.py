@@ -47,10 +47,9 @@ def worst_column_db(truth, found):
     """
     truth, found = (np.float64(part).reshape(len(part), -1) for part in (truth, found))
     ratios = (truth - found) ** 2 / truth.var(axis=0, ddof=1)
-    noise = sorted(float(np.mean(row)) for row in ratios)
-    shares = np.mean([row / row.mean() for row in ratios], axis=0)
-    better = noise[: int(np.ceil(0.85 * len(noise)))]
-    mean_db = min(np.mean(-10 * np.log10(noise)), -10 * np.log10(np.mean(better)))
-    part = np.log(truth.shape[1]) / len(truth)
+    noise = ratios.mean(axis=1)
+    usual = ratios[np.argsort(noise)[: int(np.ceil(0.85 * len(noise)))]].mean(axis=0)
+    mean_db = min(np.mean(-10 * np.log10(noise)), -10 * np.log10(usual.mean()))
+    part = np.log(len(usual)) / np.ceil(0.85 * len(noise))
     chance = 1 + 2 * np.sqrt(part) + 2 * part
-    return mean_db - 10 * np.log10(max(1.0, shares.max() / chance))
+    return mean_db - 10 * np.log10(max(1.0, usual.max() / usual.mean() / chance))

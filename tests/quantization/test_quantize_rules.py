@@ -60,14 +60,17 @@ def test_a_broken_recipe_is_refused(change, message, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"algorithm_key": "magic"}, {"op_config": {"nosuch": 1}}, {"operation": "NOSUCH"}],
+    ("change", "message"),
+    [
+        ({"algorithm_key": "magic"}, "litert-quantizer .* magic"),
+        ({"operation": "NOSUCH"}, "litert-quantizer .* NOSUCH"),
+        ({"op_config": {"weight_tensor_config": {}, "nosuch": 1}}, "field 'nosuch'"),
+    ],
 )
-def test_what_litert_quantizer_does_not_know_is_refused(residual, change):
+def test_what_litert_quantizer_does_not_know_is_refused(change, message):
     (rule,) = recipe.get("dynamic_int8").rules
-    mine = recipe.Recipe("mine", ({**rule, **change},))
-    with pytest.raises(errors.TfslimError, match="litert-quantizer"):
-        quantize_tflite(residual, mine)
+    with pytest.raises(errors.ConfigError, match=message):
+        recipe.Recipe("mine", ({**rule, **change},))
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,8 @@ def test_poor_columns_have_a_better_recipe_named(tmp_path, capsys):
 
     unlike = KERNEL * np.float32([40, 1, 1])
     path = write(tmp_path, lambda x: tf.matmul(x, unlike), (1, 6))
-    flags = (npz(tmp_path, x=XS), "--preprocessing=raw", "--task=regression")
+    many = RANDOM.normal(size=(400, 6)).astype(np.float32)
+    flags = (npz(tmp_path, x=many), "--preprocessing=raw", "--task=regression")
     assert run(path, *flags) == 0
     rows = report(tmp_path)
     assert rows["files"][1]["outputs"][0]["column"] in (1, 2)
@@ -212,3 +213,17 @@ def test_several_inputs_by_the_names_of_the_arrays(tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert run(path, data, "--preprocessing=unit", "--overwrite") == 2
     assert "taken as they are" in capsys.readouterr().err
+
+
+def test_a_binary_classifier_has_an_accuracy(tmp_path, capsys):
+    import tensorflow as tf
+
+    path = write(tmp_path, lambda x: tf.sigmoid(tf.matmul(x, KERNEL[:, :1])), (1, 6))
+    labels = (XS @ KERNEL[:, 0] > 0).astype(int)
+    assert run(path, npz(tmp_path, x=XS, y=labels), "--preprocessing=raw") == 0
+    before, after = report(tmp_path)["files"]
+    assert before["accuracy"] == 1.0 and after["accuracy"] > 0.8
+    others = np.random.default_rng(3).integers(0, 2, 80)
+    data = npz(tmp_path, x=XS, y=others)
+    assert run(path, data, "--preprocessing=raw", "--overwrite") == 0
+    assert "labels are in doubt" in capsys.readouterr().out

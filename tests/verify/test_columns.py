@@ -140,7 +140,7 @@ def test_a_few_odd_samples_do_not_decide_the_typical_figure():
     alike = verify.Columns(many, alike=True).errors(many + noise).typical_db
     assert alike == pytest.approx(20, abs=1.0)
     noise[:, 77] *= 10
-    assert verify.Columns(many).errors(many + noise).typical_db < alike - 12
+    assert verify.Columns(many).errors(many + noise).typical_db < alike - 10
 
 
 def test_nan_that_came_about_is_no_agreement():

@@ -82,7 +82,7 @@ def read_sparsity(model: bytes | Path | str) -> tuple[KernelSparsity, ...]:
             continue
         tensor = graph.stored(op.inputs[1])
         kernel = tensor.data
-        if kernel is None or not kernel.ndim:
+        if kernel is None or not kernel.ndim or not kernel.size:
             continue
         axis = kernel.ndim - 1 if op.name == "DEPTHWISE_CONV_2D" else 0
         channels = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1)

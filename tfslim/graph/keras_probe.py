@@ -42,8 +42,8 @@ def probe(
     )
 
     def run(inputs: Sequence[np.ndarray]) -> dict[ir.TensorRef, np.ndarray]:
-        values = opened(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
         found = dict(zip(graph.input_refs, inputs, strict=True))
+        values = opened(ir.substitute(graph.inputs, found), training=False)
         arrays = values if isinstance(values, list | tuple) else [values]
         found |= {r: np.asarray(v) for r, v in zip(inner, arrays, strict=True)}
         return found

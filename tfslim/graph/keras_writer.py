@@ -62,11 +62,14 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
             results = _results(builder, node, layer, natives, tensors)
         flat = _flat(results) if len(node.shapes) > 1 else [results]
         tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
-    model = builder.model(
-        ir.substitute(graph.inputs, tensors),
-        ir.substitute(graph.outputs, tensors),
-        graph.name,
-    )
+    ends = (ir.substitute(each, tensors) for each in (graph.inputs, graph.outputs))
+    try:
+        model = builder.model(*ends, graph.name)
+    except Exception as error:
+        raise errors.GraphError(
+            f"Model '{graph.name}' cannot be built in {builder.name}: "
+            f"{errors.first_line(error)}"
+        ) from error
     for name, native in natives.items():
         _assign(builder, graph.layers[name], native)
     return model

@@ -20,6 +20,7 @@ from tfslim.loading.message import first_line
 
 _CONFIG, _METADATA = "config.json", "metadata.json"
 _WEIGHTS, _ASSETS = "model.weights.h5", "assets/"
+_MAX_TEXT = 16 * 2**20
 
 
 def load_archive(
@@ -155,6 +156,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
                 raise errors.ConfigError(
                     f"'{path}' is a zip archive without {_CONFIG}: no Keras model."
                 )
+            _require_readable(archive, path)
             known = {_CONFIG, _METADATA, _WEIGHTS}
             names = [n for n in names if n in known or n.startswith(_ASSETS)]
             for name in names:
@@ -164,6 +166,18 @@ def _unpack(path: Path, folder: Path) -> list[str]:
         raise
     except Exception as error:  # Of zipfile, zlib or lzma.
         raise _damaged(path, error) from error
+
+
+def _require_readable(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuses a config that would take all memory: text grows much when it is read."""
+    for name in (_CONFIG, _METADATA):
+        with contextlib.suppress(KeyError):
+            entry = archive.getinfo(name)
+            if entry.file_size > max(_MAX_TEXT, 20 * entry.compress_size):
+                raise errors.DataError(
+                    f"'{path}': {name} declares {entry.file_size:,} bytes of text in "
+                    f"{entry.compress_size:,}: it is made to fill the memory."
+                )
 
 
 def _pack(config: Any, names: list[str], folder: Path) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 _MAX_LENGTH = 200
+# What TensorFlow puts before an error of an operation.
+_PLACE = re.compile(r"^\{\{\w+ .*?\}\} ")
 # Keras wraps an error once a level of nesting; the cause comes last.
 _CAUSES = ("Exception encountered: ", "Error encountered during deserialization: ")
 
@@ -12,8 +16,10 @@ def first_line(error: BaseException) -> str:
     text = str(error)
     for mark in _CAUSES:
         text = text.rpartition(mark)[2]
-    lines = text.strip().splitlines() or [type(error).__name__]
-    line = plain(lines[0].strip())
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    while len(lines) > 1 and lines[0].endswith(":"):
+        del lines[0]  # A heading.
+    line = plain(_PLACE.sub("", lines[0])) if lines else type(error).__name__
     if len(line) > _MAX_LENGTH:
         line = f"{line[:_MAX_LENGTH]}…"
     return line.rstrip(".")

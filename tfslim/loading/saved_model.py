@@ -41,29 +41,30 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
         DataError: it is damaged.
     """
     tf_keras = importlib.import_module("tf_keras")
-    configs = _configs(path, with_layers=allow_unsafe)
+    saved, metadata = _read(path, allow_links=allow_unsafe)
+    configs = _configs(metadata, path)
     check = safety.check(
-        configs,
+        # The functions of other layers are run only by TensorFlow's own opener.
+        configs if allow_unsafe else configs[0],
         source=str(path),
         keras=tf_keras,
         custom_objects=custom_objects,
         allow_unsafe=allow_unsafe,
-        told=[_FUNCTIONS],
+        told=["functions of its own, which TensorFlow runs"],
     )
-    try:
-        with quiet.captured_stderr():
-            if allow_unsafe:
-                return _load_trusted(path, tf_keras, check.objects)
-            return _build(path, configs[0], check)
-    except errors.TfslimError:
-        raise
-    except Exception as error:
-        raise errors.DataError(
-            f"SavedModel '{path}' cannot be opened: {first_line(error)}"
-        ) from error
-
-
-_FUNCTIONS = "functions of its own, which TensorFlow runs"
+    with containers.private_folder() as folder:
+        try:
+            with quiet.captured_stderr():
+                if allow_unsafe:
+                    return _load_trusted(path, tf_keras, check.objects)
+                return _build(path, folder, saved, configs[0], check)
+        except errors.TfslimError:
+            raise
+        except Exception as error:
+            reason = first_line(error).replace(str(folder), str(path / _VARIABLES))
+            raise errors.DataError(
+                f"SavedModel '{path}' cannot be opened: {reason}"
+            ) from error
 
 
 def _load_trusted(path: Path, tf_keras: Any, objects: Mapping[str, Any]) -> Any:
@@ -74,31 +75,62 @@ def _load_trusted(path: Path, tf_keras: Any, objects: Mapping[str, Any]) -> Any:
         )
 
 
-def _build(path: Path, config: Any, check: safety.Check) -> Any:
+def _build(
+    path: Path,
+    folder: Path,
+    saved: saved_model_pb2.SavedModel,
+    config: Any,
+    check: safety.Check,
+) -> Any:
     """Builds the model from its config and reads its variables."""
     tensorflow = importlib.import_module("tensorflow")
-    with containers.private_folder() as folder:
-        _copy_variables(path, folder)
-        prefix = str(folder / _VARIABLES)
-        shapes = _shapes(tensorflow.train.load_checkpoint(prefix), folder, path)
-        with budget.limited(check, shapes, str(path)):
-            model = build.from_legacy(check.keras, config, check.objects)
-        status = tensorflow.train.Checkpoint(root=model).read(prefix)
-        status.assert_existing_objects_matched()
-        build.finish(model)
-        return model
+    _copy_variables(path, folder)
+    prefix = str(folder / _VARIABLES)
+    shapes = _shapes(tensorflow.train.load_checkpoint(prefix), folder, path)
+    with budget.limited(check, shapes, str(path)):
+        model = build.from_legacy(check.keras, config, check.objects)
+    if model.built:
+        _require_one_model(saved, model, path)
+    status = tensorflow.train.Checkpoint(root=model).read(prefix)
+    status.assert_existing_objects_matched()
+    build.finish(model)
+    return model
+
+
+def _require_one_model(
+    saved: saved_model_pb2.SavedModel, model: Any, path: Path
+) -> None:
+    """Refuses variables of another model: what is missing would go unnoticed."""
+    nodes = saved.meta_graphs[0].object_graph_def.nodes
+    found = [
+        sum(nodes[item.node_id].HasField("variable") for item in nodes[i].children)
+        for i in (
+            c.node_id for c in nodes[_ROOT].children if c.local_name == _VARIABLES
+        )
+    ]
+    number = sum(hasattr(weight, "shape") for weight in model.weights)
+    if found and found != [number]:
+        raise errors.DataError(
+            f"'{path}' holds {found[0]} variables, and its config is of a model with "
+            f"{number}: its files are not of one model. Save or copy it again."
+        )
 
 
 def _copy_variables(path: Path, folder: Path) -> None:
     """Copies the variables; a link among them could lead to any file."""
     found = sorted((path / _VARIABLES).glob(f"{_VARIABLES}.*"))
-    for file in (path / _VARIABLES, *found):
-        _require_no_link(file)
+    if path / _VARIABLES / f"{_VARIABLES}.index" not in found:
+        raise errors.DataError(
+            f"SavedModel '{path}' has no variables/variables.index: it is cut short. "
+            "Save or copy it again."
+        )
+    _require_own(path / _VARIABLES)
     for file in found:
+        _require_own(file)
         containers.copy_file(file, folder / file.name)
 
 
-def _require_no_link(file: Path) -> None:
+def _require_own(file: Path) -> None:
     if file.is_symlink():
         raise errors.DataError(
             f"'{file}' is a link to '{file.readlink()}'. A SavedModel holds all that "
@@ -126,30 +158,26 @@ def _shapes(reader: Any, folder: Path, path: Path) -> list[_Array]:
     return list(shapes.values())
 
 
-def _configs(path: Path, *, with_layers: bool) -> list[Any]:
-    """Returns the model's config, and after it those of its parts if asked for."""
-    found: list[Any] = []
-    for node, identifier, text in _metadata(path):
-        if not found and (node != _ROOT or identifier not in _MODELS):
-            break
-        if identifier.startswith("_tf_keras") and identifier != "_tf_keras_metric":
-            found.append(_parse(text, path))
-        if not with_layers:
-            break
-    if not found:
+def _configs(metadata: list[tuple[int, str, str]], path: Path) -> list[Any]:
+    """Returns the config of every Keras object in the folder, the model's first."""
+    if not metadata or metadata[0][0] != _ROOT or metadata[0][1] not in _MODELS:
         raise errors.ConfigError(
             f"SavedModel '{path}' holds functions but no Keras model (model.export() "
             "of Keras 3 and tf.saved_model.save write such ones): there are no layers "
             "to slim. Save the model itself, model.save('model.keras'), and give that."
         )
-    return found
+    return [
+        _parse(text, path)
+        for _, identifier, text in metadata
+        if identifier.startswith("_tf_keras") and identifier != "_tf_keras_metric"
+    ]
 
 
 def _parse(text: str, path: Path) -> Any:
     """Returns class and config of a Keras object."""
     try:
         value = json.loads(text)
-        return {"class_name": value["class_name"], "config": value.get("config") or {}}
+        return {"class_name": value["class_name"], "config": value.get("config")}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise errors.DataError(
             f"'{path / _METADATA}' is damaged: {first_line(error)}. Save or copy it "
@@ -157,11 +185,15 @@ def _parse(text: str, path: Path) -> Any:
         ) from error
 
 
-def _metadata(path: Path) -> list[tuple[int, str, str]]:
-    """Returns (node, identifier, JSON) of the Keras objects, sorted by node."""
+def _read(
+    path: Path, *, allow_links: bool
+) -> tuple[saved_model_pb2.SavedModel, list[tuple[int, str, str]]]:
+    """Returns the folder's graph, and (node, identifier, JSON) of its Keras objects."""
     saved = saved_model_pb2.SavedModel()
     for file in (path / _FILE, path / _METADATA):
-        _require_no_link(file)
+        containers.require_file(file)
+        if not allow_links:
+            _require_own(file)
     try:
         saved.ParseFromString((path / _FILE).read_bytes())
         if (path / _METADATA).exists():
@@ -178,4 +210,4 @@ def _metadata(path: Path) -> list[tuple[int, str, str]]:
         raise errors.DataError(
             f"'{path / _FILE}' is damaged: {first_line(error)}. Save or copy it again."
         ) from error
-    return sorted(found)
+    return saved, sorted(found)

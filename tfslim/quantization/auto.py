@@ -16,6 +16,8 @@ _EVERY = 5
 _MOST = 64
 # Less than this is noise of the samples.
 _GAIN_DB = 0.3
+# The gain must be at least this share of what the worst sample loses.
+_SHARE_OF_LOSS = 0.2
 # Tensors that are tried one by one: those that the methods disagree about most.
 _MOST_TENSORS = 12
 
@@ -85,11 +87,17 @@ def search(
         name: Trial(name, *judge.measure(judge.quantize(chosen)))
         for name, chosen in ranges.items()
     }
-    best = max(trials, key=lambda name: trials[name].sqnr_db)
     first = next(iter(trials))
-    if trials[best].sqnr_db < trials[first].sqnr_db + _GAIN_DB:
-        best = first
-    merged, methods = _by_tensor(judge, ranges, best, trials[best].sqnr_db)
+    ordered = sorted(trials, key=lambda name: -trials[name].sqnr_db)
+    reached = trials[first].sqnr_db, trials[first].worst_sample_db
+    best = next(
+        name
+        for name in (*ordered, first)
+        if name == first
+        or _pays((trials[name].sqnr_db, trials[name].worst_sample_db), reached)
+    )
+    reached = trials[best].sqnr_db, trials[best].worst_sample_db
+    merged, methods = _by_tensor(judge, ranges, best, reached)
     rows = [*trials.values()]
     if set(methods.values()) != {best}:
         rows.append(Trial("per tensor", *judge.measure(judge.quantize(merged))))
@@ -97,8 +105,21 @@ def search(
     return methods, rows
 
 
+def _pays(found: tuple[float, float], reached: tuple[float, float]) -> bool:
+    """Whether a choice is better than another: SQNR of both, and the worst sample's.
+
+    Clipping a column whose error hardly counts gains levels for a smaller one, at the
+    cost of the samples that are clipped.
+    """
+    lost = reached[1] - found[1]
+    return found[0] > reached[0] + max(_GAIN_DB, _SHARE_OF_LOSS * lost)
+
+
 def _by_tensor(
-    judge: Judge, ranges: Mapping[str, Ranges], best: str, reached: float
+    judge: Judge,
+    ranges: Mapping[str, Ranges],
+    best: str,
+    reached: tuple[float, float],
 ) -> tuple[Ranges, dict[str, str]]:
     """Gives single tensors another method's range where that pays."""
     merged = dict(ranges[best])
@@ -110,8 +131,8 @@ def _by_tensor(
             if chosen[name] != merged[name]
         }
         for method, bounds in options.items():
-            result, _ = judge.measure(judge.quantize({**merged, name: bounds}))
-            if result > reached + _GAIN_DB:
+            result = judge.measure(judge.quantize({**merged, name: bounds}))
+            if _pays(result, reached):
                 merged[name], methods[name], reached = bounds, method, result
     return merged, methods
 

@@ -63,7 +63,9 @@ class Test:
         # An ARG_MAX has chosen already.
         self._are_classes = [labels.are_classes(tensor) for tensor in outputs]
         self.is_classifier = task.name == "classification" and all(
-            chosen or (len(tensor.shape) == 2 and tensor.shape[-1] > 1)
+            chosen
+            or task.is_binary
+            or (len(tensor.shape) == 2 and tensor.shape[-1] > 1)
             for tensor, chosen in zip(outputs, self._are_classes, strict=True)
         )
         one_each = [labels.is_row_each(tensor, content.inputs[0]) for tensor in outputs]
@@ -126,9 +128,16 @@ class Test:
     def _classify(self, x: np.ndarray) -> np.ndarray:
         """Returns the classes that the float model chooses."""
         assert self._scored is not None  # noqa: S101 - there are labels.
-        found = verify.Predictor(self._model)(x)[self._scored]
-        is_chosen = self._are_classes[self._scored]
-        return found.reshape(-1) if is_chosen else found.argmax(axis=-1)
+        return self._chosen(self._scored, verify.Predictor(self._model)(x))
+
+    def _chosen(self, number: int, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Returns the classes that an output chooses."""
+        found = outputs[number]
+        if self._are_classes[number]:
+            return found.reshape(-1)
+        if self._task.threshold is not None:
+            return (found > self._task.threshold).reshape(-1).astype(int)
+        return np.asarray(found.argmax(axis=-1))
 
     def fault(self, content: bytes) -> str:
         """Says how a file is useless: collapsed, or as wrong as a constant; "" if not.
@@ -139,12 +148,8 @@ class Test:
         if content == self._model or self._faults[content]:
             return self._faults[content]
         if self.is_classifier:
-            choices = [
-                truth if are_classes else truth.argmax(axis=-1)
-                for truth, are_classes in zip(
-                    self._reference, self._are_classes, strict=True
-                )
-            ]
+            numbers = range(len(self._reference))
+            choices = [self._chosen(number, self._reference) for number in numbers]
             agreement = row[self._task.agreement_name]
             if all(
                 verify.chance_level(chosen) > _ONE_SIDED

@@ -59,14 +59,14 @@ def _fit(dataset: data.Dataset, task: tasks.Task, output: tflite.Tensor) -> int:
     if are_classes(output):
         rows = output.shape[0] if output.shape else 1
         return _SURE if output.size == rows else _NO
-    if len(shape) != 2 or shape[-1] < 2:
+    if len(shape) != 2 or (shape[-1] < 2 and not task.is_binary):
         return _NO
-    names = dataset.class_names
-    if len(names) == shape[-1]:
+    names, classes = dataset.class_names, 2 if task.is_binary else shape[-1]
+    if len(names) == classes:
         return _SURE
     # Folders are numbered by their names: other folders would be other classes.
     are_numbers = names == tuple(str(index) for index in range(len(names)))
-    return _MAYBE if are_numbers and targets.max() < shape[-1] else _NO
+    return _MAYBE if are_numbers and targets.max() < classes else _NO
 
 
 def are_classes(tensor: tflite.Tensor) -> bool:

@@ -63,7 +63,10 @@ def load(values: flags.FlagValues, model: bytes) -> Data:
             seed=values.seed,
         )
         doubt = test.doubt_preprocessing(dataset.train)
-        if doubt is not None and doubt.better is not None:
+        # A file that is passed on is none the worse.
+        is_wrong = doubt is not None and doubt.better is not None
+        if doubt is not None and is_wrong and not content.is_quantized:
             raise errors.QuantizationError(f"{doubt.text} Nothing is written.")
-        notes += [doubt.text] if doubt is not None else []
+        if doubt is not None and (is_wrong or not test.doubt):
+            notes.append(doubt.text)
     return Data(model, samples, unseen, test, tuple(notes))

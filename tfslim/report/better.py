@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Medians of one machine differ by less from run to run.
-_SLOWER, _SLOWER_US = 1.1, 5.0
+_SLOWER, _SLOWER_US = 1.15, 5.0
 _FASTER = 0.9
 _AS_SMALL, _SMALLER = 1.02, 0.9
+_HARDLY_SMALLER = 0.95
 _AS_RIGHT_DB, _MORE_RIGHT_DB = 0.5, 3.0
 # An error of that many dB is as large as what varies in the output.
 _USELESS_DB = 1.0
@@ -72,6 +73,7 @@ def _slow(
         rival
         for rival in rivals
         if _is_sound(rival)
+        and rival["size_bytes"] < _HARDLY_SMALLER * floating["size_bytes"]
         and _known(rival, "p50_us") is not None
         and not is_slower(rival, floating)
     ]

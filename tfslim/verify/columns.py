@@ -172,7 +172,7 @@ def _may_be_rows(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3
 
 
-def decibels(ratios: np.ndarray) -> np.ndarray:
+def decibels(ratios: np.ndarray | float) -> np.ndarray:
     """Returns noise by signal in dB, from -200 to 200."""
     with np.errstate(divide="ignore"):
         return np.clip(-10.0 * np.log10(ratios), -MOST_DB, MOST_DB)
@@ -183,26 +183,24 @@ def _first(by_column: np.ndarray) -> int | None:
 
 
 def _typical(ratios: np.ndarray) -> float:
-    """Returns the samples' dB for the worst column.
+    """Returns the usual samples' dB for the worst column.
 
-    The mean of their dB, or that of all but the worst 15% at once if it is less: a few
-    odd samples do not decide, but no fifth of them is given up for the others.
-    A column's part of the noise is averaged over the samples: one sample says hardly
-    anything of one value. Of many columns the worst is bad by chance: only what is
-    beyond that counts (chi-squared tail of Laurent and Massart, Annals of Statistics
-    28(5), 2000, lemma 1).
+    The mean of all samples' dB, or the dB of all but the worst 15% at once if it is
+    less: a few odd samples do not decide, but no fifth is given up for the others. Of
+    many columns the worst is bad by chance: only what is beyond that counts
+    (chi-squared tail of Laurent and Massart, Annals of Statistics 28(5), 2000, lemma
+    1).
     """
     by_sample = ratios.mean(axis=1)
-    noisy = by_sample > 0.0
-    if not noisy.any():
+    usual = np.argsort(by_sample)[: math.ceil(_USUAL * len(by_sample))]
+    by_column = ratios[usual].mean(axis=0)
+    mean = float(by_column.mean())
+    if mean == 0.0:
         return MOST_DB
-    better = np.sort(by_sample)[: math.ceil(_USUAL * len(by_sample))]
-    reached = min(decibels(by_sample).mean(), float(decibels(better.mean())))
-    shares = (ratios[noisy] / by_sample[noisy, None]).mean(axis=0)
-    count, width = ratios.shape
-    part = np.log(width) / count
+    reached = min(float(decibels(by_sample).mean()), float(decibels(mean)))
+    part = np.log(len(by_column)) / len(usual)
     chance = 1.0 + 2.0 * np.sqrt(part) + 2.0 * part
-    peak = max(1.0, float(shares.max()) / chance)
+    peak = max(1.0, float(by_column.max()) / mean / chance)
     return float(reached - 10.0 * np.log10(peak))
 
 
