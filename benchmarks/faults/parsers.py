@@ -53,7 +53,7 @@ def all_parsers(inputs: Path) -> list[Parser]:
             [_SAID],
             [mutate.damage_bytes],
             _take_output,
-            4,
+            6,
         ),
     ]
 
@@ -78,15 +78,15 @@ def _models(inputs: Path) -> list[Parser]:
     ]
     flat = [mutate.in_tflite, mutate.in_tflite, mutate.damage_bytes]
     return [
-        Parser(".tflite", "a.tflite", [tflite, int8], flat, quantize, 20),
-        Parser(".keras", "a.keras", [archive, old], members, tfslim.load_model, 18),
+        Parser(".tflite", "a.tflite", [tflite, int8], flat, quantize, 12),
+        Parser(".keras", "a.keras", [archive, old], members, tfslim.load_model, 9),
         Parser(
             ".h5",
             "a.h5",
             [h5],
             [mutate.in_h5, mutate.damage_bytes],
             tfslim.load_model,
-            14,
+            8,
         ),
     ]
 
@@ -155,7 +155,7 @@ def _settings(inputs: Path) -> list[Parser]:
             [json.dumps([rule]).encode()],
             damages,
             take_recipe,
-            8,
+            9,
         ),
         Parser(
             "ranges.json",
@@ -163,7 +163,7 @@ def _settings(inputs: Path) -> list[Parser]:
             [ranges_file.read_bytes()],
             damages,
             take_ranges,
-            6,
+            9,
         ),
         Parser(
             "config.json",
@@ -171,7 +171,7 @@ def _settings(inputs: Path) -> list[Parser]:
             [fields],
             damages,
             lambda path: config.load(str(path)),
-            8,
+            16,
         ),
     ]
 
@@ -207,7 +207,7 @@ def _data(inputs: Path) -> list[Parser]:
             [(inputs / "data.npz").read_bytes()],
             [mutate.in_npz, mutate.damage_bytes],
             take_npz,
-            8,
+            13,
         ),
         Parser(
             "photo",
@@ -215,7 +215,7 @@ def _data(inputs: Path) -> list[Parser]:
             [made.getvalue()],
             [mutate.damage_bytes],
             take_photo,
-            4,
+            6,
         ),
     ]
 
@@ -237,7 +237,7 @@ def _darknet() -> list[Parser]:
     found = network(place)
     good = weights.encode(weights.Header(), weights.random(found))
     return [
-        Parser(".cfg", "a.cfg", [_CFG], [mutate.damage_bytes], take_cfg, 6),
+        Parser(".cfg", "a.cfg", [_CFG], [mutate.damage_bytes], take_cfg, 8),
         Parser(".weights", "a.weights", [good], [mutate.damage_bytes], take_weights, 4),
     ]
 

@@ -39,6 +39,7 @@ def result():
         "params": [2, 1],
         "macs": [2, 1],
         "metric": {"before": 0.5},
+        "trains": "5 epochs",
         "training": None,
         "layers": [EVIL],
         "proof_error": None,

@@ -237,6 +237,7 @@ def test_slim_leaves_half_of_the_channels(tmp_path, steps):
     slimmed = result["slimming"][0]
     assert slimmed["params"][1] < 0.75 * slimmed["params"][0]
     assert result["model"]["params"] == slimmed["params"][1]
+    assert "Training within: " in (tmp_path / "out" / "report.md").read_text()
     file = tflite.read((tmp_path / "out/float32.tflite").read_bytes())
     widths = [t.shape[0] for t in file.tensors if len(t.shape) == 4 and t.is_constant]
     assert sum(widths) <= 0.75 * 48

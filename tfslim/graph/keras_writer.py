@@ -62,9 +62,10 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
             results = _results(builder, node, layer, natives, tensors)
         flat = _flat(results) if len(node.shapes) > 1 else [results]
         tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
-    ends = (ir.substitute(each, tensors) for each in (graph.inputs, graph.outputs))
+    inputs = ir.substitute(graph.inputs, tensors)
+    outputs = ir.substitute(graph.outputs, tensors)
     try:
-        model = builder.model(*ends, graph.name)
+        model = builder.model(inputs, outputs, graph.name)
     except Exception as error:
         raise errors.GraphError(
             f"Model '{graph.name}' cannot be built in {builder.name}: "

@@ -1,7 +1,6 @@
 """What ops are: the one place that answers "is this op a ...?".
 
-Names are those of `ir.Layer.op`. A set says what holds for every option of its ops;
-what depends on the options is a function of the layer.
+Names are those of `ir.Layer.op`. A set says what holds for every option of its ops.
 """
 
 from __future__ import annotations
@@ -54,10 +53,3 @@ MOVING = frozenset(
 
 # Apply their activation at every step, not to what comes out at the end.
 RECURRENT = frozenset({"GRU", "LSTM", "SimpleRNN", *(f"ConvLSTM{n}D" for n in _RANKS)})
-
-
-def does_nothing(layer: ir.Layer) -> bool:
-    """Tells whether a layer passes every value unchanged in inference."""
-    if layer.op == "Activation":
-        return (layer.config.get("activation") or "linear") == "linear"
-    return layer.op in IDLE

@@ -128,6 +128,7 @@ def _step(step: Mapping[str, Any], metric_name: str) -> str:
             f"({params / max(params_left, 1):.2f}x fewer), MACs {macs:,} → "
             f"{macs_left:,} ({macs / max(macs_left, 1):.2f}x fewer).",
             f"- {escape.markdown(metric_name)}: {metric}.",
+            *([f"- Training within: {step['trains']}."] if step["trains"] else []),
             *([f"- Fine-tuning: {_training(training)}."] if training else []),
             *_proof(step["proof_error"]),
             *(

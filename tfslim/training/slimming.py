@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -355,9 +356,9 @@ def _count(share: float, total: int) -> int:
 
 
 def _array(variable: Any) -> np.ndarray:
-    tensor = access.tensor_variable(variable)
-    # One of torch keeps track of gradients.
-    return np.asarray(tensor.detach() if hasattr(tensor, "detach") else tensor.numpy())
+    if isinstance(variable, keras.Variable) and graph_keras.backend() != "tensorflow":
+        return np.asarray(keras.ops.convert_to_numpy(variable))
+    return np.asarray(access.tensor_variable(variable).numpy())
 
 
 def _histogram(gammas: np.ndarray) -> dict[str, list[float]]:

@@ -31,6 +31,11 @@ class Step(Protocol):
         """How to train afterwards; None: not at all, or the step does it itself."""
         ...
 
+    @property
+    def trains(self) -> str:
+        """How the step trains by itself, e.g. "5 epochs"; "" if it does not."""
+        ...
+
     def apply(self, job: Job) -> tuple[Any, Outcome]:
         """Returns the smaller model and what the report says of it."""
         ...
@@ -118,6 +123,7 @@ def run(
         "params": [before.params, after.params],
         "macs": [before.macs, after.macs],
         "metric": metric,
+        "trains": step.trains,
         "training": trained,
         **dataclasses.asdict(outcome),
     }

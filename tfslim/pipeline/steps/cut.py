@@ -24,6 +24,7 @@ class Cut:
     criterion: str
     budget: budget_lib.Budget
     fold: str = "exact"
+    trains: str = ""
 
     def apply(self, job: Job) -> tuple[Any, base.Outcome]:
         """Cuts; criteria that look at data see the first training batches."""

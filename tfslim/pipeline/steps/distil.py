@@ -24,6 +24,11 @@ class Distil:
     options: training.FitOptions
     fine_tune: None = None
 
+    @property
+    def trains(self) -> str:
+        """How the step trains by itself."""
+        return f"{self.options.epochs} epochs"
+
     def apply(self, job: Job) -> tuple[Any, base.Outcome]:
         """Trains on the training data; without a named teacher, by the first model."""
         base.require_data(job, self.title)

@@ -21,6 +21,7 @@ class Factorize:
     title: str
     fine_tune: training.FitOptions | None
     options: dict[str, Any]
+    trains: str = ""
 
     def apply(self, job: Job) -> tuple[Any, base.Outcome]:
         """Factorizes; the kernels change, so there is no proof of equality."""

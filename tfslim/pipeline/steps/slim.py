@@ -32,6 +32,14 @@ class Slim:
     strength: dict[str, float]
     fine_tune: None = None
 
+    @property
+    def trains(self) -> str:
+        """How the step trains by itself; activation pruning has no penalty."""
+        after = f"{self.options.epochs} epochs after each of {self.passes} cuts"
+        if self.method is _activation:
+            return after
+        return f"{self.sparse_epochs} epochs under the penalty, {after}"
+
     def apply(self, job: Job) -> tuple[Any, base.Outcome]:
         """Runs the method on the training data."""
         base.require_data(job, self.title)

@@ -27,6 +27,11 @@ class Sparsify:
     options: training.FitOptions
     fine_tune: None = None
 
+    @property
+    def trains(self) -> str:
+        """How the step trains by itself."""
+        return f"{self.options.epochs} epochs"
+
     def apply(self, job: Job) -> tuple[Any, base.Outcome]:
         """Trains on the training data.
 
