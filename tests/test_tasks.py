@@ -19,6 +19,11 @@ def test_accuracy_by_hand_and_by_scikit_learn():
         assert tasks.accuracy(outputs, form) == pytest.approx(expected)
 
 
+def test_one_hot_targets_of_other_classes_are_no_targets():
+    with pytest.raises(errors.ConfigError, match=r"3 outputs .* 2 classes"):
+        tasks.accuracy(RNG.normal(size=(4, 3)), np.eye(2)[[0, 1, 1, 0]])
+
+
 def test_mean_squared_error_by_scikit_learn():
     a, b = RNG.normal(size=(20, 3)), RNG.normal(size=(20, 3))
     task = tasks.TASKS.get("regression")

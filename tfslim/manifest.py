@@ -17,13 +17,16 @@ NAME = "manifest.json"
 _VERSION = 1
 
 
-def write(folder: Path | str, names: Iterable[str]) -> None:
-    """Writes the manifest of the files called `names` in `folder`."""
+def write(
+    folder: Path | str, names: Iterable[str], to: Path | str | None = None
+) -> None:
+    """Writes the manifest of the files called `names` in `folder`, there or to `to`."""
     entries = {}
     for name in sorted(names):
         path = Path(folder) / name
         entries[name] = {"sha256": _sha256(path), "size_bytes": path.stat().st_size}
-    files.write_json(Path(folder) / NAME, {"version": _VERSION, "files": entries})
+    content = {"version": _VERSION, "files": entries}
+    files.write_json(Path(folder) / NAME if to is None else to, content)
 
 
 def verify(folder: Path | str) -> None:

@@ -133,6 +133,11 @@ def accuracy(outputs: np.ndarray, targets: np.ndarray) -> float:
     outputs, targets = np.asarray(outputs), np.asarray(targets)
     chosen = _top1(outputs)
     if targets.ndim == outputs.ndim and targets.shape[-1] > 1:
+        if targets.shape[-1] != outputs.shape[-1]:
+            raise errors.ConfigError(
+                f"{outputs.shape[-1]} outputs were compared with one-hot targets of "
+                f"{targets.shape[-1]} classes."
+            )
         targets = targets.argmax(axis=-1)
     targets = targets.reshape(-1)
     if targets.shape != chosen.shape:

@@ -290,7 +290,7 @@ def test_folder_errors(tmp_path):
     (tmp_path / "dog").mkdir()
     with pytest.raises(errors.DataError, match="dog has no readable images"):
         data.load(f"folder:{tmp_path}")
-    with pytest.raises(errors.DataError, match="is not a folder"):
+    with pytest.raises(errors.ConfigError, match="is not a folder"):
         data.load(f"folder:{tmp_path / 'cat' / '0.png'}")
 
 

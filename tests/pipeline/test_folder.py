@@ -81,6 +81,56 @@ def test_results_without_a_manifest_are_known_by_their_result(tmp_path):
     assert "int8.tflite" not in _names(tmp_path)
 
 
+def test_a_variant_that_is_not_made_again_does_not_stay(tmp_path):
+    """Of a folder that says nothing of what it holds: killed in an earlier version."""
+    (tmp_path / "int8.tflite").write_bytes(b"old")
+    (tmp_path / "mine.tflite").write_bytes(b"the user's own")
+    with folder_lib.taken(tmp_path, True, ["float32", "int8"]) as own:
+        own.start()
+        own.write_bytes("float32.tflite", b"new")  # int8 could not be made.
+        own.finish()
+    assert _names(tmp_path) == ["float32.tflite", "manifest.json", "mine.tflite"]
+
+
+def test_a_file_that_no_plan_named_goes_with_its_run(tmp_path):
+    """As the variant that a step trained does."""
+    with pytest.raises(KeyboardInterrupt):
+        with folder_lib.taken(tmp_path, False, ["float32"]) as own:
+            own.start()
+            own.write_bytes("int8_qat.tflite", b"")
+            raise KeyboardInterrupt
+    _export(tmp_path, ["float32"], overwrite=True)
+    assert "int8_qat.tflite" not in _names(tmp_path)
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(tmp_path):
+    (tmp_path / "int8.tflite").mkdir()
+    with pytest.raises(errors.ConfigError, match=r"has a folder called int8\.tflite"):
+        with folder_lib.taken(tmp_path, True, ["int8"]):
+            raise AssertionError
+    assert _names(tmp_path) == ["int8.tflite"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", ".tfslim-export.json"])
+def test_a_kill_while_the_folder_keeps_its_own_books(tmp_path, monkeypatch, name):
+    """Nothing is left beside the results, whatever is cut off."""
+    replace = folder_lib.Path.replace
+
+    def killed(path, target):
+        if folder_lib.Path(target).name == name:
+            monkeypatch.setattr(folder_lib.Folder, "clean", lambda own: None)
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folder_lib.Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _export(tmp_path, ["float32"])
+    monkeypatch.undo()
+    _export(tmp_path, ["float32"], overwrite=True)
+    assert not [found for found in _names(tmp_path) if found.startswith(".")]
+
+
 def test_a_second_writer_is_refused(tmp_path):
     with folder_lib.taken(tmp_path / "out", False, ["int8"]) as own:
         with pytest.raises(errors.ConfigError, match=r"Another export.*out'") as caught:
@@ -132,7 +182,7 @@ def test_a_full_disk_names_the_file(tmp_path):
             with pytest.raises(OSError, match=f"'{tmp_path}/model.keras'"):
                 with own.writing("model.keras"):
                     raise error
-    assert _names(tmp_path) == []
+    assert _names(tmp_path) == [".tfslim-export.json"]
 
 
 def test_names_too_long_are_told_before_the_work(tmp_path):

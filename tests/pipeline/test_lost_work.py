@@ -193,6 +193,76 @@ def test_a_diverged_training_is_named(tmp_path):
     assert _names(tmp_path) == set()
 
 
+def _broken(predict):
+    raise KeyError("the user's own mistake")
+
+
+@pytest.mark.parametrize("steps", [(), ("prune:0.5",)])
+def test_what_was_trained_outlives_what_fails_after_it(tmp_path, steps):
+    config = _config(training={"epochs": 2}, steps=steps, prune={"divisor": 1})
+    before = _model().get_layer("hidden").get_weights()[0]
+    with pytest.raises(KeyError, match="own mistake"):
+        _export(tmp_path, _model(), config, eval_fn=_broken)
+    saved = keras.models.load_model(tmp_path / "out" / "model.keras")
+    kernel = saved.get_layer("hidden").get_weights()[0]
+    assert kernel.shape == before.shape and not np.allclose(kernel, before)
+    with pytest.raises(errors.VerificationError):
+        manifest.verify(tmp_path / "out")
+    # What was only opened is not kept: it stands elsewhere.
+    with pytest.raises(KeyError, match="own mistake"):
+        _export(tmp_path / "opened", _model(), eval_fn=_broken)
+    assert _names(tmp_path / "opened") == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x, y[:40]), "64 examples and 40 targets"),
+        (lambda x, y: (x[:, :5], y), r"shape \(5,\), .* \(6,\)"),
+        (lambda x, y: [x, y], "tuple"),
+        (lambda x, y: (x, np.stack([y, y], 1)), "one-hot targets of 2"),
+    ],
+)
+def test_data_that_does_not_fit_is_told_before_the_training(tmp_path, change, message):
+    said = []
+    config = _config(training={"epochs": 1})
+    with pytest.raises(errors.ConfigError, match=message):
+        _export(
+            tmp_path,
+            _model(),
+            config,
+            eval_data=change(*_data()),
+            on_step=said.append,
+        )
+    assert not any(text.startswith("training") for text in said)
+
+
+def test_labels_of_a_binary_classifier_are_looked_at_before_the_training(tmp_path):
+    x, y = _data(classes=2)
+    said = []
+    with pytest.raises(errors.ConfigError, match="a target 2"):
+        _export(
+            tmp_path,
+            _model(classes=1, name="p"),
+            _config(training={"epochs": 1}),
+            eval_data=(x, y + 1),
+            on_step=said.append,
+        )
+    assert not any(text.startswith("training") for text in said)
+
+
+@KERAS
+def test_a_model_without_known_inputs_is_told_in_a_line(tmp_path, k):
+    class Own(k.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(errors.ConfigError, match="no inputs of a known shape"):
+        _export(tmp_path, Own())
+    with pytest.raises(errors.ConfigError, match="no inputs of a known shape"):
+        _export(tmp_path, k.Sequential([k.layers.Dense(2)]))
+
+
 @KERAS
 @pytest.mark.parametrize("steps", [("prune:0.5,learning_rate=1e30,epochs=9",)])
 def test_a_step_that_diverges_is_named(tmp_path, k, steps):
@@ -349,6 +419,7 @@ def test_an_own_model_needs_data(tmp_path, saved, capsys):
     [
         "--data=folder:/none/such",
         "--data=npz:/none.npz",
+        "--data=/tmp",
         "--data=digit",
         "--model=/none/such.keras",
         "--model=resnet19",

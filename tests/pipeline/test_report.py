@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tfslim import report
+from tfslim.pipeline import doubts
 from tfslim.report import table
 
 EVIL = "\x1b[31m<img src=x onerror=a()>\n# Forged | `x` ```.keras"
@@ -118,3 +119,18 @@ def test_speed_is_against_the_model_before_the_steps(result):
     assert first[0] == "original" and first[-1] == "1.00x" and first[3] == "100"
     assert second[-1] == "4.00x" and second[3] == "1"
     assert first[6] == "-"
+
+
+def test_times_that_are_not_valid_are_said_and_decide_nothing(result):
+    def timed(name, size, p50, load):
+        invalid = {"load": f"The load was {load}."}
+        row = _row(name, benchmark={"latency": {"p50": p50}, "invalid": invalid})
+        return row | {"size_bytes": size}
+
+    rows = [timed("float32", 4000, 100.0, 9), timed("int8", 1000, 300.0, 8)]
+    remarks = table.remarks(result | {"variants": rows, "failed": {}, "warnings": []})
+    assert remarks == ["The latencies are not valid figures: The load was 9."]
+    assert doubts.of_variants(rows) == []
+    for row in rows:
+        row["benchmark"]["invalid"] = {}
+    assert "int8 is slower" in doubts.of_variants(rows)[0]

@@ -29,6 +29,20 @@ def measure_file(job: Job, content: bytes, eval_fn: EvalFn | None) -> float | No
     return _measure(job, verify.Predictor(content), eval_fn)
 
 
+def rehearse(job: Job) -> None:
+    """Measures one batch, for what the metric does not take to be told early.
+
+    Raises:
+        ConfigError: the data's targets are not those of the model.
+    """
+    if job.feed.test is None or not job.feed.has_targets:
+        return
+    x, y = next(iter(job.feed.test()))
+    names = structure.output_names(job.model)
+    targets = structure.in_order(job.task.target(x, y), names, "targets")
+    _metric_of(job, _keras_predict(job.model)(x), targets)
+
+
 def _measure(job: Job, predict: Predict, eval_fn: EvalFn | None) -> float | None:
     if eval_fn is not None:
         return float(eval_fn(predict))
@@ -168,11 +182,15 @@ def _keras_predict(model: Any) -> Predict:
         arguments = graph_keras.pack_inputs(model, tensors)
         return tf.nest.flatten(model(arguments, training=False))
 
+    # Of a function that is traced for each model TensorFlow complains in many lines.
+    concrete = traced.get_concrete_function()
+
     def predict(x: Any) -> list[np.ndarray]:
         names = structure.input_names(model)
         x = structure.in_order(x, names, "inputs") if isinstance(x, dict) else x
         tensors = x if isinstance(x, list | tuple) else [x]
-        return [output.numpy() for output in traced(*tensors)]
+        tensors = [tf.cast(t, s.dtype) for t, s in zip(tensors, specs, strict=True)]
+        return [output.numpy() for output in concrete(*tensors)]
 
     return predict
 

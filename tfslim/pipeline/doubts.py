@@ -97,16 +97,19 @@ def of_variants(rows: list[dict[str, Any]]) -> list[str]:
     """Names the better file where a variant is worse in all there is to measure.
 
     Args:
-        rows: the variants, timed; nothing is said without the float file among them.
+        rows: the variants, timed; nothing is said without the float file among them,
+            and nothing of times that are not valid figures.
     """
+    timed = [row.get("benchmark") or {} for row in rows]
+    is_valid = not any(one.get("invalid") for one in timed)
     found = [
         {
             "name": row["name"],
             "size_bytes": row["size_bytes"],
             "sqnr_db": row["parity"]["sqnr_db"],
-            "p50_us": (row.get("benchmark") or {"latency": {}})["latency"].get("p50"),
+            "p50_us": one["latency"].get("p50") if one and is_valid else None,
         }
-        for row in rows
+        for row, one in zip(rows, timed, strict=True)
     ]
     floats = [row for row in found if row["name"] == "float32"]
     if not floats:

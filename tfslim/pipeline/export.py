@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,9 @@ class _Run:
         if self.train_fn is None and not is_ours and not self.plan.steps:
             return
         try:
-            making.rehearse(self.job, self.config, self.plan.choices, self.on_step)
+            making.rehearse(
+                self.job, self.config, self.plan.choices, self.eval_fn, self.on_step
+            )
         except errors.TfslimError as error:
             if self.train_fn is None:
                 raise
@@ -178,15 +181,16 @@ class _Run:
 
     def write(self, folder: folder_lib.Folder) -> dict[str, Any]:
         """Trains, and writes the folder; returns the content of `result.json`."""
-        self.train()
-        made = making.make(
-            folder,
-            self.job,
-            self.config,
-            self.plan.choices,
-            self.eval_fn,
-            self.on_step,
-        )
+        with self._kept(folder):
+            self.train()
+            made = making.make(
+                folder,
+                self.job,
+                self.config,
+                self.plan.choices,
+                self.eval_fn,
+                self.on_step,
+            )
         made.warnings += doubts.of_sizes(self.job, self.trained)
         timed = dict(made.contents)
         if self.original is not None:
@@ -217,6 +221,18 @@ class _Run:
             raise made.problem
         self.job.backup.finish()
         return content
+
+    @contextlib.contextmanager
+    def _kept(self, folder: folder_lib.Folder) -> Iterator[None]:
+        """Saves what was trained where the job fails before it would be saved."""
+        try:
+            yield
+        except errors.VerificationError:  # It is of no use.
+            raise
+        except Exception:
+            if self.trained is not None:
+                making.keep(folder, self.job.model, self.config, self.on_step)
+            raise
 
     def _train(self, options: training.FitOptions | None) -> dict[str, Any] | None:
         """Trains `job.model`; returns what the report says of it, None for nothing."""

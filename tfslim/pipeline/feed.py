@@ -117,6 +117,12 @@ def from_user(
     Raises:
         ConfigError: a first batch has other inputs than the model.
     """
+    for data in (train_data, validation_data, eval_data):
+        if isinstance(data, list):
+            raise errors.ConfigError(
+                f"The data is a list of {len(data)}; arrays are given as a tuple, "
+                "(x, y)."
+            )
     measured = eval_data if eval_data is not None else validation_data
     source = train_data if train_data is not None else measured
     names = structure.input_names(model)
@@ -126,6 +132,7 @@ def from_user(
             first = next(_batches(data, names), None)
             if first is None:
                 raise errors.ConfigError("The data has no batches.")
+            _check_shapes(first[0], model)
             is_measured = first[1] is not None
     facts: dict[str, Any] = {
         "spec": "none" if source is None else "the caller's own",
@@ -145,6 +152,20 @@ def from_user(
     )
 
 
+def _check_shapes(x: Any, model: Any) -> None:
+    """Raises ConfigError for a batch of other shapes than the model's inputs."""
+    for array, tensor in zip(
+        x if isinstance(x, list) else [x], model.inputs, strict=True
+    ):
+        shape, wanted = np.shape(array)[1:], tuple(tensor.shape[1:])
+        pairs = zip(wanted, shape, strict=False)
+        if len(shape) != len(wanted) or any(w not in (None, s) for w, s in pairs):
+            raise errors.ConfigError(
+                f"The data's examples have the shape {shape}, the model's input "
+                f"'{tensor.name}' {wanted}."
+            )
+
+
 def _batches(data: Any, names: Sequence[str]) -> Iterator[Batch]:
     """Yields numpy batches (x, y) from arrays or from a `tf.data.Dataset`.
 
@@ -162,6 +183,11 @@ def _pairs(data: Any) -> Iterator[Batch]:
         )
     if isinstance(data, tuple | np.ndarray):
         x, y = data if isinstance(data, tuple) else (data, None)
+        sizes = [len(structure.first_of(part)) for part in (x, y) if part is not None]
+        if len(set(sizes)) > 1:
+            raise errors.ConfigError(
+                f"The data has {sizes[0]} examples and {sizes[1]} targets."
+            )
         for start in range(0, len(structure.first_of(x)), _BATCH):
             part = slice(start, start + _BATCH)
             yield _slice(x, part), None if y is None else _slice(y, part)

@@ -1,7 +1,8 @@
 """The folder of one export: locked while it is written, whole once it has a manifest.
 
 Whatever moment a job is killed at, the next one knows what it left: before a file is
-written its name stands in a journal, which goes when the manifest is there.
+written its name stands in a journal, which goes when the manifest is there. Nothing
+else is written beside the results: all of it is made in a folder for scratch.
 """
 
 from __future__ import annotations
@@ -114,9 +115,20 @@ class Folder:
         self._planned = {*_OURS, *(f"{name}.tflite" for name in variants)}
         self._scratch = path
         self._written: set[str] = set()
+        self._journaled: set[str] = set()
 
     def prepare(self) -> None:
-        """Removes what killed jobs left half written, and tries to write."""
+        """Removes what killed jobs left half written, and tries to write.
+
+        Raises:
+            ConfigError: a folder stands where a file of the results will.
+        """
+        for name in sorted(self._planned):
+            if (self._path / name).is_dir():
+                raise errors.ConfigError(
+                    f"{self._path} has a folder called {name}, as a file of the "
+                    "results will be. Move it, or choose another --out_dir."
+                )
         self.clean()
         # One of its own, as other programs may write to the folder, too.
         self._scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._path))
@@ -143,21 +155,38 @@ class Folder:
 
         Its manifest and result go last: until then they say what was there.
         """
-        standing = self._standing()
-        files.write_json(
-            self._path / _JOURNAL, {"files": sorted(standing | self._planned)}
-        )
+        # Those that are planned go, too: one that cannot be made must not leave a
+        # file that nobody named beside the new report.
+        standing = self._standing() | self._planned
+        self._journal(standing)
         last = (RESULT, manifest.NAME)
         # The model is replaced next: should that fail, there is still the old one.
-        first = (standing | {CONFIG, REPORT, RANGES}) - {MODEL, *last}
+        first = standing - {MODEL, *last}
         for name in (*sorted(first), *last):
             path = self._path / name
             if not path.is_dir():
                 path.unlink(missing_ok=True)
 
+    def has(self, name: str) -> bool:
+        """Tells whether this job wrote a file of that name."""
+        return name in self._written
+
+    def _journal(self, names: set[str]) -> None:
+        self._journaled |= names
+        with self._placing(_JOURNAL) as path:
+            files.write_json(path, {"files": sorted(self._journaled)})
+
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yields a path to write to; its file gets its name if the block succeeds."""
+        if name not in self._journaled:
+            self._journal({name})
+        with self._placing(name) as path:
+            yield path
+        self._written.add(name)
+
+    @contextlib.contextmanager
+    def _placing(self, name: str) -> Iterator[Path]:
         try:
             yield self._scratch / name
             with (self._scratch / name).open("rb") as file:
@@ -167,7 +196,6 @@ class Folder:
             # A full disk names no file, and others name the one in our scratch.
             number, reason = error.errno or errno.EIO, error.strerror or str(error)
             raise OSError(number, reason, str(self._path / name)) from error
-        self._written.add(name)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Writes a file of the result."""
@@ -191,7 +219,8 @@ class Folder:
 
     def finish(self) -> None:
         """Writes the manifest: from here on the folder is one whole result."""
-        manifest.write(self._path, self._written)
+        with self._placing(manifest.NAME) as path:
+            manifest.write(self._path, self._written, path)
         (self._path / _JOURNAL).unlink(missing_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +57,7 @@ def rehearse(
     job: job_lib.Job,
     config: ml_collections.ConfigDict,
     chosen: choices.Choices,
+    eval_fn: check.EvalFn | None,
     on_step: OnStep,
 ) -> None:
     """Tries on the untrained model what would fail after its training.
@@ -64,6 +66,8 @@ def rehearse(
         TfslimError: it cannot be converted, or options do not fit it.
     """
     ready = deployment.prepare(job)
+    if eval_fn is None:
+        check.rehearse(ready.job)
     content, _ = variants_lib.convert_float(ready.job, config, ready.metadata)
     samples = variants_lib.samples_for(ready.job, content)
     first = None if samples is None else [next(iter(samples))]
@@ -83,6 +87,23 @@ def rehearse(
             raise
         except errors.TfslimError as error:
             on_step(f"{recipe.name} will not be made: {error}")
+
+
+def keep(
+    folder: folder_lib.Folder,
+    model: Any,
+    config: ml_collections.ConfigDict,
+    on_step: OnStep,
+) -> None:
+    """Saves a trained model of a job that failed, unless it is saved or not sound."""
+    if folder.has(folder_lib.MODEL):
+        return
+    # What the job fails with matters more than why this cannot be done either.
+    with contextlib.suppress(errors.TfslimError, OSError):
+        convert.require_finite(model)
+        folder.start()
+        variants_lib.save_keras(model, config.model.save_format, folder)
+        on_step("the job failed; the model that it trained is kept: model.keras")
 
 
 def original(

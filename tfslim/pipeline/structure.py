@@ -11,7 +11,17 @@ from tfslim import errors
 
 
 def input_names(model: Any) -> list[str]:
-    """Returns the names of a model's inputs, in its order; of a dict its keys."""
+    """Returns the names of a model's inputs, in its order; of a dict its keys.
+
+    Raises:
+        ConfigError: it is not built, or subclassed, and has none.
+    """
+    if not getattr(model, "inputs", None):
+        raise errors.ConfigError(
+            f"The model '{getattr(model, 'name', model)}' has no inputs of a known "
+            "shape: it is not built, or a subclassed one. Give one that is made of "
+            "layers: keras.Sequential, or keras.Model(inputs, outputs)."
+        )
     structure = getattr(model, "input", None)
     if isinstance(structure, dict):
         return sorted(structure)

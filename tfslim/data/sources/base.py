@@ -137,6 +137,10 @@ def check(spec: str) -> None:
     """Raises ConfigError for a source that there is not, or a path; loads nothing."""
     source, _, argument = spec.partition(":")
     if source not in SOURCES:
+        if Path(spec).is_dir():
+            raise errors.ConfigError(
+                f"Unknown data source '{spec}'. It is a folder: 'folder:{spec}'."
+            )
         raise registry.unknown_name("data source", source, SOURCES.names())
     if source in _OF_A_PATH:
         locate(argument, source=source)

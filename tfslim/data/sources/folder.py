@@ -84,7 +84,7 @@ def _images(folder: Path, skip_corrupt: bool) -> tuple[list[Path], list[str]]:
 
 def _subfolders(path: Path) -> list[Path]:
     if not path.is_dir():
-        raise errors.DataError(f"{path} is not a folder.")
+        raise errors.ConfigError(f"{path} is not a folder.")
     return sorted(
         entry
         for entry in path.iterdir()
