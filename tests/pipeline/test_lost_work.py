@@ -208,6 +208,19 @@ def test_what_was_trained_outlives_what_fails_after_it(tmp_path, steps):
     assert kernel.shape == before.shape and not np.allclose(kernel, before)
     with pytest.raises(errors.VerificationError):
         manifest.verify(tmp_path / "out")
+    # What a step trained is kept, too, where the failure comes after it.
+    calls = []
+
+    def breaks_later(predict):
+        calls.append(predict)
+        return 0.5 if len(calls) < 5 else _broken(predict)
+
+    if steps:
+        config.training.epochs = 0
+        with pytest.raises(KeyError, match="own mistake"):
+            _export(tmp_path / "step", _model(), config, eval_fn=breaks_later)
+        saved = keras.models.load_model(tmp_path / "step" / "out" / "model.keras")
+        assert saved.get_layer("hidden").units == before.shape[1] // 2
     # What was only opened is not kept: it stands elsewhere.
     with pytest.raises(KeyError, match="own mistake"):
         _export(tmp_path / "opened", _model(), eval_fn=_broken)

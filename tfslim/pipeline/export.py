@@ -230,7 +230,7 @@ class _Run:
         except errors.VerificationError:  # It is of no use.
             raise
         except Exception:
-            if self.trained is not None:
+            if self.trained is not None or self.steps:
                 making.keep(folder, self.job.model, self.config, self.on_step)
             raise
 
