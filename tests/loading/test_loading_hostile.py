@@ -367,9 +367,7 @@ def test_larger_arrays_than_the_model_has(tmp_path):
     """Not empty but packed, so that the file could well hold them."""
     noise = np.random.default_rng(0).integers(0, 255, 2 * 10**6, np.uint8)
     weights = {"a": {"kernel:0": np.ones((2, 2), "f4"), "bias:0": np.ones(2, "f4")}}
-    path = write_h5(
-        tmp_path / "m.h5", [_node("a", ["in", 0, 0])], "a", weights=weights
-    )
+    path = write_h5(tmp_path / "m.h5", [_node("a", ["in", 0, 0])], "a", weights=weights)
     with h5py.File(path, "a") as file:
         file["noise"] = noise
         del file["model_weights/a/kernel:0"]
@@ -478,3 +476,21 @@ def test_allow_unsafe_says_what_it_opens(tmp_path, caplog):
     tf_keras.Model(x, y).save(tmp_path / "m.h5")
     tfslim.load_model(tmp_path / "m.h5", allow_unsafe=True)
     assert "layer 'plus' (Lambda), which holds Python bytecode" in caplog.text
+
+
+def test_allow_unsafe_says_that_weights_come_from_elsewhere(tmp_path, caplog):
+    kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["kernel"] = kernel
+    model = tf_keras.Sequential(
+        [tf_keras.Input((2,)), tf_keras.layers.Dense(3, use_bias=False, name="d")]
+    )
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        del file["model_weights/d/d/kernel:0"]
+        file["model_weights/d/d/kernel:0"] = h5py.ExternalLink("other.h5", "/kernel")
+    with pytest.raises(errors.DataError, match="is a link"):
+        tfslim.load_model(tmp_path / "m.h5")
+    found = tfslim.load_model(tmp_path / "m.h5", allow_unsafe=True)
+    np.testing.assert_array_equal(found.get_weights()[0], kernel)
+    assert "takes from other files" in caplog.text
