@@ -8,6 +8,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import tfslim
@@ -96,6 +97,26 @@ def test_h5_that_keras3_does_not_reopen(tmp_path):
     with pytest.raises(errors.DataError, match="save it as") as error:
         tfslim.load_model(tmp_path / "m.h5")
     _one_line(error)
+
+
+@pytest.mark.parametrize("package", KERAS)
+def test_what_adapt_learned_comes_back(tmp_path, package):
+    layers = KERAS[package].layers
+    bins = layers.Discretization(num_bins=4)
+    bins.adapt(np.arange(24.0).reshape(-1, 1))
+    words = layers.StringLookup()
+    words.adapt(np.array(["a", "b", "b"]))
+    x = KERAS[package].Input((6,))
+    KERAS[package].Model(x, bins(x)).save(tmp_path / "bins.keras")
+    y = KERAS[package].Input((1,), dtype="string")
+    KERAS[package].Model(y, words(y)).save(tmp_path / "words.keras")
+    values = np.linspace(0, 24, 12).reshape(2, 6).astype(np.float32)
+    found = tfslim.load_model(tmp_path / "bins.keras")
+    np.testing.assert_array_equal(found(values), bins(values))
+    text = tf.constant([["a"], ["b"], ["c"]])
+    # In the order of how often they came; 0 stands for all others.
+    found = tfslim.load_model(tmp_path / "words.keras")
+    np.testing.assert_array_equal(found(text), [[2], [1], [0]])
 
 
 def test_archive_of_tf_keras_2_12(tmp_path):

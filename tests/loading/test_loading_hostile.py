@@ -476,3 +476,21 @@ def test_allow_unsafe_says_what_it_opens(tmp_path, caplog):
     tf_keras.Model(x, y).save(tmp_path / "m.h5")
     tfslim.load_model(tmp_path / "m.h5", allow_unsafe=True)
     assert "layer 'plus' (Lambda), which holds Python bytecode" in caplog.text
+
+
+def test_allow_unsafe_says_that_weights_come_from_elsewhere(tmp_path, caplog):
+    kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["kernel"] = kernel
+    model = tf_keras.Sequential(
+        [tf_keras.Input((2,)), tf_keras.layers.Dense(3, use_bias=False, name="d")]
+    )
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        del file["model_weights/d/d/kernel:0"]
+        file["model_weights/d/d/kernel:0"] = h5py.ExternalLink("other.h5", "/kernel")
+    with pytest.raises(errors.DataError, match="is a link"):
+        tfslim.load_model(tmp_path / "m.h5")
+    found = tfslim.load_model(tmp_path / "m.h5", allow_unsafe=True)
+    np.testing.assert_array_equal(found.get_weights()[0], kernel)
+    assert "takes from other files" in caplog.text

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tf_keras
@@ -43,8 +44,8 @@ def test_a_saved_model_comes_back(trained, tmp_path, name):
     _assert_equal_weights(model.get_weights(), trained.get_weights())
 
 
-@pytest.mark.parametrize("name", ["w.npz", "w.h5", "w.keras"])
-def test_another_number_of_classes_keeps_the_features(trained, tmp_path, name):
+@pytest.mark.parametrize("name", ["w.npz", "w.h5", "w.weights.h5", "w.keras"])
+def test_another_number_of_classes_keeps_the_features(trained, tmp_path, caplog, name):
     _save(trained, tmp_path / name)
     options = OPTIONS | {"num_classes": 6}
     model = tfslim.build_model("mobilenet_v1", weights=tmp_path / name, **options)
@@ -52,6 +53,30 @@ def test_another_number_of_classes_keeps_the_features(trained, tmp_path, name):
     kernel, bias = model.get_weights()[-2:]
     assert kernel.shape[-1] == 6
     assert not bias.any()
+    assert f"{name}': 4 classes, and mobilenet_v1 has 6" in caplog.text
+    assert "starts at random" in caplog.text
+
+
+def test_weights_without_a_head(trained, tmp_path, caplog):
+    np.savez(tmp_path / "w.npz", *trained.get_weights()[:-2])
+    model = tfslim.build_model("mobilenet_v1", weights=tmp_path / "w.npz", **OPTIONS)
+    _assert_equal_weights(model.get_weights()[:-2], trained.get_weights()[:-2])
+    assert "no classifier" in caplog.text
+
+
+def test_weights_from_a_model_of_keras3(trained, tmp_path):
+    tfslim.to_keras3(trained).save(tmp_path / "w.keras")
+    model = tfslim.build_model("mobilenet_v1", weights=tmp_path / "w.keras", **OPTIONS)
+    _assert_equal_weights(model.get_weights(), trained.get_weights())
+
+
+@pytest.mark.parametrize("name", ["w.h5", "w.weights.h5"])
+def test_weights_files_that_name_other_files(trained, tmp_path, name):
+    _save(trained, tmp_path / name)
+    with h5py.File(tmp_path / name, "a") as file:
+        file["more"] = h5py.ExternalLink(str(tmp_path / "private.h5"), "/")
+    with pytest.raises(errors.DataError, match="is a link"):
+        tfslim.build_model("mobilenet_v1", weights=tmp_path / name, **OPTIONS)
 
 
 def test_h5_of_tf_keras_applications(tmp_path):

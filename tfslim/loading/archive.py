@@ -45,6 +45,7 @@ def load_archive(
             keras=keras,
             custom_objects=custom_objects,
             allow_unsafe=allow_unsafe,
+            told=_told(folder / _WEIGHTS),
         )
         if allow_unsafe:
             return _load_trusted(path, keras, check.objects, ".keras")
@@ -107,6 +108,7 @@ def load_hdf5(
             keras=keras,
             custom_objects=custom_objects,
             allow_unsafe=allow_unsafe,
+            told=_told(copy),
         )
         if allow_unsafe:
             return _load_trusted(path, keras, check.objects, ".h5", config)
@@ -126,6 +128,17 @@ def _listed(file: h5py.File) -> list[Any]:
     if "top_level_model_weights" in group:
         listed += containers.arrays(group["top_level_model_weights"])
     return listed
+
+
+def _told(weights: Path) -> list[str]:
+    """Returns what to say of a weights file that reaches out of itself."""
+    try:
+        with containers.open_hdf5(weights):
+            return []
+    except errors.TfslimError:
+        return ["weights that it takes from other files, or that it does not hold"]
+    except Exception:  # It is damaged, which its opener tells.
+        return []
 
 
 def _load_trusted(

@@ -190,24 +190,25 @@ def _read(
 ) -> tuple[saved_model_pb2.SavedModel, list[tuple[int, str, str]]]:
     """Returns the folder's graph, and (node, identifier, JSON) of its Keras objects."""
     saved = saved_model_pb2.SavedModel()
-    for file in (path / _FILE, path / _METADATA):
+    files = {path / _FILE: saved}
+    if (path / _METADATA).exists():
+        protos = importlib.import_module("tf_keras.protobuf.saved_metadata_pb2")
+        files[path / _METADATA] = protos.SavedMetadata()
+    for file, proto in files.items():
         containers.require_file(file)
         if not allow_links:
             _require_own(file)
-    try:
-        saved.ParseFromString((path / _FILE).read_bytes())
-        if (path / _METADATA).exists():
-            metadata = importlib.import_module("tf_keras.protobuf.saved_metadata_pb2")
-            nodes = metadata.SavedMetadata()
-            nodes.ParseFromString((path / _METADATA).read_bytes())
-            found = [(n.node_id, n.identifier, n.metadata) for n in nodes.nodes]
-        else:
-            # TensorFlow before 2.5 kept it in the graph of objects.
+        try:
+            proto.ParseFromString(file.read_bytes())
             nodes = saved.meta_graphs[0].object_graph_def.nodes
-            objects = [(index, n.user_object) for index, n in enumerate(nodes)]
-            found = [(i, o.identifier, o.metadata) for i, o in objects if o.metadata]
-    except (message.DecodeError, IndexError) as error:
-        raise errors.DataError(
-            f"'{path / _FILE}' is damaged: {first_line(error)}. Save or copy it again."
-        ) from error
+        except (message.DecodeError, IndexError) as error:
+            raise errors.DataError(
+                f"'{file}' is damaged: {first_line(error)}. Save or copy it again."
+            ) from error
+    if path / _METADATA in files:
+        kept = files[path / _METADATA].nodes
+        return saved, sorted((n.node_id, n.identifier, n.metadata) for n in kept)
+    # TensorFlow before 2.5 kept it in the graph of objects.
+    objects = [(index, n.user_object) for index, n in enumerate(nodes)]
+    found = [(i, o.identifier, o.metadata) for i, o in objects if o.metadata]
     return saved, sorted(found)
