@@ -258,3 +258,13 @@ def test_an_output_without_values(shape):
 def test_outputs_that_are_no_floats(shape, dtype):
     values = (np.arange(np.prod(shape)).reshape(shape) % 2).astype(dtype)
     assert verify.Columns(values).errors(values).sqnr_db == verify.MOST_DB
+
+
+def test_values_that_hardly_differ_are_held_against_their_size():
+    """An untrained softmax: 0.1 everywhere, and one float32 step is all its range."""
+    step = np.spacing(np.float32(0.1))
+    truth = np.full((32, 10), 0.1, np.float32)
+    truth[::2, 3] += step
+    found = np.full((32, 10), 0.1, np.float32)
+    error = verify.Columns(truth, alike=True).errors(found).relative_error
+    assert error < 1e-5

@@ -286,7 +286,8 @@ class _Scales:
         if is_share:
             floor = np.maximum(floor, _PROBABILITY_FLOOR)
         if is_share or alike:
-            extent[:] = high.max() - low.min()
+            # Values that hardly differ do so by less than float32 can tell.
+            extent[:] = max(high.max() - low.min(), largest.max() / UNLIKE)
         self.power = np.square(np.maximum(spread, floor))
         if not self.power.any():  # All zeros.
             self.power[:] = 1e-30
