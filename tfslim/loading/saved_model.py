@@ -18,7 +18,7 @@ from google.protobuf import message
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfslim import containers, errors, quiet
-from tfslim.loading import budget, build, safety
+from tfslim.loading import budget, build, safety, watch
 from tfslim.loading.message import first_line
 
 _FILE = "saved_model.pb"
@@ -54,7 +54,8 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
         with quiet.captured_stderr():
             if allow_unsafe:
                 return _load_trusted(path, tf_keras, check.objects)
-            return _build(path, configs[0], check)
+            with watch.watched(configs[0], path, str(path)):
+                return _build(path, configs[0], check)
     except errors.TfslimError:
         raise
     except Exception as error:
@@ -93,17 +94,19 @@ def _copy_variables(path: Path, folder: Path) -> None:
     """Copies the variables; a link among them could lead to any file."""
     found = sorted((path / _VARIABLES).glob(f"{_VARIABLES}.*"))
     for file in (path / _VARIABLES, *found):
-        _require_no_link(file)
+        _require_own(file)
     for file in found:
         containers.copy_file(file, folder / file.name)
 
 
-def _require_no_link(file: Path) -> None:
+def _require_own(file: Path) -> None:
     if file.is_symlink():
         raise errors.DataError(
             f"'{file}' is a link to '{file.readlink()}'. A SavedModel holds all that "
             "is its own; copy it with `cp -rL` if you trust where the link leads."
         )
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise errors.DataError(f"'{file}' is no plain file. Save or copy it again.")
 
 
 def _shapes(reader: Any, folder: Path, path: Path) -> list[_Array]:
@@ -161,7 +164,7 @@ def _metadata(path: Path) -> list[tuple[int, str, str]]:
     """Returns (node, identifier, JSON) of the Keras objects, sorted by node."""
     saved = saved_model_pb2.SavedModel()
     for file in (path / _FILE, path / _METADATA):
-        _require_no_link(file)
+        _require_own(file)
     try:
         saved.ParseFromString((path / _FILE).read_bytes())
         if (path / _METADATA).exists():
