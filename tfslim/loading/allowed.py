@@ -151,6 +151,7 @@ _TENSORFLOW = {
     """,
     "__operators__": "add eq getitem ne ragged_getitem",
     "bitwise": "bitwise_and bitwise_or bitwise_xor invert left_shift right_shift",
+    "debugging": "assert_all_finite check_numerics",
     "dtypes": "cast complex saturate_cast",
     "image": """
     adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation
@@ -166,6 +167,8 @@ _TENSORFLOW = {
     rgb_to_hsv rgb_to_yiq rgb_to_yuv rot90 sobel_edges ssim ssim_multiscale
     total_variation transpose yiq_to_rgb yuv_to_rgb
     """,
+    "keras.backend": "batch_flatten binary_crossentropy cast_to_floatx "
+    "categorical_crossentropy",
     "linalg": """
     adjoint band_part cholesky cholesky_solve cross det diag diag_part eig eigh eigvals
     eigvalsh expm global_norm inv logdet logm lstsq lu matmul matrix_rank

@@ -15,12 +15,14 @@ from typing import Any
 import h5py
 
 from tfslim import containers, errors
-from tfslim.loading import budget, build, legacy, safety
+from tfslim.loading import budget, build, legacy, safety, watch
 from tfslim.loading.message import first_line
 
 _CONFIG, _METADATA = "config.json", "metadata.json"
 _WEIGHTS, _ASSETS = "model.weights.h5", "assets/"
 _MAX_TEXT = 16 * 2**20
+# In a config: each takes some 100 bytes once parsed, and configs are copied.
+_MAX_VALUES = 2_000_000
 
 
 def load_archive(
@@ -54,7 +56,7 @@ def load_archive(
                 f"'{path}' has no {_WEIGHTS}: it is damaged or of another format. Save "
                 "or copy it again."
             )
-        with _explained(path, keras):
+        with watch.watched(config, path, str(path)), _explained(path, keras):
             model = _build_archive(path, config, check, folder)
             if any(name.startswith(_ASSETS) for name in names):
                 # Vocabularies: Keras reads them only together with all the rest.
@@ -101,7 +103,8 @@ def load_hdf5(
         config, version = _read_hdf5(file, path)
         keras = _keras_of(version, path)
         if version < "2":
-            config = legacy.from_keras1(config)
+            with _explained(path, keras):
+                config = legacy.from_keras1(config)
         check = safety.check(
             config,
             source=str(path),
@@ -112,7 +115,7 @@ def load_hdf5(
         )
         if allow_unsafe:
             return _load_trusted(path, keras, check.objects, ".h5", config)
-        with _explained(path, keras, ".h5"):
+        with watch.watched(config, path, str(path)), _explained(path, keras, ".h5"):
             arrays = _listed(file)
             with budget.limited(check, arrays, str(path)):
                 model = build.from_legacy(keras, config, check.objects)
@@ -204,9 +207,12 @@ def _pack(config: Any, names: list[str], folder: Path) -> str:
 
 
 def _parse(text: bytes | str, path: Path) -> dict[str, Any]:
+    comma = b"," if isinstance(text, bytes) else ","
     try:
+        if text.count(comma) > _MAX_VALUES:
+            raise ValueError(f"a config of more than {_MAX_VALUES:,} values")
         value = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
     if not isinstance(value, dict):
         raise _damaged(path, TypeError(f"a {type(value).__name__} for a config"))

@@ -113,6 +113,7 @@ def _is_pure(symbol: str) -> bool:
 def _pure_functions() -> frozenset[Any]:
     """Returns the allowed functions themselves: most have several names."""
     export = importlib.import_module("tensorflow.python.util.tf_export")
+    importlib.import_module("tf_keras")  # Brings some of them.
     names = (f"{prefix}{name}" for name in allowed.SYMBOLS for prefix in _PREFIXES)
     return frozenset(map(export.get_symbol_from_name, names)) - {None}
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfslim import errors
 from tfslim.loading import allowed, reasons, wiring
-from tfslim.loading.message import plain
+from tfslim.loading.message import first_line, plain
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ _TFMOT_QAT = {"QuantizeLayer", "QuantizeWrapper", "QuantizeWrapperV2"}
 # What stands for itself, so that no object of the user's can be meant.
 _NOT_NAMES = reasons.RUNS_CODE.keys() | reasons.DATA | reasons.CONSTANTS
 _MAX_DEPTH = 100
+# What an input of one sample may have: 256 MB of float32.
+_MAX_INPUT = 2**26
+_SHAPES = ("batch_input_shape", "batch_shape", "build_input_shape", "input_shape")
 _MAX_TOLD = 5
 
 
@@ -59,8 +63,17 @@ def check(
     done = Check(
         source, keras=keras, custom_objects=custom_objects, allow_unsafe=allow_unsafe
     )
-    done.visit(config)
-    wiring.check(config, source)
+    try:
+        done.visit(config)
+        wiring.check(config, source)
+    except errors.TfslimError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # Numbers, lists and names stand where others belong.
+        raise errors.DataError(
+            f"'{source}' holds a config that is none ({first_line(error)}): it is "
+            "damaged. Save or copy it again."
+        ) from error
     if allow_unsafe:
         done.told += told
         done.tell()
@@ -110,6 +123,7 @@ class Check:
         if isinstance(value, dict):
             # The state of training is not opened.
             value.pop("compile_config", None)
+            self._require_plausible(value)
             if "class_name" in value:
                 self._object(value)
             for part in value.values():
@@ -117,6 +131,32 @@ class Check:
         elif isinstance(value, list):
             for part in value:
                 self.visit(part, depth + 1)
+        elif isinstance(value, str) and not value.isascii():
+            self._require_text(value)
+
+    def _require_text(self, value: str) -> None:
+        """Refuses half of a character, which no file or terminal takes."""
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise errors.DataError(
+                f"'{self._source}' holds the text '{plain(value)}', which is no "
+                "Unicode: it is damaged. Save or copy it again."
+            ) from error
+
+    def _require_plausible(self, value: Mapping[str, Any]) -> None:
+        """Refuses inputs that would fill the memory: layers make arrays of them."""
+        for key in _SHAPES:
+            shape = value.get(key)
+            sizes = shape if isinstance(shape, list) else []
+            numbers = [s for s in sizes if isinstance(s, int | float) and s > 1]
+            if math.prod(numbers) > _MAX_INPUT and not self._allow_unsafe:
+                raise errors.DataError(
+                    f"'{self._source}' declares an input of {plain(shape)}, more than "
+                    f"{_MAX_INPUT:,} numbers: it is damaged, or made to fill the "
+                    "memory. If you trust where it comes from, open it with "
+                    "allow_unsafe=True (--allow_unsafe)."
+                )
 
     def tell(self) -> None:
         """Says what a file that the user vouches for is about to run or read."""

@@ -122,7 +122,8 @@ def _references(value: Any) -> Iterator[Reference]:
     fourth are the layer's other arguments.
     """
     if isinstance(value, dict):
-        value = list(value.values())
+        for part in value.values():
+            yield from _references(part)
     if not isinstance(value, list):
         return
     if len(value) in (3, 4) and isinstance(value[0], str):
