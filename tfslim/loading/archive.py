@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 
 from tfslim import containers, errors
-from tfslim.loading import budget, build, legacy, safety, watch
+from tfslim.loading import budget, build, legacy, safety
 from tfslim.loading.message import first_line
 
 _CONFIG, _METADATA = "config.json", "metadata.json"
@@ -56,7 +56,7 @@ def load_archive(
                 f"'{path}' has no {_WEIGHTS}: it is damaged or of another format. Save "
                 "or copy it again."
             )
-        with watch.watched(config, path, str(path)), _explained(path, keras):
+        with _explained(path, keras):
             model = _build_archive(path, config, check, folder)
             if any(name.startswith(_ASSETS) for name in names):
                 # Vocabularies: Keras reads them only together with all the rest.
@@ -115,7 +115,7 @@ def load_hdf5(
         )
         if allow_unsafe:
             return _load_trusted(path, keras, check.objects, ".h5", config)
-        with watch.watched(config, path, str(path)), _explained(path, keras, ".h5"):
+        with _explained(path, keras, ".h5"):
             arrays = _listed(file)
             with budget.limited(check, arrays, str(path)):
                 model = build.from_legacy(keras, config, check.objects)
@@ -207,9 +207,9 @@ def _pack(config: Any, names: list[str], folder: Path) -> str:
 
 
 def _parse(text: bytes | str, path: Path) -> dict[str, Any]:
-    comma = b"," if isinstance(text, bytes) else ","
     try:
-        if text.count(comma) > _MAX_VALUES:
+        commas = text.count(b",") if isinstance(text, bytes) else text.count(",")
+        if commas > _MAX_VALUES:
             raise ValueError(f"a config of more than {_MAX_VALUES:,} values")
         value = json.loads(text)
     except (AttributeError, TypeError, ValueError, RecursionError) as error:

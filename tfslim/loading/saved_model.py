@@ -18,7 +18,7 @@ from google.protobuf import message
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfslim import containers, errors, quiet
-from tfslim.loading import budget, build, safety, watch
+from tfslim.loading import budget, build, safety
 from tfslim.loading.message import first_line
 
 _FILE = "saved_model.pb"
@@ -57,8 +57,7 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
             with quiet.captured_stderr():
                 if allow_unsafe:
                     return _load_trusted(path, tf_keras, check.objects)
-                with watch.watched(configs[0], path, str(path)):
-                    return _build(path, folder, saved, configs[0], check)
+                return _build(path, folder, saved, configs[0], check)
         except errors.TfslimError:
             raise
         except Exception as error:
