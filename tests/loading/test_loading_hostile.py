@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from hostile import INPUT, change_archive, layer, write_h5
 from keras.src.ops.operation import Operation
+from stranger_files import INPUT, change_archive, layer, write_h5
 from tensorflow.python.util import tf_export
 
 import tfslim
