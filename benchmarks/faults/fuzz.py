@@ -94,8 +94,11 @@ def _watch(process: children.Process, log: Path) -> str | None:
             process.send(signal.SIGKILL)
             process.wait()
             return "no end"
-    code = process.wait().code
-    return f"the process ended with {code}" if code else None
+    done = process.wait()
+    if not done.code:
+        return None
+    last = (done.stderr.strip().splitlines() or ["(nothing)"])[-1]
+    return f"the process ended with {done.code}: {last}"
 
 
 class _TooLongError(BaseException):

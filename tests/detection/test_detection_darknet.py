@@ -391,7 +391,7 @@ def test_wrong_weights_are_refused(small, tmp_path):
         assert "bad.weights" in str(caught.value)
     with pytest.raises(errors.ConfigError, match=r"nothing\.weights.*No such file"):
         darknet.read_darknet(SMALL, tmp_path / "nothing.weights")
-    with pytest.raises(errors.ConfigError, match="Is a directory"):
+    with pytest.raises(errors.ConfigError, match="it is a folder, not a file"):
         darknet.read_darknet(tmp_path)
 
 

@@ -411,6 +411,38 @@ def test_a_type_that_is_an_array(tmp_path):
         tfslim.load_model(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("InstanceProperty", {"attr_name": ["shape"]}),
+        ("Lambda", {"function": "f", "output_shape_type": ["raw"]}),
+        ("Dense", {"units": 2, "function": []}),
+        ("Dense", {"x": {"class_name": "__numpy__", "config": {"dtype": ["f4"]}}}),
+        ("Dense", {"x": {"class_name": "TypeSpec", "type_spec": {}}}),
+        ("StringLookup", {"vocabulary": {"class_name": ["a"]}}),
+    ],
+)
+def test_lists_where_texts_belong(tmp_path, kind, config):
+    evil = layer(kind, "t", config, INPUT)
+    with pytest.raises(errors.TfslimError) as error:
+        tfslim.load_model(write_h5(tmp_path / "m.h5", [evil], "t"))
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "config", [{"dim_ordering": ["tf"]}, {"nb_row": 3}, {"mode": [1], "name": "m"}]
+)
+@pytest.mark.parametrize("kind", ["Convolution2D", "Merge"])
+def test_damaged_configs_of_keras1(tmp_path, kind, config):
+    whole = {"class_name": "Sequential", "config": [layer(kind, "a", config)]}
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["keras_version"] = "1.2.2"
+        file.attrs["model_config"] = json.dumps(whole)
+    with pytest.raises(errors.TfslimError) as error:
+        tfslim.load_model(tmp_path / "m.h5")
+    assert str(error.value).isprintable()
+
+
 def test_nested_too_deep(tmp_path):
     deep = 1
     for _ in range(300):

@@ -245,8 +245,8 @@ def _keras_of(version: Any, path: Path) -> Any:
     """Returns the module that opens what Keras `version` wrote."""
     if not isinstance(version, str):
         raise errors.DataError(
-            f"'{path}' gives {version!r} for the version of Keras that wrote it, not a "
-            "text such as '3.5.0': it is damaged. Save or copy it again."
+            f"'{path}' gives {version!r:.80} for the version of Keras that wrote it, "
+            "not a text such as '3.5.0': it is damaged. Save or copy it again."
         )
     name = "tf_keras" if version.split(".")[0] in ("0", "1", "2") else "keras"
     try:

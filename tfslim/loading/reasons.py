@@ -88,18 +88,22 @@ def _acts(kind: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> str
         if _is_pure(function):
             return None
         function = function.removeprefix("compat.v1.")
-        return f"calls tf.{plain(function)}, which is not known to be harmless"
+        return f"calls tf.{plain(function):.80}, which is not known to be harmless"
     if kind == "ClassMethod":
         symbol, method = config.get("cls_symbol"), config.get("method_name")
         is_pure = f"{symbol}.{method}" in allowed.CLASS_METHODS
-        return None if is_pure else f"calls {method!r}, a method of tf.{plain(symbol)}"
+        return (
+            None
+            if is_pure
+            else f"calls {method!r:.80}, a method of tf.{plain(symbol):.80}"
+        )
     if kind in ("InstanceProperty", "InstanceMethod"):
         attribute = config.get("attr_name")
-        return None if attribute in allowed.ATTRIBUTES else f"reads {attribute!r}"
+        return None if attribute in allowed.ATTRIBUTES else f"reads {attribute!r:.80}"
     if kind in CONSTANTS and config.get("dtype") not in allowed.DTYPES:
-        return f"has {config.get('dtype')!r} for a type of numbers"
+        return f"has {config.get('dtype')!r:.80} for a type of numbers"
     if kind == "TypeSpec" and entry.get("type_spec") not in _TYPES:
-        return f"is of the type {entry.get('type_spec')!r}"
+        return f"is of the type {entry.get('type_spec')!r:.80}"
     return RUNS_CODE.get(kind)
 
 
@@ -126,7 +130,7 @@ def _names_file(config: Mapping[str, Any]) -> str | None:
             CONSTANTS | {"__tuple__"}
         )
         if value is not None and not isinstance(value, list) and not is_list:
-            return f"reads its {key} from the file {value!r}"
+            return f"reads its {key} from the file {value!r:.80}"
     return None
 
 

@@ -68,11 +68,10 @@ def check(
         wiring.check(config, source)
     except errors.TfslimError:
         raise
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        # Numbers, lists and names stand where others belong.
+    except Exception as error:  # A list for a name, a text for a number, ...
         raise errors.DataError(
-            f"'{source}' holds a config that is none ({first_line(error)}): it is "
-            "damaged. Save or copy it again."
+            f"'{source}' is damaged: its config cannot be read ({first_line(error)}). "
+            "Save or copy it again."
         ) from error
     if allow_unsafe:
         done.told += told
@@ -175,7 +174,7 @@ class Check:
         is_first, self._is_first = self._is_first, False
         if not isinstance(entry["class_name"], str):
             raise errors.DataError(
-                f"'{self._source}' has {entry['class_name']!r} for the name of a "
+                f"'{self._source}' has {entry['class_name']!r:.80} for the name of a "
                 "class: it is damaged. Save or copy it again."
             )
         named = _function_of_lambda(entry)
@@ -217,7 +216,9 @@ class Check:
 
     def _refuse(self, entry: Mapping[str, Any], reason: str) -> None:
         kind, name = entry["class_name"], reasons.config(entry).get("name")
-        what = f"layer {name!r} ({kind})" if isinstance(name, str) else f"a {kind}"
+        what = (
+            f"layer {name!r:.80} ({kind:.80})" if isinstance(name, str) else f"a {kind}"
+        )
         if self._allow_unsafe:
             self.told.append(f"{what}, which {reason}")
             return

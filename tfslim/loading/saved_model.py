@@ -54,10 +54,9 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
     )
     with containers.private_folder() as folder:
         try:
-            with quiet.captured_stderr():
-                if allow_unsafe:
-                    return _load_trusted(path, tf_keras, check.objects)
-                return _build(path, folder, saved, configs[0], check)
+            if allow_unsafe:
+                return _load_trusted(path, tf_keras, check.objects)
+            return _build(path, folder, saved, configs[0], check)
         except errors.TfslimError:
             raise
         except Exception as error:
@@ -69,7 +68,7 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
 
 def _load_trusted(path: Path, tf_keras: Any, objects: Mapping[str, Any]) -> Any:
     library = importlib.import_module("tf_keras.src.saving.serialization_lib")
-    with library.SafeModeScope(safe_mode=False):
+    with quiet.captured_stderr(), library.SafeModeScope(safe_mode=False):
         return tf_keras.models.load_model(
             str(path), custom_objects=objects, compile=False
         )

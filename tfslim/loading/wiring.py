@@ -60,12 +60,12 @@ def _check_network(network: dict[str, Any]) -> None:
         if name is None and not is_functional:
             continue  # Keras names it.
         if not isinstance(name, str):
-            raise errors.DataError(f"layer {index} has {name!r} for a name")
+            raise errors.DataError(f"layer {index} has {name!r:.80} for a name")
         if name in counts:
-            raise errors.DataError(f"two layers are called {name!r}")
+            raise errors.DataError(f"two layers are called {name!r:.80}")
         inbound = layer.get("inbound_nodes", [])
         if not isinstance(inbound, list):
-            raise errors.DataError(f"layer {name!r} has no list of nodes")
+            raise errors.DataError(f"layer {name!r:.80} has no list of nodes")
         nodes += [(name, node) for node in inbound]
         is_model = layer.get("class_name") in _MODELS
         # An input has a node of its own, and so has a model inside a model.
@@ -76,9 +76,9 @@ def _check_network(network: dict[str, Any]) -> None:
         is_keras3 = isinstance(node, dict) and set(node) == {"args", "kwargs"}
         references = list(_tensors(node) if is_keras3 else _references(node))
         if not references:
-            raise errors.DataError(f"layer {name!r} is applied to nothing")
+            raise errors.DataError(f"layer {name!r:.80} is applied to nothing")
         for reference in references:
-            _require_there(reference, counts, f"layer {name!r}")
+            _require_there(reference, counts, f"layer {name!r:.80}")
     for what, end in zip(("input", "output"), ends, strict=True):
         references = list(_references(end))
         if not references:
@@ -90,12 +90,12 @@ def _check_network(network: dict[str, Any]) -> None:
 def _require_there(reference: Reference, counts: dict[str, int], who: str) -> None:
     name, node, output = reference
     if not isinstance(name, str) or name not in counts:
-        raise errors.DataError(f"{who} names a layer {name!r}, which is not in it")
+        raise errors.DataError(f"{who} names a layer {name!r:.80}, which is not in it")
     for index, count in ((node, counts[name]), (output, _MAX_OUTPUTS)):
         if type(index) is not int or not 0 <= index < count:
             raise errors.DataError(
-                f"{who} names node {node!r}, output {output!r} of layer {name!r}, "
-                "which does not exist"
+                f"{who} names node {node!r:.80}, output {output!r:.80} of layer "
+                f"{name!r:.80}, which does not exist"
             )
 
 
@@ -106,7 +106,7 @@ def _tensors(value: Any) -> Iterator[Reference]:
             config = value.get("config")
             history = config.get("keras_history") if isinstance(config, dict) else None
             if not isinstance(history, list) or len(history) != 3:
-                raise errors.DataError(f"a node names {history!r} for a tensor")
+                raise errors.DataError(f"a node names {history!r:.80} for a tensor")
             yield tuple(history)
             return
         value = list(value.values())
