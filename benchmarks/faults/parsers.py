@@ -65,7 +65,7 @@ def _models(inputs: Path) -> list[Parser]:
     samples = [np.random.default_rng(0).random((1, 8, 8, 1)).astype("float32")]
     int8 = tfslim.quantize_tflite(tflite, "int8", samples=samples * 4).tflite
     archive = (inputs / "model0.keras").read_bytes()
-    old, h5 = _keras2_files(inputs)
+    old, h5 = _keras2_files()
 
     def quantize(path: Path) -> None:
         tfslim.quantize_tflite(path.read_bytes(), "dynamic_int8")
@@ -91,7 +91,7 @@ def _models(inputs: Path) -> list[Parser]:
     ]
 
 
-def _keras2_files(inputs: Path) -> tuple[bytes, bytes]:
+def _keras2_files() -> tuple[bytes, bytes]:
     import tf_keras
 
     layers = tf_keras.layers
@@ -102,7 +102,7 @@ def _keras2_files(inputs: Path) -> tuple[bytes, bytes]:
     model = tf_keras.Model(start, end)
     files = []
     for suffix in (".keras", ".h5"):
-        path = inputs / f"seed{suffix}"
+        path = Path.cwd() / f"seed{suffix}"  # Children at once share `inputs`.
         model.save(path)
         files.append(path.read_bytes())
     return files[0], files[1]
@@ -115,7 +115,7 @@ def _settings(inputs: Path) -> list[Parser]:
     tflite = (inputs / "model.tflite").read_bytes()
     samples = [np.random.default_rng(0).random((1, 8, 8, 1)).astype("float32")] * 4
     done = tfslim.quantize_tflite(tflite, "int8", samples=samples)
-    ranges_file = inputs / "seed.ranges.json"
+    ranges_file = Path.cwd() / "seed.ranges.json"
     quantization.write_ranges(ranges_file, done.calibration, tflite)
     rule = {
         "regex": ".*",

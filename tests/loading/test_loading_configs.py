@@ -145,7 +145,7 @@ def test_functions_that_only_look_odd(tmp_path):
 )
 def test_lists_for_names(tmp_path, kind, config):
     _write(tmp_path / "m.h5", _network([_given([2]), _layer(kind, **config)]))
-    _refused(tmp_path / "m.h5", "it is damaged")
+    _refused(tmp_path / "m.h5", "is damaged")
 
 
 @pytest.mark.parametrize(
