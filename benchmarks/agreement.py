@@ -39,7 +39,7 @@ def paired_interval(
 def run_seed(seed: int, options: argparse.Namespace, folder: Path) -> dict:
     import tfslim
     from tfslim import config as config_lib
-    from tfslim import data, preprocessing, verify
+    from tfslim import data, evaluation, preprocessing
     from tfslim.tflite import metadata
 
     config = config_lib.load("quickstart")
@@ -56,7 +56,7 @@ def run_seed(seed: int, options: argparse.Namespace, folder: Path) -> dict:
     test = data.load(options.data, seed=seed).test
     right = {}
     for name in rows:
-        predict = verify.Predictor((out_dir / f"{name}.tflite").read_bytes())
+        predict = evaluation.Predictor((out_dir / f"{name}.tflite").read_bytes())
         answers = [predict(x)[0].argmax(1) == y for x, y in data.batches(test, prepare)]
         right[name] = np.concatenate(answers)
     return {

@@ -26,8 +26,8 @@ import numpy as np
 
 from benchmarks import record
 from tfslim import tflite
-from tfslim.quantization import collect
-from tfslim.quantization.statistics import Extremes, Histogram
+from tfslim.quantization.ranges import collect
+from tfslim.quantization.ranges.statistics import Extremes, Histogram
 
 FILES = {"resnet8": "pretrainedResnet.tflite", "vww": "vww_96_float.tflite"}
 MODELS = (*FILES, "mobilenet_v1", "mobilenet_v2", "alexnet")

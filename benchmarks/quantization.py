@@ -31,17 +31,12 @@ import numpy as np
 from benchmarks import networks, record
 from tfslim import benchmark, quantize_tflite, tasks, tflite
 from tfslim.benchmark import environment
-from tfslim.quantization import (
-    THRESHOLDS,
-    Options,
-    calibration,
-    equalization,
-    judge,
-    pairs,
-    quantize_accurately,
-)
-from tfslim.quantization.prepare import prepare
-from tfslim.quantization.statistics import Histogram
+from tfslim.evaluation import compare_files
+from tfslim.quantization import THRESHOLDS, Options, quantize_accurately
+from tfslim.quantization.ranges import calibration
+from tfslim.quantization.ranges.statistics import Histogram
+from tfslim.quantization.repair import equalization, scalable_pairs
+from tfslim.quantization.rules.preprocess_model import prepare
 
 DATA = Path(os.environ["TFSLIM_DATA"])
 METHODS = ("minmax", "percentile", "mse", "kl", "moving_average", "kl_textbook")
@@ -168,7 +163,7 @@ def wounded() -> Case:
     case = visual_wake_words()
     source = prepare(case.model)
     graph = tflite.read(source).graphs[0]
-    found, _ = pairs.pairs(graph)
+    found, _ = scalable_pairs.pairs(graph)
     constants = equalization.read_constants(found, graph)
     random = np.random.default_rng(0)
     for pair in found:
@@ -243,11 +238,13 @@ def run(name: str) -> dict:
     source, _, zoo = name.partition(":")
     case = trained(source, zoo) if zoo else CASES[name]()
     # Logits: probabilities of 0 and 1 hide what happens to the rest.
-    model = judge.without_softmax(prepare(case.model))
-    truth = np.stack(judge.outputs(model, case.test)[0]).reshape(len(case.test), -1)
+    model = compare_files.without_softmax(prepare(case.model))
+    truth = np.stack(compare_files.outputs(model, case.test)[0]).reshape(
+        len(case.test), -1
+    )
 
     def figures(file: bytes) -> dict:
-        found = np.stack(judge.outputs(file, case.test)[0]).reshape(truth.shape)
+        found = np.stack(compare_files.outputs(file, case.test)[0]).reshape(truth.shape)
         same = found.argmax(1) == truth.argmax(1)
         row = {
             "agreement": float(same.mean()),

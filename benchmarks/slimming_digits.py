@@ -71,7 +71,7 @@ class Case:
 
 
 def slimming(case: Case) -> Any:
-    from tfslim.methods.slimming import slim_network
+    from tfslim.slimming.slim_network import slim_network
 
     return slim_network(
         case.base,
@@ -85,7 +85,7 @@ def slimming(case: Case) -> Any:
 
 
 def prox_sg(case: Case) -> Any:
-    from tfslim.methods import proximal
+    from tfslim.proximal import prox_sg as proximal
 
     return proximal.prox_sg(
         case.base,

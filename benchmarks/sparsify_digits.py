@@ -53,7 +53,7 @@ def rows(seed: int) -> list[dict]:
     import tf_keras
 
     import tfslim
-    from tfslim.methods import sparsify
+    from tfslim.sparsity import sparsify
 
     x, x_test, y, y_test = digits(seed)
     train, validation = (x[:1000], y[:1000]), (x[1000:], y[1000:])

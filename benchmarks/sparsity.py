@@ -88,7 +88,7 @@ def main() -> None:
     from tfslim import benchmark
     from tfslim.analysis import sparse_inference
     from tfslim.graph import keras
-    from tfslim.pruning.sparsity import padding
+    from tfslim.sparsity import padding
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num_runs", type=int, default=100)

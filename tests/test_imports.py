@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1] / "tfslim"
 
 _BASE = {"errors", "registry", "files", "containers", "quiet", "escape", "streams"}
 _GROUND = _BASE | {"preprocessing", "tasks"}
+_PRUNING = _GROUND | {"graph", "training", "pruning"}
 _STEPS = _GROUND | {
     "tflite",
     "graph",
@@ -19,10 +20,15 @@ _STEPS = _GROUND | {
     "training",
     "convert",
     "quantization",
-    "verify",
+    "evaluation",
     "benchmark",
     "pruning",
-    "factorize",
+    "slimming",
+    "proximal",
+    "activation",
+    "factorization",
+    "sparsity",
+    "distillation",
     "detection",
 }
 # Room -> the rooms it may import. A room may always import itself.
@@ -42,28 +48,32 @@ ALLOWED = {
     "tflite": _BASE,
     "graph": _BASE,
     "models": _GROUND,
-    "data": _GROUND,
-    "training": _GROUND | {"graph"},
-    "pruning": _BASE | {"graph"},
-    "factorize": _BASE | {"graph"},
-    "methods": _GROUND
-    | {"graph", "pruning", "factorize", "training", "tflite", "verify"},
+    "evaluation": _GROUND | {"tflite"},
+    "data": _GROUND | {"tflite", "evaluation"},
     "loading": _GROUND | {"graph", "models"},
+    "training": _GROUND | {"graph"},
+    "pruning": _GROUND | {"graph", "training"},
+    "slimming": _PRUNING,
+    "proximal": _PRUNING,
+    "activation": _PRUNING,
+    "factorization": _PRUNING,
+    "sparsity": _PRUNING | {"tflite"},
+    "distillation": _PRUNING | {"evaluation", "tflite"},
     "convert": _GROUND | {"graph", "tflite"},
-    "quantization": _GROUND | {"graph", "tflite", "verify"},
-    "verify": _GROUND | {"tflite"},
+    "quantization": _GROUND | {"graph", "tflite", "evaluation"},
     "benchmark": _BASE | {"tflite"},
     "detection": _GROUND | {"graph", "tflite"},
     "analysis": _STEPS,
     "search": _STEPS,
     "report": _BASE,
-    "callbacks": {"training"},
-    "optimizers": {"training"},
+    "callbacks": {"slimming", "training"},
+    "optimizers": {"proximal"},
     "defaults": set(),
     "config": _BASE | {"defaults"},
+    "output_paths": _BASE | {"quantization"},
     "cli": _BASE | {"config"},
 }
-TOP = {"pipeline", "export", "quantize", "detect", "__main__"}
+TOP = {"pipeline", "export", "quantize", "analyze", "detect", "__main__"}
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.
@@ -72,8 +82,13 @@ HEAVY = {
     "models": {"tf_keras"},
     "data": {"tensorflow", "tensorflow_datasets"},
     "training": KERAS,
-    "methods": KERAS,
-    "pruning/sparsity": KERAS,
+    "pruning": KERAS,
+    "slimming": KERAS,
+    "proximal": KERAS,
+    "activation": KERAS,
+    "factorization": KERAS,
+    "sparsity": KERAS,
+    "distillation": KERAS,
     "loading": {"tensorflow"},
     "convert": KERAS,
     "detection/loss": KERAS,
@@ -131,7 +146,7 @@ def test_tfmot_stands_behind_one_door():
         if any(n.startswith("tensorflow_model_optimization") for n in _imports(path))
     ]
     assert users
-    assert all(user.startswith("pruning/sparsity/") for user in users), users
+    assert all(user.startswith("sparsity/") for user in users), users
 
 
 def _modules_after(statement: str) -> set[str]:

@@ -6,7 +6,7 @@ job inside its step.
 
 from __future__ import annotations
 
+from tfslim.slimming.penalty import NetworkSlimming, slimming_penalty
 from tfslim.training.callbacks import BestWeights
-from tfslim.training.slimming import NetworkSlimming, slimming_penalty
 
 __all__ = ["BestWeights", "NetworkSlimming", "slimming_penalty"]

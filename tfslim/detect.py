@@ -145,7 +145,7 @@ def _detectors(values: flags.FlagValues, suppression: Any) -> dict[str, Any]:
 def _detector(
     path: str, heads: Any, labels: Any, values: flags.FlagValues, suppression: Any
 ) -> Any:
-    from tfslim import tflite, verify
+    from tfslim import evaluation, tflite
     from tfslim.detection.detector import Detector
     from tfslim.detection.info import read_info
 
@@ -154,7 +154,7 @@ def _detector(
         info = read_info(
             tflite.read(content), heads=heads, labels=labels, resize=values.resize
         )
-        predict = verify.Predictor(content, num_threads=values.num_threads)
+        predict = evaluation.Predictor(content, num_threads=values.num_threads)
     except (errors.ConfigError, errors.ConversionError) as error:
         raise type(error)(f"{path}: {error}") from error
     return Detector(predict, info, suppression)

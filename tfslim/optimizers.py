@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from tfslim.training.proximal import Proximal, ProximalOptimizer, ProxSGD, proximal_step
+from tfslim.proximal.optimizers import (
+    Proximal,
+    ProximalOptimizer,
+    ProxSGD,
+    proximal_step,
+)
 
 __all__ = ["ProxSGD", "Proximal", "ProximalOptimizer", "proximal_step"]

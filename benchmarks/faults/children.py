@@ -26,12 +26,12 @@ _PRELOADED = [
     "tfslim.loading.load",
     "tfslim.pipeline",
     "tfslim.quantization",
-    "tfslim.quantize.command",
+    "tfslim.quantize",
     "tfslim.report",
 ]
 _COMMANDS = {
     "export": "tfslim.export",
-    "quantize": "tfslim.quantize.command",
+    "quantize": "tfslim.quantize",
     "benchmark": "tfslim.benchmark.__main__",
 }
 # What a shell reports for a command that a signal ended, 128 + its number.

@@ -152,7 +152,7 @@ def slim(
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Runs the stages in Keras: name -> model and figures."""
     import tfslim
-    from tfslim.methods import phases
+    from tfslim.pruning import phases
 
     trainer = phases.Trainer(
         **case.training(), options=None, overrides={"seed": TRAINING["seed"]}
@@ -214,11 +214,11 @@ VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
 
 def precision_of_file(case: Case, form: str, file: bytes) -> dict[str, float]:
     """Returns the precision of a `.tflite` of a format, in percent."""
-    from tfslim import data, verify
+    from tfslim import data, evaluation
     from tfslim.detection import mean_average_precision, nms, outputs
     from tfslim.detection.evaluation import EVERYTHING, truths_of
 
-    predict = verify.Predictor(file)
+    predict = evaluation.Predictor(file)
     if form == "raw":
         return case.precision(predict)
     if form == "split":

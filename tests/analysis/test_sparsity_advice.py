@@ -9,7 +9,7 @@ import tf_keras
 import tfslim
 from tfslim import analysis, benchmark, errors, tflite
 from tfslim.analysis import sparse_inference, sparsity
-from tfslim.analysis.__main__ import main
+from tfslim.analyze import main
 from tfslim.convert import convert_model
 
 LAYERS = tf_keras.layers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.detection.conftest import LABELS, SIZE, draw_squares
-from tfslim import errors, preprocessing, tflite, verify
+from tfslim import errors, evaluation, preprocessing, tflite
 from tfslim.detection import YOLOV3_HEADS, Head, NmsOptions, with_classes
 from tfslim.detection.detector import Detector
 from tfslim.detection.info import DetectorInfo, guess_heads, read_info
@@ -18,7 +18,7 @@ KINDS = ["decoded", "raw", "split", "decoded_int8_float", "raw_int8_float",
 
 def _detector(content, **options):
     info = read_info(tflite.read(content), **options)
-    return Detector(verify.Predictor(content), info)
+    return Detector(evaluation.Predictor(content), info)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -176,7 +176,7 @@ def test_thresholds_reach_the_boxes(square_files):
     options = [NmsOptions(score_threshold=s) for s in (0.5, 0.95)]
     info = read_info(tflite.read(content))
     numbers = [
-        len(Detector(verify.Predictor(content), info, o)(image)[0]) for o in options
+        len(Detector(evaluation.Predictor(content), info, o)(image)[0]) for o in options
     ]
     assert numbers == [1, 0]
 

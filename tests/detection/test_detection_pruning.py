@@ -8,7 +8,7 @@ import tf_keras
 import tfslim
 from tfslim import errors, tasks
 from tfslim.graph import keras as graph_keras
-from tfslim.methods import evidence
+from tfslim.pruning import evidence
 
 BY_SCALE = tfslim.Scoring(criterion="bn_scale", normalization="none")
 # Layers whose outputs are added up go together, under the name of the first.

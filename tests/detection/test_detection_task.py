@@ -14,8 +14,8 @@ from tfslim.detection import Detections, Head
 from tfslim.detection.anchors import heads_for
 from tfslim.detection.evaluation import agreement, evaluate_detector
 from tfslim.detection.task import detection_task, standard_heads
-from tfslim.methods import fitting
 from tfslim.preprocessing import preset
+from tfslim.training import training
 
 HEADS = (
     Head(((40, 40), (60, 30)), 32, num_classes=2),
@@ -206,7 +206,7 @@ def test_fit_completes_the_task_for_arrays_and_bfloat16():
 def test_methods_measure_all_heads(two_images):
     examples, model, task, _ = two_images
     x = preset("unit", (96, 96, 3)).apply(examples.inputs([0, 1]))
-    assert fitting.evaluate(model, (x, examples.targets), task) == pytest.approx(1.0)
+    assert training.evaluate(model, (x, examples.targets), task) == pytest.approx(1.0)
 
 
 def test_own_loss_options_reach_the_loss():

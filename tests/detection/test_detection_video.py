@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.detection.conftest import draw_squares
-from tfslim import detect, errors, tflite, verify
+from tfslim import detect, errors, evaluation, tflite
 
 cv2 = pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
 from tfslim.detection import annotate, session, video  # noqa: E402
@@ -299,7 +299,7 @@ def test_a_camera_drops_the_oldest_frames():
 def test_ctrl_c_ends_a_recording_and_gives_up_a_job(square_files, tmp_path, kind):
     content = square_files["raw"]
     info = read_info(tflite.read(content))
-    detectors = {"squares": Detector(verify.Predictor(content), info)}
+    detectors = {"squares": Detector(evaluation.Predictor(content), info)}
 
     def interrupt(number):
         if number == 3:

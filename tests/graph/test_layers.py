@@ -15,9 +15,8 @@ from tests.graph import models
 from tfslim import errors
 from tfslim.graph import keras as graph_keras
 from tfslim.graph import ops
-from tfslim.methods import proof
-from tfslim.methods.channels import prune_channels
-from tfslim.pruning import budget, channels, surgery
+from tfslim.pruning import budget, channels, proof, surgery
+from tfslim.pruning.prune import prune_channels
 
 PAIRS = [
     pytest.param(

@@ -11,7 +11,7 @@ import tf_keras
 
 import tfslim
 from tfslim import config as config_lib
-from tfslim import errors, export, manifest, tflite, verify
+from tfslim import errors, evaluation, export, manifest, tflite
 from tfslim.pipeline import variants
 
 KERAS = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
@@ -155,7 +155,7 @@ def test_half_precision_is_exported_in_float32(tmp_path, policy):
     first, bias, second, end = (np.float64(w) for w in model.get_weights())
     wanted = np.maximum(np.float64(x) @ first + bias, 0) @ second + end
     file = (tmp_path / "out" / "float32.tflite").read_bytes()
-    [found] = verify.Predictor(file)(x)
+    [found] = evaluation.Predictor(file)(x)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     assert policy in " ".join(result["data"]["notes"])
 

@@ -8,10 +8,10 @@ import small_models
 from test_quantize_equalize import chain
 
 from tfslim import errors, quantize_tflite, tflite
+from tfslim.evaluation import compare_files
 from tfslim.quantization import (
     Options,
     diagnose,
-    judge,
     quantize_accurately,
     read_ranges,
     write_ranges,
@@ -30,7 +30,7 @@ def wounded():
 
 
 def quality(model, file, xs):
-    return judge.Judge(model, xs).measure(file)[0]
+    return compare_files.FileErrors(model, xs).measure(file)[0]
 
 
 def test_a_wounded_model_is_equalized_and_never_worse(wounded):
@@ -61,7 +61,7 @@ def test_the_steps_are_what_the_files_measure(mobile):
 
 @pytest.mark.parametrize("io", ["int8", "uint8"])
 def test_integer_io_is_the_same_file_at_the_ends(wounded, io):
-    from tfslim import verify
+    from tfslim import evaluation
 
     xs = images()
     by_float, by_integer = (
@@ -73,7 +73,7 @@ def test_integer_io_is_the_same_file_at_the_ends(wounded, io):
     assert by_float.taken == by_integer.taken
     for x in xs[:5]:
         (a,), (b,) = (
-            verify.Predictor(done.quantized.tflite)(x)
+            evaluation.Predictor(done.quantized.tflite)(x)
             for done in (by_float, by_integer)
         )
         assert abs(a - b).max() < 1e-4 * abs(a).max()
@@ -281,7 +281,7 @@ def test_samples_without_signal_do_not_decide():
     silent = [not next(iter(tflite.run(model, x).values())).any() for x in xs]
     assert 10 < sum(silent) < 110
     file = quantize_tflite(model, samples=xs).tflite
-    mean, worst = judge.Judge(model, xs).measure(file)
+    mean, worst = compare_files.FileErrors(model, xs).measure(file)
     assert mean > 20 and worst > -10
 
 
@@ -289,7 +289,7 @@ def test_samples_without_signal_do_not_decide():
 def test_integer_logits_are_judged_as_reals(recipe_name):
     import tensorflow as tf
 
-    from tfslim.quantization import recipe
+    from tfslim.quantization.rules import recipe
 
     kernel = np.random.default_rng(0).normal(size=(16, 10)).astype(np.float32)
     model = small_models.convert_function(

@@ -8,11 +8,11 @@ import small_models
 from test_quantize_equalize import chain
 
 from tfslim import errors, quantize_tflite, tasks, tflite
+from tfslim.evaluation import compare_files
 from tfslim.quantization import (
     Calibration,
     TensorRange,
     calibrate,
-    judge,
     quantize_accurately,
     rank_layers,
     read_ranges,
@@ -176,7 +176,7 @@ def test_biases_beside_nearly_silent_channels(recipe_name):
     model = small_models.convert_function(call, [tf.TensorSpec((1, 8, 8, 3))])
     xs = small_models.samples((1, 8, 8, 3))
     done = quantize_tflite(model, recipe_name, samples=xs)
-    truth, found = (judge.outputs(file, xs)[0] for file in (model, done.tflite))
+    truth, found = (compare_files.outputs(file, xs)[0] for file in (model, done.tflite))
     assert tasks.sqnr_db(truth, found) > 30
 
 
@@ -196,7 +196,7 @@ def test_sixteen_bits_for_one_layer_keep_its_biases():
     for chosen in (names[:1], names):
         layers = dict.fromkeys(chosen, "static_wi8_ai16")
         done = quantize_tflite(model, samples=xs, layers=layers)
-        assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
+        assert compare_files.FileErrors(model, xs).measure(done.tflite)[0] > 30
 
 
 def test_recurrent_state_is_set_back_between_runs():

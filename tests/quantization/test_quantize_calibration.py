@@ -7,17 +7,12 @@ import pytest
 import small_models
 
 from tfslim import errors, quantize_tflite, tasks, tflite
-from tfslim.quantization import (
-    auto,
-    calibrate,
-    judge,
-    method_names,
-    read_ranges,
-    write_ranges,
-)
-from tfslim.quantization.calibration import logits
-from tfslim.quantization.collect import activations
-from tfslim.quantization.layers import LayerNames
+from tfslim.evaluation import compare_files
+from tfslim.quantization import calibrate, method_names, read_ranges, write_ranges
+from tfslim.quantization.layers.layer_names import LayerNames
+from tfslim.quantization.ranges import auto
+from tfslim.quantization.ranges.calibration import logits
+from tfslim.quantization.ranges.collect import activations
 
 SHAPE = (1, 12, 12, 3)
 
@@ -27,7 +22,7 @@ def images(count=40, seed=0):
 
 
 def outputs(model, xs):
-    return judge.outputs(model, xs)[0]
+    return compare_files.outputs(model, xs)[0]
 
 
 @pytest.mark.parametrize("method", method_names())
@@ -115,11 +110,15 @@ def test_auto_is_never_worse_than_min_max_where_it_looked(mobile):
 
 
 def test_a_softmax_is_left_out_of_the_comparison(mobile):
-    before, after = tflite.read(mobile), tflite.read(judge.without_softmax(mobile))
+    before, after = (
+        tflite.read(mobile),
+        tflite.read(compare_files.without_softmax(mobile)),
+    )
     assert [op.name for op in after.ops] == [op.name for op in before.ops][:-1]
     x = small_models.samples((1, 16, 16, 3), count=1)[0]
     (p,), (z,) = (
-        tflite.run(m, x).values() for m in (mobile, judge.without_softmax(mobile))
+        tflite.run(m, x).values()
+        for m in (mobile, compare_files.without_softmax(mobile))
     )
     np.testing.assert_allclose(p, np.exp(z) / np.exp(z).sum(), rtol=1e-5)
 

@@ -264,7 +264,7 @@ def test_no_file_is_replaced_unasked(digits, tmp_path, capsys, name):
 
 
 def test_what_is_read_is_never_replaced(digits, tmp_path, capsys):
-    from tfslim.quantization import recipe
+    from tfslim.quantization.rules import recipe
 
     mine = tmp_path / "mine.json"
     mine.write_text(json.dumps(recipe.get("float16").rules))

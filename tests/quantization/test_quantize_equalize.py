@@ -5,7 +5,8 @@ import pytest
 import small_models
 
 from tfslim import errors, quantize_tflite, tasks, tflite
-from tfslim.quantization import calibrate, correct_biases, equalize, judge
+from tfslim.evaluation import compare_files
+from tfslim.quantization import calibrate, correct_biases, equalize
 
 SHAPE = (1, 16, 16, 3)
 
@@ -50,7 +51,9 @@ def chain(padding="same", activation="relu", wound=1.0):
 
 def noise_db(truth_of, model, xs):
     pairs = zip(
-        judge.outputs(truth_of, xs)[0], judge.outputs(model, xs)[0], strict=True
+        compare_files.outputs(truth_of, xs)[0],
+        compare_files.outputs(model, xs)[0],
+        strict=True,
     )
     return np.mean([tasks.sqnr_db(*pair) for pair in pairs])
 
@@ -170,9 +173,9 @@ def test_bias_correction_brings_the_means_back(mode, padding):
     coarse = _coarser(plain)
     fixed, rows = correct_biases(coarse, model, xs, mode=mode)
     assert len(rows) == 5
-    truth = np.mean(judge.outputs(model, xs)[0], axis=0)
+    truth = np.mean(compare_files.outputs(model, xs)[0], axis=0)
     before, after = (
-        np.abs(np.mean(judge.outputs(m, xs)[0], axis=0) - truth).max()
+        np.abs(np.mean(compare_files.outputs(m, xs)[0], axis=0) - truth).max()
         for m in (coarse, fixed)
     )
     assert after < 0.35 * before

@@ -8,14 +8,14 @@ import small_models
 from test_quantize_collect import SHAPE, Everything
 
 from tfslim import errors, tflite
-from tfslim.quantization import collect, groups
-from tfslim.quantization.collect import activations
-from tfslim.quantization.statistics import Histogram
+from tfslim.quantization.ranges import batching, collect
+from tfslim.quantization.ranges.collect import activations
+from tfslim.quantization.ranges.statistics import Histogram
 
 
 def grouped(model):
     runner = tflite.Runner(model, preserve_all_tensors=True)
-    found = groups.take_groups(runner, activations(runner.model.graphs[0]))
+    found = batching.take_groups(runner, activations(runner.model.graphs[0]))
     return runner.batch if found else None
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfslim import errors, tflite
-from tfslim.quantization.statistics import Extremes, Histogram
+from tfslim.quantization.ranges.statistics import Extremes, Histogram
 
 
 def tensor(*shape):

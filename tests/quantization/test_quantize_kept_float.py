@@ -5,8 +5,9 @@ import pytest
 import small_models
 
 from tfslim import errors, quantize_tflite, tflite
-from tfslim.quantization import calibrate, judge
-from tfslim.quantization.collect import activations
+from tfslim.evaluation import compare_files
+from tfslim.quantization import calibrate
+from tfslim.quantization.ranges.collect import activations
 from tfslim.tflite import flatbuffer
 
 
@@ -105,7 +106,7 @@ def test_computed_masks(call, method, recipe_name):
         xs.append(dict(zip(names, (x, keep), strict=True)))
     done = quantize_tflite(model, recipe_name, samples=xs, calibration=method)
     assert any("a mask takes all levels" in row.reason for row in done.kept_float)
-    assert judge.Judge(model, xs).measure(done.tflite)[0] > 25
+    assert compare_files.FileErrors(model, xs).measure(done.tflite)[0] > 25
 
 
 @pytest.mark.parametrize("pad", [np.finfo(np.float32).min, -np.inf])
@@ -124,7 +125,7 @@ def test_padding_before_a_max_pooling_is_no_mask(pad):
     xs = small_models.samples((1, 8, 8, 2))
     done = quantize_tflite(model, samples=xs)
     assert "MAX_POOL_2D" not in {row.op for row in done.kept_float}
-    assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
+    assert compare_files.FileErrors(model, xs).measure(done.tflite)[0] > 30
 
 
 @pytest.mark.parametrize("recipe_name", ["int8", "static_wi8_ai16"])
@@ -138,7 +139,7 @@ def test_a_product_with_a_constant_batch_stays_float(recipe_name):
     assert "BATCH_MATMUL" in {op.name for op in tflite.read(model).ops}
     xs = small_models.samples((3, 6, 8))
     done = quantize_tflite(model, recipe_name, samples=xs)
-    assert judge.Judge(model, xs).measure(done.tflite)[0] > 30
+    assert compare_files.FileErrors(model, xs).measure(done.tflite)[0] > 30
     reasons = {row.op: row.reason for row in done.kept_float}
     assert "scales that the kernel ignores" in reasons["BATCH_MATMUL"]
 
@@ -160,7 +161,7 @@ def test_what_only_floats_surround_stays_float():
     done = quantize_tflite(model, samples=xs)
     reasons = {row.op: row.reason for row in done.kept_float}
     assert "All ops around it are float" in reasons["ADD"]
-    assert judge.Judge(model, xs).measure(done.tflite)[0] > 28
+    assert compare_files.FileErrors(model, xs).measure(done.tflite)[0] > 28
     forced = quantize_tflite(model, samples=xs, keep_float="none")
     assert "ADD" not in {row.op for row in forced.kept_float}
 
@@ -195,7 +196,7 @@ def test_what_the_runtime_refuses_in_integers_stays_float():
     done = quantize_tflite(model, "static_wi8_ai16", samples=xs)
     (row,) = done.kept_float
     assert row.op == "ADD" and "add.cc" in row.reason
-    assert judge.Judge(model, xs).measure(done.tflite)[0] > 35
+    assert compare_files.FileErrors(model, xs).measure(done.tflite)[0] > 35
 
 
 def test_scales_that_xnnpack_cannot_take_stay_float():
@@ -250,7 +251,7 @@ def test_trials_keep_float_what_the_runtime_refuses(monkeypatch):
     monkeypatch.setattr(tflite, "Runner", picky)
     xs = small_models.samples((1, 16), count=40)
     found = calibrate(model, xs, "auto")
-    assert len(refusals) == 1  # The judge remembers.
+    assert len(refusals) == 1  # Once refused, it stays float.
     assert found.trials[0].sqnr_db > 20
 
 
@@ -268,7 +269,7 @@ def test_tables_among_floats_are_quantized():
     xs = [random.integers(0, 400, (1, 8)).astype(np.int32) for _ in range(40)]
     done = quantize_tflite(model, samples=xs)
     assert len(done.tflite) < 0.4 * len(model)
-    assert judge.Judge(model, xs).measure(done.tflite)[0] > 25
+    assert compare_files.FileErrors(model, xs).measure(done.tflite)[0] > 25
 
 
 @pytest.mark.parametrize("mask", [-1e4, -500.0, -200.0])
@@ -288,7 +289,7 @@ def test_masks_that_are_scaled_before_the_softmax(mask):
     xs = small_models.samples((1, 16, 8))
     done = quantize_tflite(model, samples=xs)
     assert any("a mask takes all levels" in row.reason for row in done.kept_float)
-    assert judge.Judge(model, xs).measure(done.tflite)[0] > 25
+    assert compare_files.FileErrors(model, xs).measure(done.tflite)[0] > 25
 
 
 def test_large_values_are_no_masks():

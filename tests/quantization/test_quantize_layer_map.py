@@ -10,8 +10,8 @@ import tfslim
 from tfslim import quantize_tflite, tflite
 from tfslim.graph import ir, keras_probe
 from tfslim.quantization import calibrate, map_layers, put_layers, rank_layers
-from tfslim.quantization.layers import LayerNames
-from tfslim.quantization.points import Points
+from tfslim.quantization.layers.layer_names import LayerNames
+from tfslim.quantization.layers.match_tensors import Points
 from tfslim.tflite import metadata
 
 KERAS = ("tf_keras", "keras")

@@ -5,15 +5,10 @@ import pytest
 import small_models
 
 from tfslim import errors, quantize_tflite, tasks, tflite
-from tfslim.quantization import (
-    Improver,
-    bias,
-    calibrate,
-    fall_back,
-    judge,
-    rank_layers,
-)
-from tfslim.quantization.layers import LayerNames
+from tfslim.evaluation import compare_files
+from tfslim.quantization import Improver, calibrate, fall_back, rank_layers
+from tfslim.quantization.layers.layer_names import LayerNames
+from tfslim.quantization.repair import bias
 
 SHAPE = (1, 12, 12, 3)
 
@@ -60,7 +55,7 @@ def test_named_layers_stay_float_and_the_report_says_so(residual):
     (row,) = [r for r in done.kept_float if r.op == "DEPTHWISE_CONV_2D"]
     assert row.reason == "It was asked to be."
     xs = images(seed=1)
-    truth, out = (judge.outputs(m, xs)[0] for m in (residual, done.tflite))
+    truth, out = (compare_files.outputs(m, xs)[0] for m in (residual, done.tflite))
     assert tasks.sqnr_db(truth, out) > 25
 
 
@@ -96,7 +91,7 @@ def test_a_row_is_what_quantizing_that_layer_alone_measures(residual):
         residual, "int8", ranges=ranges, layers=dict.fromkeys(others, "float32")
     )
     measured = small_models.worst_column_db(
-        *(judge.outputs(m, xs)[0] for m in (residual, alone.tflite))
+        *(compare_files.outputs(m, xs)[0] for m in (residual, alone.tflite))
     )
     assert row.sqnr_db == pytest.approx(measured, abs=1e-3)
 
@@ -104,10 +99,10 @@ def test_a_row_is_what_quantizing_that_layer_alone_measures(residual):
 def test_falling_back_reaches_the_metric_with_the_fewest_layers(wounded):
     ranges = calibrate(wounded, images())
     xs = images(seed=1)
-    truth = judge.outputs(wounded, xs)[0]
+    truth = compare_files.outputs(wounded, xs)[0]
 
     def evaluate(model):
-        return tasks.sqnr_db(truth, judge.outputs(model, xs)[0])
+        return tasks.sqnr_db(truth, compare_files.outputs(model, xs)[0])
 
     ranking = rank_layers(wounded, ranges, xs)
     before = evaluate(quantize_tflite(wounded, "int8", ranges=ranges).tflite)
@@ -124,10 +119,10 @@ def test_falling_back_reaches_the_metric_with_the_fewest_layers(wounded):
 def test_falling_back_keeps_a_correction_only_where_it_helps(wounded, monkeypatch):
     ranges = calibrate(wounded, images())
     xs = images(seed=1)
-    truth = judge.outputs(wounded, xs)[0]
+    truth = compare_files.outputs(wounded, xs)[0]
 
     def evaluate(model):
-        return tasks.sqnr_db(truth, judge.outputs(model, xs)[0])
+        return tasks.sqnr_db(truth, compare_files.outputs(model, xs)[0])
 
     ranking = rank_layers(wounded, ranges, xs)[:1]
     options = {"evaluate": evaluate, "least": 200.0}

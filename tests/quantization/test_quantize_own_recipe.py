@@ -7,7 +7,8 @@ import math
 import pytest
 
 from tfslim import errors
-from tfslim.quantization import get_recipe, quantize_tflite, recipe
+from tfslim.quantization import get_recipe, quantize_tflite
+from tfslim.quantization.rules import recipe
 
 RULE = {
     "regex": ".*",

@@ -7,7 +7,7 @@ import pytest
 import small_models
 
 from tfslim import quantize_tflite, tflite
-from tfslim.quantization import policy
+from tfslim.quantization.rules import policy
 
 SHAPE = (1, 16, 16, 32)
 

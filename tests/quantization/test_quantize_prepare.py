@@ -6,7 +6,8 @@ import small_models
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import errors, quantize_tflite, tflite
-from tfslim.quantization import prepare, quantize_accurately
+from tfslim.quantization import quantize_accurately
+from tfslim.quantization.rules import preprocess_model
 from tfslim.tflite import flatbuffer
 
 
@@ -58,13 +59,13 @@ def test_a_quirk_changes_nothing(residual, quirk, recipe):
 
 
 def test_a_clean_file_is_not_copied(residual):
-    assert prepare.prepare(residual) is residual
+    assert preprocess_model.prepare(residual) is residual
 
 
 def test_half_precision_weights_become_whole(residual):
     halves = quantize_tflite(residual, "float16").tflite
     assert "float16" in {t.dtype for t in tflite.read(halves).tensors}
-    whole = prepare.prepare(halves)
+    whole = preprocess_model.prepare(halves)
     ops = [[op.name for op in tflite.read(m).ops] for m in (residual, whole)]
     assert ops[0] == ops[1]
     xs = small_models.samples((1, 12, 12, 3))

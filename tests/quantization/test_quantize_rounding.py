@@ -9,18 +9,16 @@ from test_quantize_collect import Everything
 from test_quantize_equalize import chain
 
 from tfslim import errors, quantize_tflite, tasks, tflite
+from tfslim.evaluation import compare_files
 from tfslim.quantization import (
     Options,
-    collect,
     correct_biases,
-    gptq,
-    judge,
     quantize_accurately,
     round_weights,
-    rounding,
-    weights,
 )
-from tfslim.quantization.layers import LayerNames
+from tfslim.quantization.layers.layer_names import LayerNames
+from tfslim.quantization.ranges import collect
+from tfslim.quantization.repair import gptq, rounding, weights
 
 SHAPE = (1, 16, 16, 3)
 
@@ -174,7 +172,7 @@ def plain():
 
 
 def same_outputs(one, other):
-    runs = [judge.outputs(file, images(5))[0] for file in (one, other)]
+    runs = [compare_files.outputs(file, images(5))[0] for file in (one, other)]
     return np.array_equal(*runs)
 
 
@@ -188,7 +186,7 @@ def outputs_of(model):
 
 
 def quality(model, file, xs):
-    return judge.Judge(model, xs).measure(file)[0]
+    return compare_files.FileErrors(model, xs).measure(file)[0]
 
 
 @pytest.mark.parametrize(
@@ -277,8 +275,10 @@ def test_bias_correction_after_it_does_not_count_twice(plain, mode):
     file = quantize_tflite(plain, "int8", samples=xs).tflite
     done = round_weights(file, plain, xs).tflite
     fixed, _ = correct_biases(done, plain, xs, mode=mode)
-    truth, found = (np.mean(judge.outputs(f, xs)[0], axis=0) for f in (plain, fixed))
-    spread = np.std(judge.outputs(plain, xs)[0], axis=0)
+    truth, found = (
+        np.mean(compare_files.outputs(f, xs)[0], axis=0) for f in (plain, fixed)
+    )
+    spread = np.std(compare_files.outputs(plain, xs)[0], axis=0)
     assert (np.abs(truth - found) < 0.05 * spread).all()
     once, _ = correct_biases(fixed, plain, xs, mode="fast")
     twice, _ = correct_biases(once, plain, xs, mode="fast")
@@ -370,7 +370,7 @@ def test_layers_that_share_weights_go_on_sharing_them(recipe):
     assert len(done.tflite) < len(plain) + 48 * 16  # Scales and names, no weights.
     held_out = xs[64:]
     before, after = (
-        tasks.sqnr_db(*(judge.outputs(m, held_out)[0] for m in (model, file)))
+        tasks.sqnr_db(*(compare_files.outputs(m, held_out)[0] for m in (model, file)))
         for file in (plain, done.tflite)
     )
     # With INT8 activations their noise is larger than that of the weights.

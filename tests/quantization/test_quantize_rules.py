@@ -8,7 +8,8 @@ import pytest
 import small_models
 
 from tfslim import errors, quantize_tflite, tflite
-from tfslim.quantization import calibrate, rank_layers, recipe
+from tfslim.quantization import calibrate, rank_layers
+from tfslim.quantization.rules import recipe
 
 
 def test_a_pattern_holds_where_it_can(residual):

@@ -9,7 +9,8 @@ import small_models
 from test_quantize_collect import Everything
 
 from tfslim import errors, tflite
-from tfslim.quantization import calibrate, collect, tail
+from tfslim.quantization import calibrate
+from tfslim.quantization.ranges import collect, dense_tail
 from tfslim.tflite import flatbuffer
 
 SHAPE = (1, 6, 6, 3)
@@ -38,7 +39,7 @@ def classifier(change=None):
 
 @pytest.fixture(autouse=True)
 def small_is_large(monkeypatch):
-    monkeypatch.setattr(tail, "_LEAST_BYTES", 1)
+    monkeypatch.setattr(dense_tail, "_LEAST_BYTES", 1)
 
 
 def images(count=21):
@@ -49,9 +50,9 @@ def images(count=21):
 def test_statistics_are_those_of_the_whole_model(change, monkeypatch):
     model = classifier(change)
     parts, count = collect(model, images(), statistic=Everything)
-    assert tail.split_tail(model)[1] is not None
-    monkeypatch.setattr(tail, "_LEAST_BYTES", 10**9)
-    assert tail.split_tail(model) == (model, None)
+    assert dense_tail.split_tail(model)[1] is not None
+    monkeypatch.setattr(dense_tail, "_LEAST_BYTES", 10**9)
+    assert dense_tail.split_tail(model) == (model, None)
     whole, _ = collect(model, images(), statistic=Everything)
     assert count == 21
     assert list(parts) == list(whole)
@@ -63,7 +64,7 @@ def test_statistics_are_those_of_the_whole_model(change, monkeypatch):
 
 def test_the_tail_alone():
     model = classifier()
-    head, dense = tail.split_tail(model)
+    head, dense = dense_tail.split_tail(model)
     names = [op.name for op in dense.ops]
     assert names == ["FULLY_CONNECTED"] * 3 + ["SOFTMAX"]
     assert len(head) < len(model) - 4 * (64 * 32 + 32 * 16)
@@ -77,7 +78,7 @@ def test_the_tail_alone():
 @pytest.mark.parametrize("change", ["two outputs", "residual"])
 def test_what_branches_is_run_whole(change):
     model = classifier(change)
-    assert tail.split_tail(model) == (model, None)
+    assert dense_tail.split_tail(model) == (model, None)
 
 
 def test_without_a_signature():

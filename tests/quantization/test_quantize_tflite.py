@@ -7,7 +7,7 @@ import small_models
 from litert_quantizer import recipe as upstream
 
 from tfslim import errors, quantization, quantize_tflite, tflite
-from tfslim.quantization import recipe
+from tfslim.quantization.rules import recipe
 from tfslim.tflite import flatbuffer, metadata
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tfslim import tflite
-from tfslim.quantization.statistics import Histogram
-from tfslim.quantization.thresholds import THRESHOLDS, kl, mse, percentile
+from tfslim.quantization.ranges.statistics import Histogram
+from tfslim.quantization.ranges.thresholds import THRESHOLDS, kl, mse, percentile
 
 
 def filled(values):

@@ -48,7 +48,7 @@ class Detector:
 
         Args:
             predict: float32 [1, height, width, channels] -> the network's outputs as
-                floats; e.g. `tfslim.verify.Predictor` of a `.tflite`.
+                floats; e.g. `tfslim.evaluation.Predictor` of a `.tflite`.
             info: what it takes and gives.
             options: how boxes are chosen; None: the defaults.
         """

@@ -75,7 +75,7 @@ def evaluate_detector(
 
     Args:
         predict: takes inputs and returns the maps of the heads, in order, as
-            `tfslim.verify.Predictor` does, or the `predict` of a Keras model.
+            `tfslim.evaluation.Predictor` does, or the `predict` of a Keras model.
         data: batches of inputs and boxes [n, max_boxes, 5], as
             `tfslim.data.batches` gives them.
         heads: what the maps mean.

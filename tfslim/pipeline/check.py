@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from tfslim import convert, errors, verify
+from tfslim import convert, errors, evaluation
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import structure
 from tfslim.pipeline.job import Job
@@ -26,7 +26,7 @@ def measure(job: Job, eval_fn: EvalFn | None) -> float | None:
 
 def measure_file(job: Job, content: bytes, eval_fn: EvalFn | None) -> float | None:
     """Returns the same of a file made of `job.model`."""
-    return _measure(job, verify.Predictor(content), eval_fn)
+    return _measure(job, evaluation.Predictor(content), eval_fn)
 
 
 def rehearse(job: Job) -> None:
@@ -124,11 +124,11 @@ class Checker:
     def check_float(self, content: bytes) -> dict[str, Any]:
         """Returns metric and parity of the float file, or raises if they differ."""
         row, outputs = self._compare(content, self.outputs)
-        parity = verify.Parity(**row["parity"])
+        parity = evaluation.Parity(**row["parity"])
         noise = 0.0
-        if parity.relative_error > verify.MAX_RELATIVE_ERROR:
+        if parity.relative_error > evaluation.MAX_RELATIVE_ERROR:
             noise = self._noise()
-        verify.require_parity(parity, name="float32", noise=noise)
+        evaluation.require_parity(parity, name="float32", noise=noise)
         self._float_outputs = outputs
         return {"against": "Keras", **row}
 
@@ -139,7 +139,7 @@ class Checker:
             VerificationError: its output has collapsed; says the likely cause.
         """
         row, outputs = self._compare(content, self._float_outputs)
-        verify.require_healthy(
+        evaluation.require_healthy(
             self._float_outputs,
             outputs,
             name=name,
@@ -151,7 +151,7 @@ class Checker:
     def _noise(self) -> float:
         """Returns how far the Keras model is from itself on the first batch."""
         x, _ = next(iter(self._batches()))
-        return verify.noise_floor(_keras_predict(self._job.model), x)
+        return evaluation.noise_floor(_keras_predict(self._job.model), x)
 
     def figures(self, content: bytes) -> dict[str, Any]:
         """Returns metric and parity of a quantized file, sick or not."""
@@ -161,9 +161,11 @@ class Checker:
     def _compare(
         self, content: bytes, reference: list[np.ndarray]
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
-        predict = verify.Predictor(content)
+        predict = evaluation.Predictor(content)
         outputs = self._run(predict)
-        parity = verify.compare(reference, outputs, self._job.task, inputs=self._inputs)
+        parity = evaluation.compare(
+            reference, outputs, self._job.task, inputs=self._inputs
+        )
         row = {
             "metric": self._metric(outputs, predict),
             "parity": dataclasses.asdict(parity),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import report, verify
+from tfslim import evaluation, report
 from tfslim.pipeline import check
 from tfslim.pipeline import job as job_lib
 
@@ -43,7 +43,7 @@ def of_model(job: job_lib.Job, checker: check.Checker) -> list[str]:
     """Says that the Keras model itself is of no use, whatever its files are."""
     classes = job.task.name == "classification"
     targets = None if isinstance(checker.targets, list) else checker.targets
-    symptom = verify.one_answer(checker.outputs, targets, classes=classes)
+    symptom = evaluation.one_answer(checker.outputs, targets, classes=classes)
     if symptom is None:
         return _of_preprocessing(job, checker)
     seen = list(itertools.islice(job.feed.calibration or (), _SEEN))
@@ -73,7 +73,7 @@ def _of_preprocessing(job: job_lib.Job, checker: check.Checker) -> list[str]:
     is_one = checker.targets is not None and not isinstance(checker.targets, list)
     if examples is None or given is None or not is_one:
         return []
-    is_chance = job.task.name == "classification" and verify.is_chance(
+    is_chance = job.task.name == "classification" and evaluation.is_chance(
         checker.keras_metric or 0.0, np.asarray(checker.targets)
     )
     if not is_chance:
@@ -83,7 +83,7 @@ def _of_preprocessing(job: job_lib.Job, checker: check.Checker) -> list[str]:
     images = examples.inputs(chosen)
     if isinstance(images, dict):
         return []
-    doubt = verify.preprocessing_doubt(
+    doubt = evaluation.preprocessing_doubt(
         lambda x: _classes(job, checker.outputs_of([x])[0]),
         images,
         examples.targets[chosen],

@@ -16,13 +16,13 @@ import tensorflow as tf
 from tfslim import config as config_lib
 from tfslim import convert, errors, report, tasks, training
 from tfslim.graph import keras as graph_keras
-from tfslim.methods.backup import Backup
-from tfslim.methods.fitting import Training
 from tfslim.pipeline import check, choices, deployment, doubts, drop, making, result
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
+from tfslim.training.job import Backup
+from tfslim.training.training import Training
 
 OnStep = Callable[[str], None]
 

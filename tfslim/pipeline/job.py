@@ -11,8 +11,8 @@ import numpy as np
 import tf_keras
 
 from tfslim import data, errors, loading, models, preprocessing, tasks, training
-from tfslim.methods.backup import Backup
 from tfslim.pipeline import feed, opened
+from tfslim.training.job import Backup
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -5,23 +5,15 @@ from tfslim.quantization.accurate import (
     Options,
     quantize_accurately,
 )
-from tfslim.quantization.bias import Shift, correct_biases
-from tfslim.quantization.calibration import (
-    Calibration,
-    Ranges,
-    TensorRange,
-    calibrate,
-    check_method,
-    method_names,
-)
-from tfslim.quantization.collect import Samples, collect, sized_for_first
-from tfslim.quantization.diagnosis import Finding, diagnose
-from tfslim.quantization.equalization import Equalized, EqualizeResult, equalize
 from tfslim.quantization.graph_equalization import equalize_graph
-from tfslim.quantization.improve import CORRECTIONS, ROUNDINGS, Improver
-from tfslim.quantization.layer_map import LayerMap, map_layers, put_layers
-from tfslim.quantization.pairs import Refused
-from tfslim.quantization.plot import check_plot, plot_layers
+from tfslim.quantization.layers.layer_map import LayerMap, map_layers, put_layers
+from tfslim.quantization.layers.plot import check_plot, plot_layers
+from tfslim.quantization.layers.sensitivity import (
+    FallbackResult,
+    LayerError,
+    fall_back,
+    rank_layers,
+)
 from tfslim.quantization.ptq import (
     IO,
     KeptFloat,
@@ -29,18 +21,26 @@ from tfslim.quantization.ptq import (
     check_io,
     quantize_tflite,
 )
-from tfslim.quantization.ranges_file import read_ranges, write_ranges
-from tfslim.quantization.recipe import Recipe
-from tfslim.quantization.recipe import get as get_recipe
-from tfslim.quantization.recipe import names as recipe_names
-from tfslim.quantization.rounding import Rounded, RoundResult, round_weights
-from tfslim.quantization.sensitivity import (
-    FallbackResult,
-    LayerError,
-    fall_back,
-    rank_layers,
+from tfslim.quantization.ranges.calibration import (
+    Calibration,
+    Ranges,
+    TensorRange,
+    calibrate,
+    check_method,
+    method_names,
 )
-from tfslim.quantization.thresholds import THRESHOLDS
+from tfslim.quantization.ranges.collect import Samples, collect, sized_for_first
+from tfslim.quantization.ranges.ranges_file import read_ranges, write_ranges
+from tfslim.quantization.ranges.thresholds import THRESHOLDS
+from tfslim.quantization.repair.bias import Shift, correct_biases
+from tfslim.quantization.repair.diagnosis import Finding, diagnose
+from tfslim.quantization.repair.equalization import Equalized, EqualizeResult, equalize
+from tfslim.quantization.repair.improve import CORRECTIONS, ROUNDINGS, Improver
+from tfslim.quantization.repair.rounding import Rounded, RoundResult, round_weights
+from tfslim.quantization.repair.scalable_pairs import Refused
+from tfslim.quantization.rules.recipe import Recipe
+from tfslim.quantization.rules.recipe import get as get_recipe
+from tfslim.quantization.rules.recipe import names as recipe_names
 
 __all__ = [
     "CORRECTIONS",

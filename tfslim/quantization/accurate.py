@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tfslim import errors, tflite
-from tfslim.quantization import auto, improve, recipe
-from tfslim.quantization.calibration import Calibration
-from tfslim.quantization.collect import Samples, sized_for_first
-from tfslim.quantization.equalization import equalize, is_equalized
-from tfslim.quantization.improve import Improver
 from tfslim.quantization.ptq import QuantizeResult, quantize_tflite
+from tfslim.quantization.ranges import auto
+from tfslim.quantization.ranges.calibration import Calibration
+from tfslim.quantization.ranges.collect import Samples, sized_for_first
+from tfslim.quantization.repair import improve
+from tfslim.quantization.repair.equalization import equalize, is_equalized
+from tfslim.quantization.repair.improve import Improver
+from tfslim.quantization.rules import recipe
 
 OnStep = Callable[[str], None]
 
@@ -163,12 +165,12 @@ def _try(
         rounding=options.rounding,
         bias_correction=options.bias_correction,
     )
-    steps = {name: improver.judge.measure(f.tflite)[0] for name, f in files.items()}
+    steps = {name: improver.held_out.measure(f.tflite)[0] for name, f in files.items()}
     best = _best(steps)
     done, source = files[best], sources[best]
     improved = improver(done.tflite, source, on_step=on_step)
     steps |= {n: value for n, value in improved.steps.items() if n != "plain"}
-    outputs = improver.judge.by_output(improved.tflite)
+    outputs = improver.held_out.by_output(improved.tflite)
     done = dataclasses.replace(done, tflite=improved.tflite)
     if options.io != "float":
         done = _quantize(source, chosen, None, options, done.calibration)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfslim import tflite, verify
-from tfslim.quantization import policy
+from tfslim import evaluation, tflite
+from tfslim.quantization.rules import policy
 
 _JOINS = ("CONCATENATION", "PACK")
 # Ops that hand values on: behind them one scale holds for all that was joined.
@@ -62,7 +62,7 @@ def _walk(
     path = [*behind, op]
     if op.name in _JOINS:
         sizes = [s for s in (_size(i, graph, ranges) for i in op.inputs) if s > 0.0]
-        if sizes and max(sizes) > verify.UNLIKE * min(sizes):
+        if sizes and max(sizes) > evaluation.UNLIKE * min(sizes):
             reason = (
                 f"Its parts reach from {min(sizes):.3g} to {max(sizes):.3g} and are "
                 "given out: one INT8 scale would lose the small ones."

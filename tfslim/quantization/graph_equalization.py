@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfslim.graph import ir
-from tfslim.quantization.equalization import equalizing_factor
-from tfslim.quantization.pairs import Refused
+from tfslim.quantization.repair.equalization import equalizing_factor
+from tfslim.quantization.repair.scalable_pairs import Refused
 
 _WEIGHTED = ("Conv2D", "DepthwiseConv2D", "Dense")
 # f(s * x) = s * f(x) for s > 0, channel by channel.

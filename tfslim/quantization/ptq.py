@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tfslim import errors, registry, tflite
-from tfslim.quantization import calibration as calibration_lib
-from tfslim.quantization import loadable, policy, recipe, rules
-from tfslim.quantization.calibration import Calibration, TensorRange
-from tfslim.quantization.collect import Samples, activations, sized_for_first
-from tfslim.quantization.prepare import prepare
+from tfslim.quantization.ranges import calibration as calibration_lib
+from tfslim.quantization.ranges.calibration import Calibration, TensorRange
+from tfslim.quantization.ranges.collect import Samples, activations, sized_for_first
+from tfslim.quantization.rules import policy, recipe, rule_order, runtime_limits
+from tfslim.quantization.rules.preprocess_model import prepare
 
 # "float" takes and gives float32 as the float model does; the others take and give
 # integers by the scale and zero point that the file states for its inputs and outputs.
@@ -131,7 +131,7 @@ def quantize_tflite(
     _check_request(chosen, content, samples is not None or ranges is not None)
     _check_layers(chosen, layers or {})
     graph = content.graphs[0]
-    single = rules.overrides(content, layers or {}, keep_float)
+    single = rule_order.overrides(content, layers or {}, keep_float)
 
     used = None
     if chosen.needs_ranges:
@@ -140,7 +140,7 @@ def quantize_tflite(
     known = used.ranges if used else None
     exempt = policy.exemptions(chosen.scheme, graph, policy=keep_float)
     plan = functools.partial(
-        rules.plan,
+        rule_order.plan,
         chosen,
         graph,
         io=io,
@@ -148,7 +148,7 @@ def quantize_tflite(
         single=single,
         spares_islands=keep_float != "none",
     )
-    made = loadable.quantize(source, graph, known, exempt, plan)
+    made = runtime_limits.quantize(source, graph, known, exempt, plan)
     if chosen.scheme == "float16" and not single.takes and _has_halves(given):
         if len(made.content) >= len(model):
             return QuantizeResult(model, chosen, note=_HALVES_NOTE)

@@ -8,11 +8,10 @@ from typing import Any
 import ml_collections
 
 from tfslim import errors, registry, training
-from tfslim.methods import channels
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
 from tfslim.pruning import budget as budget_lib
-from tfslim.pruning import constants, criteria
+from tfslim.pruning import constants, criteria, prune
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ class Cut:
 
     def apply(self, job: Job) -> tuple[Any, base.Outcome]:
         """Cuts; criteria that look at data see the first training batches."""
-        model, report = channels.prune_channels(
+        model, report = prune.prune_channels(
             job.model,
             criterion=self.criterion,
             budget=self.budget,

@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 
 from tfslim import errors, loading, training
-from tfslim.methods.distill import distill
+from tfslim.distillation.distill import distill
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
 

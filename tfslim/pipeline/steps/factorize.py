@@ -8,8 +8,8 @@ from typing import Any
 import ml_collections
 
 from tfslim import errors, registry, training
-from tfslim.factorize import METHODS
-from tfslim.methods.factorize import factorize_model
+from tfslim.factorization import METHODS
+from tfslim.factorization.factorize_model import factorize_model
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
 

@@ -9,13 +9,13 @@ from typing import Any
 import ml_collections
 
 from tfslim import errors, registry, training
-from tfslim.methods.activation import activation_pruning
-from tfslim.methods.fitting import Training
-from tfslim.methods.proximal import prox_sg
-from tfslim.methods.slimming import slim_network
+from tfslim.activation.activation_pruning import activation_pruning
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base, cut
+from tfslim.proximal.prox_sg import prox_sg
 from tfslim.pruning import budget as budget_lib
+from tfslim.slimming.slim_network import slim_network
+from tfslim.training.training import Training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

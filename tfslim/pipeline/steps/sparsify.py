@@ -7,11 +7,10 @@ from typing import Any
 
 import ml_collections
 
-from tfslim import errors, registry, training
-from tfslim.methods import sparsify as sparsify_lib
+from tfslim import errors, registry, sparsity, training
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
-from tfslim.pruning import sparsity
+from tfslim.sparsity import sparsify as sparsify_lib
 
 _METHODS = ("magnitude", "2:4", "block", "xnnpack")
 _KEEP = ("auto", "nothing", "zeros", "clusters", "both")

@@ -1,0 +1,1 @@
+"""Activation pruning: units that never fire, or that are redundant, are removed."""

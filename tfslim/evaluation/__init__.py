@@ -1,0 +1,42 @@
+"""Does the produced file still do what the model it came from does?"""
+
+from tfslim.evaluation.chance import (
+    Doubt,
+    chance_level,
+    is_chance,
+    preprocessing_doubt,
+    useless_level,
+)
+from tfslim.evaluation.collapse import one_answer, require_healthy, symptom_of
+from tfslim.evaluation.columns import MOST_DB, UNLIKE, ColumnErrors, Columns
+from tfslim.evaluation.parity import (
+    MAX_RELATIVE_ERROR,
+    Parity,
+    compare,
+    noise_floor,
+    require_parity,
+)
+from tfslim.evaluation.places import is_picture
+from tfslim.evaluation.predict import Predictor
+
+__all__ = [
+    "MAX_RELATIVE_ERROR",
+    "MOST_DB",
+    "UNLIKE",
+    "ColumnErrors",
+    "Columns",
+    "Doubt",
+    "Parity",
+    "Predictor",
+    "chance_level",
+    "compare",
+    "is_chance",
+    "is_picture",
+    "noise_floor",
+    "one_answer",
+    "preprocessing_doubt",
+    "require_healthy",
+    "require_parity",
+    "symptom_of",
+    "useless_level",
+]

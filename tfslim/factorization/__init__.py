@@ -1,0 +1,14 @@
+"""Low rank: layers as chains of cheaper ones, without any Keras."""
+
+from tfslim.factorization import svd as svd
+from tfslim.factorization import tucker as tucker
+from tfslim.factorization.base import METHODS
+from tfslim.factorization.passes import factorize_graph
+from tfslim.factorization.report import FactorizationReport, LayerFactorization
+
+__all__ = [
+    "METHODS",
+    "FactorizationReport",
+    "LayerFactorization",
+    "factorize_graph",
+]

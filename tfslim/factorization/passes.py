@@ -1,0 +1,191 @@
+"""The pass: which layers of a graph to factorize, at which ranks, and doing it."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
+
+from tfslim import errors, registry
+from tfslim.factorization import base, rewrite
+from tfslim.factorization.candidates import Candidate, RanksByName, find
+from tfslim.factorization.report import FactorizationReport, LayerFactorization
+from tfslim.factorization.spectrum import Matrix
+from tfslim.graph import count, ir
+
+
+def factorize_graph(
+    graph: ir.Graph,
+    *,
+    method: str = "tucker+svd",
+    energy: float | None = None,
+    ranks: Literal["vbmf"] | RanksByName | None = None,
+    target: float | None = None,
+    divisor: int = 8,
+    ignore: Sequence[str] = (),
+) -> tuple[ir.Graph, FactorizationReport]:
+    """Replaces layers by chains of cheaper ones that compute nearly the same.
+
+    A layer becomes a chain only where that saves multiply-accumulates. The ranks come
+    from exactly one of `energy`, `ranks` and `target`.
+
+    Args:
+        graph: what to factorize.
+        method: `tucker` for convolutions, `svd` for Dense layers and 1x1 convolutions,
+            or both, joined by "+".
+        energy: share of the sum of squared weights that each layer keeps at least, in
+            (0, 1]. 0.9 changes a kernel by at most sqrt(0.1) of its norm.
+        ranks: `vbmf`, to keep what variational Bayes takes for signal; or the ranks
+            themselves by pattern of layer names, `{"fc*": 64, "conv2": (16, 32)}`,
+            input side first; one number is for both sides.
+        target: MACs of the result over those of the graph, in (0, 1): keeps the most
+            energy, the same share in all layers, that reaches it.
+        divisor: chosen ranks are rounded up to a multiple: mobile kernels work on
+            blocks of channels, so that much accuracy costs no time. Ranks given by
+            name stay as they are.
+        ignore: patterns of names of layers to leave alone.
+
+    Returns:
+        The new graph, and what was done to each layer with a kernel.
+
+    Raises:
+        ConfigError: an option is out of range, a pattern matches no layer, ranks do
+            not fit a layer, or the target is out of reach.
+    """
+    _check(energy, ranks, target, divisor)
+    _check_patterns(graph, [*ignore, *(ranks if isinstance(ranks, Mapping) else ())])
+    before = count.count(graph)
+    candidates, left_alone = find(graph, before, method.split("+"), ignore)
+    if target is not None:
+        energy = _energy_for(target, candidates.values(), before.macs, divisor)
+    chosen: dict[str, base.Ranks] = {}
+    for name, candidate in candidates.items():
+        choice = _choose(candidate, energy, ranks, divisor)
+        if isinstance(choice, str):
+            left_alone[name] = choice
+        else:
+            chosen[name] = choice
+    chains, rows = _factorize(graph, candidates, chosen)
+    result = rewrite.replace_layers(graph, chains)
+    ordered = {name: left_alone[name] for name in graph.layers if name in left_alone}
+    report = FactorizationReport(rows, ordered, before, count.count(result), energy)
+    return result, report
+
+
+def _choose(
+    candidate: Candidate,
+    energy: float | None,
+    ranks: Literal["vbmf"] | RanksByName | None,
+    divisor: int,
+) -> base.Ranks | str:
+    if energy is not None:
+        return candidate.by_energy(energy, divisor)
+    if isinstance(ranks, Mapping):
+        return candidate.by_name(ranks)
+    return candidate.by_vbmf(divisor)
+
+
+def _factorize(
+    graph: ir.Graph,
+    candidates: Mapping[str, Candidate],
+    chosen: Mapping[str, base.Ranks],
+) -> tuple[dict[str, list[base.Link]], tuple[LayerFactorization, ...]]:
+    links, kernels = {}, {}
+    for name, ranks in chosen.items():
+        method = base.METHODS.get(candidates[name].method)
+        layer, spectra = candidates[name].layer, candidates[name].spectra
+        links[name], kernels[name] = method.chain(layer, spectra, ranks)
+    chains = rewrite.with_free_names(graph, links)
+    return chains, tuple(
+        _row(candidates[name], ranks, chains[name], kernels[name])
+        for name, ranks in chosen.items()
+    )
+
+
+def _row(
+    candidate: Candidate,
+    ranks: base.Ranks,
+    chain: Sequence[base.Link],
+    kernel: Matrix,
+) -> LayerFactorization:
+    layers = [link.layer for link in chain]
+    return LayerFactorization(
+        name=candidate.layer.name,
+        method=candidate.method,
+        chain=tuple(layer.name for layer in layers),
+        ranks=ranks,
+        full_ranks=candidate.full_ranks,
+        params_before=_params([candidate.layer]),
+        params_after=_params(layers),
+        macs_before=candidate.macs,
+        macs_after=candidate.macs_at(ranks),
+        error=base.relative_error(candidate.layer.weights["kernel"], kernel),
+    )
+
+
+def _params(layers: Iterable[ir.Layer]) -> int:
+    return sum(w.size for layer in layers for w in layer.weights.values())
+
+
+def _energy_for(
+    target: float, candidates: Collection[Candidate], macs: int, divisor: int
+) -> float:
+    """Returns the largest energy at which the graph takes `target` of its MACs."""
+
+    def share(energy: float) -> float:
+        saved = 0
+        for candidate in candidates:
+            ranks = candidate.by_energy(energy, divisor)
+            if not isinstance(ranks, str):
+                saved += candidate.macs - candidate.macs_at(ranks)
+        return 1.0 - saved / macs
+
+    if not candidates or share(0.0) > target:
+        reach = f"{share(0.0):.3f} of its MACs" if candidates else "no layer to take"
+        raise errors.ConfigError(
+            f"target={target} is out of reach: at its lowest ranks (multiples of "
+            f"{divisor}) the model has {reach}."
+        )
+    # On the logarithm of what is lost: the steps are finest next to energy 1.
+    kept, lost = -12.0, 0.0
+    for _ in range(40):
+        middle = (kept + lost) / 2.0
+        if share(1.0 - 10.0**middle) > target:
+            kept = middle
+        else:
+            lost = middle
+    return 1.0 - 10.0**lost
+
+
+def _check(
+    energy: float | None,
+    ranks: Literal["vbmf"] | RanksByName | None,
+    target: float | None,
+    divisor: int,
+) -> None:
+    ways = {"energy": energy, "ranks": ranks, "target": target}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) != 1:
+        raise errors.ConfigError(
+            "The ranks come from exactly one of energy, ranks and target; got "
+            f"{' and '.join(given) or 'none'}. Try energy=0.9."
+        )
+    if energy is not None and not 0.0 < energy <= 1.0:
+        raise errors.ConfigError(
+            f"energy must be in (0, 1], got {energy}. 0.9 keeps 90% of the sum of "
+            "squared weights."
+        )
+    if target is not None and not 0.0 < target < 1.0:
+        raise errors.ConfigError(
+            f"target must be in (0, 1), got {target}. 0.5 halves the MACs."
+        )
+    if isinstance(ranks, str) and ranks != "vbmf":
+        raise registry.unknown_name("way to choose ranks", ranks, ["vbmf"])
+    if divisor < 1:
+        raise errors.ConfigError(f"divisor must be at least 1, got {divisor}.")
+
+
+def _check_patterns(graph: ir.Graph, patterns: Iterable[str]) -> None:
+    for pattern in patterns:
+        if not fnmatch.filter(graph.layers, pattern):
+            raise registry.unknown_name("layer", pattern, graph.layers)

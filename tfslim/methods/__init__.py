@@ -1,1 +1,0 @@
-"""What needs both Keras and cutting: pruning models, proving it, recalibration."""

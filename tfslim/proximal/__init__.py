@@ -1,0 +1,1 @@
+"""Prox-SG: stochastic gradients with a proximal step that sets weights to zero."""

@@ -1,0 +1,185 @@
+"""The only file that knows litert-quantizer: rules and ranges in, a `.tflite` out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from litert_quantizer import (
+    model_modifier,
+    params_generator,
+    qtyping,
+    recipe_manager,
+)
+from litert_quantizer.utils import tfl_flatbuffer_utils
+
+from tfslim import errors
+from tfslim.quantization.rules.graph_outputs import Outputs
+from tfslim.tflite import flatbuffer
+
+# What litert-quantizer calls differently.
+_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+# What it raises at a model that it did not foresee.
+_FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def quantize(
+    model: bytes,
+    rules: Sequence[Mapping[str, Any]],
+    ranges: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> bytes:
+    """Quantizes `model` by `rules`.
+
+    Its `Quantizer` class does the same steps but prints a progress bar that cannot be
+    turned off, and loads the model once more.
+
+    Args:
+        model: a float `.tflite`, its tensor names unique.
+        rules: as in a `Recipe`.
+        ranges: tensor name -> (min, max), of the tensor's rank; needed for every
+            activation by static rules, and used for weights where given.
+
+    Raises:
+        ConfigError: a rule is not understood.
+        QuantizationError: litert-quantizer fails; with its reason.
+    """
+    with _quiet():
+        recipes = _manager(rules)
+        statistics = {
+            name: {"min": low, "max": high}
+            for name, (low, high) in (ranges or {}).items()
+        }
+        try:
+            flat = tfl_flatbuffer_utils.read_model(memoryview(model))
+            # It walks the signatures, and files older than 2021 have none.
+            flat.signatureDefs = flat.signatureDefs or []
+            ends = [
+                (flatbuffer.numbers(g.inputs), flatbuffer.numbers(g.outputs))
+                for g in flat.subgraphs
+            ]
+            outputs = Outputs(flat)
+            output_type = _output_type(recipes, flat.subgraphs[0])
+            generator = params_generator.ParamsGenerator(flat)
+            params = generator.generate_quantization_parameters(
+                recipes, statistics or None, enable_progress_bar=False
+            )
+            modifier = model_modifier.ModelModifier(flat)
+            quantized = modifier.modify_model(params, enable_progress_bar=False)
+        except _FAILURES as error:
+            raise errors.QuantizationError(
+                f"litert-quantizer cannot quantize the model: {_line(error)}"
+            ) from error
+    result = flatbuffer.unpack(bytes(quantized))
+    outputs.restore(result, output_type, _bounds(ranges or {}))
+    _pass_on(ends, result)
+    result.source = model  # It is as well known as what it is made of.
+    # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
+    return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))
+
+
+def check(rules: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ConfigError if `quantize` would not understand a rule."""
+    with _quiet():
+        _manager(rules)
+
+
+def _manager(rules: Sequence[Mapping[str, Any]]) -> recipe_manager.RecipeManager:
+    recipes = recipe_manager.RecipeManager()
+    try:
+        recipes.load_quantization_recipe([_as_known(rule) for rule in rules])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise errors.ConfigError(
+            f"litert-quantizer does not understand the recipe: {_line(error)}"
+        ) from error
+    return recipes
+
+
+def _output_type(recipes: recipe_manager.RecipeManager, graph: Any) -> int | None:
+    """Returns the type that the rules ask of outputs, None for what the ops give."""
+    *_, border = tfl_flatbuffer_utils.get_subgraph_input_output_operators(graph)
+    scope = tfl_flatbuffer_utils.get_op_scope(border, graph.tensors)
+    operation = qtyping.TFLOperationName.OUTPUT
+    key, config = recipes.get_quantization_configs(operation, scope)
+    if key == "no_quantize":
+        return int(schema.TensorType.FLOAT32)
+    tensor = config.activation_tensor_config
+    if tensor is None:
+        return None
+    sign = "U" if tensor.dtype == qtyping.TensorDataType.UINT else ""
+    return int(getattr(schema.TensorType, f"{sign}INT{tensor.num_bits}"))
+
+
+def _bounds(
+    ranges: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> dict[str, tuple[float, float]]:
+    return {name: (low.min(), high.max()) for name, (low, high) in ranges.items()}
+
+
+def _pass_on(
+    ends: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], quantized: Any
+) -> None:
+    """Gives inputs that are outputs as they come, not as INT8 that nobody asked for."""
+    for (inputs, outputs), new in zip(ends, quantized.subgraphs, strict=True):
+        given, found = flatbuffer.numbers(new.inputs), flatbuffer.numbers(new.outputs)
+        moved = {
+            found[place]: given[inputs.index(index)]
+            for place, index in enumerate(outputs)
+            if index in inputs
+        }
+        if not moved:
+            continue
+        new.outputs = [moved.get(index, index) for index in found]
+        for signature in quantized.signatureDefs or []:
+            for entry in signature.outputs:
+                entry.tensorIndex = moved.get(entry.tensorIndex, entry.tensorIndex)
+
+
+def is_op(name: str, op: str) -> bool:
+    """Whether a rule's "operation" names ops called `op`."""
+    return name in ("*", op, _NAMES.get(op, op))
+
+
+def _as_known(rule: Mapping[str, Any]) -> dict[str, Any]:
+    operation = rule["operation"]
+    return {"op_config": {}, **rule, "operation": _NAMES.get(operation, operation)}
+
+
+def takes(rule: Mapping[str, Any], op: str) -> bool:
+    """Whether a rule can be meant for an op of this name."""
+    try:
+        rules = [_as_known({**rule, "operation": op})]
+        recipe_manager.RecipeManager().load_quantization_recipe(rules)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # It logs by the module-level functions, which hang a handler to the root logger
+    # for good where there is none.
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(handler)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Which Keras layer an op of the file comes from, and what each layer costs."""

@@ -1,0 +1,1 @@
+"""Ranges of activations: collected, made into thresholds, kept in ranges.json."""

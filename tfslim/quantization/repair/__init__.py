@@ -1,0 +1,1 @@
+"""What wins back accuracy: equalization, rounding, bias correction."""

@@ -1,0 +1,254 @@
+"""What is wrong with a quantized file, and the line that mends it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfslim import tflite
+from tfslim.evaluation.compare_files import FileErrors
+from tfslim.quantization.layers.layer_names import LayerNames
+from tfslim.quantization.ranges.calibration import Calibration, check_ranges_of, logits
+from tfslim.quantization.ranges.collect import Samples, collect, kept_singles
+from tfslim.quantization.rules.preprocess_model import prepare
+
+# An input range that differs by more was preprocessed in another way.
+_OTHER_RANGE = 2.0
+# And so was one of which more lies beyond it.
+_OTHER_PLACE = 0.05
+# Methods clip at most some 0.1% on purpose.
+_SATURATED = 0.01
+_DEAD = 0.5
+# Of 256: fewer hold four bits of a value, whose SQNR is at most some 26 dB.
+_FEW_LEVELS = 16
+_LEAST_DB = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One fault.
+
+    Attributes:
+        kind: "data", "few levels", "saturation", "dead channels", "one class",
+            "error" or "integers".
+        where: tensor or Keras layer.
+        text: what was measured, and what to do.
+    """
+
+    kind: str
+    where: str
+    text: str
+
+
+class _Seen:
+    """Extremes, the share beyond a range, and the channels that never move."""
+
+    def __init__(self, tensor: tflite.Tensor, bounds: tuple[float, float]):
+        self._bounds = bounds
+        self.min, self.max = np.inf, -np.inf
+        self._beyond = self._total = 0
+        size = tensor.shape[-1] if tensor.shape else 1
+        self._low = np.full(size, np.inf)
+        self._high = np.full(size, -np.inf)
+
+    def update(self, values: np.ndarray) -> None:
+        rows = values.reshape(-1, len(self._low))
+        self._low = np.minimum(self._low, rows.min(axis=0))
+        self._high = np.maximum(self._high, rows.max(axis=0))
+        low, high = self._bounds
+        # Half a percent of the range beyond its end is rounding, not clipping.
+        slack = 0.005 * (high - low)
+        self._beyond += int(((values < low - slack) | (values > high + slack)).sum())
+        self._total += values.size
+        self.min, self.max = float(self._low.min()), float(self._high.max())
+
+    @property
+    def beyond(self) -> float:
+        return self._beyond / max(self._total, 1)
+
+    @property
+    def still(self) -> float:
+        return float((self._low == self._high).mean())
+
+
+def diagnose(
+    model: bytes,
+    quantized: bytes,
+    ranges: Mapping[str, tuple[float, float]] | Calibration,
+    samples: Samples,
+) -> list[Finding]:
+    """Looks for the usual faults of a static INT8 file.
+
+    Args:
+        model: the float `.tflite`.
+        quantized: the file made from it.
+        ranges: what it was made with: tensor name -> (min, max), or a `Calibration`,
+            which knows its methods, too.
+        samples: inputs as the app will give them, about 32; not those calibrated
+            with. All are kept in memory.
+
+    Returns:
+        The faults found, the likeliest cause first; empty for a healthy file.
+
+    Raises:
+        ConfigError: `ranges` are of another model, or there is no sample.
+    """
+    source = prepare(model)
+    content = tflite.read(source)
+    graph = content.graphs[0]
+    check_ranges_of(ranges, source)
+    methods = {}
+    if isinstance(ranges, Calibration):
+        methods = {name: found.method for name, found in ranges.tensors.items()}
+        ranges = ranges.ranges
+    kept = kept_singles(samples, content)
+    seen, _ = collect(source, kept, statistic=lambda t: _Seen(t, ranges[t.name]))
+    names = LayerNames(content)
+    layers = {
+        graph.tensors[i].name: names.first(op) or graph.tensors[i].name
+        for i, op in graph.producers.items()
+    }
+    inputs = {t.name: t.name for t in graph.inputs if t.name in seen}
+    found = [
+        finding for name in inputs for finding in _data(name, ranges[name], seen[name])
+    ]
+    # Either would be the cause of the next.
+    found = found or _few_levels(inputs, ranges, seen)
+    # What stays float neither lacks levels nor saturates.
+    is_float = {t.name for t in tflite.read(quantized).tensors if "float" in t.dtype}
+    places = {name: place for name, place in layers.items() if name not in is_float}
+    found = found or _few_levels(places, ranges, seen)
+    found += _saturation(
+        {n: s for n, s in seen.items() if n in places}, places, methods
+    )
+    found += _dead(graph, seen, layers)
+    found += _answers(model, quantized, kept, graph)
+    return found or _errors(source, quantized, kept)
+
+
+def _data(name: str, bounds: tuple[float, float], seen: _Seen) -> list[Finding]:
+    width, other = bounds[1] - bounds[0], seen.max - seen.min
+    is_wide = width / _OTHER_RANGE <= other <= width * _OTHER_RANGE
+    if is_wide and seen.beyond <= _OTHER_PLACE:
+        return []
+    return [
+        Finding(
+            "data",
+            name,
+            f"The calibration samples span [{bounds[0]:.4g}, {bounds[1]:.4g}], these "
+            f"inputs [{seen.min:.4g}, {seen.max:.4g}]: preprocess both in the same "
+            "way.",
+        )
+    ]
+
+
+def _few_levels(
+    places: Mapping[str, str],
+    ranges: Mapping[str, tuple[float, float]],
+    seen: Mapping[str, _Seen],
+) -> list[Finding]:
+    found = []
+    for name in places.keys() & seen.keys():
+        low, high = seen[name].min, seen[name].max
+        # INT8 has to hold zero, whatever the values.
+        width = max(ranges[name][1], 0.0) - min(ranges[name][0], 0.0)
+        levels = 255 * (high - low) / width if width else np.inf
+        if low < high and levels < _FEW_LEVELS:
+            text = (
+                f"Its values span [{low:.4g}, {high:.4g}], {levels:.0f} of 256 levels: "
+                "center them (an input may be normalized twice or not at all), or keep "
+                "the layer in float by a recipe."
+            )
+            found.append((levels, Finding("few levels", places[name], text)))
+    return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
+
+
+def _saturation(
+    seen: Mapping[str, _Seen], layers: Mapping[str, str], methods: Mapping[str, str]
+) -> list[Finding]:
+    found = []
+    for name, row in sorted(seen.items(), key=lambda item: -item[1].beyond):
+        if row.beyond <= _SATURATED:
+            continue
+        wider = "" if methods.get(name) == "minmax" else ", or --calibration=minmax"
+        text = f"{row.beyond:.1%} of its values lie beyond the calibrated range: "
+        text += f"give more samples, like these inputs{wider}."
+        found.append(Finding("saturation", layers[name], text))
+    return found
+
+
+def _dead(
+    graph: tflite.Graph, seen: Mapping[str, _Seen], layers: Mapping[str, str]
+) -> list[Finding]:
+    found = []
+    for op in graph.ops:
+        name = graph.name_of(op)
+        if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D") or name not in seen:
+            continue
+        if seen[name].still > _DEAD:
+            found.append(
+                Finding(
+                    "dead channels",
+                    layers[name],
+                    f"{seen[name].still:.0%} of its channels never change: the model "
+                    "does not use them; prune it (--prune=channels:0.5).",
+                )
+            )
+    return found
+
+
+def _errors(
+    source: bytes, quantized: bytes, samples: list[tflite.Inputs]
+) -> list[Finding]:
+    if any(t.quantization for t in tflite.read(quantized).inputs):
+        return []
+    return [
+        Finding(
+            "error",
+            name,
+            f"It comes to {sqnr_db:.1f} dB against the float model, zeros to 0: see "
+            "what --sensitivity and --max_drop say.",
+        )
+        for name, sqnr_db in FileErrors(source, samples).by_output(quantized).items()
+        if sqnr_db < _LEAST_DB
+    ]
+
+
+def _answers(
+    model: bytes, quantized: bytes, samples: list[tflite.Inputs], graph: tflite.Graph
+) -> list[Finding]:
+    outputs = tflite.read(quantized).outputs
+    found = [
+        Finding(
+            "integers",
+            tensor.name,
+            f"This output is {tensor.dtype}: an app must compute "
+            f"{tensor.quantization.scale[0]:.6g} * (q - "
+            f"{tensor.quantization.zero_point[0]}), or use io='float'.",
+        )
+        for tensor in outputs
+        if tensor.quantization is not None
+    ]
+    takes_integers = any(t.quantization for t in tflite.read(quantized).inputs)
+    if found or takes_integers or len(samples) < 8:
+        return found
+    first = graph.outputs[0]
+    if len(first.shape) != 2 or first.shape[1] < 2 or first.name not in logits(graph):
+        return found
+    chosen = [
+        {int(next(iter(runner(x).values())).argmax()) for x in samples}
+        for runner in (tflite.Runner(model), tflite.Runner(quantized))
+    ]
+    if len(chosen[1]) == 1 < len(chosen[0]):
+        found.append(
+            Finding(
+                "one class",
+                first.name,
+                f"It answers class {chosen[1].pop()} for every input, the float model "
+                f"{len(chosen[0])} classes: look at the findings above, then use "
+                "--max_drop.",
+            )
+        )
+    return found

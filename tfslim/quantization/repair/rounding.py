@@ -1,0 +1,325 @@
+"""Rounding of weights that makes up for its own errors.
+
+Nearest rounding takes every weight for itself. GPTQ rounds a layer's weights one after
+the other and lets those still to come take up the error, so that the layer's *output*
+changes least over the samples. Where the layer has a bias, that takes the mean error
+exactly, and H (see `gptq`) is the covariance of what the layer reads. For 4-bit weights
+the scale of each channel is chosen by the same measure, from that of the largest weight
+down.
+Source: Frantar et al., "GPTQ: accurate post-training quantization for generative
+pre-trained transformers", ICLR 2023, https://arxiv.org/abs/2210.17323.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+from tfslim import tflite
+from tfslim.quantization.ranges.collect import Samples, collect, kept_singles
+from tfslim.quantization.repair.constants import set_constant
+from tfslim.quantization.repair.gptq import best_scale, gptq, output_error
+from tfslim.quantization.repair.scalable_pairs import Refused
+from tfslim.quantization.repair.weights import (
+    Stored,
+    Windows,
+    pack_int4,
+    stored_weights,
+    twins,
+    write_bias,
+)
+from tfslim.quantization.rules.preprocess_model import prepare
+from tfslim.tflite import flatbuffer
+
+MODES = ("nearest", "gptq")
+
+# Positions of a layer's output that a sample adds to its statistics.
+_POSITIONS = 256
+# Inputs of one output beyond which inverting their matrix takes minutes.
+_MOST_WIDTH = 5_000
+# Inputs from which on several threads of BLAS do more than wait for each other.
+_MANY_THREADS = 2_000
+# Matrices that are in memory at a time.
+_MOST_BYTES = 2**28
+_MOST_CLUSTERS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounded:
+    """What rounding does to one layer's output, over the samples it was fitted to.
+
+    Attributes:
+        tensor: name of its output.
+        nearest_db: its SQNR in dB with the weights as they were.
+        rounded_db: with those chosen.
+    """
+
+    tensor: str
+    nearest_db: float
+    rounded_db: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RoundResult:
+    """A file with other weights, and what was left alone.
+
+    Attributes:
+        tflite: the file.
+        rounded: a row for each layer that was rounded anew.
+        refused: a row for each other layer with weights, with the reason.
+    """
+
+    tflite: bytes
+    rounded: tuple[Rounded, ...]
+    refused: tuple[Refused, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Layer:
+    """A layer in both files.
+
+    `op`, `stored` and `bias` are the quantized one's; `bias` is None, and so is
+    `offset`, the float one's bias, where it is no constant of both.
+    """
+
+    windows: Windows
+    source: tflite.Tensor
+    output: tflite.Tensor
+    weights: np.ndarray
+    stored: Stored
+    op: tflite.Op
+    bias: tflite.Tensor | None
+    offset: np.ndarray | None
+
+    @property
+    def num_bytes(self) -> int:
+        return 4 * self.windows.groups * self.windows.width**2
+
+
+class _Moments:
+    """Mean and covariance of what a layer's outputs read, group by group."""
+
+    def __init__(self, windows: Windows):
+        self._windows = windows
+        self._count = 0
+        self._shift: np.ndarray | None = None
+
+    def update(self, values: np.ndarray) -> None:
+        rows = self._windows.read(values, _POSITIONS).astype(np.float32)
+        if self._shift is None:
+            # Near the mean float32 sums stay exact enough.
+            self._shift = rows.mean(axis=1, keepdims=True)
+            self._sum = np.zeros(self._shift.shape, np.float64)
+            self._products = np.zeros((len(rows), *rows.shape[2:] * 2), np.float32)
+        rows = rows - self._shift
+        self._sum += rows.sum(axis=1, keepdims=True, dtype=np.float64)
+        self._products += rows.transpose(0, 2, 1) @ rows
+        self._count += rows.shape[1]
+
+    def moments(self, *, centred: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the mean [groups, width] and E[x x'], of x - mean if `centred`."""
+        assert self._shift is not None  # noqa: S101 - there was a sample.
+        offset = (self._sum / self._count).astype(np.float32)
+        mean = self._shift + offset
+        matrix = self._products / np.float32(self._count)
+        matrix -= offset.transpose(0, 2, 1) @ offset
+        if not centred:
+            matrix += mean.transpose(0, 2, 1) @ mean
+        return mean[:, 0], matrix
+
+
+class _Readers:
+    """Passes what is in a tensor on to the moments of all layers that read it."""
+
+    def __init__(
+        self, tensor: tflite.Tensor, moments: Sequence[tuple[_Layer, _Moments]]
+    ):
+        self._moments = [m for layer, m in moments if layer.source.name == tensor.name]
+
+    def update(self, values: np.ndarray) -> None:
+        for moments in self._moments:
+            for sample in values:
+                moments.update(sample)
+
+
+def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResult:
+    """Rounds the INT8 or INT4 weights of a file anew, by GPTQ.
+
+    Biases follow, and for 4 bits the scales. Layers that share their weights, as the
+    steps of an unrolled recurrent layer do, keep sharing them.
+
+    Args:
+        quantized: the file made from `model`; it is not changed.
+        model: the float `.tflite`.
+        samples: about 64; all are kept in memory.
+
+    Raises:
+        ConfigError: a sample does not fit.
+    """
+    source = prepare(model)
+    before, after = tflite.read(source), tflite.read(quantized)
+    kept = kept_singles(samples, before)
+    flat = flatbuffer.unpack(quantized)
+    rows = []
+    blas = threadpoolctl.ThreadpoolController()
+    layers, refused = _layers(before.graphs[0], after.graphs[0])
+    for chunk in _chunks(_by_weights(layers, flat)):
+        seen = [(group, _Moments(group[0].windows)) for group in chunk]
+        readers = [(layer, moments) for group, moments in seen for layer in group]
+        collect(source, kept, statistic=functools.partial(_Readers, moments=readers))
+        for group, moments in seen:
+            threads = 1 if group[0].windows.width < _MANY_THREADS else None
+            with blas.limit(limits=threads, user_api="blas"):
+                rows += _round_group(flat, group, moments)
+    attached = flatbuffer.attached_files(quantized)
+    flatbuffer.share_buffers(flat)
+    packed = flatbuffer.pack(flat, attached=attached)
+    return RoundResult(packed, tuple(rows), tuple(refused))
+
+
+def _layers(
+    before: tflite.Graph, after: tflite.Graph
+) -> tuple[list[_Layer], list[Refused]]:
+    found, refused = [], []
+    for op, twin in twins(before, after):
+        source, weights = (before.tensors[i] for i in op.inputs[:2])
+        output = before.tensors[op.outputs[0]]
+        stored = stored_weights(twin, after)
+        windows = Windows(op, source.shape[-1], weights.shape)
+        if weights.data is None or stored is None:
+            reason = "Its weights are no integers with one scale a channel."
+            refused.append(Refused(output.name, reason))
+            continue
+        reason = _objection(weights.data, windows)
+        if reason:
+            refused.append(Refused(output.name, reason))
+            continue
+        found.append(
+            _Layer(
+                windows,
+                source,
+                output,
+                weights.data,
+                stored,
+                twin,
+                *_bias(op, twin, before, after),
+            )
+        )
+    return found, refused
+
+
+def _objection(weights: np.ndarray, windows: Windows) -> str:
+    """Says why a layer's weights stay as they are, "" if they need not."""
+    if len(np.unique(weights)) <= min(_MOST_CLUSTERS, weights.size // 8):
+        return "Its weights have few values, which rounding them anew would spread."
+    if windows.width > _MOST_WIDTH:
+        return f"{windows.width} inputs to an output are more than {_MOST_WIDTH}."
+    return ""
+
+
+def _bias(
+    op: tflite.Op, twin: tflite.Op, before: tflite.Graph, after: tflite.Graph
+) -> tuple[tflite.Tensor | None, np.ndarray | None]:
+    if (
+        min(len(op.inputs), len(twin.inputs)) < 3
+        or min(op.inputs[2], twin.inputs[2]) < 0
+    ):
+        return None, None
+    offset, bias = before.tensors[op.inputs[2]].data, after.tensors[twin.inputs[2]]
+    if offset is None or bias.data is None:
+        return None, None
+    return bias, offset
+
+
+def _by_weights(layers: Sequence[_Layer], flat: Any) -> list[list[_Layer]]:
+    """Puts layers together that share their weights in the file."""
+    groups: dict[tuple[Any, ...], list[_Layer]] = {}
+    for layer in layers:
+        buffer = flat.subgraphs[0].tensors[layer.stored.tensor.index].buffer
+        windows = layer.windows
+        key = buffer, windows.op.name, windows.weights, windows.channels
+        groups.setdefault(key, []).append(layer)
+    return list(groups.values())
+
+
+def _chunks(groups: Sequence[list[_Layer]]) -> Iterator[list[list[_Layer]]]:
+    """Cuts groups into runs whose matrices fit into memory together."""
+    chunk: list[list[_Layer]] = []
+    for group in groups:
+        total = sum(other[0].num_bytes for other in [*chunk, group])
+        if chunk and total > _MOST_BYTES:
+            yield chunk
+            chunk = []
+        chunk.append(group)
+    if chunk:
+        yield chunk
+
+
+def _round_group(
+    flat: Any, group: Sequence[_Layer], moments: _Moments
+) -> list[Rounded]:
+    """Chooses the integers of layers with the same weights, and writes them."""
+    layer = group[0]
+    have_biases = all(other.bias is not None for other in group)
+    mean, matrix = moments.moments(centred=have_biases)
+    to_rows, stored = layer.windows.to_rows, layer.stored
+    weights = to_rows(layer.weights)
+    before = to_rows(stored.values).astype(np.float32)
+    old_scale = to_rows(np.broadcast_to(stored.scale, stored.values.shape))[..., :1]
+    scale = old_scale = old_scale.astype(np.float32)
+    most = 2 ** (stored.bits - 1) - 1
+    is_rescaled = all(map(_may_rescale, group))
+    if is_rescaled:
+        scale = best_scale(weights, matrix, most)
+    after = gptq(weights, scale, matrix, most)
+    nearest_error = output_error(before * old_scale - weights, matrix)
+    error = output_error(after * scale - weights, matrix)
+    # Greedy as it is, it can lose a row: that one stays.
+    worse = error > nearest_error
+    after[worse], scale[worse] = before[worse], old_scale[worse]
+    missing = ((weights - after * scale) @ mean[..., None]).reshape(-1)
+    _write_weights(flat, group, after, scale if is_rescaled else None)
+    for other in group:
+        if have_biases and other.bias is not None and other.offset is not None:
+            offset = other.offset + missing
+            write_bias(flat, other.op.index, other.bias, offset)
+    signal = float(output_error(weights, matrix).sum())
+    nearest_db = _ratio_db(signal, float(nearest_error.sum()))
+    rounded_db = _ratio_db(signal, float(np.minimum(error, nearest_error).sum()))
+    return [Rounded(other.output.name, nearest_db, rounded_db) for other in group]
+
+
+def _may_rescale(layer: _Layer) -> bool:
+    """Whether there are few levels, a scale a row, and no bias that hangs on it."""
+    params = layer.stored.tensor.quantization
+    assert params is not None  # noqa: S101 - `stored_weights` has seen to it.
+    is_free = layer.bias is None or layer.bias.dtype == "float32"
+    return layer.stored.bits == 4 and params.is_per_channel and is_free
+
+
+def _ratio_db(signal: float, noise: float) -> float:
+    return 10.0 * float(np.log10(max(signal, 1e-30) / max(noise, 1e-30)))
+
+
+def _write_weights(
+    flat: Any, group: Sequence[_Layer], rows: np.ndarray, scale: np.ndarray | None
+) -> None:
+    """Writes the integers, and the scale of each row unless it stays."""
+    stored = group[0].stored
+    values = group[0].windows.from_rows(rows).astype(np.int8)
+    raw = values if stored.bits == 8 else pack_int4(values)
+    places = [(other.stored.op.index, other.stored.position) for other in group]
+    set_constant(flat, places, raw)
+    if scale is None:
+        return
+    graph = flat.subgraphs[0]
+    for op, position in places:
+        tensor = graph.tensors[graph.operators[op].inputs[position]]
+        tensor.quantization = copy.copy(tensor.quantization)
+        tensor.quantization.scale = scale.reshape(-1).astype(np.float32)

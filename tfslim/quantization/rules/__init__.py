@@ -1,0 +1,1 @@
+"""Recipes, and the rules for what is quantized how and what stays float."""

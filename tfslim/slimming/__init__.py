@@ -1,0 +1,1 @@
+"""Network slimming: L1 on the scales of BatchNormalization, then the channels go."""

@@ -1,0 +1,185 @@
+"""Few different values in each kernel, found while a model trains."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from tensorflow_model_optimization.python.core.clustering.keras import (
+    cluster_config,
+    cluster_wrapper,
+    clustering_algorithm,
+)
+
+from tfslim import errors, registry
+from tfslim.graph import ir
+from tfslim.graph import keras as graph_keras
+from tfslim.sparsity import kernels, training
+
+INITIALIZATIONS = {
+    "density": cluster_config.CentroidInitialization.DENSITY_BASED,
+    "kmeans++": cluster_config.CentroidInitialization.KMEANS_PLUS_PLUS,
+    "linear": cluster_config.CentroidInitialization.LINEAR,
+}
+# A value's gradient is the mean over the weights that have it. TF-MOT's default is the
+# sum, by which gradient descent without a rate for each variable soon diverges.
+GRADIENT = cluster_config.GradientAggregation.AVG
+
+
+@contextlib.contextmanager
+def cluster_kernels(
+    model: Any,
+    *,
+    clusters: int = 16,
+    initialization: str = "kmeans++",
+    keep_zeros: bool = False,
+    ignore: str | Iterable[str] = (),
+) -> Iterator[training.Training]:
+    """Gives each kernel at most `clusters` different values, trained with the model.
+
+    Within the context, compile and fit `training.model`; after it, `training.result`
+    is the plain model. Without any training the values are those of the start. A
+    .tflite does not get smaller by it, a compressed one does. Source: Han, Mao and
+    Dally, "Deep Compression", ICLR 2016, https://arxiv.org/abs/1510.00149, section 3.
+
+    Args:
+        model: a functional or Sequential model of tf_keras or Keras 3, trained;
+            not changed.
+        clusters: different values a kernel may have, at least 2 (3 with `keep_zeros`).
+        initialization: how the first values are chosen: "kmeans++", "density" or
+            "linear" (evenly between minimum and maximum).
+        keep_zeros: zeros stay zeros, one of the values is 0: for a pruned model.
+        ignore: names of layers, or patterns, or one of them, to leave as they are.
+
+    Raises:
+        ConfigError: an option is out of range or unknown, or no layer can be clustered.
+        GraphError: the model cannot be read.
+    """
+    _check_number(clusters, keep_zeros)
+    if initialization not in INITIALIZATIONS:
+        raise registry.unknown_name("initialization", initialization, INITIALIZATIONS)
+
+    graph = graph_keras.read(model)
+    chosen, left_alone = kernels.choose(
+        graph, ignore, kernels.CLUSTERABLE, _refusal(clusters, keep_zeros)
+    )
+    copy = graph_keras.write(graph, "tf_keras")
+    variables = graph_keras.variables(graph, copy)
+    for name in left_alone if keep_zeros else ():
+        for variable in variables[name].values():
+            training.hold_zeros(variable)
+
+    def wrap(native: Any) -> Any:
+        if native.name not in chosen:
+            return native
+        return _ClusterWeights(
+            native,
+            clusters,
+            INITIALIZATIONS[initialization],
+            preserve_sparsity=keep_zeros,
+            cluster_gradient_aggregation=GRADIENT,
+        )
+
+    wrapped = tf_keras.models.clone_model(copy, clone_function=wrap)
+    wrappers = [w for w in wrapped.layers if isinstance(w, _ClusterWeights)]
+
+    def finish() -> tuple[Any, training.SparsityReport]:
+        values = training.values_of(variables)
+        treated = {}
+        for wrapper in wrappers:
+            wrapper.update_clustered_weights_associations()
+            for name in wrapper.original_clusterable_weights:
+                kernel = np.asarray(wrapper.get_weight_from_layer(name))
+                values[wrapper.layer.name][name] = kernel
+                treated[wrapper.layer.name] = f"{len(np.unique(kernel))} values"
+        result = training.with_weights(graph, values, graph_keras.keras_of(model))
+        method = f"Clustered to {clusters} values"
+        return result, training.SparsityReport(method, treated, left_alone)
+
+    active = training.Training(wrapped, finish)
+    yield active
+    active.finish()
+
+
+def check_clusters(
+    model: Any,
+    clusters: int,
+    *,
+    keep_zeros: bool = False,
+    ignore: str | Iterable[str] = (),
+) -> None:
+    """Checks the options of `cluster_kernels` on a model that is yet to be pruned.
+
+    Raises:
+        ConfigError: `clusters` is out of range, or no kernel is large enough for them.
+        GraphError: the model cannot be read.
+    """
+    _check_number(clusters, keep_zeros)
+    # Which zeros there will be is not known.
+    refusal = _refusal(clusters, keep_zeros=False)
+    kernels.choose(graph_keras.read(model), ignore, kernels.CLUSTERABLE, refusal)
+
+
+def least_clusters(*, keep_zeros: bool) -> int:
+    """Returns how few clusters there may be; the zero that is kept is one of them."""
+    return 3 if keep_zeros else 2
+
+
+def _check_number(clusters: int, keep_zeros: bool) -> None:
+    least = least_clusters(keep_zeros=keep_zeros)
+    if isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < least:
+        raise errors.ConfigError(f"clusters must be {least} or more, got {clusters!r}.")
+
+
+def _refusal(clusters: int, keep_zeros: bool) -> Callable[[ir.Layer], str | None]:
+    """Returns what says why a layer cannot have the clusters."""
+
+    def refusal(layer: ir.Layer) -> str | None:
+        kernel = kernels.kernel_of(layer)
+        if kernel.size <= clusters:
+            return f"its {kernel.size} weights are no more than {clusters} clusters"
+        if keep_zeros and not _fills_both_sides(kernel, clusters - 1):
+            return f"too few weights are left for {clusters} clusters"
+        return None
+
+    return refusal
+
+
+def _fills_both_sides(kernel: ir.Array, clusters: int) -> bool:
+    """Tells whether TF-MOT's split of clusters below and above 0 has enough weights."""
+    below, above = int(np.sum(kernel < 0)), int(np.sum(kernel > 0))
+    if not below + above:
+        return False
+    negative = round(clusters * below / (below + above))
+    return negative <= below and clusters - negative <= above
+
+
+class Nearest(clustering_algorithm.ClusteringAlgorithm):
+    """Finds the nearest centroid by bisection.
+
+    TF-MOT compares every weight with every centroid, which takes gigabytes for the
+    Dense layers of AlexNet.
+    """
+
+    def get_pulling_indices(self, weight: Any, centroids: Any = None) -> Any:
+        """Returns the number of the nearest centroid of each weight."""
+        values = self.cluster_centroids if centroids is None else centroids
+        order = tf.argsort(values)
+        values = tf.gather(values, order)
+        borders = (values[1:] + values[:-1]) / 2.0
+        places = tf.searchsorted(borders, tf.reshape(weight, [-1]))
+        indices = tf.reshape(tf.gather(order, places), tf.shape(weight))
+        return tf.cast(indices, tf.int64)
+
+
+class _ClusterWeights(cluster_wrapper.ClusterWeights):
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        for name, centroids in self.cluster_centroids.items():
+            self.clustering_algorithms[name] = Nearest(
+                centroids, self.cluster_gradient_aggregation, self.data_format
+            )
