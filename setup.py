@@ -17,6 +17,7 @@ BASE = [
     "pyyaml>=6",
     "rich>=13",
     "scikit-learn>=1.5",
+    "scipy>=1.13",
     "threadpoolctl>=3.5",
 ]
 TENSORFLOW = [

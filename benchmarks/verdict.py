@@ -1,8 +1,8 @@
 """Does the latency verdict hold? Equal files must not differ, and 3% must be found.
 
-A chain of 33 equal convolutions is compared 200 times with itself, and 200 times with a
-chain of 34, which is 3% slower; each with the defaults of `tfslim benchmark`. What every
-round gave is kept, so that another interval can be tried on the same runs.
+A chain of 33 equal convolutions is compared 200 times with itself, and 200 times with
+a chain of 34, which is 3% slower; each with the defaults of `tfslim benchmark`. What
+every round gave is kept, so that another interval can be tried on the same runs.
 
   python -m benchmarks.verdict
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from tfslim import errors
 from tfslim.benchmark.result import BenchmarkResult, LatencyStats
@@ -62,13 +63,16 @@ def compare(
     paired: bool = True,
     confidence: float = 0.99,
 ) -> Comparison:
-    """Compares two files by bootstrap over their rounds.
+    """Compares two files by their rounds.
 
     A round counts once, by its lower quartile where that is known (noise only adds
     time, so it moves less than the median): single runs of a round are not independent
     of each other, rounds with newly loaded files nearly are. The estimate is the median
-    of the rounds' ratios; the interval has the percentiles of 4000 resamples of rounds.
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    of the rounds' ratios. Its interval, if paired, is that of the sign test: it ends at
+    two of the ratios in their order, chosen by the binomial distribution, and holds
+    whatever the distribution of the noise (Conover, "Practical Nonparametric
+    Statistics", 1999, chapter 3). Unpaired it has the percentiles of 4000 resamples of
+    rounds (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
 
     Args:
         base: what `new` is held against.
@@ -87,13 +91,17 @@ def compare(
             f"'{base.name}' has {len(first)} rounds and '{new.name}' {len(second)}: "
             "they were not run together. Compare them unpaired."
         )
+    tail = (1 - confidence) / 2
     if paired:
-        change = second - first
-        estimate, drawn = np.median(change), _medians(change)
+        change = np.sort(second - first)
+        estimate = np.median(change)
+        outside = _outside(len(change), tail)
+        ends = change[outside], change[-1 - outside]
     else:
         estimate = np.median(second) - np.median(first)
         drawn = _medians(second, seed=1) - _medians(first)
-    low, high = np.exp(np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2]))
+        ends = np.quantile(drawn, tail), np.quantile(drawn, 1 - tail)
+    low, high = np.exp(ends)
     is_enough = min(len(first), len(second)) >= least
     return Comparison(
         base=base.name,
@@ -104,6 +112,12 @@ def compare(
         confidence=confidence,
         is_paired=paired,
     )
+
+
+def _outside(rounds: int, tail: float) -> int:
+    """Returns how many rounds to leave out at each end of the interval."""
+    chances = special.bdtr(np.arange(rounds), rounds, 0.5)
+    return int(np.sum(chances <= tail))
 
 
 def _medians(values: np.ndarray, *, seed: int = 0) -> np.ndarray:

@@ -18,22 +18,34 @@ from tfslim.evaluation.parity import (
 )
 from tfslim.evaluation.places import is_picture
 from tfslim.evaluation.predict import Predictor
+from tfslim.evaluation.significance import (
+    AccuracyChange,
+    accuracy_interval,
+    counted_change,
+    examples_right,
+    paired_change,
+)
 
 __all__ = [
     "MAX_RELATIVE_ERROR",
     "MOST_DB",
     "UNLIKE",
+    "AccuracyChange",
     "ColumnErrors",
     "Columns",
     "Doubt",
     "Parity",
     "Predictor",
+    "accuracy_interval",
     "chance_level",
     "compare",
+    "counted_change",
+    "examples_right",
     "is_chance",
     "is_picture",
     "noise_floor",
     "one_answer",
+    "paired_change",
     "preprocessing_doubt",
     "require_healthy",
     "require_parity",

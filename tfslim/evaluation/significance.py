@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,37 @@ def paired_change(
         verdict=verdict,
         examples_needed=needed,
     )
+
+
+def examples_right(
+    metric: Callable[[Any, Any], float], outputs: Any, targets: Any
+) -> np.ndarray | None:
+    """Returns which examples are answered rightly, where a metric is their share.
+
+    Args:
+        metric: (outputs, targets) -> float, of a task.
+        outputs: array [examples, ...].
+        targets: array [examples, ...].
+
+    Returns:
+        Bool [examples]; None where `metric` of single examples is not 0 or 1, or is
+        not their mean over all.
+    """
+    if isinstance(outputs, list | tuple) or isinstance(targets, list | tuple):
+        return None
+    right = []
+    try:
+        for index in range(len(outputs)):
+            one = slice(index, index + 1)
+            value = float(metric(outputs[one], targets[one]))
+            if value not in (0.0, 1.0):
+                return None
+            right.append(value == 1.0)
+        share = float(metric(outputs, targets))
+    except Exception:  # A stranger's metric may not take single examples.
+        return None
+    found = np.array(right)
+    return found if right and abs(found.mean() - share) < 1e-6 else None
 
 
 def counted_change(
@@ -261,9 +293,7 @@ def _p_below(lost: int, gained: int, count: int, margin: float) -> float:
     spread = 8 * math.sqrt(count * most) + 8
     numbers = np.arange(0, min(count, int(count * most + spread)) + 1)
     # Of `numbers` differing examples at most so many may be lost to look as good.
-    table = _score(
-        numbers[None, :], numbers[:, None] - numbers[None, :], count, margin
-    )
+    table = _score(numbers[None, :], numbers[:, None] - numbers[None, :], count, margin)
     is_possible = numbers[None, :] <= numbers[:, None]
     most_lost = (is_possible & (table <= seen + 1e-9)).sum(axis=1) - 1
     falls = _binomial(numbers, count, rates[:, None])

@@ -24,9 +24,16 @@ def measure(job: Job, eval_fn: EvalFn | None) -> float | None:
     return _measure(job, _keras_predict(job.model), eval_fn)
 
 
-def measure_file(job: Job, content: bytes, eval_fn: EvalFn | None) -> float | None:
-    """Returns the same of a file made of `job.model`."""
-    return _measure(job, evaluation.Predictor(content), eval_fn)
+def measure_file(job: Job, content: bytes, eval_fn: EvalFn | None) -> dict[str, Any]:
+    """Returns the same of a file made of `job.model`, and which answers are right."""
+    predict = evaluation.Predictor(content)
+    if eval_fn is not None or job.feed.test is None or not job.feed.has_targets:
+        return {"metric": _measure(job, predict, eval_fn), "right": None}
+    outputs, targets = _run(predict, job.feed.test()), _targets(job)
+    return {
+        "metric": _metric_of(job, outputs, targets),
+        "right": _right(job, outputs, targets),
+    }
 
 
 def rehearse(job: Job) -> None:
@@ -76,11 +83,17 @@ def _metric_of(job: Job, outputs: list[np.ndarray], targets: Any) -> float:
     return float(job.task.metric(job.task.measured(outputs), targets))
 
 
+def _right(job: Job, outputs: list[np.ndarray], targets: Any) -> np.ndarray | None:
+    measured = job.task.measured(outputs)
+    return evaluation.examples_right(job.task.metric, measured, targets)
+
+
 class Checker:
     """Holds the outputs of the Keras model and of the float file to compare with.
 
     Attributes:
         keras_metric: of the Keras model, None without targets.
+        keras_right: which of its answers are right, None where the metric is no share.
         outputs: of the Keras model on the test batches.
         targets: what they are compared with, None without.
     """
@@ -106,6 +119,7 @@ class Checker:
         has_targets = job.feed.test is not None and job.feed.has_targets
         self.targets = _targets(job) if has_targets else None
         self.keras_metric = self._metric(self.outputs, self._predict)
+        self.keras_right = self._right(self.outputs)
 
     def outputs_of(self, inputs: Iterable[Any]) -> list[np.ndarray]:
         """Returns the Keras model's outputs for other inputs."""
@@ -121,6 +135,11 @@ class Checker:
             return None
         return _metric_of(self._job, outputs, self.targets)
 
+    def _right(self, outputs: list[np.ndarray]) -> np.ndarray | None:
+        if self._eval_fn is not None or self.targets is None:
+            return None
+        return _right(self._job, outputs, self.targets)
+
     def check_float(self, content: bytes) -> dict[str, Any]:
         """Returns metric and parity of the float file, or raises if they differ."""
         row, outputs = self._compare(content, self.outputs)
@@ -130,7 +149,7 @@ class Checker:
             noise = self._noise()
         evaluation.require_parity(parity, name="float32", noise=noise)
         self._float_outputs = outputs
-        return {"against": "Keras", **row}
+        return {"against": "Keras", "right": self._right(outputs), **row}
 
     def check(self, name: str, content: bytes) -> dict[str, Any]:
         """Returns metric and parity of a quantized file, or raises if it is useless.
@@ -146,7 +165,7 @@ class Checker:
             classes=self._job.task.name == "classification",
             inputs=self._inputs,
         )
-        return {"against": "float32", **row}
+        return {"against": "float32", "right": self._right(outputs), **row}
 
     def _noise(self) -> float:
         """Returns how far the Keras model is from itself on the first batch."""

@@ -16,7 +16,16 @@ import tensorflow as tf
 from tfslim import config as config_lib
 from tfslim import convert, errors, report, tasks, training
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import check, choices, deployment, doubts, drop, making, result
+from tfslim.pipeline import (
+    accuracy,
+    check,
+    choices,
+    deployment,
+    doubts,
+    drop,
+    making,
+    result,
+)
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
@@ -205,6 +214,7 @@ class _Run:
         original = None
         if self.original is not None:
             original = self.original.row | timings[making.ORIGINAL]
+        accuracy.compare(made, original)
         content = result.build_result(
             self.job,
             self.config,

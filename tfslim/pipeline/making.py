@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from tfslim import convert, errors, quantization
 from tfslim.pipeline import check, choices, deployment, doubts, drop
@@ -27,6 +28,7 @@ class Made:
     Attributes:
         saved_by: the Keras that opens `model.keras`.
         keras_metric: of the Keras model.
+        keras_right: which of its answers are right, None where the metric is no share.
         rows: what the result says of each variant.
         contents: name -> file.
         failed: variant -> why it could not be made.
@@ -37,6 +39,7 @@ class Made:
 
     saved_by: str
     keras_metric: float | None
+    keras_right: np.ndarray | None = None
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     contents: dict[str, bytes] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -116,7 +119,7 @@ def original(
     content, _ = variants_lib.convert_float(ready.job, config, ready.metadata)
     row = {
         "name": ORIGINAL,
-        "metric": check.measure_file(ready.job, content, eval_fn),
+        **check.measure_file(ready.job, content, eval_fn),
         **variants_lib.sizes(content),
         **variants_lib.costs(ready.job.model),
     }
@@ -145,7 +148,12 @@ def make(
     saved_by, notes = variants_lib.save_keras(
         job.model, config.model.save_format, folder
     )
-    made = Made(saved_by=saved_by, keras_metric=checker.keras_metric, notes=notes)
+    made = Made(
+        saved_by=saved_by,
+        keras_metric=checker.keras_metric,
+        keras_right=checker.keras_right,
+        notes=notes,
+    )
     made.warnings += doubts.of_model(ready.job, checker)
     on_step("converting to a float .tflite, checked against the Keras model")
     float_file, unmapped = variants_lib.convert_float(ready.job, config, ready.metadata)

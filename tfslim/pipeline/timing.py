@@ -74,7 +74,8 @@ def run(
     """Times the files.
 
     Returns:
-        Name -> what a row of the result gets: "benchmark" with the host's figures,
+        Name -> what a row of the result gets: "benchmark" with the host's figures and
+        "comparison" with those of the first file,
         "android" a list with one entry a phone, each compared with the first file. And
         what went wrong: that must not cost the results that stand.
     """
@@ -83,8 +84,9 @@ def run(
     if "host" in timing.runners:
         on_step(f"timing {len(contents)} files on this machine")
         results, problem = _run_host(contents, timing.options)
-        for result in results:
+        for result, change in comparison.with_first(results) if results else ():
             rows[result.name]["benchmark"] = result.to_json()
+            rows[result.name]["comparison"] = change and change.to_json()
     if "android" in timing.runners:
         on_step(f"timing {len(contents)} files on Android")
         sessions, on_phone = _run_phones(contents, timing, on_step)
