@@ -58,7 +58,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list("files", [], "The files, also plain.", flag_values=values)
     text("num_threads", "1", "Threads; several by comma are timed one after another.")
     number("num_runs", 100, "Timed runs a file, at least.")
-    seconds("min_secs", 0.0, "Seconds of timed runs a file, at least.")
+    seconds("min_secs", 1.0, "Seconds of timed runs a file, at least.")
     number("rounds", 20, "Interleaved rounds; a verdict needs 8.")
     number("warmup_runs", 5, "Untimed runs before the first round, at least.")
     seconds("warmup_secs", 0.1, "Seconds of untimed runs before, at least.")

@@ -65,7 +65,7 @@ def compare(
 ) -> Comparison:
     """Compares two files by their rounds.
 
-    A round counts once, by its lower quartile where that is known (noise only adds
+    A round counts once, by its fastest run where single runs are known (noise only adds
     time, so it moves less than the median): single runs of a round are not independent
     of each other, rounds with newly loaded files nearly are. The estimate is the median
     of the rounds' ratios. Its interval, if paired, is that of the sign test: it ends at
@@ -156,7 +156,7 @@ def min_rounds(confidence: float) -> int:
 
 def _log_latency(rounds: Sequence[LatencyStats]) -> np.ndarray:
     known = [
-        part.p25 if part.p25 is not None else part.p50 or part.mean for part in rounds
+        part.min if part.p25 is not None else part.p50 or part.mean for part in rounds
     ]
     if not known:
         raise errors.BenchmarkError("A result without rounds cannot be compared.")

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,10 @@ from tfslim.tflite import delegate, trial
 
 DELEGATES = ("xnnpack", "none")
 _MUCH = 2**30
+# Files of more bytes in all are not loaded at the same time.
+_LARGE = 2**28
+# Inferences of one file before the next one has its turn.
+_TURN = 5
 
 # Runs alone in a new process: memory freed by one file would hide the next one's.
 _PEAK_MEMORY = """
@@ -85,6 +89,9 @@ def run_host(
 ) -> list[BenchmarkResult]:
     """Times each file of `models` (name -> bytes), all interleaved in rounds.
 
+    Within a round the files have short turns, five inferences each; files of more than
+    256 MiB in all are run one after another, as they are not loaded together.
+
     Inputs are random and the same for every run; latency does not depend on them.
     Every round loads each file anew: where its weights happen to lie in memory changes
     its latency, and would be taken for a property of the file.
@@ -104,8 +111,8 @@ def run_host(
     series = {name: _Series() for name in models}
     names = list(models)
     for index in range(min(options.rounds, options.num_runs)):
-        for name in names:
-            series[name].add_round(models[name], options, index)
+        for group in _groups(names, models):
+            _add_round({n: models[n] for n in group}, series, options, index)
         names.reverse()
     after = {"temperature_after_c": environment.temperature_c()}
     return [
@@ -139,17 +146,48 @@ class _Series:
         self.samples_us: list[list[float]] = []
         self.init_us: list[float] = []
 
-    def add_round(self, data: bytes, options: Options, index: int) -> None:
+    def load(self, data: bytes, options: Options, index: int) -> tflite.Runner:
+        """Loads the file for a round, and warms up."""
         start = time.perf_counter()
         runner = load(data, options)
         self.init_us.append((time.perf_counter() - start) * 1e6)
-        share, extra = divmod(options.num_runs, options.rounds)
         # The first inferences touch new memory; the clock is up after the first round.
         warmup = options.warmup_runs if index == 0 else min(options.warmup_runs, 2)
         time_us(runner, warmup, options.warmup_secs if index == 0 else 0)
-        runs = share + (index < extra)
-        spans = time_us(runner, runs, options.min_secs / options.rounds)
-        self.samples_us.append(spans)
+        self.samples_us.append([])
+        return runner
+
+
+def _groups(names: Sequence[str], models: Mapping[str, bytes]) -> list[list[str]]:
+    """Returns which files are loaded at the same time: all, or each alone if large."""
+    if sum(len(data) for data in models.values()) > _LARGE:
+        return [[name] for name in names]
+    return [list(names)]
+
+
+def _add_round(
+    models: Mapping[str, bytes],
+    series: Mapping[str, _Series],
+    options: Options,
+    index: int,
+) -> None:
+    """Runs the files in short turns: what slows the machine for a while slows all."""
+    share, extra = divmod(options.num_runs, options.rounds)
+    least, least_us = share + (index < extra), options.min_secs * 1e6 / options.rounds
+    loaded = {n: series[n].load(data, options, index) for n, data in models.items()}
+    spans = {name: series[name].samples_us[-1] for name in models}
+    names = list(models)
+    while names:
+        for name in names:
+            turn = min(_TURN, max(least - len(spans[name]), 1))
+            if sum(spans[name]) < least_us:
+                turn = _TURN
+            spans[name] += time_us(loaded[name], turn, 0)
+        names = [
+            name
+            for name in reversed(names)
+            if len(spans[name]) < least or sum(spans[name]) < least_us
+        ]
 
 
 def time_us(runner: tflite.Runner, least_runs: int, least_secs: float) -> list[float]:

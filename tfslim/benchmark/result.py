@@ -22,10 +22,11 @@ class Options:
     """How often, and on what, a file is run.
 
     A file gets `num_runs` timed inferences and `min_secs` seconds of them, whichever
-    takes longer, dealt out over `rounds`; every round runs all files one after another
-    (A B, B A, A B ...), so that heat and frequency drift hit them alike. A round loads
-    each file anew and first runs it untimed, `warmup_runs` times and `warmup_secs`
-    seconds; on the host the full warm-up is the first round's only.
+    takes longer, dealt out over `rounds`; every round runs all files in turns (A B, B
+    A, A B ...; on the host several short turns a round), so that heat and frequency
+    drift hit them alike. A round loads each file anew and first runs it untimed,
+    `warmup_runs` times and `warmup_secs` seconds; on the host the full warm-up is the
+    first round's only.
 
     `delegate` runs what it can; "none" leaves all to the builtin kernels.
     """
