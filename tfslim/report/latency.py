@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tfslim import escape
-from tfslim.report.table import markdown_table, megabytes, microseconds
+from tfslim.report.formats import microseconds, size
+from tfslim.report.table import markdown_table
 
 # {"result": BenchmarkResult.to_json(), "comparison": Comparison.to_json() or None}
 Row = Mapping[str, Any]
@@ -97,13 +98,13 @@ def _cells(row: Row) -> list[str]:
         result["name"] + (" (invalid)" if result["invalid"] else ""),
         _device(result),
         str(result["options"]["num_threads"]),
-        megabytes(result["size_bytes"]),
+        size(result["size_bytes"]),
         microseconds(latency["mean"]),
         microseconds(latency["p50"]),
         microseconds(latency["p90"]),
         *_verdict(row["comparison"]),
         _outside(result),
-        "-" if peak is None else megabytes(peak),
+        "-" if peak is None else size(peak),
     ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfslim import escape
-from tfslim.report import latency, table
+from tfslim.report import latency, table, verdict
 
 Result = Mapping[str, Any]
 
@@ -18,6 +18,7 @@ def to_markdown(result: Result) -> str:
     model = result["model"]
     parts = [
         f"# {escape.markdown(model['name'])}",
+        "\n".join(escape.markdown(line) for line in verdict.sentences(result)),
         *(f"> {escape.markdown(remark)}" for remark in table.remarks(result)),
         _facts(result),
         *(_step(step, result["task"]["metric"]) for step in result["slimming"]),

@@ -11,32 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from tfslim import escape
+from tfslim.report import formats, verdict
+from tfslim.report import rows as rows_lib
+from tfslim.report.formats import count as count
+from tfslim.report.formats import figure as figure
+from tfslim.report.rows import all_rows as all_rows
 
 Result = Mapping[str, Any]
-
-
-def megabytes(size_bytes: int) -> str:
-    """Formats a size: "46.75 MB" (10^6 bytes), "151.2 kB" below one MB."""
-    if size_bytes < 1_000_000:
-        return f"{size_bytes / 1e3:.1f} kB"
-    return f"{size_bytes / 1e6:.2f} MB"
-
-
-def count(number: int | None) -> str:
-    """Formats a count with its unit of thousands: "11.2 M", "560.1 k"."""
-    if number is None:
-        return "-"
-    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= factor:
-            return f"{number / factor:.2f} {unit}"
-    return str(number)
-
-
-def microseconds(value: float | None) -> str:
-    """Formats a latency: "1.24 ms" from one millisecond on, else "87.0 us"."""
-    if value is None:
-        return "-"
-    return f"{value / 1e3:.2f} ms" if value >= 1e3 else f"{value:.1f} us"
+megabytes = formats.size
+# Of a log, an issue or a narrow terminal.
+_WIDTH = 80
 
 
 def header(result: Result) -> list[str]:
@@ -62,70 +46,101 @@ def rows(result: Result) -> list[list[str]]:
     The model before the steps that made it smaller comes first, if there were any. The
     speed-up is against the first row that was timed.
     """
-    lines = []
-    base = None
-    model = result["model"]
-    for variant in all_rows(result):
-        timing = variant.get("benchmark")
-        latency = timing["latency"] if timing else {}
-        p50 = latency.get("p50")
-        base = base or p50
-        lines.append(
-            [
-                variant["name"],
-                megabytes(variant["size_bytes"]),
-                megabytes(variant["gzip_bytes"]),
-                count(variant.get("params", model["params"])),
-                count(variant.get("macs", model["macs"])),
-                figure(variant["metric"]),
-                figure(variant["parity"]["agreement"] if "parity" in variant else None),
-                microseconds(p50),
-                microseconds(latency.get("p90")),
-                f"{base / p50:.2f}x" if p50 and base else "-",
-            ]
-        )
-    return lines
-
-
-def all_rows(result: Result) -> list[Mapping[str, Any]]:
-    """Returns the model before the steps, where there were any, and the variants."""
-    original = result.get("original")
-    return [*([original] if original else []), *result["variants"]]
-
-
-def figure(value: float | None) -> str:
-    """Formats a metric with four significant digits."""
-    return "-" if value is None else f"{value:.4g}"
+    return [
+        [
+            row.name,
+            formats.size(row.size_bytes),
+            formats.size(row.gzip_bytes),
+            formats.count(row.params),
+            formats.count(row.macs),
+            formats.figure(row.metric),
+            formats.figure(row.agreement),
+            formats.microseconds(row.p50_us),
+            formats.microseconds(row.p90_us),
+            "-" if row.speed_up is None else f"{row.speed_up:.2f}x",
+        ]
+        for row in rows_lib.of_result(result)
+    ]
 
 
 def to_terminal(result: Result, file: TextIO | None = None) -> None:
-    """Prints the table: framed on a terminal, plain aligned text elsewhere."""
+    """Prints the table, at most 80 columns wide, and the verdict."""
     file = file or sys.stdout
-    width = None if file.isatty() else 140
-    console = Console(file=file, width=width, markup=False)
-    table = Table(box=box.ROUNDED if file.isatty() else box.SIMPLE_HEAD)
-    for index, title in enumerate(header(result)):
+    width = None if file.isatty() else _WIDTH
+    console = Console(file=file, width=width, markup=False, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    titles, lines = compact(result)
+    for index, title in enumerate(titles):
         table.add_column(
             escape.terminal(title),
             justify="left" if index == 0 else "right",
-            no_wrap=True,
+            overflow="fold",
+            no_wrap=index > 0 and " " not in title,
         )
-    for line in rows(result):
+    for line in lines:
         table.add_row(*map(escape.terminal, line))
     console.print(table)
-    for text in remarks(result):
-        console.print(escape.terminal(text), soft_wrap=True)
+    for text in [*verdict.sentences(result), *remarks(result)]:
+        console.print(escape.terminal(text), soft_wrap=not file.isatty())
+
+
+def compact(result: Result) -> tuple[list[str], list[list[str]]]:
+    """Returns titles and lines of the table for 80 columns.
+
+    The model as given comes first. "~" stands before a speed-up that is not told apart
+    from noise, "*" behind a time that is no valid figure.
+    """
+    rows = rows_lib.of_result(result)
+    has_metric = any(row.metric is not None for row in rows)
+    is_timed = any(row.p50_us for row in rows)
+    titles = ["variant", "size"]
+    quality = result["task"]["metric" if has_metric else "agreement"]
+    titles += [quality, *(["change [95%]"] if has_metric else [])]
+    titles += ["latency", "speed"] if is_timed else []
+    lines = []
+    for row in rows:
+        line = [row.name, formats.size(row.size_bytes)]
+        line.append(formats.figure(row.metric if has_metric else row.agreement))
+        line += [_change(row, rows[0])] if has_metric else []
+        line += _timing(row) if is_timed else []
+        lines.append(line)
+    return titles, lines
+
+
+def _change(row: rows_lib.Row, base: rows_lib.Row) -> str:
+    """Returns the change in percentage points, or that of another metric as it is."""
+    if row is base:
+        return "as given"
+    if row.change is not None:
+        low, high = (formats.points(row.change[end]) for end in ("low", "high"))
+        return f"{formats.points(row.change['change'])} [{low}, {high}]"
+    if row.metric is None or base.metric is None:
+        return "-"
+    return f"{row.metric - base.metric:+.3g}"
+
+
+def _timing(row: rows_lib.Row) -> list[str]:
+    if row.p50_us is None:
+        return ["-", "-"]
+    mark = "*" if row.invalid else ""
+    about = "~" if row.comparison and not row.is_told_apart else ""
+    return [
+        f"{formats.microseconds(row.p50_us)}{mark}",
+        f"{about}{row.speed_up:.2f}x",
+    ]
 
 
 def remarks(result: Result) -> list[str]:
     """Returns what speaks against the figures, and what is not there."""
     failed = result.get("failed", {})
-    timed = [row["benchmark"] for row in all_rows(result) if row.get("benchmark")]
+    timed = [
+        row["benchmark"] for row in rows_lib.all_rows(result) if row.get("benchmark")
+    ]
     # Of each kind one reason: they differ in a number from file to file.
     doubts: dict[str, str] = {}
     for one in timed:
         doubts = {**one.get("invalid", {}), **doubts}
-    invalid = f"The latencies are not valid figures: {' '.join(doubts.values())}"
+    invalid = f"* The latencies are not valid figures: {' '.join(doubts.values())}"
     return [
         *([invalid] if doubts else []),
         *(f"Warning: {warning}" for warning in result.get("warnings", ())),
