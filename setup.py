@@ -10,6 +10,7 @@ _ROOT = Path(__file__).parent
 BASE = [
     "absl-py>=1.4",
     "ai-edge-litert>=2.3,<3",
+    "jinja2>=3.1",
     "litert-quantizer>=0.11,<0.12",
     "ml_collections>=1.1",
     "numpy>=2.0",
@@ -30,6 +31,8 @@ TENSORFLOW = [
     "tensorflow-model-optimization==0.8.1",
     "tf_keras>=2.21,<2.22",
 ]
+# Kinds of files within the package.
+DATA = ["json", "html", "css", "js", "md"]
 VIDEO = ["opencv-python-headless>=4.10"]
 PLOTS = ["matplotlib>=3.9"]
 DEV = [
@@ -37,7 +40,9 @@ DEV = [
     *VIDEO,
     "codespell>=2.4",
     "hypothesis>=6.100",
+    "jsonschema>=4.20",
     "mypy>=2.0",
+    "playwright>=1.50",
     "pycocotools>=2.0.8",
     "pytest>=8.3",
     "pytest-timeout>=2.3",
@@ -60,7 +65,16 @@ setuptools.setup(
         "tfslim.configs",
     ],
     package_dir={"tfslim.configs": "configs"},
-    package_data={"tfslim": ["py.typed", "**/*.json", "**/*.html", "**/*.md"]},
+    package_data={
+        "tfslim": [
+            "py.typed",
+            "**/*.json",
+            "**/*.html",
+            "**/*.css",
+            "**/*.js",
+            "**/*.md",
+        ]
+    },
     install_requires=BASE,
     extras_require={
         "tensorflow": TENSORFLOW,

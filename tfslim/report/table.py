@@ -101,13 +101,13 @@ def compact(result: Result) -> tuple[list[str], list[list[str]]]:
     for row in rows:
         line = [row.name, formats.size(row.size_bytes)]
         line.append(formats.figure(row.metric if has_metric else row.agreement))
-        line += [_change(row, rows[0])] if has_metric else []
+        line += [change_cell(row, rows[0])] if has_metric else []
         line += _timing(row) if is_timed else []
         lines.append(line)
     return titles, lines
 
 
-def _change(row: rows_lib.Row, base: rows_lib.Row) -> str:
+def change_cell(row: rows_lib.Row, base: rows_lib.Row) -> str:
     """Returns the change in percentage points, or that of another metric as it is."""
     if row is base:
         return "as given"

@@ -1,0 +1,313 @@
+"""The page: from the content of `result.json` and optional extras to one HTML file.
+
+Extras are what `result.json` does not hold; all are optional:
+
+- "command": the command line, as it was typed.
+- "samples": pictures with the answers of the float and the INT8 file: "title", "image"
+  (a data URI of a PNG or JPEG), "label" (the right answer, if known), and "float" and
+  "int8", each with "answer" and, for a detector, "boxes": "box" (x1, y1, x2, y2 as
+  shares of the picture), "label", "score".
+- "layers": the cost of each layer, "name", "before", "after" in microseconds.
+- "histograms": "name", "edges", "counts", "thresholds" (label -> [low, high]).
+- "sensitivity": "layer" and "sqnr_db" of each layer, alone in INT8.
+- "consumers": "columns" (programs) and "rows", each with "name" and "cells".
+- "code": file name -> text, for the app.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from tfslim import errors, escape
+from tfslim.report import formats, table, verdict
+from tfslim.report.html import charts
+from tfslim.report.rows import Result, Row, of_result
+
+MOST_BYTES = 3_000_000
+_IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*")
+_MOST_SENSITIVE = 25
+
+
+def to_html(result: Result, extras: Mapping[str, Any] | None = None) -> str:
+    """Returns the page of one result.
+
+    Args:
+        result: the content of `result.json`.
+        extras: see the module.
+
+    Raises:
+        ConfigError: an extra is not what it should be.
+    """
+    return compare_to_html({"": (result, extras or {})})
+
+
+def compare_to_html(runs: Mapping[str, tuple[Result, Mapping[str, Any]]]) -> str:
+    """Returns the page of several results, with all their files in one table.
+
+    Args:
+        runs: name of a run -> its result and extras, as `to_html` takes them.
+
+    Raises:
+        ConfigError: there is no run, or an extra is not what it should be.
+    """
+    if not runs:
+        raise errors.ConfigError("No run was given: there is nothing to show.")
+    views = [_view(name, *run) for name, run in runs.items()]
+    while True:
+        page = _render(views)
+        longest = max(views, key=lambda view: len(view["samples"]))
+        if len(page.encode()) <= MOST_BYTES or not longest["samples"]:
+            return page
+        longest["samples"].pop()
+
+
+def _render(views: Sequence[Mapping[str, Any]]) -> str:
+    import jinja2
+    import markupsafe
+
+    def shown(value: Any) -> Any:
+        is_text = isinstance(value, str) and not isinstance(value, markupsafe.Markup)
+        return escape.lines(value) if is_text else value
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfslim.report", "html"),
+        autoescape=True,
+        finalize=shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["short"] = _short
+    script, style = _text("sort.js"), _text("style.css")
+    return environment.get_template("page.html").render(
+        runs=views,
+        titles=_titles(views),
+        script=markupsafe.Markup(script),
+        script_hash=_hash(script),
+        style=markupsafe.Markup(style),
+    )
+
+
+def _text(name: str) -> str:
+    return resources.files("tfslim.report.html").joinpath(name).read_text("utf-8")
+
+
+def _hash(script: str) -> str:
+    """Returns what lets a browser run this script and no other."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _titles(views: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Returns the columns of the table: title and kind."""
+    metrics = {view["metric"] for view in views}
+    run = [("run", "text")] if len(views) > 1 else []
+    metric = metrics.pop() if len(metrics) == 1 else "metric"
+    numbers = [
+        "size",
+        "gzip",
+        "params",
+        "MACs",
+        metric,
+        "change",
+        views[0]["agreement"],
+        "SQNR",
+        "latency p50",
+        "p90",
+        "speed-up",
+    ]
+    return [("variant", "text"), *run, *((title, "number") for title in numbers)]
+
+
+def _view(name: str, result: Result, extras: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all that the template shows of one run."""
+    rows = of_result(result)
+    best = verdict.recommended(result)
+    model, task = result["model"], result["task"]
+    return {
+        "name": name,
+        "model": model,
+        "metric": task["metric"],
+        "agreement": task["agreement"],
+        "verdict": verdict.sentences(result),
+        "doubts": table.remarks(result),
+        "rows": [_cells(row, rows[0], name, best) for row in rows],
+        "charts": _present(
+            [charts.sizes(rows), charts.changes(rows), charts.latencies(rows)]
+        ),
+        "curves": _curves(result),
+        "histograms": [charts.histogram(one) for one in extras.get("histograms", ())],
+        "layers": _present([charts.layers(extras.get("layers", ()))]),
+        "sensitivity": _sensitivity(extras.get("sensitivity", ())),
+        "samples": [_sample(one) for one in extras.get("samples", ())],
+        "steps": result.get("slimming", ()),
+        "parity": _parity(result),
+        "skipped": _skipped(result),
+        "consumers": extras.get("consumers"),
+        "code": extras.get("code", {}),
+        "environment": _environment(result),
+        "command": extras.get("command", ""),
+        "config": json.dumps(result.get("config", {}), indent=2),
+        "preprocessing": json.dumps(model.get("preprocessing"), indent=2),
+    }
+
+
+def _present(plots: Sequence[dict[str, Any] | None]) -> list[dict[str, Any]]:
+    return [plot for plot in plots if plot is not None]
+
+
+def _cells(row: Row, base: Row, run: str, best: Row | None) -> dict[str, Any]:
+    """Returns the text and the sorting value of each cell."""
+    mark = "*" if row.invalid else ""
+    about = "~" if row.comparison and not row.is_told_apart else ""
+    change = None if row.change is None or row is base else row.change["change"]
+    cells = [
+        (run, run),
+        (formats.size(row.size_bytes), row.size_bytes),
+        (formats.size(row.gzip_bytes), row.gzip_bytes),
+        (formats.count(row.params), row.params),
+        (formats.count(row.macs), row.macs),
+        (formats.figure(row.metric), row.metric),
+        (table.change_cell(row, base), 0 if row is base else change),
+        (formats.figure(row.agreement), row.agreement),
+        ("-" if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB", row.sqnr_db),
+        (formats.microseconds(row.p50_us) + mark * bool(row.p50_us), row.p50_us),
+        (formats.microseconds(row.p90_us) + mark * bool(row.p90_us), row.p90_us),
+        (
+            "-" if row.speed_up is None else f"{about}{row.speed_up:.2f}x",
+            row.speed_up,
+        ),
+    ]
+    return {
+        "name": row.name,
+        "is_best": best is not None and row.name == best.name,
+        "cells": [
+            {"text": text, "value": "" if value is None else value}
+            for text, value in (cells if run else cells[1:])
+        ],
+    }
+
+
+def _curves(result: Result) -> list[dict[str, Any]]:
+    training = result.get("training") or {}
+    plots = charts.curves(training.get("history", {}), "Training")
+    for step in result.get("slimming", ()):
+        history = (step.get("training") or {}).get("history", {})
+        plots += charts.curves(history, f"After {step['step']}")
+    return plots
+
+
+def _sensitivity(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(entries, key=lambda entry: entry["sqnr_db"])[:_MOST_SENSITIVE]
+
+
+def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a picture with both answers, its boxes in hundredths of the picture."""
+    image = str(sample["image"])
+    if not _IMAGE.fullmatch(image):
+        raise errors.ConfigError(
+            f"A sample's image begins with '{image[:30]}'; expected a data URI of a "
+            "PNG or JPEG in base64."
+        )
+    answers = {}
+    for key in ("float", "int8"):
+        given = sample[key]
+        boxes = [
+            {
+                "x": 100 * one["box"][0],
+                "y": 100 * one["box"][1],
+                "w": 100 * (one["box"][2] - one["box"][0]),
+                "h": 100 * (one["box"][3] - one["box"][1]),
+                "text": f"{one['label']} {one['score']:.2f}",
+            }
+            for one in given.get("boxes", ())
+        ]
+        answers[key] = {"answer": given.get("answer", ""), "boxes": boxes}
+    return {
+        "title": sample.get("title", ""),
+        "image": image,
+        "label": sample.get("label", ""),
+        "is_detection": any("boxes" in sample[key] for key in ("float", "int8")),
+        "differs": answers["float"]["answer"] != answers["int8"]["answer"],
+        **answers,
+    }
+
+
+def _parity(result: Result) -> list[list[str]]:
+    """Returns how far each file is from what it was made of."""
+    return [
+        [
+            variant["name"],
+            variant["against"],
+            f"{variant['parity']['num_samples']:,}",
+            f"{variant['parity']['max_abs_error']:.3g}",
+            f"{variant['parity']['relative_error']:.2e}",
+            f"{variant['parity']['sqnr_db']:.1f} dB",
+        ]
+        for variant in result["variants"]
+        if "parity" in variant
+    ]
+
+
+def _skipped(result: Result) -> list[str]:
+    """Returns what was left as it was or not made, and why."""
+    lines = list(result.get("skipped", ()))
+    lines += [f"{n} could not be made: {why}" for n, why in result["failed"].items()]
+    for step in result.get("slimming", ()):
+        entries = step.get("skipped", step.get("left_alone", {}))
+        lines += [f"{step['step']}: {name}: {why}" for name, why in entries.items()]
+    for variant in result["variants"]:
+        kept: dict[tuple[str, str], int] = {}
+        for row in variant.get("kept_float", ()):
+            key = row["op"], row["reason"]
+            kept[key] = kept.get(key, 0) + 1
+        lines += [
+            f"{variant['name']}: {number} × {op} left in float: {why}"
+            for (op, why), number in kept.items()
+        ]
+    return lines
+
+
+def _environment(result: Result) -> list[tuple[str, str]]:
+    """Returns the conditions of the figures, as pairs of name and value."""
+    data = result.get("data", {})
+    sizes = [f"{data[k]:,} {k}" for k in ("train", "validation", "test") if k in data]
+    facts = [
+        ("tfslim", str(result.get("tfslim", ""))),
+        ("Data", ", ".join([str(data.get("spec", "")), *sizes])),
+        ("Versions", _pairs(result.get("versions", {}))),
+    ]
+    timed = [row["benchmark"] for row in table.all_rows(result) if row.get("benchmark")]
+    if timed:
+        machine, options = timed[0]["environment"], timed[0]["options"]
+        load = machine.get("load_average")
+        facts += [
+            (
+                "Latency on",
+                f"this computer, not a phone: {machine.get('cpu')}, "
+                f"{machine.get('cores')} cores, {machine.get('os')}",
+            ),
+            ("Load at start", "-" if load is None else f"{load:.1f}"),
+            (
+                "Timing",
+                f"{options['num_threads']} thread(s), at least "
+                f"{options['num_runs']} runs in {options['rounds']} interleaved rounds, "
+                f"delegate {options['delegate']}",
+            ),
+            ("Runtime", _pairs(machine.get("versions", {}))),
+        ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _pairs(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
