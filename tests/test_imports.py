@@ -65,7 +65,7 @@ ALLOWED = {
     "detection": _GROUND | {"graph", "tflite"},
     "analysis": _STEPS,
     "search": _STEPS,
-    "report": _BASE,
+    "report": _BASE | {"evaluation"},
     "callbacks": {"slimming", "training"},
     "optimizers": {"proximal"},
     "defaults": set(),

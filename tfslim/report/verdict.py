@@ -38,7 +38,7 @@ def sentences(result: Result) -> list[str]:
     best = recommended(result)
     if best is None:
         return ["No file keeps its accuracy: none is worth taking as it is."]
-    found = [f"Take {best.file}: {', '.join(_facts(best, rows[0], result))}."]
+    found = [f"Take {best.file}: {'; '.join(_facts(best, rows[0], result))}."]
     if best.p50_us and best.invalid:
         found.append("The times are not valid figures, so they did not decide.")
     return found + [why for row in rows[1:] if (why := _why_slower(row, rows[0]))]
@@ -49,7 +49,7 @@ def change_text(change: Mapping[str, Any]) -> str:
     low, high = (formats.points(change[end]) for end in ("low", "high"))
     margin = formats.plain_points(change["margin"])
     interval = f"{change['confidence']:.0%} interval {low} to {high}"
-    text = f"{formats.points(change['change'])} points ({interval}): "
+    text = f"{formats.points(change['change'])} points ({interval}), "
     sure = f"with {change['confidence']:.0%} confidence"
     if change["verdict"] == "within":
         return f"{text}a drop of {margin} is ruled out {sure}"

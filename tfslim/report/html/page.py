@@ -25,7 +25,7 @@ from importlib import resources
 from typing import Any
 
 from tfslim import errors, escape
-from tfslim.report import formats, table, verdict
+from tfslim.report import compare_runs, formats, table, verdict
 from tfslim.report.html import charts
 from tfslim.report.rows import Result, Row, of_result
 
@@ -59,15 +59,17 @@ def compare_to_html(runs: Mapping[str, tuple[Result, Mapping[str, Any]]]) -> str
     if not runs:
         raise errors.ConfigError("No run was given: there is nothing to show.")
     views = [_view(name, *run) for name, run in runs.items()]
+    results = {name: result for name, (result, _) in runs.items()}
+    between = compare_runs.sentences(results) + compare_runs.machines(results)
     while True:
-        page = _render(views)
+        page = _render(views, between)
         longest = max(views, key=lambda view: len(view["samples"]))
         if len(page.encode()) <= MOST_BYTES or not longest["samples"]:
             return page
         longest["samples"].pop()
 
 
-def _render(views: Sequence[Mapping[str, Any]]) -> str:
+def _render(views: Sequence[Mapping[str, Any]], between: Sequence[str]) -> str:
     import jinja2
     import markupsafe
 
@@ -87,6 +89,7 @@ def _render(views: Sequence[Mapping[str, Any]]) -> str:
     script, style = _text("sort.js"), _text("style.css")
     return environment.get_template("page.html").render(
         runs=views,
+        between=between,
         titles=_titles(views),
         script=markupsafe.Markup(script),
         script_hash=_hash(script),
@@ -115,16 +118,16 @@ def _titles(views: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     metric = metrics.pop() if len(metrics) == 1 else "metric"
     numbers = [
         "size",
+        metric,
+        "change",
+        "latency",
+        "speed-up",
+        "p90",
+        views[0]["agreement"],
+        "SQNR",
         "gzip",
         "params",
         "MACs",
-        metric,
-        "change",
-        views[0]["agreement"],
-        "SQNR",
-        "latency p50",
-        "p90",
-        "speed-up",
     ]
     return [("variant", "text"), *run, *((title, "number") for title in numbers)]
 
@@ -170,23 +173,21 @@ def _cells(row: Row, base: Row, run: str, best: Row | None) -> dict[str, Any]:
     """Returns the text and the sorting value of each cell."""
     mark = "*" if row.invalid else ""
     about = "~" if row.comparison and not row.is_told_apart else ""
+    speed_up = "-" if row.speed_up is None else f"{about}{row.speed_up:.2f}x"
     change = None if row.change is None or row is base else row.change["change"]
     cells = [
         (run, run),
         (formats.size(row.size_bytes), row.size_bytes),
+        (formats.figure(row.metric), row.metric),
+        (table.change_cell(row, base), 0 if row is base else change),
+        (formats.microseconds(row.p50_us) + mark * bool(row.p50_us), row.p50_us),
+        (speed_up, row.speed_up),
+        (formats.microseconds(row.p90_us) + mark * bool(row.p90_us), row.p90_us),
+        (formats.figure(row.agreement), row.agreement),
+        ("-" if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB", row.sqnr_db),
         (formats.size(row.gzip_bytes), row.gzip_bytes),
         (formats.count(row.params), row.params),
         (formats.count(row.macs), row.macs),
-        (formats.figure(row.metric), row.metric),
-        (table.change_cell(row, base), 0 if row is base else change),
-        (formats.figure(row.agreement), row.agreement),
-        ("-" if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB", row.sqnr_db),
-        (formats.microseconds(row.p50_us) + mark * bool(row.p50_us), row.p50_us),
-        (formats.microseconds(row.p90_us) + mark * bool(row.p90_us), row.p90_us),
-        (
-            "-" if row.speed_up is None else f"{about}{row.speed_up:.2f}x",
-            row.speed_up,
-        ),
     ]
     return {
         "name": row.name,
@@ -301,7 +302,7 @@ def _environment(result: Result) -> list[tuple[str, str]]:
             (
                 "Timing",
                 f"{options['num_threads']} thread(s), at least "
-                f"{options['num_runs']} runs in {options['rounds']} interleaved rounds, "
+                f"{options['num_runs']} runs in {options['rounds']} rounds, "
                 f"delegate {options['delegate']}",
             ),
             ("Runtime", _pairs(machine.get("versions", {}))),

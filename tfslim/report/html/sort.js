@@ -15,7 +15,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
         return up ? order : -order;
       });
       table.tBodies[0].append(...rows);
-      table.parentElement.querySelector("[role=status]").textContent =
+      table.closest(".scroll").parentElement.querySelector("[role=status]").textContent =
         `Sorted by ${head.dataset.title}, ${up ? "ascending" : "descending"}.`;
     });
   });
