@@ -2,8 +2,8 @@
 
 With no flags it runs configs/quickstart.py: a ResNet-18 on scikit-learn's digits.
 Into --out_dir go model.keras, one .tflite a variant, the resolved config,
-result.json and report.md; manifest.json comes last and makes them one whole result. A
-variant that cannot be made is left out with its reason.
+result.json, report.md and report.html; manifest.json comes last and makes them one
+whole result. A variant that cannot be made is left out with its reason.
 
   python -m tfslim.export --model=mobilenet_v2:alpha=0.35 --data=digits --epochs=5
   python -m tfslim.export --model=my_model.h5 --data=folder:photos
@@ -178,7 +178,7 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
         return
     report.to_terminal(result)
     cli.say(
-        f"{values.out_dir} holds the files, result.json and report.md; model.keras "
+        f"{values.out_dir} holds the files; look at report.html. model.keras "
         f"opens with {result['model']['keras']}."
     )
 

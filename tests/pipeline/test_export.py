@@ -42,6 +42,8 @@ def test_files_are_complete_and_agree(exported):
         "config.json",
         "result.json",
         "report.md",
+        "report.html",
+        "report_extras.json",
         "ranges.json",
         "manifest.json",
     }

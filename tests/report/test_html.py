@@ -179,7 +179,7 @@ def test_command_compares_runs(tmp_path):
     two = _folder(tmp_path / "two", pages.valid(pages.recorded(), 1, 0.5, 1, 1, 1))
     out = tmp_path / "both.html"
     assert command.main(["report", str(one), str(two), f"--out={out}"]) == 0
-    assert f"float32 of {two} against dynamic_int8 of {one}: 2.22x" in out.read_text()
+    assert f"float32 of {two} against dynamic_int8 of {one}: 2.21x" in out.read_text()
     assert "0.0 points (95% interval" in out.read_text()
     with browser.opened(out, 390) as page:
         assert page.faults == [] and len(_first_column(page)) == 10

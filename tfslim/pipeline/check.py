@@ -94,6 +94,7 @@ class Checker:
     Attributes:
         keras_metric: of the Keras model, None without targets.
         keras_right: which of its answers are right, None where the metric is no share.
+        answers: of a classifier, file -> its outputs [examples, classes].
         outputs: of the Keras model on the test batches.
         targets: what they are compared with, None without.
     """
@@ -116,6 +117,7 @@ class Checker:
         self.outputs = self._run(self._predict)
         _require_finite(job.model, self.outputs)
         self._float_outputs: list[np.ndarray] = []
+        self.answers: dict[str, np.ndarray] = {}
         has_targets = job.feed.test is not None and job.feed.has_targets
         self.targets = _targets(job) if has_targets else None
         self.keras_metric = self._metric(self.outputs, self._predict)
@@ -140,6 +142,11 @@ class Checker:
             return None
         return _right(self._job, outputs, self.targets)
 
+    def _keep(self, name: str, outputs: list[np.ndarray]) -> None:
+        is_row = outputs[0].ndim == 2 and outputs[0].shape[1] > 1
+        if self._job.task.name == "classification" and is_row:
+            self.answers[name] = outputs[0]
+
     def check_float(self, content: bytes) -> dict[str, Any]:
         """Returns metric and parity of the float file, or raises if they differ."""
         row, outputs = self._compare(content, self.outputs)
@@ -149,6 +156,7 @@ class Checker:
             noise = self._noise()
         evaluation.require_parity(parity, name="float32", noise=noise)
         self._float_outputs = outputs
+        self._keep("float32", outputs)
         return {"against": "Keras", "right": self._right(outputs), **row}
 
     def check(self, name: str, content: bytes) -> dict[str, Any]:
@@ -165,6 +173,7 @@ class Checker:
             classes=self._job.task.name == "classification",
             inputs=self._inputs,
         )
+        self._keep(name, outputs)
         return {"against": "float32", "right": self._right(outputs), **row}
 
     def _noise(self) -> float:

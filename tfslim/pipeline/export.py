@@ -25,11 +25,13 @@ from tfslim.pipeline import (
     drop,
     making,
     result,
+    samples,
 )
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
+from tfslim.report import html
 from tfslim.training.job import Backup
 from tfslim.training.training import Training
 
@@ -225,6 +227,9 @@ class _Run:
         )
         folder.write_text(folder_lib.CONFIG, result.config_text(self.config))
         folder.write_text(folder_lib.REPORT, report.to_markdown(content))
+        extras = {"command": samples.command(), "samples": made.samples}
+        folder.write_json(folder_lib.EXTRAS, extras)
+        folder.write_text(folder_lib.PAGE, html.to_html(content, extras))
         folder.write_json(folder_lib.RESULT, content)
         folder.finish()
         if made.problem is not None:

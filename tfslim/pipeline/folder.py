@@ -28,11 +28,13 @@ MODEL = "model.keras"
 CONFIG = "config.json"
 RANGES = "ranges.json"
 REPORT = "report.md"
+PAGE = "report.html"
+EXTRAS = "report_extras.json"
 RESULT = "result.json"
 QUANTIZATION_AWARE = "int8_qat"
 _JOURNAL = ".tfslim-export.json"
 _SCRATCH = ".tfslim-export."
-_OURS = (MODEL, CONFIG, REPORT, RANGES, RESULT, manifest.NAME)
+_OURS = (MODEL, CONFIG, REPORT, PAGE, EXTRAS, RANGES, RESULT, manifest.NAME)
 # File systems, such as some of networks, that have no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
 

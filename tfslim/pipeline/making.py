@@ -14,6 +14,7 @@ from tfslim import convert, errors, quantization
 from tfslim.pipeline import check, choices, deployment, doubts, drop
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
+from tfslim.pipeline import samples as samples_lib
 from tfslim.pipeline import variants as variants_lib
 
 OnStep = Callable[[str], None]
@@ -33,6 +34,7 @@ class Made:
         contents: name -> file.
         failed: variant -> why it could not be made.
         notes: what the user should know.
+        samples: pictures with the answers of two files, for the page.
         warnings: what speaks against the figures.
         problem: what the job ends with though all else is written.
     """
@@ -44,6 +46,7 @@ class Made:
     contents: dict[str, bytes] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     problem: errors.TfslimError | None = None
 
@@ -164,6 +167,7 @@ def make(
         maker.add(recipe, checked)
     if job.quantization_aware is not None:
         maker.add_quantization_aware(job, config)
+    made.samples = samples_lib.pick(ready.job, checker)
     if not made.rows:
         reasons = [f"{name}: {reason}" for name, reason in made.failed.items()]
         raise errors.QuantizationError(
