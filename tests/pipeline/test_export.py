@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import tf_keras
@@ -13,6 +15,8 @@ from tfslim import config as config_lib
 from tfslim import errors, export, models, tasks, tflite
 from tfslim.data import load
 from tfslim.tflite import metadata
+
+SCHEMA = Path(tfslim.__file__).parent / "report" / "schema.json"
 
 
 def _export(out_dir, *arguments):
@@ -48,7 +52,10 @@ def test_files_are_complete_and_agree(exported):
         "manifest.json",
     }
     result = json.loads((exported / "result.json").read_text())
-    assert result["schema_version"] == 1
+    jsonschema.validate(result, json.loads(SCHEMA.read_text()))
+    assert (exported / "report.html").stat().st_size < 3_000_000
+    extras = json.loads((exported / "report_extras.json").read_text())
+    assert len(extras["samples"]) == 8
     assert {row["name"] for row in result["variants"]} == recipes
     for row in result["variants"]:
         content = (exported / row["file"]).read_bytes()

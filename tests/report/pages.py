@@ -46,9 +46,9 @@ def extras(name="conv_1", boxes=False):
     counts, edges = np.histogram(random.normal(0, 1, 10_000), 60)
     samples = []
     for seed in range(6):
-        answers = [{"answer": f"{name} 0.9{seed}"}, {"answer": f"{name} 0.9{seed}"}]
+        answers = [{"answer": name, "score": s} for s in (0.91, 0.89)]
         if seed == 2:
-            answers[1]["answer"] = "another 0.51"
+            answers[1]["answer"] = "another"
         if boxes:
             for shift, answer in enumerate(answers):
                 box = [0.1, 0.2, 0.6 + shift / 50, 0.7]

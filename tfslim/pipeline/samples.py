@@ -53,8 +53,8 @@ def pick(job: Job, checker: check.Checker) -> list[dict[str, Any]]:
             "title": f"test image {index + 1}",
             "image": _png(_pixels(job, images[index])),
             "label": labels[index],
-            "float": {"answer": _answer(job, floats[index])},
-            "int8": {"answer": _answer(job, quantized[index])},
+            "float": _answer(job, floats[index]),
+            "int8": _answer(job, quantized[index]),
         }
         for index in chosen
         if index in images
@@ -89,9 +89,9 @@ def _class(job: Job, number: int) -> str:
     return str(names[number]) if number < len(names) else f"class {number}"
 
 
-def _answer(job: Job, outputs: np.ndarray) -> str:
+def _answer(job: Job, outputs: np.ndarray) -> dict[str, Any]:
     number = int(outputs.argmax())
-    return f"{_class(job, number)} ({outputs[number]:.2f})"
+    return {"answer": _class(job, number), "score": float(outputs[number])}
 
 
 def _pixels(job: Job, image: np.ndarray) -> np.ndarray:

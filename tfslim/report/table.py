@@ -80,8 +80,18 @@ def to_terminal(result: Result, file: TextIO | None = None) -> None:
     for line in lines:
         table.add_row(*map(escape.terminal, line))
     console.print(table)
-    for text in [*verdict.sentences(result), *remarks(result)]:
+    for text in [*_legend(lines), *verdict.sentences(result), *remarks(result)]:
         console.print(escape.terminal(text), soft_wrap=not file.isatty())
+
+
+def _legend(lines: Sequence[Sequence[str]]) -> list[str]:
+    cells = [cell for line in lines for cell in line[1:]]
+    marks = {
+        "~ not told apart from noise": any(cell.startswith("~") for cell in cells),
+        "* not a valid figure": any(cell.endswith("*") for cell in cells),
+    }
+    used = [text for text, is_used in marks.items() if is_used]
+    return [f"{'; '.join(used)}."] if used else []
 
 
 def compact(result: Result) -> tuple[list[str], list[list[str]]]:
@@ -140,7 +150,7 @@ def remarks(result: Result) -> list[str]:
     doubts: dict[str, str] = {}
     for one in timed:
         doubts = {**one.get("invalid", {}), **doubts}
-    invalid = f"* The latencies are not valid figures: {' '.join(doubts.values())}"
+    invalid = f"The latencies are not valid figures: {' '.join(doubts.values())}"
     return [
         *([invalid] if doubts else []),
         *(f"Warning: {warning}" for warning in result.get("warnings", ())),

@@ -5,8 +5,8 @@ Extras are what `result.json` does not hold; all are optional:
 - "command": the command line, as it was typed.
 - "samples": pictures with the answers of the float and the INT8 file: "title", "image"
   (a data URI of a PNG or JPEG), "label" (the right answer, if known), and "float" and
-  "int8", each with "answer" and, for a detector, "boxes": "box" (x1, y1, x2, y2 as
-  shares of the picture), "label", "score".
+  "int8", each with "answer", "score" and, for a detector, "boxes": "box" (x1, y1, x2,
+  y2 as shares of the picture), "label", "score".
 - "layers": the cost of each layer, "name", "before", "after" in microseconds.
 - "histograms": "name", "edges", "counts", "thresholds" (label -> [low, high]).
 - "sensitivity": "layer" and "sqnr_db" of each layer, alone in INT8.
@@ -233,7 +233,12 @@ def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
             }
             for one in given.get("boxes", ())
         ]
-        answers[key] = {"answer": given.get("answer", ""), "boxes": boxes}
+        score = given.get("score")
+        answers[key] = {
+            "answer": given.get("answer", ""),
+            "score": "" if score is None else f" ({score:.2f})",
+            "boxes": boxes,
+        }
     return {
         "title": sample.get("title", ""),
         "image": image,
