@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tfslim import errors
 from tfslim.benchmark import baseline, comparison, result, validity
@@ -41,6 +42,24 @@ def test_ratio_by_hand():
     assert (done.ratio, done.low, done.high) == pytest.approx((1.1, 1.1, 1.1))
     assert done.verdict == "slower"
     assert comparison.compare(new, base).verdict == "faster"
+
+
+@pytest.mark.parametrize(("rounds", "ends"), [(8, (0, 7)), (20, (3, 16))])
+def test_interval_ends_at_rounds_of_the_sign_test(rounds, ends):
+    """99%: of 20 rounds 3 lie outside at each end, as P(X <= 3) = 0.13%, P(X <= 2)."""
+    ratios = np.exp(np.arange(rounds) / 100)
+    base = _result("a", [[100.0]] * rounds)
+    new = _result("b", [[100.0 * ratio] for ratio in ratios])
+    done = comparison.compare(base, new)
+    assert (done.low, done.high) == pytest.approx([ratios[end] for end in ends])
+    peer = stats.binom.cdf(ends[0] - 1, rounds, 0.5)
+    assert 2 * peer <= 0.01 < 2 * stats.binom.cdf(ends[0], rounds, 0.5) or not ends[0]
+
+
+def test_a_round_counts_by_its_fastest_run():
+    base = _result("a", [[100.0, 900.0, 900.0]] * 8)
+    done = comparison.compare(base, _result("b", [[110.0, 110.0, 110.0]] * 8))
+    assert (done.ratio, done.verdict) == (pytest.approx(1.1), "slower")
 
 
 def test_false_alarms_are_as_rare_as_promised():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from tfslim import errors
+from tfslim import errors, tasks
 from tfslim.evaluation import significance
 
 
@@ -120,6 +120,30 @@ def test_counts_alone_say_less_than_pairs():
     assert counts.lost is counts.p_value is None
     assert significance.counted_change(10_000, 10_000, 10_000).verdict == "within"
     assert significance.counted_change(900, 700, 1000).verdict == "beyond"
+
+
+def test_answers_are_taken_from_a_metric_that_is_their_share():
+    random = np.random.default_rng(0)
+    outputs, targets = random.random((50, 3)), random.integers(0, 3, 50)
+    right = significance.examples_right(tasks.accuracy, outputs, targets)
+    assert right.tolist() == (outputs.argmax(1) == targets).tolist()
+    one_hot = np.eye(3)[targets]
+    again = significance.examples_right(tasks.accuracy, outputs, one_hot)
+    assert again.tolist() == right.tolist()
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        tasks.mean_squared_error,
+        lambda outputs, targets: 1.0 if len(outputs) == 1 else 0.5,
+        lambda outputs, targets: {}["needs more than one example"],
+    ],
+)
+def test_other_metrics_have_no_single_answers(metric):
+    outputs, targets = np.random.default_rng(0).random((2, 50, 3))
+    assert significance.examples_right(metric, outputs, targets) is None
+    assert significance.examples_right(tasks.accuracy, [outputs], outputs) is None
 
 
 @pytest.mark.parametrize(

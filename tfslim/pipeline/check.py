@@ -84,6 +84,8 @@ def _metric_of(job: Job, outputs: list[np.ndarray], targets: Any) -> float:
 
 
 def _right(job: Job, outputs: list[np.ndarray], targets: Any) -> np.ndarray | None:
+    if not job.task.higher_is_better:
+        return None
     measured = job.task.measured(outputs)
     return evaluation.examples_right(job.task.metric, measured, targets)
 
