@@ -115,8 +115,11 @@ def compare(
 
 
 def _outside(rounds: int, tail: float) -> int:
-    """Returns how many rounds to leave out at each end of the interval."""
-    chances = special.bdtr(np.arange(rounds), rounds, 0.5)
+    """Returns how many rounds to leave out at each end of the interval.
+
+    It misses the true ratio on one side if no more rounds than these fell there.
+    """
+    chances = special.bdtr(np.arange(1, rounds), rounds, 0.5)
     return int(np.sum(chances <= tail))
 
 
