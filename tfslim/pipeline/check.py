@@ -15,6 +15,8 @@ from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import structure
 from tfslim.pipeline.job import Job
 
+# Pictures of a detector that are kept for the report.
+_SHOWN = 6
 Predict = Callable[[Any], list[np.ndarray]]
 EvalFn = Callable[[Predict], float]
 
@@ -97,6 +99,7 @@ class Checker:
         keras_metric: of the Keras model, None without targets.
         keras_right: which of its answers are right, None where the metric is no share.
         answers: of a classifier, file -> its outputs [examples, classes].
+        found: of a detector, file -> its outputs for the first examples.
         outputs: of the Keras model on the test batches.
         targets: what they are compared with, None without.
     """
@@ -120,6 +123,7 @@ class Checker:
         _require_finite(job.model, self.outputs)
         self._float_outputs: list[np.ndarray] = []
         self.answers: dict[str, np.ndarray] = {}
+        self.found: dict[str, list[np.ndarray]] = {}
         has_targets = job.feed.test is not None and job.feed.has_targets
         self.targets = _targets(job) if has_targets else None
         self.keras_metric = self._metric(self.outputs, self._predict)
@@ -148,6 +152,8 @@ class Checker:
         is_row = outputs[0].ndim == 2 and outputs[0].shape[1] > 1
         if self._job.task.name == "classification" and is_row:
             self.answers[name] = outputs[0]
+        elif self._job.task.has_boxes:
+            self.found[name] = [output[:_SHOWN] for output in outputs]
 
     def check_float(self, content: bytes) -> dict[str, Any]:
         """Returns metric and parity of the float file, or raises if they differ."""

@@ -6,12 +6,15 @@ import base64
 import io
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from tfslim.detection import evaluation as detection
+from tfslim.detection.nms import Detections
 from tfslim.pipeline import check
 from tfslim.pipeline.job import Job
 
@@ -35,9 +38,11 @@ def command() -> str:
 def pick(job: Job, checker: check.Checker) -> list[dict[str, Any]]:
     """Returns test images with the answers of the float and the INT8 file.
 
-    Those that are answered differently come first. Empty where the model does not
-    classify single images.
+    Those that are answered differently come first; of a detector the first ones, with
+    boxes. Empty where the model does neither classify nor detect in single images.
     """
+    if checker.found:
+        return _detections(job, checker.found)
     name = next((name for name in _INT8 if name in checker.answers), None)
     shapes = [tuple(tensor.shape[1:]) for tensor in job.model.inputs]
     is_image = len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][2] in (1, 3)
@@ -61,6 +66,37 @@ def pick(job: Job, checker: check.Checker) -> list[dict[str, Any]]:
     ]
 
 
+def _detections(
+    job: Job, found: Mapping[str, list[np.ndarray]]
+) -> list[dict[str, Any]]:
+    name = next((name for name in _INT8 if name in found), None)
+    if name is None:
+        return []
+    both = [detection.choose_batch(found[key]) for key in ("float32", name)]
+    images, _ = _examples(job, set(range(len(both[0]))))
+    samples = []
+    for index, pair in enumerate(zip(*both, strict=True)):
+        answers = [{"boxes": _boxes(job, one)} for one in pair]
+        samples.append(
+            {
+                "title": f"test image {index + 1}",
+                "image": _png(_pixels(job, images[index])),
+                "float": answers[0],
+                "int8": answers[1],
+            }
+        )
+    return samples
+
+
+def _boxes(job: Job, found: Detections) -> list[dict[str, Any]]:
+    return [
+        {"box": box.tolist(), "label": _class(job, int(number)), "score": float(score)}
+        for box, score, number in zip(
+            found.boxes, found.scores, found.classes, strict=True
+        )
+    ]
+
+
 def _examples(job: Job, wanted: set[int]) -> tuple[dict[int, Any], dict[int, str]]:
     """Returns inputs and labels of the test examples at some places."""
     assert job.feed.test is not None  # noqa: S101 - asked for first.
@@ -71,8 +107,9 @@ def _examples(job: Job, wanted: set[int]) -> tuple[dict[int, Any], dict[int, str
         array = np.asarray(x[0] if isinstance(x, list | tuple) else x)
         for index in wanted & set(range(start, start + len(array))):
             images[index] = array[index - start]
-            label = None if y is None else np.asarray(y)[index - start]
-            labels[index] = "" if label is None else _label(job, label)
+            has_label = y is not None and not job.task.has_boxes
+            label = _label(job, np.asarray(y)[index - start]) if has_label else ""
+            labels[index] = label
         start += len(array)
         if len(images) == len(wanted):
             break
