@@ -44,16 +44,18 @@ def test_ratio_by_hand():
     assert comparison.compare(new, base).verdict == "faster"
 
 
-@pytest.mark.parametrize(("rounds", "ends"), [(8, (0, 7)), (20, (3, 16))])
-def test_interval_ends_at_rounds_of_the_sign_test(rounds, ends):
-    """99%: of 20 rounds 3 lie outside at each end: P(X <= 3) = 0.13%, X <= 4: 0.59%."""
-    ratios = np.exp(np.arange(rounds) / 100)
+@pytest.mark.parametrize(("rounds", "sum_of_ranks"), [(8, 0), (10, 3), (20, 37)])
+def test_interval_is_that_of_the_signed_ranks(rounds, sum_of_ranks):
+    """The critical values are those of printed tables for 1%, two-sided."""
+    assert comparison._outside(rounds, 0.005) == sum_of_ranks
+    ratios = np.exp(np.random.default_rng(rounds).normal(0, 0.1, rounds))
     base = _result("a", [[100.0]] * rounds)
-    new = _result("b", [[100.0 * ratio] for ratio in ratios])
-    done = comparison.compare(base, new)
-    assert (done.low, done.high) == pytest.approx([ratios[end] for end in ends])
-    wrong, next_wrong = stats.binom.cdf([ends[0], ends[0] + 1], rounds, 0.5)
-    assert 2 * wrong <= 0.01 < 2 * next_wrong
+    done = comparison.compare(base, _result("b", [[100.0 * r] for r in ratios]))
+    # Scipy's exact test does not reject what lies within, and rejects what does not.
+    for end, inward in ((done.low, 1.0001), (done.high, 1 / 1.0001)):
+        within, without = np.log(end * inward), np.log(end / inward)
+        assert stats.wilcoxon(np.log(ratios) - within, method="exact").pvalue > 0.01
+        assert stats.wilcoxon(np.log(ratios) - without, method="exact").pvalue <= 0.01
 
 
 def test_a_round_counts_by_its_fastest_run():

@@ -29,6 +29,9 @@ def test_a_detector_from_scenes_to_boxes(tmp_path):
     assert code == 0
     result = json.loads((tmp_path / "out/result.json").read_text())
     assert result["task"]["metric"] == "mAP@0.5"
+    extras = json.loads((tmp_path / "out/report_extras.json").read_text())
+    assert len(extras["samples"]) == min(6, result["data"]["test"])
+    assert all("boxes" in one["int8"] for one in extras["samples"])
     # The maps of the Keras model and the boxes in the file are measured alike.
     whole, _ = result["variants"]
     assert whole["metric"] == result["keras_metric"]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from tfslim import errors
 from tfslim.benchmark.result import BenchmarkResult, LatencyStats
@@ -67,11 +66,10 @@ def compare(
 
     A round counts once, by its fastest run where single runs are known (noise only adds
     time, so it moves less than the median): single runs of a round are not independent
-    of each other, rounds with newly loaded files nearly are. The estimate is the median
-    of the rounds' ratios. Its interval, if paired, is that of the sign test: it ends at
-    two of the ratios in their order, chosen by the binomial distribution, and holds
-    whatever the distribution of the noise (Conover, "Practical Nonparametric
-    Statistics", 1999, chapter 3). Unpaired it has the percentiles of 4000 resamples of
+    of each other, rounds with newly loaded files nearly are. Paired, the estimate and
+    its interval are those of Wilcoxon's signed ranks (Hodges and Lehmann, "Estimates of
+    location based on rank tests", 1963): exact for equal files, as they change places
+    from round to round. Unpaired, the interval has the percentiles of 4000 resamples of
     rounds (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
 
     Args:
@@ -93,10 +91,10 @@ def compare(
         )
     tail = (1 - confidence) / 2
     if paired:
-        change = np.sort(second - first)
-        estimate = np.median(change)
-        outside = _outside(len(change), tail)
-        ends = change[outside], change[-1 - outside]
+        means = _pair_means(second - first)
+        estimate = np.median(means)
+        outside = _outside(len(first), tail)
+        ends = means[outside], means[-1 - outside]
     else:
         estimate = np.median(second) - np.median(first)
         drawn = _medians(second, seed=1) - _medians(first)
@@ -114,13 +112,23 @@ def compare(
     )
 
 
-def _outside(rounds: int, tail: float) -> int:
-    """Returns how many rounds to leave out at each end of the interval.
+def _pair_means(values: np.ndarray) -> np.ndarray:
+    """Returns the means of all pairs, each value with itself as well, sorted."""
+    one, two = np.triu_indices(len(values))
+    return np.sort((values[one] + values[two]) / 2)
 
-    It misses the true ratio on one side if no more rounds than these fell there.
+
+def _outside(rounds: int, tail: float) -> int:
+    """Returns how many means of pairs to leave out at each end of the interval.
+
+    It is the largest sum of signed ranks that is as rare as `tail`.
     """
-    chances = special.bdtr(np.arange(1, rounds), rounds, 0.5)
-    return int(np.sum(chances <= tail))
+    chances = np.zeros(rounds * (rounds + 1) // 2 + 1)
+    chances[0] = 1
+    for rank in range(1, rounds + 1):
+        chances[rank:] += chances[:-rank].copy()
+        chances /= 2
+    return max(0, int(np.sum(np.cumsum(chances) <= tail)) - 1)
 
 
 def _medians(values: np.ndarray, *, seed: int = 0) -> np.ndarray:

@@ -152,7 +152,7 @@ class Checker:
         is_row = outputs[0].ndim == 2 and outputs[0].shape[1] > 1
         if self._job.task.name == "classification" and is_row:
             self.answers[name] = outputs[0]
-        elif self._job.task.has_boxes:
+        elif self._job.task.has_boxes and [o.ndim for o in outputs] == [3, 3]:
             self.found[name] = [output[:_SHOWN] for output in outputs]
 
     def check_float(self, content: bytes) -> dict[str, Any]:

@@ -34,19 +34,25 @@ _TOP_OPS = 10
 
 
 def latency_to_terminal(rows: Sequence[Row], file: TextIO | None = None) -> None:
-    """Prints the table and its conditions."""
+    """Prints the table, at most 80 columns wide, the verdicts and the conditions."""
     file = file or sys.stdout
     console = Console(
-        file=file, width=None if file.isatty() else 160, highlight=False, markup=False
+        file=file, width=None if file.isatty() else 80, highlight=False, markup=False
     )
-    table = Table(box=box.ROUNDED if file.isatty() else box.SIMPLE_HEAD)
-    for column, title in enumerate(_TITLES):
-        table.add_column(title, justify="left" if column < 2 else "right")
-    for row in rows:
-        table.add_row(*map(escape.terminal, _cells(row)))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    titles, lines = _compact(rows)
+    for column, title in enumerate(titles):
+        table.add_column(
+            title,
+            justify="left" if column == 0 else "right",
+            overflow="fold",
+            no_wrap=column > 0,
+        )
+    for line in lines:
+        table.add_row(*map(escape.terminal, line))
     console.print(table)
-    for note in notes(rows):
-        console.print(escape.terminal(note), soft_wrap=True)
+    for note in [*sentences(rows), *notes(rows)]:
+        console.print(escape.terminal(note), soft_wrap=not file.isatty())
     for row in rows:
         if lines := _profile(row["result"]):
             ops = Table(*lines[0], box=box.SIMPLE_HEAD)
@@ -63,7 +69,9 @@ def latency_to_markdown(rows: Sequence[Row]) -> str:
         markdown_table(
             _TITLES, [[escape.markdown(c) for c in _cells(r)] for r in rows]
         ),
-        "\n".join(f"- {escape.markdown(line)}" for line in notes(rows)),
+        "\n".join(
+            f"- {escape.markdown(line)}" for line in [*sentences(rows), *notes(rows)]
+        ),
     ]
     for row in rows:
         if lines := _profile(row["result"]):
@@ -72,6 +80,60 @@ def latency_to_markdown(rows: Sequence[Row]) -> str:
             cells = [[escape.markdown(cell) for cell in line] for line in lines[1:]]
             parts.append(markdown_table(lines[0], cells))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _compact(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Returns titles and lines for 80 columns: what differs, and the figures."""
+    devices = {_device(row["result"]) for row in rows}
+    threads = {row["result"]["options"]["num_threads"] for row in rows}
+    titles = ["file", *(["device"] if len(devices) > 1 else [])]
+    titles += ["threads"] if len(threads) > 1 else []
+    titles += ["size", "latency", "p90", "ratio [interval]"]
+    lines = []
+    for row in rows:
+        result = row["result"]
+        mark = "*" if result["invalid"] else ""
+        line = [result["name"]]
+        line += [_device(result)] if len(devices) > 1 else []
+        line += [str(result["options"]["num_threads"])] if len(threads) > 1 else []
+        line += [
+            size(result["size_bytes"]),
+            microseconds(_typical(result["latency"])) + mark,
+            microseconds(result["latency"]["p90"]),
+            _verdict(row["comparison"])[0],
+        ]
+        lines.append(line)
+    return titles, lines
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """Returns the verdict on each file that was compared, in words."""
+    lines = []
+    for row in rows:
+        result, done = row["result"], row["comparison"]
+        if done is None:
+            continue
+        name = _title(result)
+        if done["low"] is None:
+            lines.append(f"{name}: too few rounds for a verdict; --rounds takes more.")
+            continue
+        interval = f"{done['confidence']:.0%} interval"
+        ends = f"{done['low']:.3f} to {done['high']:.3f}"
+        if done["verdict"] == "no difference found":
+            lines.append(
+                f"{name}: no difference from '{done['base']}' found; the ratio of "
+                f"their times is within {ends} ({interval})."
+            )
+            continue
+        why = ""
+        if done["verdict"] == "slower" and result["outside"]:
+            kinds = ", ".join(f"{n} {op}" for op, n in result["outside"].items())
+            why = f" Outside of the delegate run {kinds}."
+        lines.append(
+            f"{name} is {done['verdict']} than '{done['base']}': "
+            f"{done['ratio']:.3f} of its time ({interval} {ends}).{why}"
+        )
+    return lines
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
