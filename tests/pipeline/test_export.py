@@ -56,6 +56,14 @@ def test_files_are_complete_and_agree(exported):
     assert (exported / "report.html").stat().st_size < 3_000_000
     extras = json.loads((exported / "report_extras.json").read_text())
     assert len(extras["samples"]) == 8
+    for row in result["variants"]:
+        change, count = row["change"], result["data"]["test"]
+        assert change["against"] == "Keras" and change["num_examples"] == count
+        assert change["new"] == pytest.approx(row["metric"])
+        assert change["base"] == pytest.approx(result["keras_metric"])
+        assert (change["gained"] - change["lost"]) / count == pytest.approx(
+            row["metric"] - result["keras_metric"]
+        )
     assert {row["name"] for row in result["variants"]} == recipes
     for row in result["variants"]:
         content = (exported / row["file"]).read_bytes()

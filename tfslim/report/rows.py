@@ -51,7 +51,7 @@ class Row:
     def is_told_apart(self) -> bool:
         """Whether its latency differs from the first file's by more than noise."""
         verdict = (self.comparison or {}).get("verdict")
-        return verdict in ("faster", "slower") and not self.invalid
+        return verdict in ("faster", "slower")
 
 
 def all_rows(result: Result) -> list[Mapping[str, Any]]:

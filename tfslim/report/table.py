@@ -136,7 +136,7 @@ def _timing(row: rows_lib.Row) -> list[str]:
     about = "~" if row.comparison and not row.is_told_apart else ""
     return [
         f"{formats.microseconds(row.p50_us)}{mark}",
-        f"{about}{row.speed_up:.2f}x",
+        f"{about}{row.speed_up:.2f}x{mark}",
     ]
 
 

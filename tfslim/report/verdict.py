@@ -99,7 +99,9 @@ def _time(best: Row, base: Row) -> str:
 
 
 def _why_slower(row: Row, base: Row) -> str | None:
-    if not row.is_told_apart or row.comparison is None or row.comparison["ratio"] <= 1:
+    if row.comparison is None or row.invalid or not row.is_told_apart:
+        return None
+    if row.comparison["ratio"] <= 1:
         return None
     text = f"{row.name} takes {row.comparison['ratio']:.2f}x the time of {base.name}"
     if row.ops_outside:

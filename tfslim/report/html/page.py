@@ -173,7 +173,7 @@ def _cells(row: Row, base: Row, run: str, best: Row | None) -> dict[str, Any]:
     """Returns the text and the sorting value of each cell."""
     mark = "*" if row.invalid else ""
     about = "~" if row.comparison and not row.is_told_apart else ""
-    speed_up = "-" if row.speed_up is None else f"{about}{row.speed_up:.2f}x"
+    speed_up = "-" if row.speed_up is None else f"{about}{row.speed_up:.2f}x{mark}"
     change = None if row.change is None or row is base else row.change["change"]
     cells = [
         (run, run),
