@@ -138,6 +138,16 @@ def test_page_says_the_verdict_and_has_all_parts():
     assert "Answers, float and INT8" not in plain and "Calibration" not in plain
 
 
+def test_columns_of_which_nothing_is_known_are_left_out():
+    result = pages.recorded()
+    for row in (result["original"], *result["variants"]):
+        row |= {"benchmark": None, "comparison": None}
+    text = html.to_html(result)
+    assert 'data-title="size"' in text and 'data-title="latency"' not in text
+    rows = re.findall(r"<tr[^>]*><th scope=.row. data-value.*?</tr>", text, re.S)
+    assert {row.count("<td") for row in rows} == {text.count("data-title=") - 1}
+
+
 def test_page_stays_below_three_megabytes():
     extras = pages.extras()
     large = "data:image/png;base64," + "A" * 700_000

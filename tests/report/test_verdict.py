@@ -76,6 +76,22 @@ def test_a_file_that_loses_accuracy_is_not_taken():
     ]
 
 
+def test_of_a_metric_without_an_interval_a_worse_one_is_not_taken():
+    result = pages.recorded()
+    result["task"]["metric"] = "mAP@0.5"
+    for row in result["variants"]:
+        row |= {"change": None, "metric": 0.72}
+    result["variants"][2]["metric"] = 0.6
+    told = verdict.sentences(result)[0]
+    assert (
+        told.startswith("Take int8.tflite")
+        and "mAP@0.5 0.72 (original: 0.7437)" in told
+    )
+    assert table.compact(result)[0][3] == "change"
+    result["task"]["higher_is_better"] = False
+    assert verdict.recommended(result).name == "dynamic_int8"
+
+
 def test_without_accuracy_the_error_decides():
     result = pages.recorded()
     for row in (result["original"], *result["variants"]):

@@ -105,7 +105,8 @@ def compact(result: Result) -> tuple[list[str], list[list[str]]]:
     is_timed = any(row.p50_us for row in rows)
     titles = ["variant", "size"]
     quality = result["task"]["metric" if has_metric else "agreement"]
-    titles += [quality, *(["change [95%]"] if has_metric else [])]
+    change = "change [95%]" if any(row.change for row in rows) else "change"
+    titles += [quality, *([change] if has_metric else [])]
     titles += ["latency", "speed"] if is_timed else []
     lines = []
     for row in rows:

@@ -13,6 +13,8 @@ from tfslim.report.rows import Result, Row, of_result
 
 # An error of less leaves an output of use where no accuracy tells.
 _SOUND_DB = 10.0
+# Of metrics that have no interval, the share by which one may be worse.
+_MOST_WORSE = 0.05
 # Files whose times differ by less are chosen by their size.
 _AS_FAST = 1.05
 
@@ -23,7 +25,8 @@ def recommended(result: Result) -> Row | None:
     Times count where they are valid; among files about as fast the smallest is taken.
     None where no file is sound.
     """
-    files = [row for row in of_result(result) if row.file and _is_sound(row)]
+    rows = of_result(result)
+    files = [row for row in rows if row.file and _is_sound(row, rows[0], result)]
     if not files:
         return None
     if all(row.p50_us and not row.invalid for row in files):
@@ -62,9 +65,14 @@ def change_text(change: Mapping[str, Any]) -> str:
     return text
 
 
-def _is_sound(row: Row) -> bool:
+def _is_sound(row: Row, base: Row, result: Result) -> bool:
     if row.change is not None:
         return bool(row.change["verdict"] != "beyond")
+    if row.metric is not None and base.metric is not None:
+        gain = row.metric - base.metric
+        gain = gain if result["task"]["higher_is_better"] else -gain
+        if gain < -_MOST_WORSE * abs(base.metric):
+            return False
     return row.sqnr_db is None or row.sqnr_db >= _SOUND_DB
 
 
@@ -77,6 +85,8 @@ def _facts(best: Row, base: Row, result: Result) -> list[str]:
         metric = f"{result['task']['metric']} {formats.figure(best.metric)}"
         if best.change is not None and best is not base:
             metric += f", {change_text(best.change)}"
+        elif base.metric is not None and best is not base:
+            metric += f" ({base.name}: {formats.figure(base.metric)})"
         facts.append(metric)
     elif best.agreement is not None:
         agreement = formats.figure(best.agreement)

@@ -36,6 +36,7 @@ class Runner:
         num_threads: int = 1,
         xnnpack: bool = True,
         preserve_all_tensors: bool = False,
+        read: model.TfliteModel | None = None,
     ):
         """Loads `tflite`, which is kept alive, not copied.
 
@@ -48,12 +49,13 @@ class Runner:
                 builtin kernels run everything.
             preserve_all_tensors: keeps every intermediate tensor for reading. XNNPACK
                 then runs one op at a time, and memory is that of all tensors.
+            read: what `tflite.read` gave for the file, if it was read before.
 
         Raises:
             ConversionError: it is no `.tflite`, or the runtime refuses it or would
                 end the process.
         """
-        self.model = model.read(tflite)
+        self.model = read or model.read(tflite)
         if self.model.has_odd_names:
             tflite = flatbuffer.with_text_names(tflite)
         tflite = bytes(tflite)  # No copy, unless it is a file mapped into memory.

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -61,15 +62,20 @@ def compare_to_html(runs: Mapping[str, tuple[Result, Mapping[str, Any]]]) -> str
     views = [_view(name, *run) for name, run in runs.items()]
     results = {name: result for name, (result, _) in runs.items()}
     between = compare_runs.sentences(results) + compare_runs.machines(results)
+    titles = _known_columns(_titles(views), views)
     while True:
-        page = _render(views, between)
+        page = _render(views, titles, between)
         longest = max(views, key=lambda view: len(view["samples"]))
         if len(page.encode()) <= MOST_BYTES or not longest["samples"]:
             return page
         longest["samples"].pop()
 
 
-def _render(views: Sequence[Mapping[str, Any]], between: Sequence[str]) -> str:
+def _render(
+    views: Sequence[Mapping[str, Any]],
+    titles: Sequence[tuple[str, str]],
+    between: Sequence[str],
+) -> str:
     import jinja2
     import markupsafe
 
@@ -90,7 +96,7 @@ def _render(views: Sequence[Mapping[str, Any]], between: Sequence[str]) -> str:
     return environment.get_template("page.html").render(
         runs=views,
         between=between,
-        titles=_titles(views),
+        titles=titles,
         script=markupsafe.Markup(script),
         script_hash=_hash(script),
         style=markupsafe.Markup(style),
@@ -130,6 +136,20 @@ def _titles(views: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         "MACs",
     ]
     return [("variant", "text"), *run, *((title, "number") for title in numbers)]
+
+
+def _known_columns(
+    titles: Sequence[tuple[str, str]], views: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """Drops the columns of which nothing is known, from the rows as well."""
+    rows = [row for view in views for row in view["rows"]]
+    known = [
+        any(row["cells"][index]["value"] != "" for row in rows)
+        for index in range(len(titles) - 1)
+    ]
+    for row in rows:
+        row["cells"] = list(itertools.compress(row["cells"], known))
+    return list(itertools.compress(titles, [True, *known]))
 
 
 def _view(name: str, result: Result, extras: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,12 +194,14 @@ def _cells(row: Row, base: Row, run: str, best: Row | None) -> dict[str, Any]:
     mark = "*" if row.invalid else ""
     about = "~" if row.comparison and not row.is_told_apart else ""
     speed_up = "-" if row.speed_up is None else f"{about}{row.speed_up:.2f}x{mark}"
-    change = None if row.change is None or row is base else row.change["change"]
+    change: float | None = None
+    if row.metric is not None and base.metric is not None:
+        change = row.metric - base.metric
     cells = [
         (run, run),
         (formats.size(row.size_bytes), row.size_bytes),
         (formats.figure(row.metric), row.metric),
-        (table.change_cell(row, base), 0 if row is base else change),
+        (table.change_cell(row, base), change),
         (formats.microseconds(row.p50_us) + mark * bool(row.p50_us), row.p50_us),
         (speed_up, row.speed_up),
         (formats.microseconds(row.p90_us) + mark * bool(row.p90_us), row.p90_us),
