@@ -1,4 +1,4 @@
-"""What a model file may name; `allowed.toml` has the lists and says how they are made."""
+"""What a model file may name: the lists of `allowed.toml`, which says what they are."""
 
 from __future__ import annotations
 
