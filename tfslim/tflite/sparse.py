@@ -215,17 +215,7 @@ def _vector(numbers: np.ndarray) -> tuple[int, Any]:
 
 
 def _densify(flat: Any, source: int, target: int) -> Any:
-    number = schema.BuiltinOperator.DENSIFY
-    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in flat.operatorCodes]
-    if number not in codes:
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = number
-        code.version = 1
-        flat.operatorCodes.append(code)
-        codes.append(number)
-    op = schema.OperatorT()
-    op.opcodeIndex = codes.index(number)
-    op.inputs, op.outputs = [source], [target]
+    op = flatbuffer.operator(flat, "DENSIFY", source, target)
     op.builtinOptionsType = schema.BuiltinOptions.DensifyOptions
     op.builtinOptions = schema.DensifyOptionsT()
     return op
