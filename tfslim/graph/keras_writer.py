@@ -64,31 +64,29 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
         tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
     inputs = ir.substitute(graph.inputs, tensors)
     outputs = ir.substitute(graph.outputs, tensors)
-    try:
+    with errors.raised_as(
+        errors.GraphError,
+        lambda cause: (
+            f"Model '{graph.name}' cannot be built in {builder.name}: {cause}"
+        ),
+    ):
         model = builder.model(inputs, outputs, graph.name)
-    except Exception as error:
-        raise errors.GraphError(
-            f"Model '{graph.name}' cannot be built in {builder.name}: "
-            f"{errors.first_line(error)}"
-        ) from error
     for name, native in natives.items():
         _assign(builder, graph.layers[name], native)
     return model
 
 
-@contextlib.contextmanager
-def _named_errors(layer: ir.Layer, builder: Builder) -> Iterator[None]:
+def _named_errors(
+    layer: ir.Layer, builder: Builder
+) -> contextlib.AbstractContextManager[None]:
     """Turns what Keras says of a layer it cannot build into one line with its name."""
-    try:
-        yield
-    except errors.TfslimError:
-        raise
-    except Exception as error:
-        raise errors.GraphError(
+    return errors.raised_as(
+        errors.GraphError,
+        lambda cause: (
             f"Layer '{layer.name}' ({layer.op}) cannot be built in {builder.name}: "
-            f"{errors.first_line(error)} Replace it, or keep the model in the Keras "
-            "it came from."
-        ) from error
+            f"{cause} Replace it, or keep the model in the Keras it came from."
+        ),
+    )
 
 
 def _results(

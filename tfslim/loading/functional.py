@@ -11,7 +11,6 @@ import numpy as np
 from tfslim import errors
 from tfslim.graph import keras as graph_keras
 from tfslim.loading import budget
-from tfslim.loading.message import first_line
 
 # Same layers, same order of operations: only the runtime's own rounding is left.
 _MAX_RELATIVE_ERROR = 1e-5
@@ -51,7 +50,9 @@ def to_functional(
     try:
         functional = keras.Model(inputs, model.call(inputs), name=model.name)
     except Exception as error:
-        raise _not_functional(model, source, first_line(error)) from error
+        raise _not_functional(
+            model, source, errors.first_line(error).rstrip(".")
+        ) from error
     if len(functional.weights) != len(model.weights):
         raise _not_functional(
             model,
@@ -75,15 +76,15 @@ def _with_shape(model: Any, shape: tuple[int, ...], source: str, keras: Any) -> 
         )
     name = model.inputs[0].name.split(":")[0]
     inputs = keras.Input(shape, dtype=model.inputs[0].dtype, name=name)
-    try:
+    with errors.raised_as(
+        errors.ConfigError,
+        lambda cause: (
+            f"'{source}' takes {found[0]} and cannot take input_shape {shape}: {cause}"
+        ),
+    ):
         changed = keras.models.clone_model(model, input_tensors=inputs)
         changed.set_weights(model.get_weights())
-    except Exception as error:
-        raise errors.ConfigError(
-            f"'{source}' takes {found[0]} and cannot take input_shape {shape}: "
-            f"{first_line(error)}"
-        ) from error
-    return changed
+        return changed
 
 
 def _symbolic_inputs(

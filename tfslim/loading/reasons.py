@@ -7,8 +7,10 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from tfslim import escape
 from tfslim.loading import allowed
-from tfslim.loading.message import plain
+
+_shown = escape.terminal
 
 # Classes that run code, or load further files, from inside a config.
 RUNS_CODE = {
@@ -88,14 +90,14 @@ def _acts(kind: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> str
         if _is_pure(function):
             return None
         function = function.removeprefix("compat.v1.")
-        return f"calls tf.{plain(function):.80}, which is not known to be harmless"
+        return f"calls tf.{_shown(function):.80}, which is not known to be harmless"
     if kind == "ClassMethod":
         symbol, method = config.get("cls_symbol"), config.get("method_name")
         is_pure = f"{symbol}.{method}" in allowed.CLASS_METHODS
         return (
             None
             if is_pure
-            else f"calls {method!r:.80}, a method of tf.{plain(symbol):.80}"
+            else f"calls {method!r:.80}, a method of tf.{_shown(symbol):.80}"
         )
     if kind in ("InstanceProperty", "InstanceMethod"):
         attribute = config.get("attr_name")

@@ -15,11 +15,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfslim import errors
+from tfslim import errors, escape
 from tfslim.loading import allowed, reasons, wiring
-from tfslim.loading.message import first_line, plain
 
 _LOGGER = logging.getLogger(__name__)
+_shown = escape.terminal
 
 # Wrappers of the model optimization toolkit: what takes them off.
 _TFMOT = {
@@ -63,16 +63,14 @@ def check(
     done = Check(
         source, keras=keras, custom_objects=custom_objects, allow_unsafe=allow_unsafe
     )
-    try:
+    with errors.raised_as(  # A list for a name, a text for a number, ...
+        errors.DataError,
+        lambda cause: (
+            f"'{source}' is damaged: its config cannot be read: {cause} {errors.AGAIN}"
+        ),
+    ):
         done.visit(config)
         wiring.check(config, source)
-    except errors.TfslimError:
-        raise
-    except Exception as error:  # A list for a name, a text for a number, ...
-        raise errors.DataError(
-            f"'{source}' is damaged: its config cannot be read ({first_line(error)}). "
-            "Save or copy it again."
-        ) from error
     if allow_unsafe:
         done.told += told
         done.tell()
@@ -139,7 +137,7 @@ class Check:
             value.encode()
         except UnicodeEncodeError as error:
             raise errors.DataError(
-                f"'{self._source}' holds the text '{plain(value)}', which is no "
+                f"'{self._source}' holds the text '{_shown(value)}', which is no "
                 "Unicode: it is damaged. Save or copy it again."
             ) from error
 
@@ -151,7 +149,7 @@ class Check:
             numbers = [s for s in sizes if isinstance(s, int | float) and s > 1]
             if math.prod(numbers) > _MAX_INPUT and not self._allow_unsafe:
                 raise errors.DataError(
-                    f"'{self._source}' declares an input of {plain(shape)}, more than "
+                    f"'{self._source}' declares an input of {_shown(shape)}, more than "
                     f"{_MAX_INPUT:,} numbers: it is damaged, or made to fill the "
                     "memory. If you trust where it comes from, open it with "
                     "allow_unsafe=True (--allow_unsafe)."
@@ -308,7 +306,10 @@ def _is_keras(entry: Mapping[str, Any], keras: Any) -> bool:
 def _foreign(
     entry: Mapping[str, Any], source: str, *, is_model: bool
 ) -> errors.ConfigError:
-    name, module = plain(_name(entry)), plain(entry.get("module") or "")
+    name, module = (
+        _shown(_name(entry)),
+        _shown(entry.get("module") or ""),
+    )
     if name in _TFMOT:
         return errors.ConfigError(
             f"'{source}' still has the wrapper {name} of the model optimization "

@@ -62,17 +62,8 @@ def find(
 
 
 def read(path: str) -> bytes:
-    """Reads the binary at `path`.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    try:
-        return files.read_bytes(path)
-    except OSError as error:
-        raise errors.ConfigError(
-            f"The benchmark_model binary '{path}' cannot be read: {error.strerror}."
-        ) from error
+    """Reads the binary at `path`; raises ConfigError where it cannot be read."""
+    return files.read_given(path, "The benchmark_model binary")
 
 
 def elf_abi(content: bytes) -> str | None:
