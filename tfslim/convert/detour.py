@@ -41,8 +41,8 @@ def add_detours(flat: Any) -> list[str]:
         sources = flatbuffer.numbers(op.inputs)
         op.inputs = [_float_copy(graph, index) for index in sources]
         graph.operators[place:place] = [
-            flatbuffer.operator(flat, "DEQUANTIZE", source, twin, version=2)
-            for source, twin in zip(sources, op.inputs, strict=True)
+            flatbuffer.operator(flat, "DEQUANTIZE", source, target, version=2)
+            for source, target in zip(sources, op.inputs, strict=True)
         ]
         (output,) = flatbuffer.numbers(op.outputs)
         last = _only_dequantize(flat, output, names)
@@ -72,8 +72,8 @@ def _only_dequantize(flat: Any, tensor: int, names: list[str]) -> Any:
 
 def _float_copy(graph: Any, index: int) -> int:
     """Adds a float tensor of the shape of another; returns its number."""
-    twin = copy.copy(graph.tensors[index])
-    twin.name = twin.name + b";float"
-    twin.type, twin.quantization, twin.buffer = schema.TensorType.FLOAT32, None, 0
-    graph.tensors.append(twin)
+    copied = copy.copy(graph.tensors[index])
+    copied.name = copied.name + b";float"
+    copied.type, copied.quantization, copied.buffer = schema.TensorType.FLOAT32, None, 0
+    graph.tensors.append(copied)
     return len(graph.tensors) - 1

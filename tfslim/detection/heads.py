@@ -19,7 +19,7 @@ class Head:
     Attributes:
         anchors: (width, height) of each, in pixels of the network's input.
         stride: pixels of the input from one cell to the next.
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
     """
 
     anchors: tuple[tuple[float, float], ...]

@@ -46,7 +46,7 @@ def load_archive(
             keras=keras,
             custom_objects=custom_objects,
             allow_unsafe=allow_unsafe,
-            told=_told(folder / _WEIGHTS),
+            risks=_weight_risks(folder / _WEIGHTS),
         )
         if allow_unsafe:
             return _load_trusted(path, keras, check.objects, ".keras")
@@ -110,7 +110,7 @@ def load_hdf5(
             keras=keras,
             custom_objects=custom_objects,
             allow_unsafe=allow_unsafe,
-            told=_told(copy),
+            risks=_weight_risks(copy),
         )
         if allow_unsafe:
             return _load_trusted(path, keras, check.objects, ".h5", config)
@@ -132,7 +132,7 @@ def _listed(file: h5py.File) -> list[Any]:
     return listed
 
 
-def _told(weights: Path) -> list[str]:
+def _weight_risks(weights: Path) -> list[str]:
     """Returns what to say of a weights file that reaches out of itself."""
     try:
         with containers.open_hdf5(weights):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfslim import errors
+from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.loading import budget
 
@@ -126,7 +127,7 @@ def _require_equal(model: Any, functional: Any, inputs: Any, source: str) -> Non
         shape = [8 if size is None else size for size in tensor.shape[1:]]
         return random.normal(size=(2, *shape)).astype(np.float32)
 
-    given = _map(array, inputs)
+    given = ir.map_leaves(array, inputs)
     for wanted, got in zip(
         _arrays(model(given, training=False)),
         _arrays(functional(given, training=False)),
@@ -135,14 +136,6 @@ def _require_equal(model: Any, functional: Any, inputs: Any, source: str) -> Non
         scale = float(np.max(np.abs(wanted))) or 1.0
         if float(np.max(np.abs(wanted - got))) > _MAX_RELATIVE_ERROR * scale:
             raise _not_functional(model, source, "its outputs depend on more than that")
-
-
-def _map(function: Callable[[Any], Any], inputs: Any) -> Any:
-    if isinstance(inputs, dict):
-        return {name: function(value) for name, value in inputs.items()}
-    if isinstance(inputs, list):
-        return [function(value) for value in inputs]
-    return function(inputs)
 
 
 def _arrays(outputs: Any) -> list[np.ndarray]:

@@ -33,7 +33,7 @@ _MAX_DEPTH = 100
 # What an input of one sample may have: 256 MB of float32.
 _MAX_INPUT = 2**26
 _SHAPES = ("batch_input_shape", "batch_shape", "build_input_shape", "input_shape")
-_MAX_TOLD = 5
+_MAX_RISKS = 5
 
 
 def check(
@@ -43,7 +43,7 @@ def check(
     keras: Any,
     custom_objects: Mapping[str, Any],
     allow_unsafe: bool,
-    told: Sequence[str] = (),
+    risks: Sequence[str] = (),
 ) -> Check:
     """Checks a model's config; says what it will run if the user vouches for it.
 
@@ -54,7 +54,7 @@ def check(
         custom_objects: the user's own classes and functions by name.
         allow_unsafe: whether the user vouches for the file; then the classes that it
             names are imported from their modules.
-        told: what else such a file is opened with.
+        risks: what else such a file is opened with.
 
     Raises:
         ConfigError: code in it, a class that is not Keras's, the name of a file.
@@ -72,8 +72,8 @@ def check(
         done.visit(config)
         wiring.check(config, source)
     if allow_unsafe:
-        done.told += told
-        done.tell()
+        done.risks += risks
+        done.warn()
     return done
 
 
@@ -84,7 +84,7 @@ class Check:
         keras: the module that opens it, `tf_keras` or `keras`.
         objects: the custom objects to open it with.
         has_custom: whether the config names any of them.
-        told: what of the refused is in it, where the user vouches for the file.
+        risks: what of the refused is in it, where the user vouches for the file.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Check:
         self.keras = keras
         self.objects = dict(custom_objects)
         self.has_custom = False
-        self.told: list[str] = []
+        self.risks: list[str] = []
         self._source = source
         self.keras = keras
         self._allow_unsafe = allow_unsafe
@@ -155,16 +155,16 @@ class Check:
                     "allow_unsafe=True (--allow_unsafe)."
                 )
 
-    def tell(self) -> None:
+    def warn(self) -> None:
         """Says what a file that the user vouches for is about to run or read."""
-        if not self.told:
+        if not self.risks:
             return
-        told = list(dict.fromkeys(self.told))
-        more = f" and {len(told) - _MAX_TOLD} more" if len(told) > _MAX_TOLD else ""
+        risks = list(dict.fromkeys(self.risks))
+        more = f" and {len(risks) - _MAX_RISKS} more" if len(risks) > _MAX_RISKS else ""
         _LOGGER.warning(
             "allow_unsafe: '%s' is opened with %s%s.",
             self._source,
-            "; ".join(told[:_MAX_TOLD]),
+            "; ".join(risks[:_MAX_RISKS]),
             more,
         )
 
@@ -218,7 +218,7 @@ class Check:
             f"layer {name!r:.80} ({kind:.80})" if isinstance(name, str) else f"a {kind}"
         )
         if self._allow_unsafe:
-            self.told.append(f"{what}, which {reason}")
+            self.risks.append(f"{what}, which {reason}")
             return
         raise errors.ConfigError(
             f"'{self._source}': {what} {reason}. If you trust where the file comes "
@@ -242,7 +242,7 @@ class Check:
         module, name = entry.get("module"), _name(entry)
         if not module or module == "builtins":
             return
-        self.told.append(f"'{name}' of module '{module}', which is imported")
+        self.risks.append(f"'{name}' of module '{module}', which is imported")
         try:
             value = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:

@@ -49,7 +49,7 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
         keras=tf_keras,
         custom_objects=custom_objects,
         allow_unsafe=allow_unsafe,
-        told=["functions of its own, which TensorFlow runs"],
+        risks=["functions of its own, which TensorFlow runs"],
     )
     with containers.private_folder() as folder:
 

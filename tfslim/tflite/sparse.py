@@ -142,7 +142,7 @@ def store_dense(tflite: bytes) -> bytes:
     """
     flat = flatbuffer.unpack(tflite)
     graph = flat.subgraphs[0]
-    twins: dict[int, int] = {}
+    sources: dict[int, int] = {}
     operators = []
     for op in graph.operators:
         inputs = flatbuffer.numbers(op.inputs)
@@ -154,9 +154,9 @@ def store_dense(tflite: bytes) -> bytes:
             dense = decode(values, source.sparsity, shape)
             source.sparsity = None
             flat.buffers[source.buffer].data = dense.reshape(-1).view(np.uint8)
-            twins[flatbuffer.numbers(op.outputs)[0]] = inputs[0]
+            sources[flatbuffer.numbers(op.outputs)[0]] = inputs[0]
             continue
-        op.inputs = [twins.get(index, index) for index in inputs]
+        op.inputs = [sources.get(index, index) for index in inputs]
         operators.append(op)
     graph.operators = operators
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(tflite))
@@ -172,7 +172,7 @@ def _is_worth(flat: Any, tensor: Any, min_zeros: float) -> bool:
 
 
 def _pack(flat: Any, graph: Any, index: int) -> int:
-    """Makes a tensor sparse; returns the number of its dense twin."""
+    """Makes a tensor sparse; returns the number of its dense copy."""
     sparse = graph.tensors[index]
     dense = copy.copy(sparse)
     dense.name, dense.buffer = sparse.name + b";dense", 0

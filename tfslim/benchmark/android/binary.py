@@ -35,7 +35,7 @@ def find(
         path: of the binary; empty: that of the environment variable
             TFSLIM_BENCHMARK_BINARY, else one downloaded earlier, else a download.
         abis: what the device runs, the best first, e.g. ["arm64-v8a"].
-        on_step: told of a download, with the checksum of what came.
+        on_step: called with a line about a download, with the checksum of what came.
         source: where to download from; {} stands for the architecture.
 
     Raises:
