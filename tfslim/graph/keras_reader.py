@@ -14,7 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfslim import errors
-from tfslim.graph import editor, ir, keras_config, keras_functions, keras_state
+from tfslim.graph import (
+    editor,
+    ir,
+    keras_config,
+    keras_functions,
+    keras_state,
+    names,
+)
 from tfslim.graph.keras_functions import Call, Function
 
 
@@ -337,12 +344,7 @@ class _Reader:
     def _free_name(self, name: str, prefix: str) -> str:
         if name not in self.layers:
             return name
-        base = f"{prefix}{name}"
-        candidate, number = base, 1
-        while candidate in self.layers:
-            candidate = f"{base}_{number}"
-            number += 1
-        return candidate
+        return names.free(f"{prefix}{name}", self.layers)
 
 
 def _takes_training(layer: Any) -> bool:
