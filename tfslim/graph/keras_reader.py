@@ -28,6 +28,9 @@ from tfslim.graph.keras_functions import Call, Function
 class Dialect(abc.ABC):
     """Where one Keras keeps what the reader needs."""
 
+    # The module of the layers, and those that keras.applications define themselves.
+    layers: ClassVar[Any]
+    applications: ClassVar[Mapping[str, type]]
     # Names of activations here -> the graph's, where they differ.
     activations: ClassVar[Mapping[str, str]]
     # (class, name here) -> name in the graph, of options and weights.
@@ -55,16 +58,16 @@ class Dialect(abc.ABC):
         """Tells whether `layer` is a model whose calls can be read."""
 
     @abc.abstractmethod
-    def class_of(self, op: str) -> type | None:
-        """Returns the class of a layer by its name, None if this Keras has none."""
-
-    @abc.abstractmethod
     def is_trained(self, weight: Any, native: Any) -> bool:
         """Tells whether training may change a weight, were its layer not frozen."""
 
     @abc.abstractmethod
     def function(self, call: Call) -> Function | None:
         """Returns a call of a function of the vocabulary, None for all else."""
+
+    def class_of(self, op: str) -> type | None:
+        """Returns the class of a layer by its name, None if this Keras has none."""
+        return self.applications.get(op) or getattr(self.layers, op, None)
 
     def layer(self, native: Any, name: str, ndim: int) -> ir.Layer:
         """Returns a Keras layer as a value; `ndim` is the rank of its input."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tfslim import errors, ops
-from tfslim.graph import ir, keras_config, keras_state
+from tfslim.graph import ir, keras_config, keras_reader, keras_state
 
 
 class Builder(abc.ABC):
@@ -17,19 +17,27 @@ class Builder(abc.ABC):
     name: ClassVar[str]
     # Names of activations of the graph -> what this Keras calls them.
     activations: ClassVar[Mapping[str, str]]
-    # (op, name in the graph) -> name here.
-    options: ClassVar[Mapping[tuple[str, str], str]]
-    weights: ClassVar[Mapping[tuple[str, str], str]]
+    # What is a layer of this Keras, or a function that it builds like one.
+    base: ClassVar[type]
     # An initializer that costs nothing.
     zeros: ClassVar[Any]
+
+    def __init__(self, dialect: keras_reader.Dialect):
+        """Takes over the names of options and weights by which the Keras is read."""
+        self._dialect = dialect
+        # (op, name in the graph) -> name here.
+        self.options = _inverse(dialect.options)
+        self.weights = _inverse(dialect.weight_names)
 
     def free_name(self, name: str) -> str:
         """Returns the name of a layer as this Keras allows it."""
         return name
 
-    @abc.abstractmethod
     def layer_class(self, layer: ir.Layer) -> type | None:
         """Returns the class of a layer, None if this Keras has none."""
+        if layer.keras_class is None:
+            return self._dialect.class_of(layer.op)
+        return layer.keras_class if issubclass(layer.keras_class, self.base) else None
 
     @abc.abstractmethod
     def input(self, layer: ir.Layer) -> Any:
@@ -50,6 +58,12 @@ class Builder(abc.ABC):
     @abc.abstractmethod
     def model(self, inputs: Any, outputs: Any, name: str) -> Any:
         """Returns the functional model from `inputs` to `outputs`."""
+
+
+def _inverse(
+    names: Mapping[tuple[str, str], str],
+) -> dict[tuple[str, str], str]:
+    return {(op, new): old for (op, old), new in names.items()}
 
 
 def write(graph: ir.Graph, builder: Builder) -> Any:
