@@ -123,7 +123,7 @@ def _add_files(config: ml_collections.ConfigDict) -> None:
             "recipes": ml_collections.config_dict.placeholder(tuple),
             "calibration": "minmax",  # Or kl, mse, percentile, auto, …
             "calibration_samples": 300,
-            "equalize": False,  # Balance channels, where it helps.
+            "equalize": True,  # Balance channels, where it helps.
             "rounding": "gptq",  # Or nearest; kept where it helps.
             "bias_correction": "fast",  # Or full, none.
             "layers": ml_collections.ConfigDict(),  # {"conv_1": "float32"}

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfslim import config as config_lib
 from tfslim import convert, errors, report, tasks, training
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import check, choices, deployment, doubts, drop, making, result
+from tfslim.pipeline import check, choices, deployment, doubts, making, max_drop, result
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
@@ -277,7 +277,7 @@ def _check_job(
                 "train_data or eval_data, or leave it out of quantization.recipes."
             )
     deployment.check_steps(job, config.steps)
-    drop.require_data(job, plan.choices.max_drop)
+    max_drop.require_data(job, plan.choices.max_drop)
 
 
 def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | None:

@@ -37,7 +37,7 @@ from tfslim.quantization.repair.weights import (
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.tflite import flatbuffer
 
-MODES = ("nearest", "gptq")
+ROUNDINGS = ("nearest", "gptq")
 
 # Positions of a layer's output that a sample adds to its statistics.
 _POSITIONS = 256
