@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "tfslim"
 
-_BASE = {"errors", "registry", "files", "containers", "quiet", "escape", "streams"}
+_BASE = {
+    *("errors", "registry", "files", "containers", "quiet", "escape", "streams"),
+    "ops",
+}
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _PRUNING = _GROUND | {"graph", "training", "pruning"}
 _STEPS = _GROUND | {
@@ -38,6 +41,7 @@ ALLOWED = {
     "registry": {"errors"},
     "files": {"errors"},
     "containers": {"errors"},
+    "ops": set(),
     "quiet": set(),
     "escape": set(),
     "streams": set(),

@@ -12,7 +12,7 @@ from tf_keras.src.applications import convnext, inception_resnet_v2
 from tf_keras.src.engine import functional, keras_tensor
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
-from tfslim import errors
+from tfslim import errors, ops
 from tfslim.graph import (
     ir,
     keras2_functions,
@@ -160,15 +160,6 @@ def _has_mask(args: Any) -> bool:
     )
 
 
-# Layers without masks that make one tensor of one, of a shape that the node states.
-_SHAPED = frozenset(
-    """Activation Add AveragePooling2D BatchNormalization Concatenate Conv1D Conv2D
-    Conv2DTranspose Dense DepthwiseConv2D Dropout Flatten GlobalAveragePooling2D
-    GlobalMaxPooling2D LeakyReLU MaxPooling2D Multiply PReLU ReLU Rescaling Reshape
-    SeparableConv2D Softmax UpSampling2D ZeroPadding2D""".split()
-)
-
-
 class _Writer(keras_writer.Builder):
     name = "tf_keras"
     activations: ClassVar[Mapping[Any, str]] = _NATIVE_ACTIVATIONS
@@ -188,7 +179,8 @@ class _Writer(keras_writer.Builder):
     def call(
         self, native: Any, layer: ir.Layer, node: ir.Node, args: Any, kwargs: Any
     ) -> Any:
-        if layer.op not in _SHAPED or kwargs or len(args) != 1 or _has_mask(args):
+        is_shaped = layer.op in ops.keras("shaped")
+        if not is_shaped or kwargs or len(args) != 1 or _has_mask(args):
             return native(*args, **kwargs)
         if getattr(native, "activity_regularizer", None) is not None:
             return native(*args)

@@ -18,12 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import registry, tflite
+from tfslim import ops, registry, tflite
 
 _TABLE = Path(__file__).parent / "policy.json"
 
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
-ADDS = ("ADD", "SUB", "MINIMUM", "MAXIMUM")
 _COMPARISONS = ("EQUAL", "NOT_EQUAL")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 # The magnitude from which on a constant is taken for a mask.
@@ -141,7 +139,9 @@ def _mask(op: tflite.Op, graph: tflite.Graph) -> str:
     both leaves no level for the rest. The runtime aborts on a scale of inf.
     """
     largest = _largest_constant(op, graph)
-    if not np.isfinite(largest) or (op.name in ADDS and largest >= MASKING):
+    if not np.isfinite(largest) or (
+        op.name in ops.tflite("additive") and largest >= MASKING
+    ):
         return f"It reads a constant of {largest:.3g}, which takes all levels."
     return ""
 
@@ -153,7 +153,7 @@ def _unfit_weights(op: tflite.Op, graph: tflite.Graph) -> str:
     for each channel, of which the kernels take the first (measured, 0.11, litert 2.3).
     """
     is_constant = [i >= 0 and graph.tensors[i].is_constant for i in op.inputs]
-    if op.name in WEIGHTED and not is_constant[1]:
+    if op.name in ops.WEIGHTS and not is_constant[1]:
         return "Its weights are computed: INT8 kernels take symmetric constants only."
     if op.name == "BATCH_MATMUL" and any(is_constant):
         return "One factor is constant and would have scales that the kernel ignores."

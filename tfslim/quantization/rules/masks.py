@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tfslim import tflite
-from tfslim.quantization.rules.kept_float import ADDS, MASKING, WEIGHTED, Exemption
+from tfslim import ops, tflite
+from tfslim.quantization.rules.kept_float import MASKING, Exemption
 
 # What a mask adds. In what a softmax reads a value is one, too, that lies so far below
 # 0, if it lies so many times farther than anything above.
@@ -13,7 +13,7 @@ MASK = 1e9
 _FAR_BELOW = 64.0
 _TIMES = 8.0
 # Ops through which a mask reaches a softmax.
-_MOVES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "MUL", "DIV", *ADDS)
+_MOVES = ops.tflite("reshaping", "transposing", "scaling", "additive")
 
 
 def masked(
@@ -57,8 +57,8 @@ def masked_tensors(
 
 
 def _meets_weights(index: int, graph: tflite.Graph) -> bool:
-    ops = [*graph.consumers.get(index, []), graph.producers.get(index)]
-    return any(op is not None and op.name in WEIGHTED for op in ops)
+    touching = [*graph.consumers.get(index, []), graph.producers.get(index)]
+    return any(op is not None and op.name in ops.WEIGHTS for op in touching)
 
 
 def _reaches_softmax(index: int, graph: tflite.Graph) -> bool:

@@ -7,22 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import evaluation, tflite
+from tfslim import evaluation, ops, tflite
 from tfslim.quantization import backend
-from tfslim.quantization.rules.kept_float import WEIGHTED, Exemption, scope
+from tfslim.quantization.rules.kept_float import Exemption, scope
 from tfslim.quantization.rules.recipe import deciding
 
-_JOINS = ("CONCATENATION", "PACK")
+_JOINS = ops.tflite("joining")
 # Ops that hand values on: behind them one scale holds for all that was joined.
-_MOVES = (
-    "RESHAPE",
-    "TRANSPOSE",
-    "SQUEEZE",
-    "EXPAND_DIMS",
-    "SLICE",
-    "STRIDED_SLICE",
-    *_JOINS,
-)
+_MOVES = ops.tflite("reshaping", "transposing", "slicing", "joining")
 # Constants of an op that count as weights: 1 kB.
 _MANY = 256
 
@@ -91,15 +83,15 @@ def shared_weights(
             if is_weight and tensor.raw is not None:
                 readers.setdefault(tensor.raw.ctypes.data, []).append(op)
     found = []
-    for ops in readers.values():
-        floats = [op for op in ops if not _is_quantized(op, graph, rules)]
+    for sharing in readers.values():
+        floats = [op for op in sharing if not _is_quantized(op, graph, rules)]
         if not floats:
             continue
         reason = (
             f"{floats[0].name} reads its weights, too, and stays float: one copy is "
             "smaller."
         )
-        found += [Exemption.of(op, graph, reason) for op in ops if op not in floats]
+        found += [Exemption.of(op, graph, reason) for op in sharing if op not in floats]
     return found
 
 
@@ -140,7 +132,7 @@ def islands(
 def _holds_weights(op: tflite.Op, graph: tflite.Graph) -> bool:
     """Whether integers make the file smaller: it has a kernel or a table."""
     tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
-    return op.name in WEIGHTED or any(
+    return op.name in ops.WEIGHTS or any(
         t.is_constant and t.dtype == "float32" and t.size >= _MANY for t in tensors
     )
 
