@@ -91,7 +91,13 @@ def _run(values: flags.FlagValues, config: None) -> None:
         **{name: values[name].value for name in names}, layers=_layers(values.layers)
     )
     quantization.check_io(recipe, values.io)
-    out = output_paths.claim(values, recipe)
+    out = output_paths.output_path(
+        recipe,
+        {name: values[name].value for name in ("model", "recipe", "ranges")},
+        out=values.out,
+        sensitivity=values.sensitivity,
+        overwrite=values.overwrite,
+    )
     model = tflite.open_file(values.model)
     wanted = quantize_file.Wanted(
         recipe=recipe,

@@ -13,7 +13,7 @@ OnStep = Callable[[str], None]
 # Recipes that need no calibration are quickly made and tested.
 _CHEAP = ("dynamic_int8", "float16")
 # Below that an output's error shows; recipes without it are worth a look.
-_POOR_DB = 15.0
+POOR_DB = 15.0
 
 
 def measured(
@@ -83,7 +83,7 @@ def better(
     if len(rows) < 2:
         return [], []
     before, after = rows
-    is_poor = test is not None and after["sqnr_db"] < _POOR_DB
+    is_poor = test is not None and after["sqnr_db"] < POOR_DB
     if not is_poor and not report.is_slower(after, before):
         return [], []
     name, model = after["name"], contents[before["name"]]

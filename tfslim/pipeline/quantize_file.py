@@ -137,7 +137,7 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
         "alternatives": others,
         "kept_float": _rows(done.kept_float),
         "trials": _rows(done.calibration.trials) if done.calibration else [],
-        "notes": _notes(done, data, better, rows[0]["size_bytes"]),
+        "notes": _notes(done, data, better, rows, wanted.options),
         "findings": _findings(best, data, on_step),
     }
     return QuantizedFile(done, report, is_met)
@@ -178,7 +178,11 @@ def _latency(content: bytes) -> float | None:
 
 
 def _notes(
-    done: quantization.QuantizeResult, data: Data, better: list[str], size_bytes: int
+    done: quantization.QuantizeResult,
+    data: Data,
+    better: list[str],
+    rows: list[dict[str, Any]],
+    options: quantization.Options,
 ) -> list[str]:
     notes = [*([done.note] if done.note else []), *data.notes, *better]
     test = data.test
@@ -191,11 +195,14 @@ def _notes(
         notes.append(test.doubt)
     if test is not None and test.scored_name is not None:
         notes.append(f"The labels are those of output {test.scored_name}.")
-    if not done.note and len(done.tflite) > _HARDLY_SMALLER * size_bytes:
+    if not done.note and len(done.tflite) > _HARDLY_SMALLER * rows[0]["size_bytes"]:
         notes.append(
             "The file is hardly smaller than the float one: it has few weights, or "
             "most of them stay float."
         )
+    is_poor = rows[-1].get("sqnr_db", math.inf) < file_verdict.POOR_DB
+    if is_poor and done.calibration and options.calibration != "auto":
+        notes.append("A few odd samples may widen the ranges: try --calibration=auto.")
     return notes
 
 
