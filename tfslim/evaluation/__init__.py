@@ -19,6 +19,7 @@ from tfslim.evaluation.parity import (
     noise_floor,
     require_parity,
 )
+from tfslim.evaluation.places import is_picture
 from tfslim.evaluation.predict import Predictor
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "compare",
     "goal_of",
     "is_chance",
+    "is_picture",
     "metric_of",
     "noise_floor",
     "one_answer",

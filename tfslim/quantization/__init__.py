@@ -16,6 +16,7 @@ from tfslim.quantization.ranges.calibration import (
     GivenRanges,
     TensorRange,
     calibrate,
+    method_names,
 )
 from tfslim.quantization.ranges.collect import Samples, collect, sized_for_first
 from tfslim.quantization.ranges.ranges_file import read_ranges, write_ranges
@@ -56,6 +57,7 @@ __all__ = [
     "get_recipe",
     "keep_accuracy",
     "map_layers",
+    "method_names",
     "plot_layers",
     "put_layers",
     "quantize_accurately",

@@ -66,11 +66,11 @@ def quantize_tflite(
     recipe_name: str | Path | recipe.Recipe = "int8",
     *,
     samples: Samples | None = None,
-    calibration: str = "minmax",
+    calibration: str = Options.calibration,
     ranges: GivenRanges | None = None,
     layers: Mapping[str, str] | None = None,
-    io: str = "float",
-    keep_float: str = "xnnpack",
+    io: str = Options.io,
+    keep_float: str = Options.keep_float,
 ) -> QuantizeResult:
     """Quantizes a float `.tflite`; the input is not changed.
 
