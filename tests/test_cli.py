@@ -27,13 +27,13 @@ def _one_line(capsys):
         ("--config=missing.py", "no config file 'missing.py'"),
         ("--epochs=ten", "epochs"),
         ("--config.seed", "needs a value"),
-        ("stray", "Unexpected argument 'stray'"),
+        ("--model=mlp stray", "Unexpected argument 'stray'"),
         ("--model=resnet18:alpha", "'alpha' in 'resnet18:alpha'"),
     ],
 )
 def test_wrong_usage(capsys, tmp_path, argument, message):
     out_dir = tmp_path / "out"
-    assert export.main(["export", f"--out_dir={out_dir}", argument]) == 2
+    assert export.main(["export", f"--out={out_dir}", *argument.split()]) == 2
     assert message in _one_line(capsys)
     assert not out_dir.exists()
 
@@ -47,7 +47,7 @@ def test_help_needs_no_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for flag in ("--model", "--data", "--quantize", "--out_dir", "--config"):
+    for flag in ("--model", "--data", "--recipe", "--out", "--config"):
         assert flag in done.stdout
 
 

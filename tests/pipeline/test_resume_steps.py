@@ -163,11 +163,11 @@ def test_a_command_that_is_killed_ends_as_one_that_is_not(tmp_path):
 
     def command(how, out_dir, *more):
         arguments = [
-            f"--out_dir={tmp_path / out_dir}",
+            f"--out={tmp_path / out_dir}",
             "--data=digits",
             "--model=mlp:hidden=(32,)",
             "--epochs=2",
-            "--quantize=float32",
+            "--recipe=float32",
             "--config.benchmark.runners=()",
             "--steps=slim:method=prox_sg,epochs=2,sparse_epochs=2 sparsify:epochs=2 "
             "quantize:epochs=2",

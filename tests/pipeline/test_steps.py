@@ -17,9 +17,9 @@ def _export(out_dir, *arguments):
     return export.main(
         [
             "export",
-            f"--out_dir={out_dir}",
+            f"--out={out_dir}",
             "--data=digits",
-            "--quantize=float32,int8",
+            "--recipe=float32,int8",
             "--config.benchmark.num_runs=2",
             *arguments,
         ]

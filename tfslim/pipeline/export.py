@@ -286,9 +286,7 @@ def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | Non
     fields.pop("backup_dir")  # Of the whole job; each training has its own in it.
     if not fields["epochs"]:
         return None
-    # 0 and "" stand for "not set" in a config, whose fields have fixed types.
-    given = {name: value for name, value in fields.items() if value not in (0, "")}
-    options = training.FitOptions(seed=config.seed, **given)
+    options = training.FitOptions(seed=config.seed, **fields)
     training.check_names(options)
     return options
 
@@ -298,7 +296,7 @@ def _backup(job: job_lib.Job, config: ml_collections.ConfigDict) -> Backup:
     options = training.FitOptions(
         seed=config.seed,
         strategy=config.training.strategy,
-        backup_dir=config.training.backup_dir or None,
+        backup_dir=config.training.backup_dir,
     )
     fields = config.to_dict()
     for name in ("backup_dir", "log_dir"):

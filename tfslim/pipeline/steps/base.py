@@ -65,8 +65,6 @@ def fine_tune(
     config: ml_collections.ConfigDict, section: ml_collections.ConfigDict
 ) -> training.FitOptions | None:
     """Returns how to train after a step: as before, but for epochs and rate."""
-    if section.epochs < 0:
-        raise errors.ConfigError(f"epochs must be 0 or more, got {section.epochs}.")
     return fit_options(config, section, section.epochs) if section.epochs else None
 
 
@@ -79,10 +77,18 @@ def fit_options(
         epochs=epochs,
         batch_size=config.training.batch_size,
         optimizer=config.training.optimizer,
-        learning_rate=section.learning_rate or config.training.learning_rate or None,
+        learning_rate=section.learning_rate or config.training.learning_rate,
         strategy=config.training.strategy,
         mixed_precision=config.training.mixed_precision,
     )
+
+
+def require_epochs(name: str, section: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError for a step that trains by itself and is given no epochs."""
+    if section.epochs < 1:
+        raise errors.ConfigError(
+            f"config.{name}.epochs must be at least 1, got {section.epochs}."
+        )
 
 
 def require_data(job: Job, title: str) -> None:

@@ -47,7 +47,7 @@ def plan_pruning(
     section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
 ) -> Cut:
     """Looks up the section `prune`."""
-    if section.method not in ("channels", ""):
+    if section.method not in ("channels", None):
         raise registry.unknown_name("pruning method", section.method, ["channels"])
     criteria.CRITERIA.get(section.criterion)
     constants.check_mode(section.fold)
@@ -64,10 +64,10 @@ def plan_width(
     section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
 ) -> Cut:
     """Looks up the section `width`."""
-    if not 0.0 < section.alpha <= 1.0:
+    if section.alpha is None:
         raise errors.ConfigError(
-            f"config.width.alpha must be in (0, 1], got {section.alpha}: 0.5 halves "
-            "the width of every layer."
+            "config.width.alpha must be in (0, 1], got None: 0.5 halves the width of "
+            "every layer."
         )
     criteria.CRITERIA.get(section.criterion)
     return Cut(
@@ -93,9 +93,9 @@ def budget_of(
             "or max_params, got none."
         )
     return budget_lib.Budget(
-        pruning_ratio=None if has_limit and not section.ratio else section.ratio,
-        max_params=section.max_params or None,
-        max_macs=section.max_macs or None,
+        pruning_ratio=section.ratio or None,
+        max_params=section.max_params,
+        max_macs=section.max_macs,
         scope=scope,
         divisor=section.divisor,
         min_channels=section.min_channels,

@@ -18,7 +18,7 @@ class Distil:
     """Training by a teacher."""
 
     title: str
-    teacher: str
+    teacher: str | None
     temperature: float
     alpha: float
     options: training.FitOptions
@@ -33,7 +33,7 @@ class Distil:
         """Trains on the training data; without a named teacher, by the first model."""
         base.require_data(job, self.title)
         teacher = job.original
-        if self.teacher.endswith(".tflite"):
+        if self.teacher and self.teacher.endswith(".tflite"):
             teacher = self.teacher
         elif self.teacher:
             teacher = loading.load_model(self.teacher)
@@ -56,15 +56,7 @@ def plan(
     section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
 ) -> Distil:
     """Looks up the section `distil`."""
-    for name, is_right, expected in (
-        ("temperature", section.temperature > 0.0, "above 0"),
-        ("alpha", 0.0 <= section.alpha <= 1.0, "in [0, 1]"),
-        ("epochs", section.epochs >= 1, "1 or more"),
-    ):
-        if not is_right:
-            raise errors.ConfigError(
-                f"config.distil.{name} must be {expected}, got {section[name]}."
-            )
+    base.require_epochs("distil", section)
     teacher = section.teacher
     if teacher and not loading.is_known(teacher):
         raise errors.ConfigError(f"config.distil.teacher '{teacher}' does not exist.")

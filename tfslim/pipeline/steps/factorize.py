@@ -39,7 +39,7 @@ def plan(
     method = section.method or "tucker"
     for name in method.split("+"):
         METHODS.get(name)
-    if section.ranks not in ("", "vbmf"):
+    if section.ranks not in (None, "vbmf"):
         raise registry.unknown_name("config.factorize.ranks", section.ranks, ["vbmf"])
     given = [name for name in ("energy", "target", "ranks") if section[name]]
     if len(given) != 1:
@@ -47,11 +47,6 @@ def plan(
             "config.factorize needs one of energy (e.g. 0.9), target and ranks=vbmf, "
             f"got {' and '.join(given) or 'none'}."
         )
-    for name in ("energy", "target"):
-        if not 0.0 <= section[name] <= 1.0:
-            raise errors.ConfigError(
-                f"config.factorize.{name} must be in (0, 1], got {section[name]}."
-            )
     return Factorize(
         title=f"factorizing by {method}",
         fine_tune=base.fine_tune(config, section),

@@ -120,11 +120,7 @@ def plan(section: ml_collections.ConfigDict, config: ml_collections.ConfigDict) 
     """Looks up the section `slim`."""
     if section.method not in _METHODS:
         raise registry.unknown_name("slimming method", section.method, _METHODS)
-    for name in ("epochs", "sparse_epochs", "passes"):
-        if section[name] < 1:
-            raise errors.ConfigError(
-                f"config.slim.{name} must be 1 or more, got {section[name]}."
-            )
+    base.require_epochs("slim", section)
     return Slim(
         title=f"slimming by {section.method}",
         method=_METHODS[section.method],

@@ -13,7 +13,6 @@ from tfslim.pipeline.steps import base
 from tfslim.sparsity import sparsify as sparsify_lib
 
 _METHODS = ("magnitude", "2:4", "block", "xnnpack")
-_KEEP = ("auto", "nothing", "zeros", "clusters", "both")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,10 +62,6 @@ def plan_sparsity(
     """Looks up the section `sparsify`."""
     if section.method not in _METHODS:
         raise registry.unknown_name("sparsity method", section.method, _METHODS)
-    if not 0.0 < section.sparsity < 1.0:
-        raise errors.ConfigError(
-            f"config.sparsify.sparsity must be in (0, 1), got {section.sparsity}."
-        )
     amount = "" if section.method == "2:4" else f" to {section.sparsity:.0%} zeros"
     return Sparsify(
         title=f"sparsifying by {section.method}{amount}",
@@ -100,8 +95,6 @@ def plan_quantization(
 ) -> Sparsify:
     """Looks up the section `quantize`."""
     keep = section.keep
-    if keep not in _KEEP:
-        raise registry.unknown_name("config.quantize.keep", keep, _KEEP)
     if keep == "auto":
         keep = _made(config, "quantize")
     return Sparsify(
@@ -125,10 +118,7 @@ def _made(config: ml_collections.ConfigDict, before: str) -> str:
 def _options(
     config: ml_collections.ConfigDict, section: ml_collections.ConfigDict, name: str
 ) -> training.FitOptions:
-    if section.epochs < 1:
-        raise errors.ConfigError(
-            f"config.{name}.epochs must be 1 or more, got {section.epochs}."
-        )
+    base.require_epochs(name, section)
     options = base.fit_options(config, section, section.epochs)
     # TF-MOT's wrapped models cannot be copied into another precision.
     return dataclasses.replace(options, mixed_precision=False)
