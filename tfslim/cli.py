@@ -277,7 +277,7 @@ def _help(name: str, doc: str, values: flags.FlagValues, plain: str | None) -> s
     for flag in sorted(_visible(values)):
         entry = values[flag]
         default = "" if entry.default in (None, "", False) else f" [{entry.default}]"
-        if entry.help:
+        if flag != plain or name != "tfslim":
             lines.append(f"  --{flag}: {' '.join(entry.help.split())}{default}")
     if "recipe" in values:
         lines += ["", "Recipes, with upstream's names beside ours:"]

@@ -230,8 +230,7 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         if not isinstance(value, int) or abs(value) < _LARGEST:
             return value
     raise errors.ConfigError(
-        f"config.{name} must be of type {type(default).__name__} "
-        f"(default {default!r}), got {_short(value)}."
+        f"config.{name} must be of type {type(default).__name__}, got {_short(value)}."
     )
 
 

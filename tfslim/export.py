@@ -122,17 +122,22 @@ def apply_short_forms(
     if values["steps"].value is not None:
         config_lib.merge(config, {"steps": tuple(values["steps"].value.split())})
     if values.model is not None:
-        # Late: it looks at files and modules with NumPy at hand.
-        from tfslim import loading
+        set_model(config, values.model)
 
-        name, options = loading.split(values.model)
-        # Options and size of the config's model mean nothing to another one.
-        if name != config.model.name:
-            config.model.input_shape = ()
-            config.model.options = ml_collections.ConfigDict()
-        config.model.name = name
-        parsed = config_lib.parse_options(options, name)
-        config_lib.merge(config, {"model": {"options": parsed}})
+
+def set_model(config: ml_collections.ConfigDict, text: str) -> None:
+    """Writes what `--model` says, a name and perhaps options, into the config."""
+    # Late: it looks at files and modules with NumPy at hand.
+    from tfslim import loading
+
+    name, options = loading.split(text)
+    # Options and size of the config's model mean nothing to another one.
+    if name != config.model.name:
+        config.model.input_shape = ()
+        config.model.options = ml_collections.ConfigDict()
+    config.model.name = name
+    parsed = config_lib.parse_options(options, name)
+    config_lib.merge(config, {"model": {"options": parsed}})
 
 
 def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> None:
