@@ -21,7 +21,7 @@ COMMANDS = {
     ),
     "analyze": ("tfslim.analyze", "what the zeros in a .tflite are worth"),
     "detect": ("tfslim.detect", "finds objects in pictures and videos"),
-    "completion": ("tfslim.completion", "writes a shell's completion of all this"),
+    "completion": ("tfslim.completion", "completes all of this in a shell"),
 }
 # Those that take --config and each of its fields.
 WITH_CONFIG = ("export", "prune")
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(COMMANDS[arguments[0]][0])
         code: int = module.main(arguments)
         return code
+    if arguments and not arguments[0].startswith("-"):
+        arguments = arguments[:1]  # Its flags are nobody's.
     return cli.run(
         "tfslim", _overview(), _define, _run, ["tfslim", *arguments], plain="command"
     )

@@ -10,17 +10,19 @@ Exit codes: 0 done, 2 wrong usage.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
-from tfslim import cli, commands, recipe_names, registry, settings
+from tfslim import cli, commands, models, recipe_names, registry, settings
 
 _BASH = """\
 _tfslim() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}}
-    local words=
+    local words= names=
     # Bash takes --flag=value for three words.
     [[ $current == = ]] && current= && previous="=" && COMP_CWORD=$((COMP_CWORD + 1))
     [[ $previous == = ]] && previous=${{COMP_WORDS[COMP_CWORD-2]}}
@@ -33,7 +35,7 @@ _tfslim() {{
                 case "${{COMP_WORDS[1]}}" in
 {flags}
                 esac
-                [[ $current == -* ]] || words= ;;
+                [[ $current == -* ]] || words=$names ;;
         esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$current"))
@@ -41,6 +43,8 @@ _tfslim() {{
     return 0
 }}
 complete -o default -F _tfslim tfslim"""
+# What stands without a flag's name.
+_PLAIN = ("model", "shell")
 _ZSH = (
     "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit"
 )
@@ -51,40 +55,39 @@ def define_flags(values: flags.FlagValues) -> None:
     cli.add_flags(values, ("shell", str, "bash, zsh or fish."))
 
 
-def _choices() -> dict[str, Sequence[str]]:
+def _choices(command: str) -> dict[str, Sequence[str]]:
     """Returns flag -> the names that it takes."""
-    from tfslim import models
-
     own = {name.rpartition(".")[2]: f for name, f in settings.FIELDS.items()}
-    closed = {name: settings.limits(field).choices for name, field in own.items()}
-    return {
-        **{name: found for name, found in closed.items() if found},
-        "recipe": recipe_names.names(),
-        "model": models.MODELS.names(),
-        "shell": list(_SHELLS),
-    }
+    found = {name: settings.limits(field).choices for name, field in own.items()}
+    found["recipe"] = tuple(recipe_names.names())
+    found["shell"] = tuple(_SHELLS)
+    if command in commands.WITH_CONFIG:  # Of the others it is a file.
+        found["model"] = tuple(models.MODELS.names())
+    return {name: names for name, names in found.items() if names}
 
 
-def _flags_of(name: str) -> flags.FlagValues:
+def _flags_of(command: str) -> dict[str, flags.Flag[Any]]:
     values = flags.FlagValues()
-    importlib.import_module(commands.COMMANDS[name][0]).define_flags(values)
-    return values
+    importlib.import_module(commands.COMMANDS[command][0]).define_flags(values)
+    return {name: values[name] for name in sorted(values)}
 
 
 def bash() -> str:
     """Returns the script for bash."""
-    choices = _choices()
     known, values = [], []
-    for name in commands.COMMANDS:
-        own = _flags_of(name)
-        written = [f"--{f}{'' if own[f].boolean else '='}" for f in sorted(own)]
-        if name in commands.WITH_CONFIG:
+    for command in commands.COMMANDS:
+        choices, own = _choices(command), _flags_of(command)
+        written = [f"--{name}{'' if own[name].boolean else '='}" for name in own]
+        if command in commands.WITH_CONFIG:
             written += [f"--config.{field}=" for field in settings.FIELDS]
-        known.append(f'{name}) words="{" ".join(written)}" ;;')
+        plain = " ".join(
+            next((choices[n] for n in _PLAIN if n in own and n in choices), ())
+        )
+        known.append(f'{command}) words="{" ".join(written)}" names="{plain}" ;;')
         values += [
-            f'"{name} --{flag}") words="{" ".join(choices[flag])}" ;;'
-            for flag in sorted(own)
-            if flag in choices
+            f'"{command} --{name}") words="{" ".join(choices[name])}" ;;'
+            for name in own
+            if name in choices
         ]
     return _BASH.format(
         commands=" ".join(commands.COMMANDS),
@@ -100,22 +103,21 @@ def zsh() -> str:
 
 def fish() -> str:
     """Returns the script for fish."""
-    choices = _choices()
     lines = ["complete -c tfslim -e"]
-    for name, (_, what) in commands.COMMANDS.items():
+    for command, (_, what) in commands.COMMANDS.items():
         lines.append(
-            f"complete -c tfslim -n __fish_use_subcommand -f -a {name} -d '{what}'"
+            f"complete -c tfslim -n __fish_use_subcommand -f -a {command} -d '{what}'"
         )
-        own = _flags_of(name)
-        for flag in sorted(own):
-            takes = "" if own[flag].boolean else " -r"
-            if flag in choices:
-                takes += f" -a '{' '.join(choices[flag])}'"
-            said = (own[flag].help or "").split(".")[0].replace("'", "")
-            lines.append(
-                f"complete -c tfslim -n '__fish_seen_subcommand_from {name}' "
-                f"-l {flag}{takes} -d '{said}'"
-            )
+        choices, only = _choices(command), f"'__fish_seen_subcommand_from {command}'"
+        for name, flag in _flags_of(command).items():
+            takes = "" if flag.boolean else " -r"
+            if name in choices:
+                names = f" -a '{' '.join(choices[name])}'"
+                takes = f"{' -r' if name == 'model' else ' -x'}{names}"
+                if name in _PLAIN:
+                    lines.append(f"complete -c tfslim -n {only}{names}")
+            said = re.sub(r"['\\\\]", "", flag.help or "").split(".")[0]
+            lines.append(f"complete -c tfslim -n {only} -l {name}{takes} -d '{said}'")
     return "\n".join(lines)
 
 
