@@ -228,11 +228,13 @@ class _Run:
         """Saves what was trained where the job fails before it would be saved."""
         try:
             yield
-        except errors.VerificationError:  # It is of no use.
-            raise
-        except Exception:
-            if self.trained is not None or self.steps:
+        except Exception as error:
+            # What failed a check is of no use.
+            is_sound = not isinstance(error, errors.VerificationError)
+            if is_sound and (self.trained is not None or self.steps):
                 making.keep(folder, self.job.model, self.config, self.on_step)
+            if folder.had_results:
+                self.on_step("the job failed; the earlier results were removed")
             raise
 
 

@@ -12,7 +12,7 @@ import ml_collections
 
 import tfslim
 from tfslim import convert, errors, quantization, tflite
-from tfslim.graph import count, keras_probe
+from tfslim.graph import count, keras_probe, ops
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
@@ -61,9 +61,9 @@ def convert_float(
         found = quantization.map_layers(done.tflite, graph, run)
     except errors.GraphError as error:
         return done.tflite, [f"Layers are known by the names in the file only: {error}"]
-    notes = []
-    if found.unmapped:
-        notes.append(f"Layers not found in the file: {', '.join(found.unmapped)}.")
+    # What does nothing in inference, such as dropout, leaves no op.
+    missing = [name for name in found.unmapped if graph.layers[name].op not in ops.IDLE]
+    notes = [f"Layers not found in the file: {', '.join(missing)}."] if missing else []
     return quantization.put_layers(done.tflite, found), notes
 
 

@@ -81,8 +81,15 @@ def _training(training: Mapping[str, Any]) -> str:
         return f"by the caller's train_fn, {training['seconds']:.0f} s"
     return (
         f"{training['epochs']} epochs in {training['seconds']:.0f} s, weights of epoch "
-        f"{training['best_epoch']} kept (best {training['monitor']})"
+        f"{training['best_epoch']} kept (best {_watched(training['monitor'])})"
     )
+
+
+def _watched(monitor: str) -> str:
+    """Returns what Keras calls "val_binary_accuracy_of_logits" in words."""
+    name = monitor.removeprefix("val_").removesuffix("_of_logits")
+    name = name.removeprefix("binary_").replace("_", " ")
+    return f"{'validation' if name != monitor else 'training'} {name}"
 
 
 def _conditions(result: Result) -> str:
