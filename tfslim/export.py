@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -151,6 +152,9 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
     assert config is not None  # noqa: S101 - run() is given a default config.
     # Nor what is wrong for TensorFlow.
     choices.check(None, config, values.out, overwrite=values.overwrite)
+    if str(config.model.name).endswith(".tflite"):
+        _export_file(values, config)
+        return
     with quiet.captured_stderr():  # It speaks of CUDA at its start.
         from tfslim import pipeline, report
         from tfslim.report import progress
@@ -171,6 +175,23 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
         f"{values.out} holds the files, result.json and report.md; model.keras "
         f"opens with {result['model']['keras']}."
     )
+
+
+def _export_file(values: flags.FlagValues, config: ml_collections.ConfigDict) -> None:
+    """Goes on from a .tflite; TensorFlow is not needed."""
+    from tfslim import pipeline, report
+    from tfslim.report import progress
+
+    with progress.steps() as on_step:
+        result = pipeline.export_file(
+            config.model.name,
+            config,
+            Path(values.out),
+            overwrite=values.overwrite,
+            on_step=on_step,
+        )
+    report.to_terminal(result)
+    cli.say(f"{values.out} holds the files, result.json and report.md.")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -40,6 +40,8 @@ class Test:
 
     Attributes:
         is_classifier: whether each of the model's outputs chooses among classes.
+        task: gives the metric and the agreement.
+        num_examples: of the test.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Test:
         order = np.random.default_rng(seed).permutation(len(dataset.test))
         self._examples = data.Subset(dataset.test, np.sort(order[:num_examples]))
         self._prepare, self._task = prepare, task
+        self.task, self.num_examples = task, len(self._examples)
         content = tflite.read(model)
         self._names = list(content.output_names)
         self._inputs = [tensor.shape for tensor in content.inputs]
@@ -79,6 +82,13 @@ class Test:
         self._faults: dict[bytes, str] = {}
         self._reference: list[np.ndarray] = []
         self._columns: list[evaluation.Columns | None] = []
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """How examples become the input, as JSON; None where they are taken as is."""
+        prepare = self._prepare
+        is_known = isinstance(prepare, preprocessing.Preprocessing)
+        return prepare.to_json() if is_known else None
 
     @property
     def has_labels(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tfslim.graph import count, keras_probe, ops
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
+from tfslim.pipeline.rows import sizes
 
 
 def save_keras(
@@ -96,14 +96,6 @@ def convert_quantization_aware(
     return row, done.tflite
 
 
-def sizes(content: bytes) -> dict[str, int]:
-    """Returns a file's size as it is and packed."""
-    return {
-        "size_bytes": len(content),
-        "gzip_bytes": len(gzip.compress(content, 6, mtime=0)),
-    }
-
-
 def quantize(
     job: job_lib.Job,
     recipe: quantization.Recipe,
@@ -148,26 +140,3 @@ class _Named:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for sample in self._samples:
             yield dict(zip(self._names, sample, strict=True))
-
-
-def describe(
-    recipe: quantization.Recipe, accurate: quantization.AccurateResult
-) -> dict[str, Any]:
-    """Returns what the result says of a variant before it is checked and timed."""
-    done = accurate.quantized
-    calibrated = done.calibration
-    return {
-        "name": recipe.name,
-        "file": f"{recipe.name}.tflite",
-        "calibration": calibrated
-        and {
-            "method": calibrated.method,
-            "num_samples": calibrated.num_samples,
-            "trials": [dataclasses.asdict(trial) for trial in calibrated.trials],
-            "steps": accurate.steps,
-            "taken": accurate.taken,
-        },
-        "scheme": recipe.scheme,
-        **sizes(done.tflite),
-        "kept_float": [dataclasses.asdict(kept) for kept in done.kept_float],
-    }
