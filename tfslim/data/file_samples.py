@@ -86,9 +86,9 @@ class Test:
     @property
     def preprocessing(self) -> dict[str, Any] | None:
         """How examples become the input, as JSON; None where they are taken as is."""
-        prepare = self._prepare
-        is_known = isinstance(prepare, preprocessing.Preprocessing)
-        return prepare.to_json() if is_known else None
+        if not isinstance(self._prepare, preprocessing.Preprocessing):
+            return None
+        return self._prepare.to_json()
 
     @property
     def has_labels(self) -> bool:

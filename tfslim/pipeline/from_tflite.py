@@ -97,15 +97,15 @@ def _values(path: str, config: ml_collections.ConfigDict) -> types.SimpleNamespa
             "--max_drop of a .tflite is met by its own command: tfslim quantize "
             f"{path} --max_drop={config.quantization.max_drop:g}."
         )
-    preset = config.model.preprocessing
+    spec, preset = config.data.spec, config.model.preprocessing
     shape = ",".join(map(str, config.model.input_shape))
     return types.SimpleNamespace(
         model=path,
         # Random inputs tell whether a file still does what the float one does.
-        data=config.data.spec or "synthetic",
-        preprocessing=None if preset == "auto" else preset,
+        data=spec or "synthetic",
+        preprocessing=preset if preset != "auto" else None if spec else "raw",
         samples=config.quantization.calibration_samples,
-        eval_samples=_NUM_EXAMPLES if config.data.spec else config.verify.num_samples,
+        eval_samples=_NUM_EXAMPLES if spec else config.verify.num_samples,
         seed=config.seed,
         input_shape=shape or None,
     )
