@@ -65,8 +65,8 @@ def export_file(
     data = file_data.load(values, model)
     if data.test is None:
         raise errors.ConfigError(f"'{path}' is quantized already; there is no export.")
-    if config.data.spec is None:
-        data = dataclasses.replace(data, calibration=None)
+    if config.data.spec is None:  # Random inputs say nothing of ranges and labels.
+        data = dataclasses.replace(data, calibration=None, notes=())
     tflite.Runner(data.model)  # What the runtime refuses would fail later.
     names = [recipe.name for recipe in chosen.recipes]
     with folder_lib.taken(folder, overwrite, names) as own:
@@ -176,6 +176,7 @@ class _Maker:
             raise errors.VerificationError(f"The {recipe.name} file: {fault}.")
         if is_static and done.calibration:
             self._folder.write_ranges(done.calibration, self.data.model)
+        has_data = self.data.calibration is not None
         parity = {
             "num_samples": test.num_examples,
             "sqnr_db": figures["sqnr_db"],
@@ -183,7 +184,7 @@ class _Maker:
         }
         row = rows.describe(recipe, accurate) | {
             "against": "the file as given",
-            "metric": figures.get(test.task.metric_name),
+            "metric": figures.get(test.task.metric_name) if has_data else None,
             "parity": parity,
         }
         return row, done.tflite
@@ -233,7 +234,7 @@ def _result(
         "data": {
             "spec": config.data.spec or "none",
             "test": test.num_examples,
-            "notes": [test.doubt] if test.doubt else [],
+            "notes": [test.doubt] if config.data.spec and test.doubt else [],
         },
         "training": None,
         "slimming": [],
