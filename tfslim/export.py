@@ -17,9 +17,9 @@ be made, or --max_drop cannot be met: all else is written), 2 wrong usage.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,19 +196,18 @@ def _export_file(values: flags.FlagValues, config: ml_collections.ConfigDict) ->
     cli.say(f"{values.out} holds the files, result.json and report.md.")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    return cli.run(
-        "tfslim.export",
-        __doc__ or "",
-        define_flags,
-        _run,
-        argv,
-        default_config="quickstart",
-        short_forms=apply_short_forms,
-        plain="model",
-        old=OLD,
-    )
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run,
+    "tfslim.export",
+    __doc__ or "",
+    define_flags,
+    _run,
+    default_config="quickstart",
+    short_forms=apply_short_forms,
+    plain="model",
+    old=OLD,
+)
 
 
 if __name__ == "__main__":
