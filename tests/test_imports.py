@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "tfslim"
 
-_BASE = {"errors", "registry", "files", "containers", "quiet", "escape", "streams"}
+_BASE = {"errors", "registry", "checks", "files", "containers", "quiet", "escape", "streams"}
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _PRUNING = _GROUND | {"graph", "training", "pruning"}
 _STEPS = _GROUND | {
@@ -36,6 +36,7 @@ ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "registry": {"errors"},
+    "checks": {"errors", "registry"},
     "files": {"errors"},
     "containers": {"errors"},
     "quiet": set(),

@@ -47,7 +47,7 @@ def test_a_global_cut_by_scale_reaches_all_but_the_outputs(name, alpha):
     budget = tfslim.Budget(pruning_ratio=0.6, scope="global", divisor=1)
     smaller, report = tfslim.prune_channels(model, criterion=BY_SCALE, budget=budget)
     assert report.error < 1e-5
-    assert report.left_alone == {}
+    assert report.skipped == {}
     assert [o.shape for o in smaller.outputs] == [o.shape for o in model.outputs]
     assert smaller.output_names == model.output_names
     # 60% of all gammas, counted once a group, and those are the smallest.

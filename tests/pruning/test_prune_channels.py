@@ -167,7 +167,7 @@ def test_ratios_ignore_and_report():
     assert smaller.get_layer("wide").filters == 16
     assert smaller.get_layer("stem").filters == 32
     text = str(report)
-    assert "left alone: stem: left alone as asked" in text
+    assert "skipped: stem: ignored as asked" in text
     assert "64 -> 16" in text and "not compiled" in text
     with pytest.raises(errors.ConfigError, match="Did you mean 'stem'"):
         prune.prune_channels(
@@ -181,7 +181,7 @@ def test_a_divisor_that_leaves_nothing_to_do_is_told():
         _residual(tf_keras, width=8), pruning_ratio=0.3
     )
     assert smaller.count_params() == _residual(tf_keras, width=8).count_params()
-    assert "divisor=16" in report.left_alone["stem"]
+    assert "divisor=16" in report.skipped["stem"]
 
 
 def test_global_scope_takes_the_least_important_of_all():

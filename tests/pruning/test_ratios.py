@@ -81,7 +81,7 @@ def test_pruning_by_ratios(k):
         "head": 4,
     }
     assert report.error < 1e-5
-    assert "0.5 was not used: is an output of the model" in report.left_alone["head"]
+    assert "0.5 was not used: is an output of the model" in report.skipped["head"]
 
 
 def test_the_first_pattern_that_fits_counts():

@@ -31,7 +31,7 @@ def test_magnitude(k):
     model = _classifier(k)
     before = [np.array(w) for w in model.get_weights()]
     done = tfslim.sparsify(model, (X, Y), (X, Y), target=0.75, ignore="head", **SHORT)
-    assert done.reports[0].left_alone == {"head": "ignored as asked"}
+    assert done.reports[0].skipped == {"head": "ignored as asked"}
     assert type(done.model) is type(model) and not done.is_quantized
     assert np.mean(models.kernels(done.model)["conv"] == 0) == 0.75
     assert len(done.reports) == len(done.trainings) == 1

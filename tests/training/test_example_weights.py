@@ -62,7 +62,7 @@ METHODS = {
         data,
         task="classification",
         sparse_epochs=1,
-        retrain_epochs=1,
+        fine_tune_epochs=1,
         options=OPTIONS,
     )[0],
     "activation_pruning": lambda data: tfslim.activation_pruning(

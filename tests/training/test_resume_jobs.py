@@ -57,7 +57,7 @@ def _prox(model, **options):
         task="classification",
         divisor=1,
         sparse_epochs=EPOCHS,
-        retrain_epochs=EPOCHS,
+        fine_tune_epochs=EPOCHS,
         **{**SHORT, **options},
     )
 
@@ -68,9 +68,7 @@ def _training():
 
 
 def _activation(model, **options):
-    return tfslim.activation_pruning(
-        model, X, _training(), **{"variant": "regularized", **options}
-    )
+    return tfslim.activation_pruning(model, X, _training(), **options)
 
 
 def _iterative(model, **options):
@@ -203,7 +201,7 @@ def test_a_job_of_keras_3_killed_twice(name, power, tmp_path):
     [
         (_slim, {"fold": "none"}, "fold"),
         (_prox, {"strength": 0.1}, "strength"),
-        (_activation, {"variant": "vanilla"}, "perturbation"),
+        (_activation, {"reconstruct": True}, "reconstruct"),
         (_iterative, {"steps": 2}, "steps"),
         (_distill, {"alpha": 0.5}, "loss"),
         (_sparsify, {"target": 0.25}, "target"),

@@ -16,7 +16,7 @@ from tfslim.distillation.feed import Feed
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.training import training as fitting
-from tfslim.training.job import Backup
+from tfslim.training.job import ResumableJob
 
 _COMPARED = ("auto", "logits", "mse")
 _BATCH = 32
@@ -115,7 +115,7 @@ def distill(
         "teacher": teacher,
         "loss": [temperature, alpha, pairs, feature_weight, outputs],
     }
-    backup = Backup(options, student, job)
+    backup = ResumableJob(options, student, job)
     graph = _student(student)
     has_logits = _compares_logits(graph, task, outputs)
     ask = teachers.build(

@@ -55,19 +55,19 @@ def factorize_graph(
     _check(energy, ranks, target, divisor)
     _check_patterns(graph, [*ignore, *(ranks if isinstance(ranks, Mapping) else ())])
     before = count.count(graph)
-    candidates, left_alone = find(graph, before, method.split("+"), ignore)
+    candidates, skipped = find(graph, before, method.split("+"), ignore)
     if target is not None:
         energy = _energy_for(target, candidates.values(), before.macs, divisor)
     chosen: dict[str, base.Ranks] = {}
     for name, candidate in candidates.items():
         choice = _choose(candidate, energy, ranks, divisor)
         if isinstance(choice, str):
-            left_alone[name] = choice
+            skipped[name] = choice
         else:
             chosen[name] = choice
     chains, rows = _factorize(graph, candidates, chosen)
     result = rewrite.replace_layers(graph, chains)
-    ordered = {name: left_alone[name] for name in graph.layers if name in left_alone}
+    ordered = {name: skipped[name] for name in graph.layers if name in skipped}
     report = FactorizationReport(rows, ordered, before, count.count(result), energy)
     return result, report
 

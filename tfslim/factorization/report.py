@@ -1,4 +1,4 @@
-"""What a factorization did, layer by layer, and what it left alone and why."""
+"""What a factorization did, layer by layer, and what it skipped and why."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class FactorizationReport:
 
     Attributes:
         layers: what became a chain, in the graph's order.
-        left_alone: layers with a kernel that stay, each with its reason in one line.
+        skipped: layers with a kernel that stay, each with its reason in one line.
         before: counts of the graph that came in.
         after: counts of the graph that came out.
         energy: the share kept in every layer: as asked for, or as found for a target;
@@ -51,7 +51,7 @@ class FactorizationReport:
     """
 
     layers: tuple[LayerFactorization, ...]
-    left_alone: Mapping[str, str]
+    skipped: Mapping[str, str]
     before: count.Counts
     after: count.Counts
     energy: float | None = None
@@ -74,8 +74,8 @@ class FactorizationReport:
             old, new = getattr(self.before, noun), getattr(self.after, noun)
             share = f" ({new / old - 1:+.1%})" if old else ""
             yield f"{noun}: {_arrow(old, new)}{share}"
-        for name, reason in self.left_alone.items():
-            yield f"left alone: {name}: {reason}"
+        for name, reason in self.skipped.items():
+            yield f"skipped: {name}: {reason}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

@@ -21,7 +21,7 @@ from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
-from tfslim.training.job import Backup
+from tfslim.training.job import ResumableJob
 from tfslim.training.training import Training
 
 OnStep = Callable[[str], None]
@@ -293,7 +293,7 @@ def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | Non
     return options
 
 
-def _backup(job: job_lib.Job, config: ml_collections.ConfigDict) -> Backup:
+def _backup(job: job_lib.Job, config: ml_collections.ConfigDict) -> ResumableJob:
     """Opens the folder from which the job goes on after a kill, if it has one."""
     options = training.FitOptions(
         seed=config.seed,
@@ -306,7 +306,7 @@ def _backup(job: job_lib.Job, config: ml_collections.ConfigDict) -> Backup:
     # What comes after the steps may differ: it is done anew.
     decisive = ("seed", "task", "model", "data", "training", "steps")
     names = [*decisive, *steps_lib.STEPS.names()]
-    return Backup(options, job.model, {f"config.{n}": fields[n] for n in names})
+    return ResumableJob(options, job.model, {f"config.{n}": fields[n] for n in names})
 
 
 def start_tensorflow(strategy: str = "none") -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tfslim import registry
+from tfslim import checks
 from tfslim.graph import ir, ops
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning.rules import base
@@ -324,5 +324,4 @@ def _by_label(context: _Context) -> _Values:
 
 def check_mode(mode: str) -> None:
     """Raises ConfigError unless `mode` is a known way to fold."""
-    if mode not in ("none", "exact", "all"):
-        raise registry.unknown_name("folding", mode, ["none", "exact", "all"])
+    checks.choice("folding", mode, ["none", "exact", "all"])

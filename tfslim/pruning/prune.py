@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.graph import count, ir
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
@@ -26,7 +26,7 @@ class PruneReport:
         error: largest relative difference between the cut model and the original with
             the same channels masked, on random and on given inputs.
         folding: what became of removed channels that are constant; None if not asked.
-        left_alone: layers and groups that stayed whole, with the reason.
+        skipped: layers and groups that stayed whole, with the reason.
         notes: what the user should know before the next step.
     """
 
@@ -34,15 +34,16 @@ class PruneReport:
     keep: Mapping[str, channels_lib.Mask]
     error: float
     folding: constants.Folding | None
-    left_alone: Mapping[str, str]
+    skipped: Mapping[str, str]
     notes: tuple[str, ...]
+    left_alone = checks.renamed("left_alone", "skipped")
 
     def __str__(self) -> str:
-        """The table of layers, the proof, what was left alone and the notes."""
+        """The table of layers, the proof, what was skipped and the notes."""
         lines = [
             *self.cut.lines(),
             f"proof: cut equals masked within {self.error:.1e}",
-            *(f"left alone: {name}: {why}" for name, why in self.left_alone.items()),
+            *(f"skipped: {name}: {why}" for name, why in self.skipped.items()),
             *self.notes,
         ]
         return "\n".join(lines)
@@ -108,7 +109,7 @@ def prune_channels(
         kind,
         batches=batches or (),
         fold=fold,
-        left_alone={**unused, **scores.unscored, **whole_groups(keep, budget)},
+        skipped={**unused, **scores.unscored, **whole_groups(keep, budget)},
         original=model,
     )
 
@@ -120,7 +121,7 @@ def cut_and_prove(
     *,
     batches: Sequence[Any] = (),
     fold: str = "exact",
-    left_alone: Mapping[str, str] | None = None,
+    skipped: Mapping[str, str] | None = None,
     original: Any = None,
 ) -> tuple[Any, PruneReport]:
     """Cuts what was chosen and compares with the original, masked.
@@ -131,7 +132,7 @@ def cut_and_prove(
         kind: the Keras to build the smaller model in.
         batches: the proof runs on the first, besides random inputs.
         fold: as for `prune_channels`.
-        left_alone: what was not cut, with reasons for the report.
+        skipped: what was not cut, with reasons for the report.
         original: the model that the graph was read from, if there is one.
 
     Raises:
@@ -161,7 +162,7 @@ def cut_and_prove(
         keep=keep,
         error=error,
         folding=folding,
-        left_alone=left_alone or {},
+        skipped=skipped or {},
         notes=_notes(folding, lost),
     )
     return written, report
@@ -280,10 +281,11 @@ def scale_width(
     Raises:
         ConfigError: `alpha` is out of range.
     """
-    if not 0.0 < alpha <= 1.0:
-        raise errors.ConfigError(
-            f"alpha must be in (0, 1], got {alpha}. 0.5 halves every layer's width; a "
-            "wider model has to be built and trained."
-        )
+    checks.number(
+        "alpha",
+        alpha,
+        "(0, 1]",
+        "0.5 halves every layer's width; a wider model has to be built and trained.",
+    )
     budget = budget_lib.Budget(pruning_ratio=1.0 - alpha, divisor=divisor)
     return prune_channels(model, criterion=criterion, budget=budget)

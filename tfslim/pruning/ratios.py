@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import checks, errors, registry
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
@@ -43,8 +43,7 @@ def ratios_from_sparsity(model: Any, *, threshold: float = 0.0) -> dict[str, flo
     Example:
         smaller, report = prune_channels(model, ratios=ratios_from_sparsity(model))
     """
-    if not threshold >= 0.0:
-        raise errors.ConfigError(f"threshold must be 0 or more, got {threshold}.")
+    checks.number("threshold", threshold, "[0, inf)")
     graph = model if isinstance(model, ir.Graph) else graph_keras.read(model)
     ratios = {}
     for layer in graph.layers.values():
@@ -77,10 +76,7 @@ def group_ratios(
     """
     layers = channels.graph.layers
     for pattern, ratio in ratios.items():
-        if not 0.0 <= ratio < 1.0:
-            raise errors.ConfigError(
-                f"The ratio of '{pattern}' must be in [0, 1), got {ratio}."
-            )
+        budget_lib.check_ratio(ratio, f"The ratio of '{pattern}'")
         if not fnmatch.filter(layers, pattern):
             raise registry.unknown_name("layer", pattern, layers)
     own = {}
@@ -96,7 +92,7 @@ def group_ratios(
     makers = {maker for group in channels.groups for maker in group.makers}
     unused = {
         layer: f"its ratio of {ratio:.3g} was not used: "
-        + channels.left_alone.get(layer, "it makes no channels of its own")
+        + channels.skipped.get(layer, "it makes no channels of its own")
         for layer, ratio in own.items()
         if layer not in makers and ratio > 0.0
     }

@@ -29,11 +29,11 @@ class Reconstruction:
     Attributes:
         errors: layer -> relative error of its output against the original's on the
             samples, before and after the fit.
-        left_alone: layer that lost inputs -> why it was not fitted.
+        skipped: layer that lost inputs -> why it was not fitted.
     """
 
     errors: Mapping[str, tuple[float, float]]
-    left_alone: Mapping[str, str]
+    skipped: Mapping[str, str]
 
 
 def reconstruct_kernels(

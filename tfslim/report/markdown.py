@@ -130,8 +130,8 @@ def _step(step: Mapping[str, Any], metric_name: str) -> str:
             *([f"- Fine-tuning: {_training(training)}."] if training else []),
             *_proof(step["proof_error"]),
             *(
-                f"- Left alone: {escape.markdown(f'{name}: {reason}')}."
-                for name, reason in step["left_alone"].items()
+                f"- Skipped: {escape.markdown(f'{name}: {reason}')}."
+                for name, reason in step["skipped"].items()
             ),
             *(f"- {escape.markdown(note)}" for note in step["notes"]),
             "",

@@ -64,12 +64,12 @@ def cluster_kernels(
         raise registry.unknown_name("initialization", initialization, INITIALIZATIONS)
 
     graph = graph_keras.read(model)
-    chosen, left_alone = kernels.choose(
+    chosen, skipped = kernels.choose(
         graph, ignore, kernels.CLUSTERABLE, _refusal(clusters, keep_zeros)
     )
     copy = graph_keras.write(graph, "tf_keras")
     variables = graph_keras.variables(graph, copy)
-    for name in left_alone if keep_zeros else ():
+    for name in skipped if keep_zeros else ():
         for variable in variables[name].values():
             training.hold_zeros(variable)
 
@@ -98,7 +98,7 @@ def cluster_kernels(
                 treated[wrapper.layer.name] = f"{len(np.unique(kernel))} values"
         result = training.with_weights(graph, values, graph_keras.keras_of(model))
         method = f"Clustered to {clusters} values"
-        return result, training.SparsityReport(method, treated, left_alone)
+        return result, training.SparsityReport(method, treated, skipped)
 
     active = training.Training(wrapped, finish)
     yield active

@@ -1,4 +1,4 @@
-"""Which layers have a kernel that can be treated, and what is left alone."""
+"""Which layers have a kernel that can be treated, and what is skipped."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def choose(
     candidates = with_kernels(graph)
     names = [layer.name for layer in candidates]
     ignored = matching(ignore, names)
-    chosen, left_alone = [], {}
+    chosen, skipped = [], {}
     for layer in candidates:
         if layer.name in ignored:
             reason: str | None = "ignored as asked"
@@ -78,14 +78,14 @@ def choose(
         if reason is None:
             chosen.append(layer.name)
         else:
-            left_alone[layer.name] = reason
+            skipped[layer.name] = reason
     if not chosen:
-        reasons = "; ".join(f"'{n}': {r}" for n, r in left_alone.items())
+        reasons = "; ".join(f"'{n}': {r}" for n, r in skipped.items())
         raise errors.ConfigError(
             f"No layer of '{graph.name}' can be treated: "
             f"{reasons or 'none has a kernel'}."
         )
-    return chosen, left_alone
+    return chosen, skipped
 
 
 def with_kernels(graph: ir.Graph) -> list[ir.Layer]:

@@ -280,7 +280,7 @@ def _pruned(
     graph: ir.Graph | None = None,
 ) -> Iterator[training.Training]:
     graph = graph or graph_keras.read(model)
-    chosen, left_alone = kernels.choose(graph, ignore, kernels.PRUNABLE, refusal)
+    chosen, skipped = kernels.choose(graph, ignore, kernels.PRUNABLE, refusal)
     copy = graph_keras.write(graph, "tf_keras")
     variables = graph_keras.variables(graph, copy)
     wrapped = tf_keras.models.clone_model(
@@ -312,7 +312,7 @@ def _pruned(
         }
         result = training.with_weights(graph, values, graph_keras.keras_of(model))
         notes = _unfinished(wrappers[0].pruning_schedule, trained)
-        return result, training.SparsityReport(method, pruned, left_alone, notes)
+        return result, training.SparsityReport(method, pruned, skipped, notes)
 
     active = training.Training(
         wrapped,

@@ -55,7 +55,7 @@ def quantize_aware(
     graph = plain(graph)
     ignored = kernels.matching(ignore, graph.layers)
     unwrapped = _unwrapped(graph)
-    left_alone = {**unwrapped, **dict.fromkeys(ignored, "ignored as asked")}
+    skipped = {**unwrapped, **dict.fromkeys(ignored, "ignored as asked")}
     quantized = _quantized(graph, keep, ignored, unwrapped)
     at_start = _state(quantized)
 
@@ -68,14 +68,14 @@ def quantize_aware(
         treated = {
             layer.name: _treated(layer, keep)
             for layer in kernels.with_kernels(graph)
-            if layer.name not in left_alone
+            if layer.name not in skipped
         }
         notes = ("The result is a tf_keras model with fake quantization.",)
         method = "Trained with 8-bit weights and activations"
         if keep != "nothing":
             kept = "zeros and clusters" if keep == "both" else keep
             method += f", {kept} kept"
-        return quantized, training.SparsityReport(method, treated, left_alone, notes)
+        return quantized, training.SparsityReport(method, treated, skipped, notes)
 
     active = training.Training(quantized, finish)
     yield active

@@ -14,7 +14,7 @@ import numpy as np
 from tfslim import errors, registry, sparsity, tasks, training
 from tfslim.training import inputs, replicas
 from tfslim.training import training as fitting
-from tfslim.training.job import Backup
+from tfslim.training.job import ResumableJob
 
 # Method -> its stages, each of which is trained. Zeros and clusters that an earlier
 # stage made are kept by the later ones.
@@ -47,7 +47,7 @@ class SparsifyResult:
         model: a plain model of the Keras that was passed in; after quantization a
             tf_keras model with fake quantization, for `tfslim.convert_quantized`.
         is_quantized: whether `model` has fake quantization.
-        reports: what was done and left alone, one report a stage.
+        reports: what was done and skipped, one report a stage.
         trainings: results of `tfslim.fit`, one a stage; none with a `train_fn`.
     """
 
@@ -139,7 +139,7 @@ def sparsify(
         task=tasks.resolve(task, model),
         options=training.with_overrides(options, overrides),
     )
-    backup = Backup(how.options, model, {"method": f"sparsify {method}", **given})
+    backup = ResumableJob(how.options, model, {"method": f"sparsify {method}", **given})
     trainer = _Trainer(how, train_fn, steps, backup)
     reports = []
     for number, stage in enumerate(stages):
@@ -214,7 +214,7 @@ class _Trainer:
         how: fitting.Training,
         train_fn: TrainFn | None,
         steps: int | None,
-        backup: Backup,
+        backup: ResumableJob,
     ):
         if how.options.mixed_precision:
             raise errors.ConfigError(

@@ -19,18 +19,18 @@ Weights = Mapping[str, Mapping[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class SparsityReport:
-    """What a method did, and what it left alone.
+    """What a method did, and what it skipped.
 
     Attributes:
         method: what was done, in words.
         layers: treated layer -> what its kernel is now, in words.
-        left_alone: layer with a kernel -> why it was not treated.
+        skipped: layer with a kernel -> why it was not treated.
         notes: what else the user should know.
     """
 
     method: str
     layers: Mapping[str, str]
-    left_alone: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class SparsityReport:
             [
                 f"{self.method}: {len(self.layers)} layers",
                 *(f"  {name}: {what}" for name, what in self.layers.items()),
-                *(f"  {name}: left alone: {w}" for name, w in self.left_alone.items()),
+                *(f"  {name}: skipped: {w}" for name, w in self.skipped.items()),
                 *(f"  {note}" for note in self.notes),
             ]
         )

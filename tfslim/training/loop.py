@@ -8,14 +8,13 @@ import importlib.util
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from tfslim import errors, registry, tasks
-from tfslim.training import backup as backup_lib
 from tfslim.training import (
     inputs,
     keras3,
@@ -23,10 +22,11 @@ from tfslim.training import (
     optimizers,
     randomness,
     replicas,
+    state,
     workers,
 )
 from tfslim.training.callbacks import BestWeights, FiniteLoss, Progress
-from tfslim.training.options import FitOptions
+from tfslim.training.options import FitOptions, with_overrides
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def fit(
     Keras, dtype policy and strategy: where another is needed, a copy is trained and
     its weights are set back. A Keras 3 model is always trained as a tf_keras copy.
 
-    With `backup_dir`, a training that was killed goes on from the end of its last
+    With `backup_dir`, a training that was killed resumes from the end of its last
     epoch, and ends with the weights that it would have had: the order of the data and
     the numbers that random layers draw depend on the seed and the step only.
 
@@ -183,18 +183,18 @@ def _run(
     started = time.perf_counter()
     bar = Progress(options.epochs, epochs.steps) if _is_verbose(options) else None
     callbacks = _callbacks(model, epochs.steps, best, bar, options, more)
-    backup, first_epoch = None, 0
+    kept, first_epoch = None, 0
     if options.backup_dir is not None:
         # Last: an epoch counts as done when everything else about it is.
-        backup = backup_lib.Backup(
+        kept = state.EpochState(
             options.backup_dir,
-            backup_lib.describe(model, options, epochs.steps, best.monitor),
+            state.describe(model, options, epochs.steps, best.monitor),
             callbacks,
         )
-        callbacks.append(backup)
-        first_epoch = backup.load(model)
+        callbacks.append(kept)
+        first_epoch = kept.load(model)
     try:
-        if first_epoch < options.epochs and not (backup and backup.is_stopped):
+        if first_epoch < options.epochs and not (kept and kept.is_stopped):
             model.fit(
                 epochs.stream(first_epoch),
                 epochs=options.epochs,
@@ -212,8 +212,8 @@ def _run(
     finally:
         if bar is not None:
             bar.close()
-    if backup is not None:
-        backup.finish(keep=options.keep_backup)
+    if kept is not None:
+        kept.finish(keep=options.keep_backup)
     names = best.epochs[0] if best.epochs else {}
     return TrainingResult(
         model=model,
@@ -270,21 +270,6 @@ def _best_weights(
         patience=options.patience,
         first_epoch=options.best_from_epoch,
     )
-
-
-def with_overrides(
-    options: FitOptions | None, overrides: Mapping[str, Any]
-) -> FitOptions:
-    """Returns the options with some fields replaced.
-
-    Raises:
-        ConfigError: there is no such field, or its value is out of range.
-    """
-    known = [field.name for field in dataclasses.fields(FitOptions)]
-    for name in overrides:
-        if name not in known:
-            raise registry.unknown_name("training option", name, known)
-    return dataclasses.replace(options or FitOptions(), **overrides)
 
 
 def _check_model(model: Any) -> None:

@@ -49,14 +49,14 @@ class Outcome:
         layers: a line for each layer that changed.
         proof_error: largest relative difference from the masked original; None where
             weights change on purpose.
-        left_alone: what stayed as it was, with the reason.
+        skipped: what stayed as it was, with the reason.
         notes: what the user should know.
         details: figures of the method's own, e.g. the histogram of the scales.
     """
 
     layers: tuple[str, ...] = ()
     proof_error: float | None = None
-    left_alone: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -38,7 +38,7 @@ class Cut:
         return model, base.Outcome(
             proof_error=report.error,
             layers=tuple(report.cut.lines()),
-            left_alone=dict(report.left_alone),
+            skipped=dict(report.skipped),
             notes=report.notes,
         )
 

@@ -26,10 +26,8 @@ class Factorize:
     def apply(self, job: Job) -> tuple[Any, base.Outcome]:
         """Factorizes; the kernels change, so there is no proof of equality."""
         model, report = factorize_model(job.model, **self.options)
-        lines = [line for line in report.lines() if not line.startswith("left alone")]
-        return model, base.Outcome(
-            layers=tuple(lines), left_alone=dict(report.left_alone)
-        )
+        lines = [line for line in report.lines() if not line.startswith("skipped")]
+        return model, base.Outcome(layers=tuple(lines), skipped=dict(report.skipped))
 
 
 def plan(

@@ -105,7 +105,7 @@ def _activation(step: Slim, job: Job) -> tuple[Any, base.Outcome]:
     return model, base.Outcome(
         layers=tuple(lines),
         proof_error=max(cycle.error for cycle in history),
-        left_alone=dict(history[-1].left_alone),
+        skipped=dict(history[-1].skipped),
     )
 
 

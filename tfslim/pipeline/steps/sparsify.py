@@ -52,7 +52,7 @@ class Sparsify:
             notes = ("It becomes int8_qat.tflite; the other files have none of it.",)
         return model, base.Outcome(
             layers=tuple(str(done).splitlines()),
-            left_alone={k: v for r in done.reports for k, v in r.left_alone.items()},
+            skipped={k: v for r in done.reports for k, v in r.skipped.items()},
             notes=notes,
         )
 
