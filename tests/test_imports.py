@@ -9,7 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "tfslim"
 
-_BASE = {"errors", "registry", "checks", "files", "containers", "quiet", "escape", "streams"}
+_BASE = {
+    "errors",
+    "registry",
+    "checks",
+    "files",
+    "containers",
+    "quiet",
+    "escape",
+    "streams",
+}
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _PRUNING = _GROUND | {"graph", "training", "pruning"}
 _STEPS = _GROUND | {

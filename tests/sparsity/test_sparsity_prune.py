@@ -328,10 +328,10 @@ def test_xnnpack_prunes_pointwise_convolutions_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": 1.0}, "target must be the share of zeros"),
-        ({"target": 80}, "target must be the share of zeros"),
+        ({"target": 1.0}, r"target must be in \(0, 1\), got .*share of zeros"),
+        ({"target": 80}, r"target must be in \(0, 1\), got .*share of zeros"),
         ({"steps": 0}, "steps must be 1 or more, got 0"),
-        ({"steps": 2.5}, "steps must be 1 or more, got 2.5"),
+        ({"steps": 2.5}, "steps must be a whole number, got 2.5"),
         ({"schedule": "polynomal"}, "Did you mean 'polynomial'"),
         ({"ignore": ["konv"]}, "Did you mean 'conv'"),
         ({"ignore": ["*"]}, "No layer of .* can be treated"),

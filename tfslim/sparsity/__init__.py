@@ -13,12 +13,12 @@ from tfslim.sparsity.prune import (
 )
 from tfslim.sparsity.quantize import quantize_aware
 from tfslim.sparsity.schemes import KEEP
-from tfslim.sparsity.training import SparsityReport, Training
+from tfslim.sparsity.wrapped import SparsityReport, Wrapped
 
 __all__ = [
     "KEEP",
     "SparsityReport",
-    "Training",
+    "Wrapped",
     "check_clusters",
     "cluster_kernels",
     "least_clusters",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 
@@ -32,6 +32,7 @@ class SparsityReport:
     layers: Mapping[str, str]
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    left_alone = checks.renamed("left_alone", "skipped")
 
     def __str__(self) -> str:
         """Returns one line a layer."""
@@ -45,7 +46,7 @@ class SparsityReport:
         )
 
 
-class Training:
+class Wrapped:
     """A wrapped model while it is trained; a method's context yields it.
 
     Attributes:
