@@ -13,11 +13,14 @@ _BASE = {
     "errors",
     "registry",
     "checks",
+    "fields",
+    "settings",
     "files",
     "containers",
     "quiet",
     "escape",
     "streams",
+    "recipe_names",
 }
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _PRUNING = _GROUND | {"graph", "training", "pruning"}
@@ -46,6 +49,9 @@ ALLOWED = {
     "errors": set(),
     "registry": {"errors"},
     "checks": {"errors", "registry"},
+    "fields": {"errors", "registry"},
+    "settings": {"fields"},
+    "recipe_names": set(),
     "files": {"errors"},
     "containers": {"errors"},
     "quiet": set(),
@@ -78,12 +84,13 @@ ALLOWED = {
     "report": _BASE,
     "callbacks": {"slimming", "training"},
     "optimizers": {"proximal"},
-    "defaults": set(),
-    "config": _BASE | {"defaults"},
+    "config": _BASE,
     "output_paths": _BASE | {"quantization"},
     "cli": _BASE | {"config"},
+    "commands": _BASE | {"cli"},
+    "completion": _BASE | {"cli", "commands", "models"},
 }
-TOP = {"pipeline", "export", "quantize", "analyze", "detect", "__main__"}
+TOP = {"pipeline", "export", "quantize", "prune", "analyze", "detect", "__main__"}
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.

@@ -32,7 +32,7 @@ def number(name: str, value: Any, span: str, hint: str = "") -> None:
         return
     wanted = f"in {span}"
     if math.isinf(high):
-        wanted = f"{low:g} or more" if span[0] == "[" else f"above {low:g}"
+        wanted = f"at least {low:g}" if span[0] == "[" else f"above {low:g}"
     raise errors.ConfigError(f"{name} must be {wanted}, got {value!r}. {hint}".strip())
 
 
@@ -41,13 +41,13 @@ def whole(name: str, value: Any, low: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise errors.ConfigError(f"{name} must be a whole number, got {value!r}.")
     if value < low:
-        raise errors.ConfigError(f"{name} must be {low} or more, got {value}.")
+        raise errors.ConfigError(f"{name} must be at least {low}, got {value}.")
 
 
 def choice(kind: str, value: Any, known: Any) -> None:
     """Checks that an option is one of the known names; raises ConfigError."""
     if value not in known:
-        raise registry.unknown_name(kind, value, known)
+        raise registry.unknown_name(kind, value, filter(None, known))
 
 
 def renamed(old: str, new: str) -> Any:

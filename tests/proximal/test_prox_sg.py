@@ -108,9 +108,9 @@ def test_the_zeros_are_exact_in_the_exported_file(k):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fine_tune_epochs": 0}, "fine_tune_epochs must be 1 or more"),
+        ({"fine_tune_epochs": 0}, "fine_tune_epochs must be at least 1"),
         ({"sparse_learning_rate": -0.1}, "sparse_learning_rate must be above 0"),
-        ({"divisor": 0}, "divisor must be 1 or more"),
+        ({"divisor": 0}, "divisor must be at least 1"),
         ({"optimizer": "adamm"}, "Did you mean 'adam'"),
         ({"budget": tfslim.Budget(pruning_ratio=0.5)}, "needs a limit"),
         ({"budget": tfslim.Budget(max_params=3)}, "max_params"),

@@ -250,7 +250,7 @@ def test_the_evaluation_needs_something_to_measure():
         ({"pruning_ratio": 0.5, "steps": 1.5}, "steps must be a whole number, got 1.5"),
         ({"pruning_ratio": 0.5, "curve": "square"}, "curve"),
         ({"pruning_ratio": 0.5, "criteria": "l1"}, "Did you mean 'criterion'"),
-        ({"pruning_ratio": 0.5, "fold": "some"}, "folding"),
+        ({"pruning_ratio": 0.5, "fold": "some"}, "fold"),
         ({"pruning_ratio": 1.0}, "pruning_ratio"),
     ],
 )

@@ -115,12 +115,18 @@ def test_a_longer_training_penalizes_less():
     ("options", "message"),
     [
         ({}, "either pruning_ratio"),
-        ({"pruning_ratio": 0.5, "passes": 0}, "passes must be 1 or more"),
+        ({"pruning_ratio": 0.5, "passes": 0}, "passes must be at least 1"),
         ({"pruning_ratio": 0.5, "layers": "bm*"}, "a_bn"),
         ({"pruning_ratio": 0.5, "epoch": 3}, "epochs"),
         ({"pruning_ratio": 0.5, "schedule": "linnear"}, "linear"),
-        ({"pruning_ratio": 0.5, "fine_tune_epochs": 0}, "fine_tune_epochs must be 1"),
-        ({"pruning_ratio": 0.5, "sparse_epochs": 0}, "sparse_epochs must be 1"),
+        (
+            {"pruning_ratio": 0.5, "fine_tune_epochs": 0},
+            "fine_tune_epochs must be",
+        ),
+        (
+            {"pruning_ratio": 0.5, "sparse_epochs": 0},
+            "sparse_epochs must be at",
+        ),
         ({"pruning_ratio": 0.5, "sparse_learning_rate": 0}, "sparse_learning_rate"),
         ({"pruning_ratio": 0.5, "fold": "exakt"}, "Did you mean 'exact'"),
         ({"pruning_ratio": 0.5, "optimizer": "adamm"}, "Did you mean 'adam'"),

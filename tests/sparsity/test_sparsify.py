@@ -133,7 +133,7 @@ def test_bad_options(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clusters": 2}, "clusters must be 3 or more, got 2"),
+        ({"clusters": 2}, "clusters must be at least 3, got 2"),
         ({"clusters": 1000}, "'conv': its 288 weights are no more than 1000 clusters"),
         ({"keep": "zeroes"}, "Did you mean 'zeros'"),
     ],

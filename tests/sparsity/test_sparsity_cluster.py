@@ -131,8 +131,8 @@ def test_gradient_of_a_value_is_the_mean_of_its_weights():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clusters": 1}, "clusters must be 2 or more, got 1"),
-        ({"clusters": 2, "keep_zeros": True}, "clusters must be 3 or more, got 2"),
+        ({"clusters": 1}, "clusters must be at least 2, got 1"),
+        ({"clusters": 2, "keep_zeros": True}, "clusters must be at least 3, got 2"),
         ({"clusters": 3.5}, "clusters must be a whole number, got 3.5"),
         ({"initialization": "kmeans"}, "Did you mean 'kmeans\\+\\+'"),
     ],

@@ -330,7 +330,7 @@ def test_xnnpack_prunes_pointwise_convolutions_alone():
     [
         ({"target": 1.0}, r"target must be in \(0, 1\), got .*share of zeros"),
         ({"target": 80}, r"target must be in \(0, 1\), got .*share of zeros"),
-        ({"steps": 0}, "steps must be 1 or more, got 0"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"steps": 2.5}, "steps must be a whole number, got 2.5"),
         ({"schedule": "polynomal"}, "Did you mean 'polynomial'"),
         ({"ignore": ["konv"]}, "Did you mean 'conv'"),

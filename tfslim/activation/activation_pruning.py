@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import checks, errors, tasks
+from tfslim import errors, fields, tasks
 from tfslim.activation import counts as activity_lib
 from tfslim.activation.balance import balance_units
 from tfslim.graph import count
@@ -73,7 +73,7 @@ class ActivationReport(loop.LoopReport):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ActivationOptions:
+class ActivationOptions(fields.Checked):
     """How units are chosen and what is done besides.
 
     Attributes:
@@ -92,13 +92,14 @@ class ActivationOptions:
     """
 
     threshold: int | float | str = 0
-    cycles: int | None = None
-    max_drop: float = 0.0
+    cycles: int | None = fields.field(None, kind=int, least=1)
+    max_drop: float = fields.field(0.0, least=0)
     reconstruct: bool = False
     is_trained: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
+        """Checks the values."""
+        super().__post_init__()
         value = self.threshold
         is_count = isinstance(value, int) and not isinstance(value, bool)
         is_right = (
@@ -111,8 +112,6 @@ class ActivationOptions:
                 "threshold must be a count (an int, 0 or more), a share (a float in "
                 f"[0, 1)) or 'auto', got {value!r}."
             )
-        if self.cycles is not None:
-            checks.whole("cycles", self.cycles)
 
 
 def activation_pruning(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfslim import checks, errors, tasks
+from tfslim import checks, errors, fields, tasks
 from tfslim.distillation import losses, teachers
 from tfslim.distillation.feed import Feed
 from tfslim.graph import ir
@@ -20,8 +20,6 @@ from tfslim.training import FitOptions
 from tfslim.training import training as fitting
 from tfslim.training.job import ResumableJob
 from tfslim.training.options import split
-
-_COMPARED = ("auto", "logits", "mse")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,7 @@ class DistillReport:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillOptions:
+class DistillOptions(fields.Checked):
     """What a student learns from a teacher.
 
     Attributes:
@@ -63,18 +61,15 @@ class DistillOptions:
     """
 
     temperature: float = 4.0
-    teacher_weight: float = 0.9
+    teacher_weight: float = fields.field(0.9, least=0, most=1)
     features: Mapping[str, str] | Sequence[tuple[str, str]] = ()
-    feature_weight: float = 1.0
-    outputs: str = "auto"
+    feature_weight: float = fields.field(1.0, least=0)
+    outputs: str = fields.field("auto", choices=("auto", "logits", "mse"))
 
     def __post_init__(self) -> None:
         """Checks the values."""
+        super().__post_init__()
         losses.check_temperature(self.temperature)
-        checks.choice("comparison of outputs", self.outputs, _COMPARED)
-        hint = "0.9 listens mostly to the teacher."
-        checks.number("teacher_weight", self.teacher_weight, "[0, 1]", hint)
-        checks.number("feature_weight", self.feature_weight, "[0, inf)")
         if self.teacher_weight == 0.0 and not self.pairs:
             raise errors.ConfigError(
                 "With teacher_weight=0 and no features nothing is learnt from the "

@@ -12,15 +12,16 @@ from typing import Any
 
 import ml_collections
 
+from tfslim import config as config_lib
 from tfslim import (
     data,
-    defaults,
     errors,
     loading,
     models,
     preprocessing,
     quantization,
     registry,
+    settings,
     tasks,
 )
 from tfslim.pipeline import folder
@@ -93,7 +94,7 @@ def _require_no_data(name: str, config: ml_collections.ConfigDict) -> None:
         raise errors.ConfigError(
             f"There is no data for '{name}': INT8 ranges and accuracy need images like "
             "those it was made for. Name them, --data=folder:photos, or export what "
-            "needs none, --quantize=float32,float16,dynamic_int8."
+            "needs none, --recipe=float32,float16,dynamic_int8."
         )
 
 
@@ -120,12 +121,7 @@ def check(
 
 def check_names(config: ml_collections.ConfigDict) -> None:
     """Raises ConfigError for a name in a resolved config that means nothing."""
-    for field, value, known in (
-        ("quantization.io", config.quantization.io, quantization.IO),
-        ("model.save_format", config.model.save_format, ("keras", "tf_keras")),
-    ):
-        if value not in known:
-            raise registry.unknown_name(f"config.{field}", value, known)
+    config_lib.check(config)
     preset = config.model.preprocessing
     if preset not in ("auto", *preprocessing.PRESETS):
         raise registry.unknown_name(
@@ -133,14 +129,10 @@ def check_names(config: ml_collections.ConfigDict) -> None:
         )
     if config.task != "auto" and config.task not in tasks.TASKS:
         raise registry.unknown_name("task", config.task, tasks.TASKS.names())
-    if config.training.epochs < 0:
-        raise errors.ConfigError(
-            f"epochs must be 0 or more, got {config.training.epochs}."
-        )
     for text in config.steps:
-        name = str(text).partition(":")[0]
-        if name not in defaults.STEPS:
-            raise registry.unknown_name("step", name, defaults.STEPS)
+        name = config_lib.today(str(text).partition(":")[0])
+        if name not in settings.STEPS:
+            raise registry.unknown_name("step", name, settings.STEPS)
     if config.data.spec is not None:
         data.check(config.data.spec)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,20 @@ import tensorflow as tf
 
 from tfslim import config as config_lib
 from tfslim import convert, errors, report, tasks, training
-from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import check, choices, deployment, doubts, drop, making, result
+from tfslim.pipeline import (
+    check,
+    choices,
+    deployment,
+    doubts,
+    drop,
+    fitting,
+    making,
+    result,
+)
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
-from tfslim.training.job import ResumableJob
-from tfslim.training.training import Training
 
 OnStep = Callable[[str], None]
 
@@ -88,7 +93,7 @@ def export_model(
     plan = _plan(config)
     job = job_lib.prepare(model, config, task, user_data)
     _check_job(plan, job, config)
-    job.backup = _backup(job, config)
+    job.backup = fitting.backup_of(job, config)
     run = _Run(job, config, plan, train_fn, eval_fn, on_step)
     if not is_writer:
         run.train()
@@ -112,7 +117,7 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
     timing_lib.require_phones(chosen.timing)
     return _Plan(
         choices=chosen,
-        training=_fit_options(config),
+        training=fitting.options_of(config),
         steps=steps_lib.plan(config),
     )
 
@@ -137,10 +142,13 @@ class _Run:
             self.on_step(note)
         convert.require_finite(self.job.model)
         if self.train_fn is None:  # Else it is the caller's model as it is.
-            self._compute_in_float32()
+            fitting.to_float32(self.job, self.on_step)
         self._rehearse()
-        self.trained = self._train(self.plan.training)
-        self._compute_in_float32()
+        if self.train_fn is not None:
+            self.trained = fitting.by_caller(self.job, self.train_fn, self.on_step)
+        else:
+            self.trained = fitting.fit(self.job, self.plan.training, self.on_step)
+        fitting.to_float32(self.job, self.on_step)
         self.job.original = self.job.model
         if self.plan.steps:
             convert.require_finite(self.job.model)
@@ -150,19 +158,12 @@ class _Run:
             row = steps_lib.run(
                 step,
                 self.job,
-                self._train,
+                lambda options: fitting.fit(self.job, options, self.on_step),
                 lambda: self.job.backup.value(
                     lambda: check.measure(self.job, self.eval_fn)
                 ),
             )
             self.steps.append(row)
-
-    def _compute_in_float32(self) -> None:
-        self.job.model, found = graph_keras.to_float32(self.job.model)
-        if found:
-            note = f"The model computed in {', '.join(found)}; it is float32 now."
-            self.job.feed.facts["notes"].append(note)
-            self.on_step(note)
 
     def _rehearse(self) -> None:
         """Finds out before the training what could only fail after it."""
@@ -234,36 +235,6 @@ class _Run:
                 making.keep(folder, self.job.model, self.config, self.on_step)
             raise
 
-    def _train(self, options: training.FitOptions | None) -> dict[str, Any] | None:
-        """Trains `job.model`; returns what the report says of it, None for nothing."""
-        start = time.monotonic()
-        job = self.job
-        if self.train_fn is not None:
-            self.on_step("training by the caller's train_fn")
-            job.model = job.backup.tuned(job.model, self.train_fn)
-            return {"by": "train_fn", "seconds": time.monotonic() - start}
-        if options is None or job.feed.train is None:
-            return None
-        self.on_step(f"training {job.name} for {options.epochs} epochs")
-        if graph_keras.keras_of(job.model) == "keras":
-            # `fit` is tf_keras's; model.keras crosses the bridge back.
-            job.model = graph_keras.to_tf_keras(job.model)
-        how = Training(
-            train=job.feed.train,
-            validation=job.feed.validation,
-            task=job.task,
-            options=options,
-        )
-        done = job.backup.train(job.model, how)
-        return {
-            "by": "tfslim.fit",
-            "epochs": len(done.history["loss"]),
-            "best_epoch": done.best_epoch + 1,
-            "monitor": done.monitor,
-            "seconds": time.monotonic() - start,
-            "history": done.history,
-        }
-
 
 def _check_job(
     plan: _Plan, job: job_lib.Job, config: ml_collections.ConfigDict
@@ -278,35 +249,6 @@ def _check_job(
             )
     deployment.check_steps(job, config.steps)
     drop.require_data(job, plan.choices.max_drop)
-
-
-def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | None:
-    fields = config.training.to_dict()
-    fields.pop("augment")
-    fields.pop("backup_dir")  # Of the whole job; each training has its own in it.
-    if not fields["epochs"]:
-        return None
-    # 0 and "" stand for "not set" in a config, whose fields have fixed types.
-    given = {name: value for name, value in fields.items() if value not in (0, "")}
-    options = training.FitOptions(seed=config.seed, **given)
-    training.check_names(options)
-    return options
-
-
-def _backup(job: job_lib.Job, config: ml_collections.ConfigDict) -> ResumableJob:
-    """Opens the folder from which the job goes on after a kill, if it has one."""
-    options = training.FitOptions(
-        seed=config.seed,
-        strategy=config.training.strategy,
-        backup_dir=config.training.backup_dir or None,
-    )
-    fields = config.to_dict()
-    for name in ("backup_dir", "log_dir"):
-        fields["training"].pop(name)
-    # What comes after the steps may differ: it is done anew.
-    decisive = ("seed", "task", "model", "data", "training", "steps")
-    names = [*decisive, *steps_lib.STEPS.names()]
-    return ResumableJob(options, job.model, {f"config.{n}": fields[n] for n in names})
 
 
 def start_tensorflow(strategy: str = "none") -> None:

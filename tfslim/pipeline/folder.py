@@ -48,7 +48,7 @@ def claim(folder: Path, overwrite: bool) -> None:
         raise errors.ConfigError(
             f"{folder} already holds {standing[0]}"
             f"{'' if is_whole else ' of an export that did not end'}. Pass "
-            "--overwrite (overwrite=True) to replace it, or choose another --out_dir."
+            "--overwrite (overwrite=True) to replace it, or choose another --out."
         )
 
 
@@ -94,7 +94,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
         raise errors.ConfigError(
             f"Another export is writing to '{folder}'. Wait for its end, or choose "
-            "another --out_dir."
+            "another --out."
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
@@ -127,7 +127,7 @@ class Folder:
             if (self._path / name).is_dir():
                 raise errors.ConfigError(
                     f"{self._path} has a folder called {name}, as a file of the "
-                    "results will be. Move it, or choose another --out_dir."
+                    "results will be. Move it, or choose another --out."
                 )
         self.clean()
         # One of its own, as other programs may write to the folder, too.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -20,6 +21,12 @@ from tfslim.pipeline import job as job_lib
 def save_keras(
     model: Any, package: Any, folder: folder_lib.Folder
 ) -> tuple[str, list[str]]:
+    """Writes model.keras, as `save_keras_to` does."""
+    with folder.writing(folder_lib.MODEL) as path:
+        return save_keras_to(model, package, path)
+
+
+def save_keras_to(model: Any, package: Any, path: Path) -> tuple[str, list[str]]:
     """Writes the model, without optimizer state, in the wanted Keras's own format.
 
     Returns:
@@ -32,8 +39,7 @@ def save_keras(
     except errors.GraphError as error:
         notes.append(f"model.keras is in the format of {own}, not {package}: {error}")
         plain, package = model, own
-    with folder.writing(folder_lib.MODEL) as path:
-        plain.save(path)
+    plain.save(path)
     return package, notes
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import tf_keras
 
-from tfslim import checks, errors
+from tfslim import checks, errors, fields
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.proximal.optimizers import Proximal
@@ -93,12 +93,7 @@ class ProxOptions(sparse_training.SparseOptions):
 
     relative: bool = True
     penalty: str = "l1"
-    divisor: int = 16
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        super().__post_init__()
-        checks.whole("divisor", self.divisor)
+    divisor: int = fields.field(16, least=1)
 
 
 def prox_sg(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfslim import checks, errors, registry
+from tfslim import checks, errors, fields, registry
 from tfslim.graph import count, ir
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import surgery
@@ -17,7 +17,7 @@ from tfslim.pruning.scores import Scores
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Budget:
+class Budget(fields.Checked):
     """How much to remove and what to spare.
 
     Exactly one of `pruning_ratio` and the `max_*` limits is given; with a limit, the
@@ -48,15 +48,16 @@ class Budget:
     max_weight_bytes: float | None = None
     max_cost: float | None = None
     cost: Callable[[ir.Graph], float] | None = None
-    scope: str = "uniform"
+    scope: str = fields.field("uniform", choices=("uniform", "global"))
     ratios: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    min_channels: int = 1
-    divisor: int = 16
+    min_channels: int = fields.field(1, least=1)
+    divisor: int = fields.field(16, least=1)
     ignore: Sequence[str] = ()
     cut_layer_norms: bool = False
 
     def __post_init__(self) -> None:
         """Checks what can be checked without a graph."""
+        super().__post_init__()
         given = [n for n in ("pruning_ratio", *LIMITS) if getattr(self, n) is not None]
         if len(given) > 1 or not (given or self.ratios):
             raise errors.ConfigError(
@@ -67,11 +68,9 @@ class Budget:
             raise errors.ConfigError("max_cost and cost are given together or not.")
         for ratio in (self.pruning_ratio or 0.0, *self.ratios.values()):
             check_ratio(ratio)
-        checks.choice("scope", self.scope, ["uniform", "global"])
-        checks.whole("min_channels", self.min_channels)
-        checks.whole("divisor", self.divisor)
 
 
+CURVES = ("cubic", "geometric", "linear")
 LIMITS = ("max_params", "max_macs", "max_weight_bytes", "max_cost")
 
 
@@ -263,11 +262,11 @@ def schedule(
     """
     check_ratio(pruning_ratio)
     checks.whole("steps", steps)
+    checks.choice("curve", curve, CURVES)
     done = np.arange(1, steps + 1) / steps
-    curves = {
+    ratios = {
         "cubic": pruning_ratio * (1 - (1 - done) ** 3),
         "geometric": 1 - (1 - pruning_ratio) ** done,
         "linear": pruning_ratio * done,
     }
-    checks.choice("curve", curve, curves)
-    return tuple(float(ratio) for ratio in curves[curve])
+    return tuple(float(ratio) for ratio in ratios[curve])

@@ -37,6 +37,9 @@ _FUNCTIONS: dict[str, Callable[[_Values], _Values]] = {
 }
 
 
+FOLDS = ("none", "exact", "all")
+
+
 @dataclasses.dataclass(frozen=True)
 class Folding:
     """What became of the removed channels that are constant.
@@ -324,4 +327,4 @@ def _by_label(context: _Context) -> _Values:
 
 def check_mode(mode: str) -> None:
     """Raises ConfigError unless `mode` is a known way to fold."""
-    checks.choice("folding", mode, ["none", "exact", "all"])
+    checks.choice("folding", mode, FOLDS)

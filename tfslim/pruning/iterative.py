@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, tasks
+from tfslim import errors, fields, tasks
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
@@ -42,7 +42,7 @@ class PruningStep(loop.Step):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IterativeOptions:
+class IterativeOptions(fields.Checked):
     """How a target is reached in steps.
 
     Attributes:
@@ -55,17 +55,12 @@ class IterativeOptions:
         fold: as for `prune_channels`.
     """
 
-    steps: int = 5
-    curve: str = "geometric"
+    steps: int = fields.field(5, least=1)
+    curve: str = fields.field("geometric", choices=budget_lib.CURVES)
     criterion: str | criteria.Criterion | scores_lib.Scoring = "l1_norm"
     data: Any = None
     loss: Any = None
-    fold: str = "exact"
-
-    def __post_init__(self) -> None:
-        """Checks what needs no model."""
-        constants.check_mode(self.fold)
-        budget_lib.schedule(0.0, self.steps, curve=self.curve)
+    fold: str = fields.field("exact", choices=constants.FOLDS)
 
 
 def prune_iteratively(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from tfslim import checks
+from tfslim import fields
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
@@ -30,7 +30,7 @@ def sgd(rate: Any) -> tf_keras.optimizers.Optimizer:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseOptions:
+class SparseOptions(fields.Checked):
     """Options that these methods have in common.
 
     Attributes:
@@ -47,15 +47,9 @@ class SparseOptions:
     strength: float | None = None
     share: float | None = None
     layers: str | Sequence[str] = "*"
-    sparse_epochs: int = 10
-    fine_tune_epochs: int = 10
-    sparse_learning_rate: float = 0.05
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        checks.whole("sparse_epochs", self.sparse_epochs)
-        checks.whole("fine_tune_epochs", self.fine_tune_epochs)
-        checks.number("sparse_learning_rate", self.sparse_learning_rate, "(0, inf)")
+    sparse_epochs: int = fields.field(10, least=1)
+    fine_tune_epochs: int = fields.field(10, least=1)
+    sparse_learning_rate: float = fields.field(0.05, above=0)
 
 
 class SparseMethod:

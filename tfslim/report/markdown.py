@@ -111,39 +111,31 @@ def _phones(result: Result) -> list[str]:
 
 def _step(step: Mapping[str, Any], metric_name: str) -> str:
     """Describes a slimming step: cost and metric before and after, layer by layer."""
+    facts = [f"- {escape.markdown(fact)}" for fact in step_facts(step, metric_name)]
+    title = f"## Step: {escape.markdown(step['step'])}"
+    return "\n".join([title, "", *facts, "", _block(step["layers"])])
+
+
+def step_facts(step: Mapping[str, Any], metric_name: str) -> list[str]:
+    """Returns what a step did, a plain sentence each, but for its single layers."""
     (params, params_left), (macs, macs_left) = step["params"], step["macs"]
     metric = ", ".join(
         f"{stage.replace('_', '-')} {table.figure(value)}"
         for stage, value in step["metric"].items()
         if value is not None
     )
-    training = step.get("training")
-    return "\n".join(
-        [
-            f"## Step: {escape.markdown(step['step'])}",
-            "",
-            f"- Params {params:,} → {params_left:,} "
-            f"({params / max(params_left, 1):.2f}x fewer), MACs {macs:,} → "
-            f"{macs_left:,} ({macs / max(macs_left, 1):.2f}x fewer).",
-            f"- {escape.markdown(metric_name)}: {metric}.",
-            *([f"- Training within: {step['trains']}."] if step["trains"] else []),
-            *([f"- Fine-tuning: {_training(training)}."] if training else []),
-            *_proof(step["proof_error"]),
-            *(
-                f"- Skipped: {escape.markdown(f'{name}: {reason}')}."
-                for name, reason in step["skipped"].items()
-            ),
-            *(f"- {escape.markdown(note)}" for note in step["notes"]),
-            "",
-            _block(step["layers"]),
-        ]
-    )
-
-
-def _proof(error: float | None) -> list[str]:
-    if error is None:
-        return []
-    return [f"- Proof: cut equals masked within {error:.1e}."]
+    training, error = step.get("training"), step["proof_error"]
+    return [
+        f"Params {params:,} → {params_left:,} "
+        f"({params / max(params_left, 1):.2f}x fewer), MACs {macs:,} → "
+        f"{macs_left:,} ({macs / max(macs_left, 1):.2f}x fewer).",
+        *([f"{metric_name}: {metric}."] if metric else []),
+        *([f"Training within: {step['trains']}."] if step["trains"] else []),
+        *([f"Fine-tuning: {_training(training)}."] if training else []),
+        *([] if error is None else [f"Proof: cut equals masked within {error:.1e}."]),
+        *(f"Skipped: {name}: {why}." for name, why in step["skipped"].items()),
+        *step["notes"],
+    ]
 
 
 def _parity(result: Result) -> str:

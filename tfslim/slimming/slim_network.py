@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tfslim import checks, errors
+from tfslim import errors, fields
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
@@ -73,15 +73,9 @@ class SlimmingOptions(sparse_training.SparseOptions):
         fold: see `prune_channels`.
     """
 
-    passes: int = 1
+    passes: int = fields.field(1, least=1)
     schedule: str | Callable[[int], float] = "constant"
-    fold: str = "exact"
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        super().__post_init__()
-        checks.whole("passes", self.passes)
-        constants.check_mode(self.fold)
+    fold: str = fields.field("exact", choices=constants.FOLDS)
 
 
 def slim_network(

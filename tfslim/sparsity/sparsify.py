@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfslim import checks, errors, registry, sparsity, tasks
+from tfslim import checks, errors, fields, registry, sparsity, tasks
 from tfslim.training import FitOptions, TrainingResult, replicas
 from tfslim.training.job import ResumableJob
 from tfslim.training.options import split
@@ -48,7 +48,7 @@ TrainFn = Callable[[Any, list[Any]], Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SparsifyOptions:
+class SparsifyOptions(fields.Checked):
     """Options of TF-MOT's methods beside those of the training.
 
     Attributes:
@@ -68,13 +68,13 @@ class SparsifyOptions:
     steps: int | None = None
     block: tuple[int, int] = (1, 4)
     clusters: int = 16
-    keep: str = "nothing"
+    keep: str = fields.field("nothing", choices=sparsity.KEEP)
     symmetric_padding: bool = False
     ignore: str | Iterable[str] = ()
 
     def __post_init__(self) -> None:
         """Checks what no method looks at before its training."""
-        checks.choice("keep", self.keep, sparsity.KEEP)
+        super().__post_init__()
         if not isinstance(self.ignore, str):
             object.__setattr__(self, "ignore", tuple(self.ignore))
 

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from tfslim import checks, registry
+from tfslim import checks, fields, registry
 
 OptionsT = TypeVar("OptionsT")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class FitOptions(fields.Checked):
     """How to train.
 
     Attributes:
@@ -50,36 +50,28 @@ class FitOptions:
         verbose: whether to show a progress bar; None shows it on a terminal only.
     """
 
-    epochs: int = 10
-    batch_size: int = 32
+    epochs: int = fields.field(10, least=1)
+    batch_size: int = fields.field(32, least=1)
     optimizer: Any = "adam"
-    learning_rate: float | None = None
+    learning_rate: float | None = fields.field(None, kind=float, above=0)
     schedule: str = "one_cycle"
-    patience: int = 0
-    best_from_epoch: int = 0
+    patience: int = fields.field(0, least=0)
+    best_from_epoch: int = fields.field(0, least=0)
     strategy: str | tf.distribute.Strategy = "none"
     sync_batch_norm: bool = False
     mixed_precision: bool = False
-    steps_per_epoch: int | None = None
+    steps_per_epoch: int | None = fields.field(None, kind=int, least=1)
     log_dir: Path | str | None = None
     backup_dir: Path | str | None = None
     keep_backup: bool = False
-    seed: int = 0
+    seed: int = fields.field(0)
     deterministic: bool = False
     verbose: bool | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        for name in ("epochs", "batch_size"):
-            checks.whole(name, getattr(self, name))
-        if self.steps_per_epoch is not None:
-            checks.whole("steps_per_epoch", self.steps_per_epoch)
-        checks.whole("patience", self.patience, 0)
-        checks.whole("best_from_epoch", self.best_from_epoch, 0)
+        super().__post_init__()
         checks.number("best_from_epoch", self.best_from_epoch, f"[0, {self.epochs})")
-        checks.whole("seed", self.seed, -(2**63))
-        if self.learning_rate is not None:
-            checks.number("learning_rate", self.learning_rate, "(0, inf)")
 
 
 def with_overrides(

@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from tfslim import checks, errors, training
+from tfslim import errors, training
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline.job import Job
@@ -59,7 +59,6 @@ def fine_tune(
     config: ml_collections.ConfigDict, section: ml_collections.ConfigDict
 ) -> training.FitOptions | None:
     """Returns how to train after a step: as before, but for epochs and rate."""
-    checks.whole("epochs", section.epochs, 0)
     return fit_options(config, section) if section.epochs else None
 
 
@@ -72,7 +71,7 @@ def fit_options(
         epochs=section.epochs,
         batch_size=config.training.batch_size,
         optimizer=config.training.optimizer,
-        learning_rate=section.learning_rate or config.training.learning_rate or None,
+        learning_rate=section.learning_rate or config.training.learning_rate,
         strategy=config.training.strategy,
         mixed_precision=config.training.mixed_precision,
     )

@@ -20,15 +20,13 @@ def plan(
     method = section.method or "tucker"
     for name in method.split("+"):
         METHODS.get(name)
-    checks.choice("config.factorize.ranks", section.ranks, ["", "vbmf"])
+    checks.choice("config.factorize.ranks", section.ranks, [None, "vbmf"])
     given = [name for name in ("energy", "target", "ranks") if section[name]]
     if len(given) != 1:
         raise errors.ConfigError(
             "config.factorize needs one of energy (e.g. 0.9), target and ranks=vbmf, "
             f"got {' and '.join(given) or 'none'}."
         )
-    if given != ["ranks"]:
-        checks.number(f"config.factorize.{given[0]}", section[given[0]], "(0, 1]")
 
     def apply(job: Job) -> tuple[Any, base.Outcome]:
         model, report = factorize_model(

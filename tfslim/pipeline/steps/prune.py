@@ -17,7 +17,7 @@ def plan_pruning(
     section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
 ) -> base.Step:
     """Looks up the section `prune`."""
-    checks.choice("pruning method", section.method, ["channels", ""])
+    checks.choice("pruning method", section.method, ["channels", None])
     constants.check_mode(section.fold)
     budget = budget_of("prune", section, scope=section.scope)
     title = f"pruning channels by {section.criterion}"
@@ -28,8 +28,11 @@ def plan_width(
     section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
 ) -> base.Step:
     """Looks up the section `width`."""
-    hint = "0.5 halves the width of every layer."
-    checks.number("config.width.alpha", section.alpha, "(0, 1]", hint)
+    if section.alpha is None:
+        raise errors.ConfigError(
+            "config.width.alpha must be in (0, 1], got None: 0.5 halves the width of "
+            "every layer."
+        )
     budget = budget_lib.Budget(
         pruning_ratio=1.0 - section.alpha,
         divisor=section.divisor,
@@ -74,8 +77,7 @@ def budget_of(
     name: str, section: ml_collections.ConfigDict, *, scope: str
 ) -> budget_lib.Budget:
     """Returns the budget that the fields of the section `name` ask for."""
-    limits = {n: section[n] for n in ("max_params", "max_macs") if section[n]}
-    if not limits and not section.ratio:
+    if not (section.max_params or section.max_macs or section.ratio):
         raise errors.ConfigError(
             f"config.{name} needs ratio (0.5 removes half of the channels), max_macs "
             "or max_params, got none."
@@ -86,5 +88,6 @@ def budget_of(
         divisor=section.divisor,
         min_channels=section.min_channels,
         ignore=tuple(section.ignore),
-        **limits,
+        max_params=section.max_params,
+        max_macs=section.max_macs,
     )

@@ -24,8 +24,7 @@ def plan(
 ) -> base.Step:
     """Looks up the section `slim`."""
     checks.choice("slimming method", section.method, _METHODS)
-    for name in ("epochs", "sparse_epochs", "passes"):
-        checks.whole(f"config.slim.{name}", section[name])
+    checks.whole("config.slim.epochs", section.epochs)
     budget = _budget(section)
     options = base.fit_options(config, section)
     method = _METHODS[section.method]
@@ -77,7 +76,7 @@ def _sparse(method: Any, *names: str) -> Any:
             task=job.task,
             budget=budget,
             options=options,
-            strength=section.strength or None,
+            strength=section.strength,
             sparse_epochs=section.sparse_epochs,
             fine_tune_epochs=options.epochs,
             **{name: section[name] for name in names},

@@ -20,7 +20,6 @@ def plan_sparsity(
 ) -> base.Step:
     """Looks up the section `sparsify`."""
     checks.choice("sparsity method", section.method, _METHODS)
-    checks.number("config.sparsify.sparsity", section.sparsity, "(0, 1)")
     title = f"sparsifying by {section.method}"
     if section.method != "2:4":
         title += f" to {section.sparsity:.0%} zeros"
@@ -45,7 +44,6 @@ def plan_quantization(
 ) -> base.Step:
     """Looks up the section `quantize`."""
     keep = section.keep
-    checks.choice("config.quantize.keep", keep, ("auto", *sparsity.KEEP))
     if keep == "auto":
         keep = _made(config, "quantize")
     title = "quantization-aware training"
