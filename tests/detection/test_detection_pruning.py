@@ -8,7 +8,7 @@ import tf_keras
 import tfslim
 from tfslim import errors, tasks
 from tfslim.graph import keras as graph_keras
-from tfslim.pruning import evidence
+from tfslim.pruning import batch_statistics
 
 BY_SCALE = tfslim.Scoring(criterion="bn_scale", normalization="none")
 # Layers whose outputs are added up go together, under the name of the first.
@@ -122,7 +122,7 @@ def test_criteria_with_gradients_take_a_loss_per_head():
     x = rng.random((2, 64, 96, 3), np.float32)
     y = np.array([[[0.1, 0.2, 0.5, 0.6, 1]], [[0.5, 0.5, 0.7, 0.8, 2]]], np.float32)
     graph = graph_keras.read(model)
-    [found] = evidence.gather(
+    [found] = batch_statistics.gather(
         graph, "tf_keras", [(x, y)], frozenset({"gradient"}), task.loss
     )
     kernel = model.get_layer("conv3_conv").kernel

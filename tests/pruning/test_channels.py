@@ -50,7 +50,7 @@ def test_residual_trunk_is_one_group():
 
     found = _analyze(build)
     assert _sizes(found) == {"a": 4, "b": 6}
-    assert found.by_name["a"].makers == ("a", "c", "d")
+    assert found.by_name["a"].producers == ("a", "c", "d")
 
 
 def test_depthwise_norm_and_prelu_follow():
@@ -104,7 +104,7 @@ def test_gate_of_one_channel_is_spread_and_a_full_gate_is_tied():
 
     found = _analyze(build)
     assert _sizes(found) == {"a": 4, "squeeze": 2}
-    assert found.by_name["a"].makers == ("a", "full")
+    assert found.by_name["a"].producers == ("a", "full")
     assert "single channel" in found.skipped["one"]
 
 
@@ -190,7 +190,7 @@ def test_shared_layer_ties_what_goes_into_it():
 
     found = _analyze(build)
     assert sorted(_sizes(found).values()) == [4, 5]
-    assert {"a", "b"} in [set(group.makers) for group in found.groups]
+    assert {"a", "b"} in [set(group.producers) for group in found.groups]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning import criteria, evidence, loop
+from tfslim.pruning import criteria, loop
 from tfslim.pruning import prune as cutting
 from tfslim.pruning import scores as scores_lib
 from tfslim.pruning.reconstruct import reconstruct_kernels
@@ -180,8 +180,8 @@ def activation_pruning(
     if how.threshold == "auto":
         kind = _Auto
     # Walked over once a step. In a tuple each, as the inputs may be a tuple, too.
-    inputs = [(evidence.inputs_of(batch),) for batch in training.batches(data)]
-    producers = frozenset(group.makers[0] for group in units)
+    inputs = [(training.inputs_of(batch),) for batch in training.batches(data)]
+    producers = frozenset(group.producers[0] for group in units)
     method = kind(model, how, budget, job, fine_tune, inputs, producers)
     current = graph_keras.write(original, graph_keras.keras_of(model))
     if not how.is_trained:

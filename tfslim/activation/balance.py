@@ -39,7 +39,7 @@ def balance_units(model: Any) -> Any:
     incoming, outgoing = np.zeros((2, channels.num_labels))
     free = np.zeros(channels.num_labels, bool)
     for group in channels.groups:
-        if len(group.makers) == 1:
+        if len(group.producers) == 1:
             free[group.labels] = True
     calls = [node.layer for node in graph.nodes]
     for node, wiring in zip(graph.nodes, channels.wirings, strict=True):

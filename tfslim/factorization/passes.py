@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
-from tfslim import errors, registry
+from tfslim import checks, errors, registry
 from tfslim.factorization import base, rewrite
 from tfslim.factorization.candidates import Candidate, RanksByName, find
 from tfslim.factorization.report import FactorizationReport, LayerFactorization
@@ -170,19 +170,14 @@ def _check(
             "The ranks come from exactly one of energy, ranks and target; got "
             f"{' and '.join(given) or 'none'}. Try energy=0.9."
         )
-    if energy is not None and not 0.0 < energy <= 1.0:
-        raise errors.ConfigError(
-            f"energy must be in (0, 1], got {energy}. 0.9 keeps 90% of the sum of "
-            "squared weights."
-        )
-    if target is not None and not 0.0 < target < 1.0:
-        raise errors.ConfigError(
-            f"target must be in (0, 1), got {target}. 0.5 halves the MACs."
-        )
-    if isinstance(ranks, str) and ranks != "vbmf":
-        raise registry.unknown_name("way to choose ranks", ranks, ["vbmf"])
-    if divisor < 1:
-        raise errors.ConfigError(f"divisor must be at least 1, got {divisor}.")
+    if energy is not None:
+        hint = "0.9 keeps 90% of the sum of squared weights."
+        checks.number("energy", energy, "(0, 1]", hint)
+    if target is not None:
+        checks.number("target", target, "(0, 1)", "0.5 halves the MACs.")
+    if isinstance(ranks, str):
+        checks.choice("way to choose ranks", ranks, ["vbmf"])
+    checks.whole("divisor", divisor)
 
 
 def _check_patterns(graph: ir.Graph, patterns: Iterable[str]) -> None:

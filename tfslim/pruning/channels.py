@@ -50,12 +50,12 @@ class Group:
     Attributes:
         name: the layer that makes the channels first.
         labels: one label per channel, ascending.
-        makers: every layer whose output channels these are.
+        producers: every layer whose output channels these are.
     """
 
     name: str
     labels: LabelArray
-    makers: tuple[str, ...]
+    producers: tuple[str, ...]
 
     def __len__(self) -> int:
         """The number of channels."""
@@ -296,14 +296,14 @@ def _groups(
         part[inside] = split + part.max(initial=0) + 1
     _, firsts = np.unique(part, return_index=True)
     firsts = np.sort(firsts)
-    # All channels of a group have the same makers, so the first speaks for them.
-    makers: list[list[str]] = [[] for _ in firsts]
+    # All channels of a group have the same producers, so the first speaks for them.
+    producers: list[list[str]] = [[] for _ in firsts]
     for layer, roots in made.items():
         for place in np.flatnonzero(np.isin(prunable[firsts], roots)):
-            makers[place].append(layer)
+            producers[place].append(layer)
     groups = []
     names: dict[str, int] = {}
-    for first, layers in zip(firsts, makers, strict=True):
+    for first, layers in zip(firsts, producers, strict=True):
         names[layers[0]] = number = names.get(layers[0], -1) + 1
         name = f"{layers[0]}:{number}" if number else layers[0]
         groups.append(Group(name, prunable[part == part[first]], tuple(layers)))

@@ -9,11 +9,12 @@ from typing import Any
 from tfslim import checks, errors
 from tfslim.graph import count, ir
 from tfslim.graph import keras as graph_keras
+from tfslim.pruning import batch_statistics, constants, criteria, proof, surgery
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning import constants, criteria, evidence, proof, surgery
 from tfslim.pruning import ratios as ratios_lib
 from tfslim.pruning import scores as scores_lib
+from tfslim.training import training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +155,7 @@ def cut_and_prove(
     written = graph_keras.write(smaller, kind)
     inputs = [proof.random_inputs(graph)]
     if batches:
-        inputs.append(proof.flat(evidence.inputs_of(batches[0])))
+        inputs.append(proof.flat(training.inputs_of(batches[0])))
     error = proof.prove(masked, smaller, kind, inputs)
     lost = proof.check_savable(written, smaller, original, inputs[-1])
     report = PruneReport(
@@ -186,13 +187,13 @@ def _budget(
     ratios: Mapping[str, float] | None,
 ) -> tuple[budget_lib.Budget, dict[str, str]]:
     """Returns the budget, and why ratios of layers were not used."""
-    if [pruning_ratio, budget, ratios].count(None) != 2:
+    if ratios is None:
+        return budget_of(pruning_ratio, budget), {}
+    if pruning_ratio is not None or budget is not None:
         raise errors.ConfigError(
             "Pass one of pruning_ratio (0.5 removes half of the channels), a Budget, "
             "and ratios by layer."
         )
-    if ratios is None:
-        return budget or budget_lib.Budget(pruning_ratio=pruning_ratio), {}
     used, unused = ratios_lib.group_ratios(channels_lib.analyze(graph), ratios)
     # Groups without a ratio stay whole.
     return budget_lib.Budget(pruning_ratio=0.0, ratios=used), unused
@@ -206,31 +207,19 @@ def score_by(
     loss: Any,
 ) -> scores_lib.Scores:
     """Scores the channels of a model; arguments as for `prune_channels`."""
-    scoring = _scoring(channels.graph, kind, criterion, batches, loss)
-    return scores_lib.score_channels(channels, scoring)
-
-
-def _scoring(
-    graph: ir.Graph,
-    kind: graph_keras.KerasName,
-    criterion: str | criteria.Criterion | scores_lib.Scoring,
-    batches: Sequence[Any] | None,
-    loss: Any,
-) -> scores_lib.Scoring:
-    if isinstance(criterion, scores_lib.Scoring):
-        scoring = criterion
-    else:
-        scoring = scores_lib.Scoring(criterion=criterion)
+    scoring = criterion
+    if not isinstance(scoring, scores_lib.Scoring):
+        scoring = scores_lib.Scoring(criterion=scoring)
     needs = criteria.needed_arrays(criteria.resolve(scoring.criterion))
-    if not needs & criteria.DATA_ARRAYS or scoring.evidence:
-        return scoring
-    if not batches:
-        raise errors.ConfigError(
-            f"This criterion looks at {', '.join(sorted(needs))}: pass data, batches "
-            "of inputs and targets, and the loss if it looks at gradients."
-        )
-    found = evidence.gather(graph, kind, batches, needs, loss)
-    return dataclasses.replace(scoring, evidence=found)
+    if needs & criteria.DATA_ARRAYS and not scoring.statistics:
+        if not batches:
+            raise errors.ConfigError(
+                f"This criterion looks at {', '.join(sorted(needs))}: pass data, "
+                "batches of inputs and targets, and the loss if it looks at gradients."
+            )
+        found = batch_statistics.gather(channels.graph, kind, batches, needs, loss)
+        scoring = dataclasses.replace(scoring, statistics=found)
+    return scores_lib.score_channels(channels, scoring)
 
 
 def whole_groups(

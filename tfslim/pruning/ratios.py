@@ -19,7 +19,7 @@ from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import surgery
 
-_MAKERS = ("kernel", "pointwise_kernel")
+_KERNELS = ("kernel", "pointwise_kernel")
 _LARGEST = 1.0 - 1e-9
 
 
@@ -47,7 +47,7 @@ def ratios_from_sparsity(model: Any, *, threshold: float = 0.0) -> dict[str, flo
     graph = model if isinstance(model, ir.Graph) else graph_keras.read(model)
     ratios = {}
     for layer in graph.layers.values():
-        kernels = [layer.weights[name] for name in _MAKERS if name in layer.weights]
+        kernels = [layer.weights[name] for name in _KERNELS if name in layer.weights]
         if kernels and kernels[0].ndim > 1:
             zeros = float((np.abs(kernels[0]) <= threshold).mean())
             axis = -2 if layer.op.endswith("Transpose") else -1
@@ -86,15 +86,15 @@ def group_ratios(
             own[layer] = fits[0]
     used = {}
     for group in channels.groups:
-        found = [own[maker] for maker in group.makers if maker in own]
+        found = [own[producer] for producer in group.producers if producer in own]
         if found:
             used[group.name] = float(np.mean(found))
-    makers = {maker for group in channels.groups for maker in group.makers}
+    producers = {producer for group in channels.groups for producer in group.producers}
     unused = {
         layer: f"its ratio of {ratio:.3g} was not used: "
         + channels.skipped.get(layer, "it makes no channels of its own")
         for layer, ratio in own.items()
-        if layer not in makers and ratio > 0.0
+        if layer not in producers and ratio > 0.0
     }
     return used, unused
 

@@ -13,7 +13,7 @@ from tfslim import errors
 from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning import evidence
+from tfslim.training import training
 
 _FITTED = ("Conv2D", "Dense")
 # Rows of the least-squares problem per unknown: below two the fit follows noise, and
@@ -70,7 +70,7 @@ def reconstruct_kernels(
     """
     kind = graph_keras.keras_of(smaller)
     before, after = graph_keras.read(original), graph_keras.read(smaller)
-    batches = [evidence.inputs_of(batch) for batch in data]
+    batches = [training.inputs_of(batch) for batch in data]
     if not batches:
         raise errors.DataError("Reconstruction needs data: there was no batch.")
     lost = _layers_that_lost_inputs(before, keep)

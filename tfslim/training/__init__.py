@@ -6,18 +6,11 @@
 
 from __future__ import annotations
 
-from tfslim.training.callbacks import BestWeights
-from tfslim.training.loop import TrainingResult, check_names, fit
-from tfslim.training.options import FitOptions, with_overrides
-from tfslim.training.replicas import is_chief, start_workers
-
-__all__ = [
-    "BestWeights",
-    "FitOptions",
-    "TrainingResult",
-    "check_names",
-    "fit",
-    "is_chief",
-    "start_workers",
-    "with_overrides",
-]
+from tfslim.training.callbacks import BestWeights as BestWeights
+from tfslim.training.loop import TrainingResult as TrainingResult
+from tfslim.training.loop import check_names as check_names
+from tfslim.training.loop import fit as fit
+from tfslim.training.options import FitOptions as FitOptions
+from tfslim.training.options import with_overrides as with_overrides
+from tfslim.training.replicas import is_chief as is_chief
+from tfslim.training.replicas import start_workers as start_workers

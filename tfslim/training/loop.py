@@ -101,14 +101,7 @@ def fit(
         tf.config.experimental.enable_op_determinism()
     tf_keras.utils.set_random_seed(options.seed)
     _check_model(model)
-    epochs = inputs.training_epochs(
-        train,
-        task=task,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        num_epochs=options.epochs,
-        steps_per_epoch=options.steps_per_epoch,
-    )
+    epochs = inputs.training_epochs(train, task, options)
     if validation is not None:
         validation = inputs.validation_dataset(
             validation, task=task, batch_size=options.batch_size

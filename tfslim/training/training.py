@@ -76,6 +76,11 @@ def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
         )
 
 
+def inputs_of(batch: Any) -> Any:
+    """Returns the inputs of a batch that may have targets: `(inputs, targets)`."""
+    return batch[0] if isinstance(batch, tuple) else batch
+
+
 def _is_array(data: Any) -> bool:
     return hasattr(data, "shape") and hasattr(data, "dtype")
 
@@ -145,7 +150,8 @@ class Training:
 
     def num_steps(self) -> int:
         """Returns the steps of one epoch."""
-        return inputs.num_steps(self.train, tasks.resolve(self.task), self.options)
+        task = tasks.resolve(self.task)
+        return inputs.training_epochs(self.train, task, self.options).steps
 
     def total_rate(self, epochs: int, peak: float) -> float:
         """Returns the sum of the learning rates of all steps of a training.
