@@ -10,7 +10,6 @@ from tfslim import checks, errors, registry
 from tfslim.factorization import base, rewrite
 from tfslim.factorization.candidates import Candidate, RanksByName, find
 from tfslim.factorization.report import FactorizationReport, LayerFactorization
-from tfslim.factorization.spectrum import Matrix
 from tfslim.graph import count, ir
 
 
@@ -60,7 +59,12 @@ def factorize_graph(
         energy = _energy_for(target, candidates.values(), before.macs, divisor)
     chosen: dict[str, base.Ranks] = {}
     for name, candidate in candidates.items():
-        choice = _choose(candidate, energy, ranks, divisor)
+        if energy is not None:
+            choice = candidate.by_energy(energy, divisor)
+        elif isinstance(ranks, Mapping):
+            choice = candidate.by_name(ranks)
+        else:
+            choice = candidate.by_vbmf(divisor)
         if isinstance(choice, str):
             skipped[name] = choice
         else:
@@ -72,55 +76,37 @@ def factorize_graph(
     return result, report
 
 
-def _choose(
-    candidate: Candidate,
-    energy: float | None,
-    ranks: Literal["vbmf"] | RanksByName | None,
-    divisor: int,
-) -> base.Ranks | str:
-    if energy is not None:
-        return candidate.by_energy(energy, divisor)
-    if isinstance(ranks, Mapping):
-        return candidate.by_name(ranks)
-    return candidate.by_vbmf(divisor)
-
-
 def _factorize(
     graph: ir.Graph,
     candidates: Mapping[str, Candidate],
     chosen: Mapping[str, base.Ranks],
 ) -> tuple[dict[str, list[base.Link]], tuple[LayerFactorization, ...]]:
-    links, kernels = {}, {}
+    links, changes = {}, {}
     for name, ranks in chosen.items():
-        method = base.METHODS.get(candidates[name].method)
-        layer, spectra = candidates[name].layer, candidates[name].spectra
-        links[name], kernels[name] = method.chain(layer, spectra, ranks)
+        candidate = candidates[name]
+        method = base.METHODS.get(candidate.method)
+        links[name], kernel = method.chain(candidate.layer, candidate.spectra, ranks)
+        whole = candidate.layer.weights["kernel"]
+        changes[name] = base.relative_error(whole, kernel)
     chains = rewrite.with_free_names(graph, links)
-    return chains, tuple(
-        _row(candidates[name], ranks, chains[name], kernels[name])
-        for name, ranks in chosen.items()
-    )
-
-
-def _row(
-    candidate: Candidate,
-    ranks: base.Ranks,
-    chain: Sequence[base.Link],
-    kernel: Matrix,
-) -> LayerFactorization:
-    layers = [link.layer for link in chain]
-    return LayerFactorization(
-        name=candidate.layer.name,
-        method=candidate.method,
-        chain=tuple(layer.name for layer in layers),
-        ranks=ranks,
-        full_ranks=candidate.full_ranks,
-        params_before=_params([candidate.layer]),
-        params_after=_params(layers),
-        macs_before=candidate.macs,
-        macs_after=candidate.macs_at(ranks),
-        error=base.relative_error(candidate.layer.weights["kernel"], kernel),
-    )
+    rows = []
+    for name, ranks in chosen.items():
+        candidate = candidates[name]
+        layers = [link.layer for link in chains[name]]
+        row = LayerFactorization(
+            name=name,
+            method=candidate.method,
+            chain=tuple(layer.name for layer in layers),
+            ranks=ranks,
+            full_ranks=candidate.full_ranks,
+            params_before=_params([candidate.layer]),
+            params_after=_params(layers),
+            macs_before=candidate.macs,
+            macs_after=candidate.macs_at(ranks),
+            error=changes[name],
+        )
+        rows.append(row)
+    return chains, tuple(rows)
 
 
 def _params(layers: Iterable[ir.Layer]) -> int:

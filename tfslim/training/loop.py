@@ -108,7 +108,7 @@ def fit(
         )
     best = _best_weights(task, validation, options)
     total_steps = epochs.steps * options.epochs
-    with _told_in_a_line():
+    with _short_errors():
         _check_shapes(model, task, epochs, validation)
         copy = _copy(model, epochs, strategy, options)
         with replicas.batch_norm_for(copy, total_steps):
@@ -285,7 +285,7 @@ def _check_shapes(
     epochs: inputs.Epochs,
     validation: tf.data.Dataset | None,
 ) -> None:
-    """Says in a line what Keras would say in a page."""
+    """Refuses, with a short error, what Keras would refuse with a long one."""
     inputs.check_fits(model, epochs.stream(0), "train")
     if validation is not None:
         inputs.check_fits(model, validation, "validation")
@@ -302,25 +302,27 @@ def _is_verbose(options: FitOptions) -> bool:
     return sys.stderr.isatty() if options.verbose is None else options.verbose
 
 
+# What TensorFlow's pages have in them -> what to tell of it.
+_DATA_ERRORS = {
+    r"DataError: (.+)": "{}",
+    r"label value of (-?\d+).*range of \[0, (\d+)\)": (
+        "A target is class {}, but the model has {} outputs. Classes count from 0."
+    ),
+    rf"\[{losses.NOT_BINARY}\] \[(\S+)\] \[(\S+)\]": (
+        "The targets go from {} to {}, but a model with one column of outputs knows "
+        "the classes 0 and 1."
+    ),
+}
+
+
 @contextlib.contextmanager
-def _told_in_a_line() -> Iterator[None]:
+def _short_errors() -> Iterator[None]:
     """Raises our own errors in place of those that TensorFlow made of them."""
     try:
         yield
     except tf.errors.OpError as error:
-        data_error = re.search(r"DataError: (.+)", str(error))
-        if data_error:
-            raise errors.DataError(data_error.group(1)) from None
-        label = re.search(r"label value of (-?\d+).*range of \[0, (\d+)\)", str(error))
-        if label:
-            raise errors.DataError(
-                f"A target is class {label.group(1)}, but the model has "
-                f"{label.group(2)} outputs. Classes count from 0."
-            ) from None
-        span = re.search(rf"\[{losses.NOT_BINARY}\] \[(\S+)\] \[(\S+)\]", str(error))
-        if span:
-            raise errors.DataError(
-                f"The targets go from {span.group(1)} to {span.group(2)}, but a model "
-                "with one column of outputs knows the classes 0 and 1."
-            ) from None
+        for pattern, text in _DATA_ERRORS.items():
+            found = re.search(pattern, str(error))
+            if found:
+                raise errors.DataError(text.format(*found.groups())) from None
         raise workers.lost(error) or error from None
