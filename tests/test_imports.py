@@ -10,17 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1] / "tfslim"
 
 _BASE = {
-    "errors",
-    "registry",
-    "checks",
-    "fields",
-    "settings",
-    "files",
-    "containers",
-    "quiet",
-    "escape",
-    "streams",
-    "recipe_names",
+    *("errors", "registry", "files", "containers", "quiet", "escape", "streams"),
+    *("checks", "fields", "settings", "ops", "recipe_names"),
 }
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _PRUNING = _GROUND | {"graph", "training", "pruning"}
@@ -54,6 +45,7 @@ ALLOWED = {
     "recipe_names": set(),
     "files": {"errors"},
     "containers": {"errors"},
+    "ops": set(),
     "quiet": set(),
     "escape": set(),
     "streams": set(),

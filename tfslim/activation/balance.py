@@ -7,22 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from tfslim.graph import ir, ops
+from tfslim import ops
+from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import channels as channels_lib
 
-_KERNELS = frozenset(
-    ["Dense", *(f"Conv{n}D" for n in (1, 2, 3)), "Conv1DTranspose", "Conv2DTranspose"]
-)
+_KERNELS = ops.keras("convolution", "transposed") | {"Dense"}
 # f(c z) = c f(z) for c > 0, channel by channel.
-_HOMOGENEOUS = (
-    ops.POOLING
-    | ops.CROPPING
-    | ops.UPSAMPLING
-    | ops.PADDING
-    | ops.MOVING
-    | ops.IDLE
-    | frozenset("Concatenate LeakyReLU concatenate leaky_relu relu".split())
+_HOMOGENEOUS = ops.keras(
+    "pooling", "cropping", "upsampling", "padding", "moving", "idle", "homogeneous"
 )
 _HOMOGENEOUS_ACTIVATIONS = (None, "leaky_relu", "linear", "relu")
 

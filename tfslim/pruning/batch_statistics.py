@@ -10,18 +10,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfslim import errors
-from tfslim.graph import ir, keras_run, ops
+from tfslim import errors, ops
+from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import scores
 from tfslim.training import losses, training
 
 # What a channel passes on its own, up to where its values are looked at.
-_FOLLOWED = (
-    ops.ELEMENTWISE
-    | ops.IDLE
-    | frozenset("Activation BatchNormalization PReLU Softmax softmax".split())
-)
+_FOLLOWED = ops.keras("elementwise", "idle", "trailing")
 _BY_WEIGHT = {"gradient", "hessian"}
 # Random signs per batch: the estimate's variance falls with their number.
 _NUM_SIGNS = 4

@@ -7,21 +7,18 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import errors, ops, registry
 from tfslim.graph import ir
 
-# Op -> the weight that TF-MOT masks, clusters.
-PRUNABLE = {
-    "Conv1D": "kernel",
-    "Conv2D": "kernel",
-    "Conv2DTranspose": "kernel",
-    "Conv3D": "kernel",
-    "Conv3DTranspose": "kernel",
-    "Dense": "kernel",
-    "SeparableConv1D": "pointwise_kernel",
-    "SeparableConv2D": "pointwise_kernel",
+# Op -> the weight that TF-MOT clusters, masks: the last of its kernels.
+CLUSTERABLE = {
+    name: [*op.kernels][-1]
+    for name, op in ops.KERAS.items()
+    if op.kernels and "depthwise" not in op.traits
 }
-CLUSTERABLE = {**PRUNABLE, "Conv1DTranspose": "kernel"}
+PRUNABLE = {
+    name: kernel for name, kernel in CLUSTERABLE.items() if name != "Conv1DTranspose"
+}
 
 
 def kernel_of(layer: ir.Layer) -> ir.Array:
