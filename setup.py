@@ -80,7 +80,12 @@ setuptools.setup(
         "tfslim.configs",
     ],
     package_dir={"tfslim.configs": "configs"},
-    package_data={"tfslim": ["py.typed", "*.pyi", "**/*.json", "**/*.html", "**/*.md"]},
+    package_data={
+        "tfslim": [
+            *("py.typed", "*.pyi"),
+            *("**/*.json", "**/*.toml", "**/*.html", "**/*.md"),
+        ]
+    },
     entry_points={"console_scripts": ["tfslim = tfslim.commands:main"]},
     install_requires=BASE,
     extras_require={

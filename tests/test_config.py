@@ -186,7 +186,7 @@ def test_names_that_look_like_numbers_stay_names():
         ("training.learning_rate", "-0.5", "must be above 0, got -0.5"),
         ("width.alpha", "1.5", "config.width.alpha must be in (0, 1], got 1.5"),
         ("sparsify.sparsity", "1", "config.sparsify.sparsity must be in (0, 1)"),
-        ("distil.alpha", "2", "config.distil.alpha must be in [0, 1]"),
+        ("distill.teacher_weight", "2", "teacher_weight must be in [0, 1]"),
         ("prune.scope", "golbal", "Unknown config.prune.scope 'golbal'. Did you mean"),
     ],
 )

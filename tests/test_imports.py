@@ -10,16 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1] / "tfslim"
 
 _BASE = {
-    "errors",
-    "registry",
-    "fields",
-    "settings",
-    "files",
-    "containers",
-    "quiet",
-    "escape",
-    "streams",
-    "recipe_names",
+    *("errors", "registry", "files", "containers", "quiet", "escape", "streams"),
+    *("checks", "fields", "settings", "ops", "recipe_names"),
 }
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _PRUNING = _GROUND | {"graph", "training", "pruning"}
@@ -47,11 +39,13 @@ ALLOWED = {
     "__init__": set(),
     "errors": set(),
     "registry": {"errors"},
+    "checks": {"errors", "registry"},
     "fields": {"errors", "registry"},
     "settings": {"fields"},
     "recipe_names": set(),
     "files": {"errors"},
     "containers": {"errors"},
+    "ops": set(),
     "quiet": set(),
     "escape": set(),
     "streams": set(),

@@ -37,7 +37,6 @@ from tfslim.activation.activation_pruning import (
     activation_pruning as activation_pruning,
 )
 from tfslim.activation.counts import count_activations as count_activations
-from tfslim.activation.merge import merge_units as merge_units
 
 # Make what is left smaller.
 from tfslim.factorization.factorize_model import factorize_model as factorize_model

@@ -25,6 +25,8 @@ from ml_collections import config_dict
 from tfslim import errors, files, registry, settings
 
 _LARGEST = 2**63
+# Names of fields and steps that are to go -> those of today.
+_OLD = {"distil": "distill", "distill.alpha": "distill.teacher_weight"}
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -47,6 +49,14 @@ def _section(section: Any) -> ml_collections.ConfigDict:
             value = config_dict.placeholder(settings.limits(declared).kind or str)
         found[declared.name] = value
     return found
+
+
+def today(name: str) -> str:
+    """Returns the name that a field or step has now; warns of an old one."""
+    if name in _OLD:
+        text = f"'{name}' is called '{_OLD[name]}' now."
+        warnings.warn(text, FutureWarning, stacklevel=2)
+    return _OLD.get(name, name)
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -144,7 +154,8 @@ def merge(
         ConfigError: an unknown field, or a value of another type than the default.
     """
     for key, value in values.items():
-        name = f"{prefix}{key}"
+        name = today(f"{prefix}{key}")
+        key = name.removeprefix(prefix)
         if key not in config:
             raise registry.unknown_name(
                 "config field", name, [f"{prefix}{known}" for known in config]

@@ -60,7 +60,7 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
         "steps",
         str,
         "What makes the model smaller, in this order, by spaces: 'width:0.5 "
-        "slim:0.6,passes=2 quantize'. Steps: cluster, distil, factorize, prune, "
+        "slim:0.6,passes=2 quantize'. Steps: cluster, distill, factorize, prune, "
         "quantize, slim, sparsify, width; options are the fields of their sections.",
     ),
     (

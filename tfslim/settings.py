@@ -152,14 +152,16 @@ class Factorize(Retraining):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Distil(Retraining):
+class Distill(Retraining):
     """The step in which a teacher trains the model."""
 
     teacher: str | None = field(
         None, "what `load_model` opens; unset: the model before the steps"
     )
     temperature: float = field(4.0, "softens the teacher's answers", above=0)
-    alpha: float = field(0.5, "share of the teacher in the loss", least=0, most=1)
+    teacher_weight: float = field(
+        0.5, "share of the teacher in the loss", least=0, most=1
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -282,7 +284,7 @@ STEPS: dict[str, type[Retraining]] = {
     "slim": Slim,
     "prune": Prune,
     "factorize": Factorize,
-    "distil": Distil,
+    "distill": Distill,
     "sparsify": Sparsify,
     "cluster": Cluster,
     "quantize": Quantize,
@@ -307,7 +309,7 @@ class Config(fields.Checked):
     slim: Slim = Slim()
     prune: Prune = Prune()
     factorize: Factorize = Factorize()
-    distil: Distil = Distil()
+    distill: Distill = Distill()
     sparsify: Sparsify = Sparsify()
     cluster: Cluster = Cluster()
     quantize: Quantize = Quantize()

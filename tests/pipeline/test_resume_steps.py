@@ -21,7 +21,7 @@ Y = (X[:, 0] > 0).astype(np.int64)
 STEPS = (
     "slim:method=activation,ratio=0.5,passes=1,divisor=1",
     "prune:0.25,divisor=1",
-    "distil",
+    "distill",
     "quantize",
 )
 
@@ -53,7 +53,7 @@ def _export(out_dir, backup_dir="", *, model=None, changes=None, **options):
         "training": {"epochs": 2, "batch_size": 16, "backup_dir": str(backup_dir)},
         "quantization": {"recipes": ("float32",)},
         "benchmark": {"runners": ()},
-        **{name: {"epochs": 2} for name in ("slim", "prune", "distil", "quantize")},
+        **{name: {"epochs": 2} for name in ("slim", "prune", "distill", "quantize")},
         **(changes or {}),
     }
     config_lib.merge(config, fields)

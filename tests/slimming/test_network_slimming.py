@@ -345,8 +345,8 @@ def test_a_model_without_weights_yet(k):
 
 def test_bad_options():
     for options, message in [
-        ({"strength": -1.0}, "0 or more, got -1.0"),
-        ({"strength": float("nan")}, "0 or more, got nan"),
+        ({"strength": -1.0}, "at least 0, got -1.0"),
+        ({"strength": float("nan")}, "at least 0, got nan"),
         ({"schedule": "linaer"}, "linear"),
         ({"threshold": 0.0}, "threshold must be above 0"),
     ]:

@@ -11,21 +11,11 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
+from tfslim import ops
 from tfslim.tflite import flatbuffer
 from tfslim.tflite import model as tflite_model
 
-# With ai-edge-litert 2.3; tests/convert/test_detour.py asks the runtime.
-FLOAT_ONLY = (
-    "AVERAGE_POOL_2D",
-    "GELU",
-    "HARD_SWISH",
-    "PRELU",
-    "RELU",
-    "RSQRT",
-    "SOFTMAX",
-    "SQRT",
-    "SQUARED_DIFFERENCE",
-)
+FLOAT_ONLY = ops.tflite("float_only")
 _INT8 = schema.TensorType.INT8
 
 

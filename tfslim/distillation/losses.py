@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.training import keras3, losses
 
 
@@ -54,10 +54,7 @@ def distillation_loss(
 
 def check_temperature(temperature: float) -> None:
     """Raises ConfigError unless the temperature is a positive number."""
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise errors.ConfigError(
-            f"temperature must be above 0, got {temperature}. Usual are 2 to 10."
-        )
+    checks.number("temperature", temperature, "(0, inf)", "Usual are 2 to 10.")
 
 
 Shape = tuple[int, ...]
@@ -82,7 +79,7 @@ class Objective:
         output_shape: of one example's output.
         feature_shapes: of the intermediate tensors that are compared.
         temperature: of the softmax of both.
-        alpha: share of the teacher, against 1 - alpha of the task, in [0, 1].
+        teacher_weight: share of the teacher, the rest is the task's, in [0, 1].
         feature_weight: of the mean squared error of the features.
     """
 
@@ -95,7 +92,7 @@ class Objective:
     output_shape: Shape
     feature_shapes: tuple[Shape, ...]
     temperature: float
-    alpha: float
+    teacher_weight: float
     feature_weight: float
 
     def loss(self, packed_target: Any, packed_output: Any) -> tf.Tensor:
@@ -103,11 +100,11 @@ class Objective:
         target, teacher, hints = self._target_parts(packed_target)
         output, features = self._output_parts(packed_output)
         total = tf.zeros(tf.shape(output)[:1])
-        if self.alpha < 1.0:
+        if self.teacher_weight < 1.0:
             own = _per_example(_unreduced(self.task_loss)(target, self._seen(output)))
-            total += (1.0 - self.alpha) * own
-        if self.alpha > 0.0:
-            total += self.alpha * self._from_teacher(teacher, output)
+            total += (1.0 - self.teacher_weight) * own
+        if self.teacher_weight > 0.0:
+            total += self.teacher_weight * self._from_teacher(teacher, output)
         for hint, feature in zip(hints, features, strict=True):
             weight = self.feature_weight / len(features)
             total += weight * _per_example(tf.math.squared_difference(hint, feature))

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from tfslim import errors
-from tfslim.graph import ir, keras_config, keras_state, ops
+from tfslim import errors, ops
+from tfslim.graph import ir, keras_config, keras_state
 
 
 class Builder(abc.ABC):
@@ -104,7 +104,7 @@ def _results(
     if layer.op == "Constant":
         return _constant(layer)
     args = ir.substitute(node.args, tensors)
-    if layer.op in ir.FUNCTIONS:
+    if layer.op in ops.keras("function"):
         operands = args[0] if layer.op == "concatenate" else args
         name = builder.free_name(layer.name)
         return builder.function(layer.op, name, operands, layer.config)
@@ -136,7 +136,7 @@ def _call(
     activation = layer.config.get("activation")
     if not isinstance(activation, str) or activation in builder.activations:
         activation = None
-    elif layer.op in ops.RECURRENT:
+    elif layer.op in ops.keras("recurrent"):
         raise _unknown_activation(builder, layer, activation)
     elif layer.op == "Activation":
         return _activate(builder, layer, activation, arguments[0][0], layer.name)
@@ -183,7 +183,7 @@ def _zeros_for_weights(
 def _activate(
     builder: Builder, layer: ir.Layer, activation: str, tensor: Any, name: str
 ) -> Any:
-    if activation not in ir.ELEMENTWISE:
+    if activation not in ops.keras("function") & ops.keras("elementwise"):
         raise _unknown_activation(builder, layer, activation)
     return builder.function(activation, builder.free_name(name), [tensor], {})
 

@@ -142,7 +142,7 @@ def check_names(config: ml_collections.ConfigDict) -> None:
     if config.task != "auto" and config.task not in tasks.TASKS:
         raise registry.unknown_name("task", config.task, tasks.TASKS.names())
     for text in config.steps:
-        name = str(text).partition(":")[0]
+        name = config_lib.today(str(text).partition(":")[0])
         if name not in settings.STEPS:
             raise registry.unknown_name("step", name, settings.STEPS)
     if config.data.spec is not None:

@@ -12,7 +12,7 @@ from tfslim import training
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline.job import Job
-from tfslim.training.job import Backup
+from tfslim.training.job import ResumableJob
 from tfslim.training.training import Training
 
 OnStep = Callable[[str], None]
@@ -30,7 +30,7 @@ def options_of(config: ml_collections.ConfigDict) -> training.FitOptions | None:
     return options
 
 
-def backup_of(job: Job, config: ml_collections.ConfigDict) -> Backup:
+def backup_of(job: Job, config: ml_collections.ConfigDict) -> ResumableJob:
     """Opens the folder from which the job resumes after a kill, if it has one."""
     options = training.FitOptions(
         seed=config.seed,
@@ -43,7 +43,7 @@ def backup_of(job: Job, config: ml_collections.ConfigDict) -> Backup:
     # What comes after the steps may differ: it is done anew.
     decisive = ("seed", "task", "model", "data", "training", "steps")
     names = [*decisive, *steps_lib.STEPS.names()]
-    return Backup(options, job.model, {f"config.{n}": fields[n] for n in names})
+    return ResumableJob(options, job.model, {f"config.{n}": fields[n] for n in names})
 
 
 def to_float32(job: Job, on_step: OnStep) -> None:

@@ -6,20 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfslim import evaluation, tflite
+from tfslim import evaluation, ops, tflite
 from tfslim.quantization.rules import policy
 
-_JOINS = ("CONCATENATION", "PACK")
+_JOINS = ops.tflite("joining")
 # Ops that hand values on: behind them one scale holds for all that was joined.
-_MOVES = (
-    "RESHAPE",
-    "TRANSPOSE",
-    "SQUEEZE",
-    "EXPAND_DIMS",
-    "SLICE",
-    "STRIDED_SLICE",
-    *_JOINS,
-)
+_MOVES = ops.tflite("reshaping", "transposing", "slicing", "joining")
 
 
 def unlike_parts(

@@ -11,22 +11,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tfslim import ops
 from tfslim.graph import ir
 from tfslim.quantization.repair.equalization import equalizing_factor
 from tfslim.quantization.repair.scalable_pairs import Refused
 
-_WEIGHTED = ("Conv2D", "DepthwiseConv2D", "Dense")
+_WEIGHTED = ops.keras("convolution", "depthwise") | {"Dense"}
 # f(s * x) = s * f(x) for s > 0, channel by channel.
-_CARRIERS = (
-    "relu",
-    "AveragePooling2D",
-    "Dropout",
-    "Flatten",
-    "GlobalAveragePooling2D",
-    "GlobalMaxPooling2D",
-    "MaxPooling2D",
-    "ZeroPadding2D",
-)
+_CARRIERS = ops.keras("idle", "padding", "pooling") | {"Flatten", "relu"}
 _ROUNDS = 20
 _CLOSE = 1e-3
 
@@ -109,7 +101,7 @@ def _pair(graph: ir.Graph, index: int) -> _Pair | str:
     reason = _unusable(graph, layer)
     if reason:
         return f"The next layer: {reason}"
-    inputs = layer.weights[_kernel(layer)].shape[0 if layer.op == "Dense" else 2]
+    inputs = layer.weights[_kernel(layer)].shape[-2]
     if (
         channels is None
         or inputs % channels
@@ -124,7 +116,7 @@ def _unusable(graph: ir.Graph, layer: ir.Layer) -> str | None:
         return "It is called more than once."
     if layer.config.get("data_format") == "channels_first":
         return "Its channels are not the last axis."
-    if layer.op == "Conv2D" and layer.config.get("groups", 1) != 1:
+    if layer.config.get("groups", 1) != 1:
         return "It is a grouped convolution."
     return None
 

@@ -144,7 +144,7 @@ def step_facts(step: Mapping[str, Any], metric_name: str) -> list[str]:
         *([f"Training within: {step['trains']}."] if step["trains"] else []),
         *([f"Fine-tuning: {_training(training)}."] if training else []),
         *([] if error is None else [f"Proof: cut equals masked within {error:.1e}."]),
-        *(f"Left alone: {name}: {why}." for name, why in step["left_alone"].items()),
+        *(f"Skipped: {name}: {why}." for name, why in step["skipped"].items()),
         *step["notes"],
     ]
 

@@ -15,10 +15,10 @@ from tensorflow_model_optimization.python.core.clustering.keras import (
     clustering_algorithm,
 )
 
-from tfslim import errors, registry
+from tfslim import checks
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
-from tfslim.sparsity import kernels, training
+from tfslim.sparsity import kernels, wrapped
 
 INITIALIZATIONS = {
     "density": cluster_config.CentroidInitialization.DENSITY_BASED,
@@ -38,7 +38,7 @@ def cluster_kernels(
     initialization: str = "kmeans++",
     keep_zeros: bool = False,
     ignore: str | Iterable[str] = (),
-) -> Iterator[training.Training]:
+) -> Iterator[wrapped.Wrapped]:
     """Gives each kernel at most `clusters` different values, trained with the model.
 
     Within the context, compile and fit `training.model`; after it, `training.result`
@@ -60,18 +60,17 @@ def cluster_kernels(
         GraphError: the model cannot be read.
     """
     _check_number(clusters, keep_zeros)
-    if initialization not in INITIALIZATIONS:
-        raise registry.unknown_name("initialization", initialization, INITIALIZATIONS)
+    checks.choice("initialization", initialization, INITIALIZATIONS)
 
     graph = graph_keras.read(model)
-    chosen, left_alone = kernels.choose(
+    chosen, skipped = kernels.choose(
         graph, ignore, kernels.CLUSTERABLE, _refusal(clusters, keep_zeros)
     )
     copy = graph_keras.write(graph, "tf_keras")
     variables = graph_keras.variables(graph, copy)
-    for name in left_alone if keep_zeros else ():
+    for name in skipped if keep_zeros else ():
         for variable in variables[name].values():
-            training.hold_zeros(variable)
+            wrapped.hold_zeros(variable)
 
     def wrap(native: Any) -> Any:
         if native.name not in chosen:
@@ -84,11 +83,11 @@ def cluster_kernels(
             cluster_gradient_aggregation=GRADIENT,
         )
 
-    wrapped = tf_keras.models.clone_model(copy, clone_function=wrap)
-    wrappers = [w for w in wrapped.layers if isinstance(w, _ClusterWeights)]
+    clone = tf_keras.models.clone_model(copy, clone_function=wrap)
+    wrappers = [w for w in clone.layers if isinstance(w, _ClusterWeights)]
 
-    def finish() -> tuple[Any, training.SparsityReport]:
-        values = training.values_of(variables)
+    def finish() -> tuple[Any, wrapped.SparsityReport]:
+        values = wrapped.values_of(variables)
         treated = {}
         for wrapper in wrappers:
             wrapper.update_clustered_weights_associations()
@@ -96,11 +95,11 @@ def cluster_kernels(
                 kernel = np.asarray(wrapper.get_weight_from_layer(name))
                 values[wrapper.layer.name][name] = kernel
                 treated[wrapper.layer.name] = f"{len(np.unique(kernel))} values"
-        result = training.with_weights(graph, values, graph_keras.keras_of(model))
+        result = wrapped.with_weights(graph, values, graph_keras.keras_of(model))
         method = f"Clustered to {clusters} values"
-        return result, training.SparsityReport(method, treated, left_alone)
+        return result, wrapped.SparsityReport(method, treated, skipped)
 
-    active = training.Training(wrapped, finish)
+    active = wrapped.Wrapped(clone, finish)
     yield active
     active.finish()
 
@@ -130,9 +129,7 @@ def least_clusters(*, keep_zeros: bool) -> int:
 
 
 def _check_number(clusters: int, keep_zeros: bool) -> None:
-    least = least_clusters(keep_zeros=keep_zeros)
-    if isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < least:
-        raise errors.ConfigError(f"clusters must be {least} or more, got {clusters!r}.")
+    checks.whole("clusters", clusters, least_clusters(keep_zeros=keep_zeros))
 
 
 def _refusal(clusters: int, keep_zeros: bool) -> Callable[[ir.Layer], str | None]:

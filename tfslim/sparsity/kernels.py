@@ -1,4 +1,4 @@
-"""Which layers have a kernel that can be treated, and what is left alone."""
+"""Which layers have a kernel that can be treated, and what is skipped."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import errors, ops, registry
 from tfslim.graph import ir
 
-# Op -> the weight that TF-MOT masks, clusters.
-PRUNABLE = {
-    "Conv1D": "kernel",
-    "Conv2D": "kernel",
-    "Conv2DTranspose": "kernel",
-    "Conv3D": "kernel",
-    "Conv3DTranspose": "kernel",
-    "Dense": "kernel",
-    "SeparableConv1D": "pointwise_kernel",
-    "SeparableConv2D": "pointwise_kernel",
+# Op -> the weight that TF-MOT clusters, masks: the last of its kernels.
+CLUSTERABLE = {
+    name: [*op.kernels][-1]
+    for name, op in ops.KERAS.items()
+    if op.kernels and "depthwise" not in op.traits
 }
-CLUSTERABLE = {**PRUNABLE, "Conv1DTranspose": "kernel"}
+PRUNABLE = {
+    name: kernel for name, kernel in CLUSTERABLE.items() if name != "Conv1DTranspose"
+}
 
 
 def kernel_of(layer: ir.Layer) -> ir.Array:
@@ -65,7 +62,7 @@ def choose(
     candidates = with_kernels(graph)
     names = [layer.name for layer in candidates]
     ignored = matching(ignore, names)
-    chosen, left_alone = [], {}
+    chosen, skipped = [], {}
     for layer in candidates:
         if layer.name in ignored:
             reason: str | None = "ignored as asked"
@@ -78,14 +75,14 @@ def choose(
         if reason is None:
             chosen.append(layer.name)
         else:
-            left_alone[layer.name] = reason
+            skipped[layer.name] = reason
     if not chosen:
-        reasons = "; ".join(f"'{n}': {r}" for n, r in left_alone.items())
+        reasons = "; ".join(f"'{n}': {r}" for n, r in skipped.items())
         raise errors.ConfigError(
             f"No layer of '{graph.name}' can be treated: "
             f"{reasons or 'none has a kernel'}."
         )
-    return chosen, left_alone
+    return chosen, skipped
 
 
 def with_kernels(graph: ir.Graph) -> list[ir.Layer]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tfslim import ops as op_table
 from tfslim import tflite
 from tfslim.graph import ir
 from tfslim.quantization.layers import layer_names
@@ -30,16 +31,14 @@ Run = Callable[[Sequence[np.ndarray]], Mapping[ir.TensorRef, np.ndarray]]
 
 _NUM_INPUTS = 2
 # Ops that hand values on in another shape, and the layers that do.
-_MOVES = frozenset(["RESHAPE", "SQUEEZE", "EXPAND_DIMS"])
-_MOVING = frozenset(["Flatten", "Reshape", "reshape", "squeeze", "expand_dims"])
+_MOVES = op_table.tflite("reshaping")
+_MOVING = op_table.keras("moving") - {"Permute", "transpose"}
 _ENDS = frozenset(["Input", "Constant"])
-# The layers whose weights an op may hold. Of a separable convolution two ops do.
-_KINDS = {
-    "CONV_2D": ("Conv1D", "Conv2D", "Dense"),
-    "DEPTHWISE_CONV_2D": ("DepthwiseConv2D", "Conv2D"),
-    "FULLY_CONNECTED": ("Dense",),
-    "TRANSPOSE_CONV": ("Conv2DTranspose",),
-}
+
+
+def _kinds(op: tflite.Op) -> set[str]:
+    """Returns the layers whose weights an op may hold."""
+    return {name for name, row in op_table.KERAS.items() if op.name in row.tflite}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -264,7 +263,7 @@ class _Aligner:
 
     def _with_weights(self, op: tflite.Op, nodes: Sequence[int]) -> list[int]:
         """Returns the places of those nodes whose weights `op` may hold."""
-        kinds = _KINDS.get(op.name, ())
+        kinds = _kinds(op)
         return [i for i, node in enumerate(nodes) if self._op_of(node) in kinds]
 
     def _nodes_of(self, op: int) -> list[int]:
@@ -275,7 +274,8 @@ class _Aligner:
         ops, unknown = {}, []
         for op in self._main.ops:
             places = self._nodes_of(op.index)
-            kinds = (*_KINDS.get(op.name, ()), "SeparableConv2D")
+            # Of a separable convolution two ops hold weights.
+            kinds = {*_kinds(op), "SeparableConv2D"}
             places.sort(key=lambda place: self._op_of(place) not in kinds)
             nodes = [self._graph.nodes[place].layer for place in places]
             name = self._main.name_of(op)

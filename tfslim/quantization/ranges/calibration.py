@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, registry, tflite
+from tfslim import errors, ops, registry, tflite
 from tfslim.quantization.ranges import auto
 from tfslim.quantization.ranges.collect import Samples, activations, collect
 from tfslim.quantization.ranges.statistics import Extremes, Histogram
@@ -250,6 +250,6 @@ def logits(graph: tflite.Graph) -> set[str]:
     for tensor in graph.outputs:
         found.add(tensor.name)
         op = graph.producers.get(tensor.index)
-        if op is not None and op.name in ("SOFTMAX", "LOGISTIC", "LOG_SOFTMAX"):
+        if op is not None and op.name in ops.tflite("probability"):
             found.add(graph.tensors[op.inputs[0]].name)
     return found

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim import tflite
+from tfslim import ops, tflite
 from tfslim.quantization.repair.constants import set_constant
 
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+WEIGHTED = ops.tflite("window")
 _BITS = {"int8": 8, "int4": 4}
 
 

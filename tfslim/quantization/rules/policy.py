@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import registry, tflite
+from tfslim import ops, registry, tflite
 
 _TABLE = Path(__file__).parent / "policy.json"
 
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _COMPARISONS = ("EQUAL", "NOT_EQUAL")
-_ADDS = ("ADD", "SUB", "MINIMUM", "MAXIMUM")
+_ADDS = ops.tflite("additive")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 # What a mask adds to where a softmax is to see nothing, and the magnitude from which on
 # a value is taken for one. In what a softmax reads one that lies so far below 0 is one,
@@ -33,7 +32,7 @@ _MASKING = 1e6
 _FAR_BELOW = 64.0
 _TIMES = 8.0
 # Ops through which a mask reaches a softmax.
-_MOVES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "MUL", "DIV", *_ADDS)
+_MOVES = ops.tflite("reshaping", "transposing", "scaling", "additive")
 
 # "xnnpack" keeps the table's ops float; "none" quantizes all that can be, for
 # accelerators that have no float at all.
@@ -153,7 +152,7 @@ def _unfit_weights(graph: tflite.Graph) -> list[Exemption]:
     found = []
     for op in graph.ops:
         is_constant = [i >= 0 and graph.tensors[i].is_constant for i in op.inputs]
-        if op.name in WEIGHTED and not is_constant[1]:
+        if op.name in ops.WEIGHTS and not is_constant[1]:
             found.append(Exemption.of(op, graph, computed))
         elif op.name == "BATCH_MATMUL" and any(is_constant):
             found.append(Exemption.of(op, graph, constant))
@@ -212,10 +211,10 @@ def masked_tensors(
 
 
 def _meets_weights(index: int, graph: tflite.Graph) -> bool:
-    ops = list(graph.consumers.get(index, []))
+    touching = list(graph.consumers.get(index, []))
     if index in graph.producers:
-        ops.append(graph.producers[index])
-    return any(op.name in WEIGHTED for op in ops)
+        touching.append(graph.producers[index])
+    return any(op.name in ops.WEIGHTS for op in touching)
 
 
 def _is_softened(index: int, graph: tflite.Graph) -> bool:

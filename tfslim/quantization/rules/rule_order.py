@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfslim import registry, tflite
+from tfslim import ops, registry, tflite
 from tfslim.quantization import backend, ends
 from tfslim.quantization.layers.layer_names import LayerNames
 from tfslim.quantization.rules import policy, recipe
@@ -134,25 +134,25 @@ def shared_weights(
             if is_weight and tensor.raw is not None:
                 readers.setdefault(tensor.raw.ctypes.data, []).append(op)
     found = []
-    for ops in readers.values():
-        scopes = [policy.scope(op, graph) for op in ops]
+    for sharing in readers.values():
+        scopes = [policy.scope(op, graph) for op in sharing]
         chosen = [
             deciding(rules, op.name, scope)
-            for op, scope in zip(ops, scopes, strict=True)
+            for op, scope in zip(sharing, scopes, strict=True)
         ]
         is_float = [
             rule is None or not backend.takes(rule, op.name)
-            for rule, op in zip(chosen, ops, strict=True)
+            for rule, op in zip(chosen, sharing, strict=True)
         ]
         if all(is_float) or not any(is_float):
             continue
-        other = ops[is_float.index(True)].name
+        other = sharing[is_float.index(True)].name
         reason = (
             f"{other} reads its weights, too, and stays float: one copy is smaller."
         )
         found += [
             policy.Exemption.of(op, graph, reason)
-            for op, stays in zip(ops, is_float, strict=True)
+            for op, stays in zip(sharing, is_float, strict=True)
             if not stays
         ]
     return found
@@ -208,7 +208,7 @@ def _holds_weights(op: tflite.Op, graph: tflite.Graph) -> bool:
         and graph.tensors[i].is_constant
         and graph.tensors[i].dtype == "float32"
     ]
-    return op.name in policy.WEIGHTED or max(sizes, default=0) >= _MANY
+    return op.name in ops.WEIGHTS or max(sizes, default=0) >= _MANY
 
 
 def _neighbours(op: tflite.Op, graph: tflite.Graph) -> set[int]:

@@ -14,17 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import tflite
+from tfslim import ops, tflite
 from tfslim.quantization.rules import policy, rule_order
 
-# Op -> positions of input, weights, bias among its inputs, and the weights' axis of
-# output channels.
-_WEIGHTED = {
-    "CONV_2D": (0, 1, 2, 0),
-    "DEPTHWISE_CONV_2D": (0, 1, 2, 3),
-    "FULLY_CONNECTED": (0, 1, 2, 0),
-    "TRANSPOSE_CONV": (2, 1, 3, 0),
-}
 # Half of INT32: the input's scale may still be narrowed a little by its neighbours.
 _MAX_BIAS = 2.0**30
 
@@ -49,9 +41,9 @@ def weight_ranges(
     """
     bounds: dict[str, np.ndarray] = {}
     for op in graph.ops:
-        if op.name not in _WEIGHTED:
+        if op.name not in ops.WEIGHTS:
             continue
-        source, weight, bias, axis = _WEIGHTED[op.name]
+        source, weight, bias, axis = ops.WEIGHTS[op.name]
         tensor = graph.tensors[op.inputs[weight]]
         data = tensor.data
         if data is None or data.dtype != np.float32:

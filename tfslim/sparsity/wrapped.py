@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 
@@ -19,19 +19,20 @@ Weights = Mapping[str, Mapping[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class SparsityReport:
-    """What a method did, and what it left alone.
+    """What a method did, and what it skipped.
 
     Attributes:
         method: what was done, in words.
         layers: treated layer -> what its kernel is now, in words.
-        left_alone: layer with a kernel -> why it was not treated.
+        skipped: layer with a kernel -> why it was not treated.
         notes: what else the user should know.
     """
 
     method: str
     layers: Mapping[str, str]
-    left_alone: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    left_alone = checks.renamed("left_alone", "skipped")
 
     def __str__(self) -> str:
         """Returns one line a layer."""
@@ -39,13 +40,13 @@ class SparsityReport:
             [
                 f"{self.method}: {len(self.layers)} layers",
                 *(f"  {name}: {what}" for name, what in self.layers.items()),
-                *(f"  {name}: left alone: {w}" for name, w in self.left_alone.items()),
+                *(f"  {name}: skipped: {w}" for name, w in self.skipped.items()),
                 *(f"  {note}" for note in self.notes),
             ]
         )
 
 
-class Training:
+class Wrapped:
     """A wrapped model while it is trained; a method's context yields it.
 
     Attributes:
