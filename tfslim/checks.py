@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 import numbers
 import operator
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from tfslim import errors, registry
@@ -48,6 +50,23 @@ def choice(kind: str, value: Any, known: Any) -> None:
     """Checks that an option is one of the known names; raises ConfigError."""
     if value not in known:
         raise registry.unknown_name(kind, value, filter(None, known))
+
+
+def matching(
+    kind: str, patterns: str | Iterable[str], names: Iterable[str]
+) -> list[str]:
+    """Returns the names that fit one of the patterns, in their order.
+
+    Raises:
+        ConfigError: a pattern fits none.
+    """
+    names, found = list(names), set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        fitting = fnmatch.filter(names, pattern)
+        if not fitting:
+            raise registry.unknown_name(kind, pattern, names)
+        found |= set(fitting)
+    return [name for name in names if name in found]
 
 
 def renamed(old: str, new: str) -> Any:

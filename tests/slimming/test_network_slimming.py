@@ -353,7 +353,7 @@ def test_bad_options():
         with pytest.raises(errors.ConfigError, match=message):
             tfslim.callbacks.NetworkSlimming(**options)
     for wrong in (-1.0, float("nan"), tf.constant(-1.0)):
-        with pytest.raises(errors.ConfigError, match="0 or more, got"):
+        with pytest.raises(errors.ConfigError, match="at least 0, got"):
             slimming_penalty(_model(tf_keras), wrong)
     falling = tfslim.callbacks.NetworkSlimming(schedule=lambda epoch: -1.0)
     with pytest.raises(errors.ConfigError, match="0 or more"):

@@ -134,7 +134,6 @@ def test_gradient_of_a_value_is_the_mean_of_its_weights():
         ({"clusters": 1}, "clusters must be at least 2, got 1"),
         ({"clusters": 2, "keep_zeros": True}, "clusters must be at least 3, got 2"),
         ({"clusters": 3.5}, "clusters must be a whole number, got 3.5"),
-        ({"initialization": "kmeans"}, "Did you mean 'kmeans\\+\\+'"),
     ],
 )
 def test_bad_options(options, message):

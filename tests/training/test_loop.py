@@ -407,5 +407,5 @@ def test_epochs_before_the_first_candidate_are_not_chosen():
 
 
 def test_first_candidate_must_be_an_epoch():
-    with pytest.raises(errors.ConfigError, match="from 0 to 2, got 3"):
+    with pytest.raises(errors.ConfigError, match=r"in \[0, 3\), got 3"):
         FitOptions(epochs=3, best_from_epoch=3)

@@ -12,7 +12,7 @@ import numpy as np
 from tfslim import errors, fields, tasks
 from tfslim.activation import counts as activity_lib
 from tfslim.activation.balance import balance_units
-from tfslim.graph import count
+from tfslim.graph import count, ir
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
@@ -156,18 +156,10 @@ def activation_pruning(
         VerificationError: a cut differs from the masked original.
     """
     how = with_overrides(options, overrides, ActivationOptions)
-    if pruning_ratio is not None or budget is not None:
-        if pruning_ratio is not None and budget is not None:
-            raise errors.ConfigError("Pass pruning_ratio or a Budget, not both.")
-        budget = cutting.budget_of(pruning_ratio, budget)
-        if how.threshold != 0:
-            raise errors.ConfigError(
-                "Pass a threshold or a target (pruning_ratio, budget), not both."
-            )
+    budget = _target(pruning_ratio, budget, how)
     original = graph_keras.read(model)
     fit_options = options_of(fine_tune, backup_dir)
-    if how.threshold == "auto":
-        _check_judge(fine_tune)
+    _check_judge(fine_tune, how)
     units = activity_lib.countable(channels_lib.analyze(original))
     if not units:
         raise errors.ConfigError(
@@ -176,13 +168,18 @@ def activation_pruning(
         )
     description = {"method": "activation_pruning", "budget": budget, **vars(how)}
     job = ResumableJob(fit_options, model, description)
-    kind: Any = _Target if budget is not None else _Threshold
-    if how.threshold == "auto":
-        kind = _Auto
-    # Walked over once a step. In a tuple each, as the inputs may be a tuple, too.
-    inputs = [(training.inputs_of(batch),) for batch in training.batches(data)]
-    producers = frozenset(group.producers[0] for group in units)
-    method = kind(model, how, budget, job, fine_tune, inputs, producers)
+    kind: Any = _Auto if how.threshold == "auto" else _Threshold
+    method = (kind if budget is None else _Target)(
+        graph=original,
+        kind=graph_keras.keras_of(model),
+        how=how,
+        budget=budget,
+        job=job,
+        fine_tune=fine_tune,
+        # Walked over once a step. In a tuple each, as the inputs may be a tuple, too.
+        inputs=[(training.inputs_of(batch),) for batch in training.batches(data)],
+        producers=frozenset(group.producers[0] for group in units),
+    )
     current = graph_keras.write(original, graph_keras.keras_of(model))
     if not how.is_trained:
         current = job.tuned(current, fine_tune)
@@ -198,54 +195,66 @@ def activation_pruning(
     return smaller, report
 
 
-def _check_judge(fine_tune: Any) -> None:
-    if not isinstance(fine_tune, training.Training) or fine_tune.validation is None:
+def _target(
+    pruning_ratio: float | None,
+    budget: budget_lib.Budget | None,
+    how: ActivationOptions,
+) -> budget_lib.Budget | None:
+    if pruning_ratio is not None and budget is not None:
+        raise errors.ConfigError("Pass pruning_ratio or a Budget, not both.")
+    if pruning_ratio is not None:
+        budget = budget_lib.Budget(pruning_ratio=pruning_ratio)
+    if budget is not None and how.threshold != 0:
+        raise errors.ConfigError(
+            "Pass a threshold or a target (pruning_ratio, budget), not both."
+        )
+    return budget
+
+
+def _check_judge(fine_tune: Any, how: ActivationOptions) -> None:
+    has_metric = isinstance(fine_tune, training.Training)
+    has_metric = has_metric and fine_tune.validation is not None
+    if how.threshold == "auto" and not has_metric:
         raise errors.ConfigError(
             "threshold='auto' needs a metric: pass a Training with validation data."
         )
 
 
-class _Counting:
-    """Counts activations, removes units and trains; subclasses say which and when."""
+@dataclasses.dataclass(kw_only=True)
+class _Counting(loop.Method):
+    """Counts activations, removes units and trains; subclasses say which and when.
+
+    Attributes:
+        graph: the user's.
+        inputs: batches to count on.
+        producers: the layers that make units, also when a single one is left.
+    """
 
     step_type = ActivationStep
 
-    def __init__(
-        self,
-        model: Any,
-        how: ActivationOptions,
-        budget: budget_lib.Budget | None,
-        job: ResumableJob,
-        fine_tune: Any,
-        inputs: list[Any],
-        producers: frozenset[str],
-    ):
-        self._kind = graph_keras.keras_of(model)
-        self._how = how
-        self._budget = budget
-        self._job = job
-        self._fine_tune = fine_tune
-        self._inputs = inputs
-        # The layers that make units, also when a single one is left.
-        self._producers = producers
+    graph: ir.Graph
+    kind: graph_keras.KerasName
+    how: ActivationOptions
+    budget: Any
+    job: ResumableJob
+    fine_tune: Any
+    inputs: list[Any]
+    producers: frozenset[str]
 
     def limit(self, model: Any) -> loop.Limit | None:
         """Returns what a step may cost; None: whatever it does."""
         return None
 
-    def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
-        raise NotImplementedError
-
     def _removed(self, model: Any, choose: activity_lib.Choice) -> loop.Cut:
         """Counts activations and removes what is not chosen."""
         channels = self._channels(model)
-        activity = activity_lib.count_channels(channels, self._kind, self._inputs)
+        activity = activity_lib.count_channels(channels, self.kind, self.inputs)
         keep = choose(channels, activity)
         gone = [activity.rates[name][~kept] for name, kept in keep.items()]
         rates = np.concatenate([np.empty(0), *gone])
         skipped = {**channels.skipped, **activity.uncounted}
-        if self._budget is not None:
-            skipped |= cutting.whole_groups(keep, self._budget)
+        if self.budget is not None:
+            skipped |= cutting.whole_groups(keep, self.budget)
         figures: dict[str, Any] = {
             "removed": len(rates),
             "rate": float(rates.max(initial=0.0)),
@@ -254,34 +263,30 @@ class _Counting:
         if not len(rates):
             return loop.Cut(model=model, figures=figures, trains=False)
         smaller, report = cutting.cut_and_prove(
-            channels, keep, self._kind, batches=self._inputs, original=model
+            channels, keep, self.kind, batches=self.inputs, original=model
         )
-        if self._how.reconstruct:
+        if self.how.reconstruct:
             smaller, _ = reconstruct_kernels(
-                model, smaller, keep, self._inputs[:_FIT_BATCHES]
+                model, smaller, keep, self.inputs[:_FIT_BATCHES]
             )
             smaller = balance_units(smaller)
         return loop.Cut(model=smaller, figures={**figures, "error": report.error})
 
     def _channels(self, model: Any) -> channels_lib.Channels:
         graph = graph_keras.read(model)
-        if self._budget is None:
+        if self.budget is None:
             return channels_lib.analyze(graph)
-        return budget_lib.analyze(graph, self._budget)
+        return budget_lib.analyze(graph, self.budget)
 
     def _units(self, model: Any) -> int:
         """Returns how many units are left that are counted."""
         layers = graph_keras.read(model).layers
-        configs = [layers[name].config for name in self._producers]
+        configs = [layers[name].config for name in self.producers]
         return sum(config.get("units", config.get("filters")) for config in configs)
-
-    def train(self, model: Any) -> tuple[Any, Mapping[str, Any]]:
-        """Trains as the user said."""
-        return self._job.tuned(model, self._fine_tune), {}
 
     def measure(self, model: Any) -> Mapping[str, Any]:
         """Returns the metric on validation data, and the number of units."""
-        judge = self._fine_tune
+        judge = self.fine_tune
         metric = judge.metric(model) if isinstance(judge, training.Training) else None
         return {"metric": metric, "units": self._units(model)}
 
@@ -290,30 +295,30 @@ class _Threshold(_Counting):
     """Removes what is active too seldom, until nothing is."""
 
     def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
-        if steps and (not steps[-1].removed or len(steps) == self._how.cycles):
+        if steps and (not steps[-1].removed or len(steps) == self.how.cycles):
             return None
-        threshold: Any = self._how.threshold
+        threshold: Any = self.how.threshold
         return self._removed(model, activity_lib.above(threshold))
 
 
+@dataclasses.dataclass(kw_only=True)
 class _Target(_Counting):
     """Removes what is active least, to a target in equal steps."""
 
-    def __init__(self, model: Any, how: ActivationOptions, budget: Any, *more: Any):
-        super().__init__(model, how, budget, *more)
-        self._steps = how.cycles or _STEPS
+    def __post_init__(self) -> None:
         # Before the first training: a target may be out of reach.
-        channels = self._channels(model)
-        self._budgets = StepBudgets(channels, budget, self._steps, "cubic")
+        channels = budget_lib.analyze(self.graph, self.budget)
+        steps = self.how.cycles or _STEPS
+        self.budgets = StepBudgets(channels, self.budget, steps, "cubic")
 
     def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
-        if len(steps) == self._steps:
+        if len(steps) == (self.how.cycles or _STEPS):
             return None
 
         def choose(
             channels: channels_lib.Channels, activity: activity_lib.Activity
         ) -> dict[str, channels_lib.Mask]:
-            plan = self._budgets.budget(len(steps), channels, activity.rates)
+            plan = self.budgets.budget(len(steps), channels, activity.rates)
             # Deep layers are active less often, so rates compare within a layer only.
             even = criteria.NORMALIZATIONS.get("mean")
             rates = {name: even(values) for name, values in activity.rates.items()}
@@ -331,12 +336,12 @@ class _Auto(_Counting):
     _was_free = False
 
     def limit(self, model: Any) -> loop.Limit:
-        judge = self._fine_tune
+        judge = self.fine_tune
         higher = tasks.resolve(judge.task, model).higher_is_better
-        return loop.Limit(judge.metric(model), self._how.max_drop, higher)
+        return loop.Limit(judge.metric(model), self.how.max_drop, higher)
 
     def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
-        if len(steps) == self._how.cycles:
+        if len(steps) == self.how.cycles:
             return None
         if self._wanted is None:
             self._wanted = self._units(model)

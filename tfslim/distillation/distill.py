@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfslim import checks, errors, fields, tasks
+from tfslim import checks, errors, tasks
 from tfslim.distillation import losses, teachers
 from tfslim.distillation.feed import Feed
+from tfslim.distillation.losses import DistillOptions
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.graph.editor import Editor
@@ -42,50 +43,6 @@ class DistillReport:
     compared: tuple[str, ...]
     seconds: float
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillOptions(fields.Checked):
-    """What a student learns from a teacher.
-
-    Attributes:
-        temperature: softens both softmaxes.
-        teacher_weight: share of the teacher's output in the loss, in [0, 1].
-        features: pairs of a layer of the student and one of the teacher, whose outputs
-            are compared; where their widths differ, a linear map of the student's
-            channels (1x1) is learnt with it and dropped at the end.
-        feature_weight: weight of the features, all together.
-        outputs: how outputs are compared: `logits`, `mse`, or `auto`, which takes
-            logits for the task classification, if there is more than one column, and
-            for students that end in a softmax.
-    """
-
-    temperature: float = 4.0
-    teacher_weight: float = fields.field(0.9, least=0, most=1)
-    features: Mapping[str, str] | Sequence[tuple[str, str]] = ()
-    feature_weight: float = fields.field(1.0, least=0)
-    outputs: str = fields.field("auto", choices=("auto", "logits", "mse"))
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        super().__post_init__()
-        losses.check_temperature(self.temperature)
-        if self.teacher_weight == 0.0 and not self.pairs:
-            raise errors.ConfigError(
-                "With teacher_weight=0 and no features nothing is learnt from the "
-                "teacher: use fit."
-            )
-        if any(isinstance(pair, str) or len(pair) != 2 for pair in self.pairs):
-            raise errors.ConfigError(
-                "features must be pairs (layer of the student, layer of the teacher), "
-                f"got {self.pairs!r}."
-            )
-
-    @property
-    def pairs(self) -> tuple[Any, ...]:
-        """The features as pairs."""
-        features = self.features
-        return tuple(features.items() if isinstance(features, Mapping) else features)
 
 
 def distill(
@@ -145,19 +102,16 @@ def distill(
     own, options = split(DistillOptions, how, options, overrides)
     task = tasks.resolve(task, student)
     description = {"method": "distill", "teacher": teacher, **vars(own)}
-    job = ResumableJob(options, student, description)
     graph = _student(student)
     has_logits = _compares_logits(graph, task, own.outputs)
-    ask = teachers.build(
-        teacher, features=[theirs for _, theirs in own.pairs], has_logits=has_logits
-    )
-    bare, ends_in_softmax = (
-        teachers.with_logits(graph) if has_logits else (graph, False)
-    )
-    sample = _first(data, task)
-    shown = ask(tf.nest.map_structure(lambda array: array[:1], sample[0]))
+    hints = [theirs for _, theirs in own.pairs]
+    ask = teachers.build(teacher, features=hints, has_logits=has_logits)
+    bare, ends_in_softmax = graph, False
+    if has_logits:
+        bare, ends_in_softmax = teachers.with_logits(graph)
+    inputs, target = _first(data, task)
+    shown = ask(tf.nest.map_structure(lambda array: array[:1], inputs))
     packed, notes = _packed(bare, own.pairs, shown, options.seed)
-    target = np.asarray(sample[1])
     objective = losses.Objective(
         task_loss=task.loss,
         metric=task.keras_metric,
@@ -167,11 +121,10 @@ def distill(
         target_dtype=target.dtype,
         output_shape=shown[0].shape[1:],
         feature_shapes=tuple(array.shape[1:] for array in shown[1:]),
-        temperature=own.temperature,
-        teacher_weight=own.teacher_weight,
-        feature_weight=own.feature_weight,
+        how=own,
     )
     training = Feed(ask, task, objective).training(data, validation, options)
+    job = ResumableJob(options, student, description)
     model = graph_keras.write(packed, "tf_keras")
     result = job.train(model, training)
     job.finish()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
-from tfslim import checks, errors, registry
+from tfslim import checks, errors
 from tfslim.factorization import base, rewrite
 from tfslim.factorization.candidates import Candidate, RanksByName, find
 from tfslim.factorization.report import FactorizationReport, LayerFactorization
@@ -52,7 +51,8 @@ def factorize_graph(
             not fit a layer, or the target is out of reach.
     """
     _check(energy, ranks, target, divisor)
-    _check_patterns(graph, [*ignore, *(ranks if isinstance(ranks, Mapping) else ())])
+    named = ranks if isinstance(ranks, Mapping) else ()
+    checks.matching("layer", [*ignore, *named], graph.layers)
     before = count.count(graph)
     candidates, skipped = find(graph, before, method.split("+"), ignore)
     if target is not None:
@@ -164,9 +164,3 @@ def _check(
     if isinstance(ranks, str):
         checks.choice("way to choose ranks", ranks, ["vbmf"])
     checks.whole("divisor", divisor)
-
-
-def _check_patterns(graph: ir.Graph, patterns: Iterable[str]) -> None:
-    for pattern in patterns:
-        if not fnmatch.filter(graph.layers, pattern):
-            raise registry.unknown_name("layer", pattern, graph.layers)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from tfslim import checks
 from tfslim.graph import count
+from tfslim.pruning import surgery
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +73,7 @@ class FactorizationReport:
                 f"{_arrow(row.params_before, row.params_after):>24}  "
                 f"{_arrow(row.macs_before, row.macs_after):>28}  {row.error:6.3f}"
             )
-        for noun in ("params", "macs", "weight_bytes"):
-            old, new = getattr(self.before, noun), getattr(self.after, noun)
-            share = f" ({new / old - 1:+.1%})" if old else ""
-            yield f"{noun}: {_arrow(old, new)}{share}"
+        yield from surgery.sums(self.before, self.after)
 
     def __str__(self) -> str:
         """The table, what was skipped below it."""

@@ -160,7 +160,7 @@ class _ProxSg(sparse_training.SparseMethod):
         super().__init__("prox_sg", model, training, how, budget)
         self._budget = budget
 
-    def cut(self, model: Any, steps: Sequence[loop.Step]) -> loop.Cut | None:
+    def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
         """Trains with Prox-SG and cuts by the zeros, once."""
         if steps:
             return None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfslim import checks, errors, fields, registry
+from tfslim import checks, errors, fields
 from tfslim.graph import count, ir
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import surgery
@@ -139,9 +139,7 @@ def plan(
     Raises:
         ConfigError: a pattern of `ratios` fits no group, or the limit cannot be met.
     """
-    for pattern in budget.ratios:
-        if not fnmatch.filter(scores.groups, pattern):
-            raise registry.unknown_name("channel group", pattern, scores.groups)
+    checks.matching("channel group", budget.ratios, scores.groups)
     limit = limit_of(budget)
     if limit is None:
         return _plan_at(scores, budget, budget.pruning_ratio or 0.0)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfslim import errors, registry
+from tfslim import checks, errors, registry
 from tfslim.graph import ir
 from tfslim.pruning.labels import FIXED, LabelArray, Labels
 from tfslim.pruning.rules import base, normalization
@@ -160,19 +160,13 @@ def analyze(
     Raises:
         ConfigError: a pattern matches no layer.
     """
-    _check_patterns(graph, ignore)
+    checks.matching("layer", ignore, graph.layers)
     tracer = _Tracer(graph, ignore, cut_layer_norms)
     for node in graph.nodes:
         tracer.trace(node)
     for ref in graph.output_refs:
         tracer.labels.explain(tracer.tensors[ref], "is an output of the model")
     return tracer.result()
-
-
-def _check_patterns(graph: ir.Graph, patterns: Sequence[str]) -> None:
-    for pattern in patterns:
-        if not fnmatch.filter(graph.layers, pattern):
-            raise registry.unknown_name("layer", pattern, graph.layers)
 
 
 class _Tracer:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, fields, tasks
+from tfslim import fields, tasks
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
@@ -112,51 +112,49 @@ def prune_iteratively(
             model, training, budget=tfslim.Budget(max_macs=50e6), max_drop=0.01
         )
     """
-    judge = evaluate or _no_metric
+    judge = evaluate or (lambda model: None)
     if isinstance(fine_tune, training.Training) and evaluate is None:
         judge = fine_tune.metric
         higher_is_better = tasks.resolve(fine_tune.task, model).higher_is_better
     target = cutting.budget_of(pruning_ratio, budget)
     how = with_overrides(options, overrides, IterativeOptions)
-    decisive = {"budget": target, "max_drop": max_drop, **vars(how)}
-    # A loss is the criterion's affair; data may be an iterator, which is read once.
-    decisive = {k: v for k, v in decisive.items() if k not in ("data", "loss")}
-    job = ResumableJob(
-        options_of(fine_tune, backup_dir),
-        model,
-        {"method": "prune_iteratively", **decisive},
+    channels = budget_lib.analyze(graph_keras.read(model), target)
+    description = {"budget": target, "max_drop": max_drop, **vars(how)}
+    for name in ("data", "loss"):  # Of the criterion; data may be read only once.
+        description.pop(name)
+    description["method"] = "prune_iteratively"
+    job = ResumableJob(options_of(fine_tune, backup_dir), model, description)
+    method = _Iterative(
+        target=target,
+        how=how,
+        job=job,
+        fine_tune=fine_tune,
+        judge=judge,
+        kind=graph_keras.keras_of(model),
+        budgets=StepBudgets(channels, target, how.steps, how.curve),
+        data=None if how.data is None else [*training.batches(how.data)],
     )
-    method = _Iterative(model, target, how, job, fine_tune, judge)
     before = job.value(lambda: judge(model))
-    if max_drop is not None and before is None:
-        raise errors.ConfigError(
-            "max_drop needs a metric: pass evaluate, a function of a model, or a "
-            "Training with validation data."
-        )
     limit = loop.Limit(before, max_drop, higher_is_better)
     smaller, steps = loop.run(method, model, limit)
     job.finish()
-    stopped = _reached(target, steps[-1])
-    if not steps[-1].is_kept:
-        stopped = (
-            f"step {steps[-1].number} made the metric {limit.lost(steps[-1]):.4g} "
-            f"worse, more than max_drop={max_drop:g}; it is undone"
-        )
-    return smaller, loop.LoopReport(
+    report = loop.LoopReport(
         steps=steps,
-        before=count.count(graph_keras.read(model)),
+        before=count.count(channels.graph),
         after=count.count(graph_keras.read(smaller)),
         metric_before=before,
-        stopped=stopped,
+        stopped=_stopped(target, steps[-1], limit),
     )
+    return smaller, report
 
 
-def _no_metric(model: Any) -> float | None:
-    return None
-
-
-def _reached(target: budget_lib.Budget, step: PruningStep) -> str:
-    """Says how the last step left the target; a limit is met, or refused before."""
+def _stopped(target: budget_lib.Budget, step: PruningStep, limit: loop.Limit) -> str:
+    """Says why there was no step after the last; a limit is met, or refused before."""
+    if not step.is_kept:
+        return (
+            f"step {step.number} made the metric {limit.lost(step):.4g} worse, more "
+            f"than max_drop={limit.max_drop:g}; it is undone"
+        )
     wanted = target.pruning_ratio or 0.0
     if target.ratios:
         return "the steps are over, each group as near to its ratio as its divisor is"
@@ -170,45 +168,37 @@ def _reached(target: budget_lib.Budget, step: PruningStep) -> str:
     )
 
 
-class _Iterative:
+@dataclasses.dataclass(kw_only=True)
+class _Iterative(loop.Method):
     """Cuts by a criterion to the next part of the target."""
 
     step_type = PruningStep
 
-    def __init__(
-        self,
-        model: Any,
-        target: budget_lib.Budget,
-        how: IterativeOptions,
-        job: ResumableJob,
-        fine_tune: Callable[[Any], Any],
-        judge: Callable[[Any], float | None],
-    ):
-        self._kind = graph_keras.keras_of(model)
-        self._target = target
-        self._how = how
-        self._job = job
-        self._fine_tune = fine_tune
-        self._judge = judge
-        self._data = None if how.data is None else [*training.batches(how.data)]
-        self._budgets = StepBudgets(self._channels(model), target, how.steps, how.curve)
+    target: budget_lib.Budget
+    how: IterativeOptions
+    job: ResumableJob
+    fine_tune: Callable[[Any], Any]
+    judge: Callable[[Any], float | None]
+    kind: graph_keras.KerasName
+    budgets: StepBudgets
+    data: list[Any] | None
 
     def _channels(self, model: Any) -> channels_lib.Channels:
-        return budget_lib.analyze(graph_keras.read(model), self._target)
+        return budget_lib.analyze(graph_keras.read(model), self.target)
 
-    def cut(self, model: Any, steps: Sequence[loop.Step]) -> loop.Cut | None:
+    def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
         """Ends after the number of steps, or with one that lost too much."""
-        if len(steps) == self._how.steps or not all(step.is_kept for step in steps):
+        if len(steps) == self.how.steps or not all(step.is_kept for step in steps):
             return None
         channels = self._channels(model)
         # Kept, as measured costs would not give the same plan a second time.
-        keep = self._job.value(lambda: self._plan(channels, len(steps)))
+        keep = self.job.value(lambda: self._plan(channels, len(steps)))
         smaller, report = cutting.cut_and_prove(
             channels,
             keep,
-            self._kind,
-            batches=self._data or (),
-            fold=self._how.fold,
+            self.kind,
+            batches=self.data or (),
+            fold=self.how.fold,
             original=model,
         )
         figures = {"error": report.error, "skipped": channels.skipped}
@@ -218,26 +208,22 @@ class _Iterative:
     def _plan(
         self, channels: channels_lib.Channels, step: int
     ) -> dict[str, channels_lib.Mask]:
-        how = self._how
+        how = self.how
         scores = cutting.score_by(
-            channels, self._kind, how.criterion, self._data, how.loss
+            channels, self.kind, how.criterion, self.data, how.loss
         )
-        budget = self._budgets.budget(step, channels, scores.groups)
+        budget = self.budgets.budget(step, channels, scores.groups)
         return budget_lib.plan(channels, scores, budget)
-
-    def train(self, model: Any) -> tuple[Any, Mapping[str, Any]]:
-        """Trains as the user said."""
-        return self._job.tuned(model, self._fine_tune), {}
 
     def measure(self, model: Any) -> Mapping[str, Any]:
         """Returns the metric, and what the budget limits."""
         left = self._channels(model)
-        has_limit = budget_lib.limit_of(self._target) is not None
+        has_limit = budget_lib.limit_of(self.target) is not None
 
         def figures() -> tuple[float | None, float | None]:
-            cost = budget_lib.cost_of(left.graph, self._target) if has_limit else None
-            return self._judge(model), cost
+            cost = budget_lib.cost_of(left.graph, self.target) if has_limit else None
+            return self.judge(model), cost
 
-        metric, cost = self._job.value(figures)
-        ratio = self._budgets.removed(left)
+        metric, cost = self.job.value(figures)
+        ratio = self.budgets.removed(left)
         return {"metric": metric, "cost": cost, "pruning_ratio": ratio}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from tfslim import checks
+from tfslim import checks, errors
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
+from tfslim.pruning import surgery
 from tfslim.training import training
+from tfslim.training.job import ResumableJob
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ class LoopReport:
             yield from step.lines()
         for name, why in self.skipped.items():
             yield f"skipped: {name}: {why}"
-        yield summary(self.before, self.after)
+        yield from surgery.sums(self.before, self.after)
         if self.stopped:
             yield f"stopped: {self.stopped}"
 
@@ -102,30 +104,35 @@ class Cut:
     trains: bool = True
 
 
-class Method(Protocol):
-    """What a way of pruning brings to the loop."""
+class Method:
+    """What a way of pruning brings to the loop: a subclass says how to cut.
 
-    @property
-    def step_type(self) -> type[Step]:
-        """The kind of `Step` that takes the figures."""
-        ...
+    Attributes:
+        step_type: the kind of `Step` that takes the figures.
+        job: keeps finished trainings.
+        fine_tune: how to train a cut model: a `Training`, or a function.
+    """
 
-    def cut(self, model: Any, steps: Sequence[Step]) -> Cut | None:
+    step_type: type[Step] = Step
+    job: ResumableJob
+    fine_tune: Any
+
+    def cut(self, model: Any, steps: Sequence[Any]) -> Cut | None:
         """Plans and cuts; None ends the loop. What has to be trained first, it trains.
 
         Args:
             model: after the last step that was kept.
             steps: those before this one.
         """
-        ...
+        raise NotImplementedError
 
     def train(self, model: Any) -> tuple[Any, Mapping[str, Any]]:
         """Returns the trained model, and figures of its training."""
-        ...
+        return self.job.tuned(model, self.fine_tune), {}
 
     def measure(self, model: Any) -> Mapping[str, Any]:
         """Returns figures of a model at the end of a step."""
-        ...
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +148,14 @@ class Limit:
     baseline: float | None = None
     max_drop: float | None = None
     higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuses a limit without a metric."""
+        if self.max_drop is not None and self.baseline is None:
+            raise errors.ConfigError(
+                "max_drop needs a metric: pass evaluate, a function of a model, or a "
+                "Training with validation data."
+            )
 
     def lost(self, step: Step) -> float:
         """Returns how much worse a step is than the baseline; a missing one endless."""
@@ -183,15 +198,3 @@ def run(
         steps.append(step)
         model = smaller if step.is_kept else model
     return model, tuple(steps)
-
-
-def summary(before: count.Counts, after: count.Counts) -> str:
-    """Returns the sums of two counts and their change in one line."""
-    return ", ".join(
-        f"{noun} {old:,} -> {new:,} ({new / old - 1:+.1%})"
-        for noun, old, new in (
-            ("params", before.params, after.params),
-            ("MACs", before.macs, after.macs),
-        )
-        if old
-    )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import checks, errors, registry
+from tfslim import checks, errors
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
@@ -77,8 +77,7 @@ def group_ratios(
     layers = channels.graph.layers
     for pattern, ratio in ratios.items():
         budget_lib.check_ratio(ratio, f"The ratio of '{pattern}'")
-        if not fnmatch.filter(layers, pattern):
-            raise registry.unknown_name("layer", pattern, layers)
+    checks.matching("layer", ratios, layers)
     own = {}
     for layer in layers:
         fits = [r for p, r in ratios.items() if fnmatch.fnmatchcase(layer, p)]

@@ -52,13 +52,11 @@ class SparseOptions(fields.Checked):
     sparse_learning_rate: float = fields.field(0.05, above=0)
 
 
-class SparseMethod:
+class SparseMethod(loop.Method):
     """Trains a model sparse, cuts what became idle, and trains the rest.
 
     A method is a subclass that has `step_type` and `cut`.
     """
-
-    step_type: type[loop.Step] = loop.Step
 
     def __init__(
         self,
@@ -106,19 +104,11 @@ class SparseMethod:
         how = self.how
         return self.training.total_rate(how.sparse_epochs, how.sparse_learning_rate)
 
-    def cut(self, model: Any, steps: Sequence[loop.Step]) -> loop.Cut | None:
-        """Trains a model sparse and cuts it."""
-        raise NotImplementedError
-
     def train(self, model: Any) -> tuple[Any, Mapping[str, Any]]:
         """Fine-tunes a model in place."""
         epochs = self.how.fine_tune_epochs
         result = self.job.train(model, self.training, epochs=epochs)
         return model, {"fine_tuning": result.history}
-
-    def measure(self, model: Any) -> Mapping[str, Any]:
-        """Returns nothing more."""
-        return {}
 
     def run(self, model: Any) -> tuple[Any, loop.LoopReport]:
         """Runs the loop on a copy, in tf_keras; returns a model of the user's Keras."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import math
 from collections.abc import Container
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import checks, errors
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import scores as scores_lib
@@ -39,9 +38,7 @@ class StepBudgets:
         self._steps = steps
         self._curve = curve
         self._widths = {group.name: len(group) for group in channels.groups}
-        for pattern in budget.ratios:
-            if not fnmatch.filter(self._widths, pattern):
-                raise registry.unknown_name("channel group", pattern, self._widths)
+        checks.matching("channel group", budget.ratios, self._widths)
         self._limit = budget_lib.limit_of(budget)
         budget_lib.schedule(0.0, steps, curve=curve)
         self._start = 0.0

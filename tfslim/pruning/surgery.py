@@ -68,16 +68,21 @@ class CutReport:
             params = _arrow(row.params_before, row.params_after)
             macs = _arrow(row.macs_before, row.macs_after)
             yield f"{row.name:{width}}  {shape:>21}  {params:>24}  {macs:>28}"
-        for noun in ("params", "macs", "weight_bytes"):
-            old, new = getattr(self.before, noun), getattr(self.after, noun)
-            share = f" ({new / old - 1:+.1%})" if old else ""
-            yield f"{noun}: {old:,} -> {new:,}{share}"
+        yield from sums(self.before, self.after)
         for name, reason in self.skipped.items():
             yield f"skipped: {name}: {reason}"
 
     def __str__(self) -> str:
         """The table, what was skipped below it."""
         return "\n".join(self.lines())
+
+
+def sums(before: count.Counts, after: count.Counts) -> Iterator[str]:
+    """Yields a line for each sum of two counts, and its change."""
+    for noun in ("params", "macs", "weight_bytes"):
+        old, new = getattr(before, noun), getattr(after, noun)
+        share = f" ({new / old - 1:+.1%})" if old else ""
+        yield f"{noun}: {old:,} -> {new:,}{share}"
 
 
 def _arrow(before: int | None, after: int | None) -> str:

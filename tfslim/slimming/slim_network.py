@@ -150,7 +150,7 @@ class _Slimming(sparse_training.SparseMethod):
         self._budgets = StepBudgets(channels, budget, how.passes, "geometric")
         self._histograms: dict[str, Any] = {}
 
-    def cut(self, model: Any, steps: Sequence[loop.Step]) -> loop.Cut | None:
+    def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
         """Trains under the penalty and cuts, `passes` times."""
         if len(steps) == self.how.passes:
             return None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,25 +19,18 @@ from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.sparsity import kernels, wrapped
 
-INITIALIZATIONS = {
-    "density": cluster_config.CentroidInitialization.DENSITY_BASED,
-    "kmeans++": cluster_config.CentroidInitialization.KMEANS_PLUS_PLUS,
-    "linear": cluster_config.CentroidInitialization.LINEAR,
-}
 # A value's gradient is the mean over the weights that have it. TF-MOT's default is the
 # sum, by which gradient descent without a rate for each variable soon diverges.
 GRADIENT = cluster_config.GradientAggregation.AVG
 
 
-@contextlib.contextmanager
 def cluster_kernels(
     model: Any,
     *,
     clusters: int = 16,
-    initialization: str = "kmeans++",
     keep_zeros: bool = False,
     ignore: str | Iterable[str] = (),
-) -> Iterator[wrapped.Wrapped]:
+) -> wrapped.Wrapped:
     """Gives each kernel at most `clusters` different values, trained with the model.
 
     Within the context, compile and fit `training.model`; after it, `training.result`
@@ -50,8 +42,6 @@ def cluster_kernels(
         model: a functional or Sequential model of tf_keras or Keras 3, trained;
             not changed.
         clusters: different values a kernel may have, at least 2 (3 with `keep_zeros`).
-        initialization: how the first values are chosen: "kmeans++", "density" or
-            "linear" (evenly between minimum and maximum).
         keep_zeros: zeros stay zeros, one of the values is 0: for a pruned model.
         ignore: names of layers, or patterns, or one of them, to leave as they are.
 
@@ -60,8 +50,6 @@ def cluster_kernels(
         GraphError: the model cannot be read.
     """
     _check_number(clusters, keep_zeros)
-    checks.choice("initialization", initialization, INITIALIZATIONS)
-
     graph = graph_keras.read(model)
     chosen, skipped = kernels.choose(
         graph, ignore, kernels.CLUSTERABLE, _refusal(clusters, keep_zeros)
@@ -78,7 +66,7 @@ def cluster_kernels(
         return _ClusterWeights(
             native,
             clusters,
-            INITIALIZATIONS[initialization],
+            cluster_config.CentroidInitialization.KMEANS_PLUS_PLUS,
             preserve_sparsity=keep_zeros,
             cluster_gradient_aggregation=GRADIENT,
         )
@@ -99,9 +87,7 @@ def cluster_kernels(
         method = f"Clustered to {clusters} values"
         return result, wrapped.SparsityReport(method, treated, skipped)
 
-    active = wrapped.Wrapped(clone, finish)
-    yield active
-    active.finish()
+    return wrapped.Wrapped(clone, finish)
 
 
 def check_clusters(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from tfslim import errors, ops, registry
+from tfslim import checks, errors, ops
 from tfslim.graph import ir
 
 # Op -> the weight that TF-MOT clusters, masks: the last of its kernels.
@@ -61,7 +60,7 @@ def choose(
     """
     candidates = with_kernels(graph)
     names = [layer.name for layer in candidates]
-    ignored = matching(ignore, names)
+    ignored = checks.matching("layer to ignore", ignore, names)
     chosen, skipped = [], {}
     for layer in candidates:
         if layer.name in ignored:
@@ -96,19 +95,3 @@ def with_kernels(graph: ir.Graph) -> list[ir.Layer]:
             for name, weight in layer.weights.items()
         )
     ]
-
-
-def matching(patterns: str | Iterable[str], names: Iterable[str]) -> list[str]:
-    """Returns the names that fit one of the patterns, in their order.
-
-    Raises:
-        ConfigError: a pattern fits none.
-    """
-    patterns = [patterns] if isinstance(patterns, str) else patterns
-    names, found = list(names), set()
-    for pattern in patterns:
-        fitting = fnmatch.filter(names, pattern)
-        if not fitting:
-            raise registry.unknown_name("layer to ignore", pattern, names)
-        found |= set(fitting)
-    return [name for name in names if name in found]

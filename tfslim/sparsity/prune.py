@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow_model_optimization as tfmot
@@ -17,7 +16,6 @@ from tfslim.graph import keras as graph_keras
 from tfslim.sparsity import kernels, padding, wrapped
 from tfslim.sparsity.masks import Pattern, PatternPruneLowMagnitude
 
-Context: TypeAlias = contextlib.AbstractContextManager[wrapped.Wrapped]
 SCHEDULES = ("polynomial", "constant")
 _SHARE = "It is the share of zeros: 0.8 leaves a fifth of the weights."
 # A mask is made anew this often while sparsity rises.
@@ -31,7 +29,7 @@ def prune_magnitude(
     schedule: str = "polynomial",
     steps: int,
     ignore: str | Iterable[str] = (),
-) -> Context:
+) -> wrapped.Wrapped:
     """Zeroes the smallest weights of each kernel while the model trains.
 
     Within the context, compile and fit `training.model` with `training.callbacks`;
@@ -63,7 +61,7 @@ def prune_magnitude(
 
 def prune_m_by_n(
     model: Any, *, m: int = 2, n: int = 4, ignore: str | Iterable[str] = ()
-) -> Context:
+) -> wrapped.Wrapped:
     """Zeroes m of every n consecutive inputs of each output, from the first step on.
 
     The groups lie along the last axis of the kernel in a `.tflite`. Kernels with
@@ -103,7 +101,7 @@ def prune_blocks(
     schedule: str = "polynomial",
     steps: int,
     ignore: str | Iterable[str] = (),
-) -> Context:
+) -> wrapped.Wrapped:
     """Zeroes blocks of weights, those with the smallest mean magnitude first.
 
     TF-MOT takes blocks for Dense layers only; here convolutions have them too, at
@@ -146,7 +144,7 @@ def prune_for_xnnpack(
     steps: int,
     symmetric_padding: bool = False,
     ignore: str | Iterable[str] = (),
-) -> Context:
+) -> wrapped.Wrapped:
     """Prunes the 1x1 convolutions alone, where XNNPACK's sparse kernels could run.
 
     TF-MOT's `PruneForLatencyOnXNNPack` first checks that the model has the form these
@@ -252,7 +250,6 @@ def _wrapper(schedule: Any, pattern: Pattern | None = None) -> Callable[[Any], A
     return wrap
 
 
-@contextlib.contextmanager
 def _pruned(
     model: Any,
     method: str,
@@ -261,7 +258,7 @@ def _pruned(
     refusal: Callable[[ir.Layer], str | None] = lambda layer: None,
     *,
     graph: ir.Graph | None = None,
-) -> Iterator[wrapped.Wrapped]:
+) -> wrapped.Wrapped:
     graph = graph or graph_keras.read(model)
     chosen, skipped = kernels.choose(graph, ignore, kernels.PRUNABLE, refusal)
     copy = graph_keras.write(graph, "tf_keras")
@@ -297,11 +294,9 @@ def _pruned(
         notes = _unfinished(wrappers[0].pruning_schedule, trained)
         return result, wrapped.SparsityReport(method, pruned, skipped, notes)
 
-    active = wrapped.Wrapped(
+    return wrapped.Wrapped(
         clone,
         finish,
         callbacks=[tfmot.sparsity.keras.UpdatePruningStep()],
         after_step=mask,
     )
-    yield active
-    active.finish()

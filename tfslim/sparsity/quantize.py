@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,9 @@ from tfslim.sparsity.quantizers import MAX_CLUSTERS, keep_frozen, stop_training_
 from tfslim.sparsity.schemes import KEEP, OutputConfig, Scheme
 
 
-@contextlib.contextmanager
 def quantize_aware(
     model: Any, *, keep: str = "nothing", ignore: str | Iterable[str] = ()
-) -> Iterator[wrapped.Wrapped]:
+) -> wrapped.Wrapped:
     """Trains with the rounding of an INT8 file, so that weights get used to it.
 
     Within the context, compile and fit `training.model`; after it, `training.result`
@@ -52,7 +50,7 @@ def quantize_aware(
     if keep in ("nothing", "zeros"):
         graph = fold(graph)  # It would tear clusters apart.
     graph = plain(graph)
-    ignored = kernels.matching(ignore, graph.layers)
+    ignored = checks.matching("layer to ignore", ignore, graph.layers)
     unwrapped = _unwrapped(graph)
     skipped = {**unwrapped, **dict.fromkeys(ignored, "ignored as asked")}
     quantized = _quantized(graph, keep, ignored, unwrapped)
@@ -76,9 +74,7 @@ def quantize_aware(
             method += f", {kept} kept"
         return quantized, wrapped.SparsityReport(method, treated, skipped, notes)
 
-    active = wrapped.Wrapped(quantized, finish)
-    yield active
-    active.finish()
+    return wrapped.Wrapped(quantized, finish)
 
 
 def _unwrapped(graph: ir.Graph) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import re
@@ -174,19 +173,7 @@ def sparsify(
     own, options = split(SparsifyOptions, how, options, overrides)
     if (train is None) == (train_fn is None):
         raise errors.ConfigError("Pass either training data or a train_fn.")
-    if train_fn is not None and own.steps is None and not _SCHEDULED.isdisjoint(stages):
-        raise errors.ConfigError(
-            f"method='{method}' with a train_fn needs steps: the number of training "
-            "steps within which sparsity rises."
-        )
-    if options.mixed_precision:
-        raise errors.ConfigError(
-            "mixed_precision trains a copy of the model, which would lose what TF-MOT "
-            "wrapped. Train in float32."
-        )
-    if "cluster" in stages:  # Before the stages before it are trained.
-        before = stages[: stages.index("cluster")]
-        sparsity.check_clusters(model, **_chosen("cluster", before, own))
+    _check(model, method, stages, own, options, has_train_fn=train_fn is not None)
     task = tasks.resolve(task, model)
     training = Training(train=train, validation=validation, task=task, options=options)
     job = ResumableJob(options, model, {"method": f"sparsify {method}", **vars(own)})
@@ -220,6 +207,31 @@ def sparsify(
     return SparsifyResult(model, report)
 
 
+def _check(
+    model: Any,
+    method: str,
+    stages: tuple[str, ...],
+    how: SparsifyOptions,
+    options: FitOptions,
+    *,
+    has_train_fn: bool,
+) -> None:
+    """Refuses before the first training what would fail after it."""
+    if has_train_fn and how.steps is None and not _SCHEDULED.isdisjoint(stages):
+        raise errors.ConfigError(
+            f"method='{method}' with a train_fn needs steps: the number of training "
+            "steps within which sparsity rises."
+        )
+    if options.mixed_precision:
+        raise errors.ConfigError(
+            "mixed_precision trains a copy of the model, which would lose what TF-MOT "
+            "wrapped. Train in float32."
+        )
+    if "cluster" in stages:
+        before = stages[: stages.index("cluster")]
+        sparsity.check_clusters(model, **_chosen("cluster", before, how))
+
+
 def _trained(active: sparsity.Wrapped, train_fn: TrainFn) -> list[np.ndarray]:
     train_fn(active.model, active.callbacks)
     weights: list[np.ndarray] = active.model.get_weights()
@@ -234,7 +246,7 @@ def _rising_steps(training: Training, rising_epochs: int) -> int:
 
 def _context(
     stage: str, before: tuple[str, ...], how: SparsifyOptions
-) -> Callable[[Any], contextlib.AbstractContextManager[sparsity.Wrapped]]:
+) -> Callable[[Any], sparsity.Wrapped]:
     """Returns what wraps a model for a stage, given those before it."""
     if stage not in _STAGES:
         m, n = map(int, stage.split(":"))

@@ -47,7 +47,7 @@ class SparsityReport:
 
 
 class Wrapped:
-    """A wrapped model while it is trained; a method's context yields it.
+    """A wrapped model while it is trained: the context that a method returns.
 
     Attributes:
         model: the tf_keras model to compile and fit, a copy: the model that was
@@ -70,13 +70,18 @@ class Wrapped:
         self._after_step = after_step
         self._finished: tuple[Any, SparsityReport] | None = None
 
+    def __enter__(self) -> Wrapped:
+        """Returns itself, to be trained."""
+        return self
+
+    def __exit__(self, error: Any, *_: Any) -> None:
+        """Makes the result, unless the training failed."""
+        if error is None:
+            self._finished = self._finish()
+
     def step(self) -> None:
         """Call it after every optimizer step of a training loop of your own."""
         self._after_step()
-
-    def finish(self) -> None:
-        """Makes the result; the context calls it on its way out."""
-        self._finished = self._finish()
 
     @property
     def result(self) -> Any:

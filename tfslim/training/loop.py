@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfslim import errors, registry, tasks
+from tfslim import checks, errors, tasks
 from tfslim.training import (
     inputs,
     keras3,
@@ -125,9 +125,8 @@ def fit(
 def check_names(options: FitOptions) -> None:
     """Raises ConfigError for an unknown optimizer, schedule or strategy."""
     optimizers.build(options, total_steps=1)
-    name = options.strategy
-    if isinstance(name, str) and name not in replicas.STRATEGIES:
-        raise registry.unknown_name("strategy", name, replicas.STRATEGIES)
+    if isinstance(options.strategy, str):
+        checks.choice("strategy", options.strategy, replicas.STRATEGIES)
 
 
 def _copy(
@@ -178,12 +177,9 @@ def _run(
     callbacks = _callbacks(model, epochs.steps, best, bar, options, more)
     kept, first_epoch = None, 0
     if options.backup_dir is not None:
+        description = state.describe(model, options, epochs.steps, best.monitor)
+        kept = state.EpochState(options.backup_dir, description, callbacks)
         # Last: an epoch counts as done when everything else about it is.
-        kept = state.EpochState(
-            options.backup_dir,
-            state.describe(model, options, epochs.steps, best.monitor),
-            callbacks,
-        )
         callbacks.append(kept)
         first_epoch = kept.load(model)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 
 from tfslim import checks, errors, loading
-from tfslim.distillation import distill
+from tfslim.distillation import distill, losses
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
 
@@ -17,7 +17,7 @@ def plan(
 ) -> base.Step:
     """Looks up the section `distill`."""
     checks.whole("config.distill.epochs", section.epochs)
-    how = distill.DistillOptions(
+    how = losses.DistillOptions(
         temperature=section.temperature, teacher_weight=section.teacher_weight
     )
     source = section.teacher
