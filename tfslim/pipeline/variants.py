@@ -10,8 +10,8 @@ from typing import Any
 import ml_collections
 
 import tfslim
-from tfslim import convert, errors, quantization, tflite
-from tfslim.graph import count, keras_probe, ops
+from tfslim import convert, errors, ops, quantization, tflite
+from tfslim.graph import count, keras_probe
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
@@ -62,7 +62,8 @@ def convert_float(
     except errors.GraphError as error:
         return done.tflite, [f"Layers are known by the names in the file only: {error}"]
     # What does nothing in inference, such as dropout, leaves no op.
-    missing = [name for name in found.unmapped if graph.layers[name].op not in ops.IDLE]
+    idle = ops.keras("idle")
+    missing = [name for name in found.unmapped if graph.layers[name].op not in idle]
     notes = [f"Layers not found in the file: {', '.join(missing)}."] if missing else []
     return quantization.put_layers(done.tflite, found), notes
 
