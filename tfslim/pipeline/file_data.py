@@ -12,6 +12,7 @@ from tfslim import data, errors, quantization, tasks, tflite
 from tfslim.data import file_inputs, file_labels
 from tfslim.data.file_inputs import FeedOptions
 from tfslim.evaluation import FileTest
+from tfslim.preprocessing import Preprocessing
 
 # Of the test split, to look for faults with.
 _UNSEEN = 32
@@ -29,6 +30,8 @@ class Data:
         unseen: 32 inputs from the test split.
         test: measures files on the test split; None where none is asked for.
         notes: what the user should know about the data, one line each.
+        preprocessing: how examples become the input, as JSON; None where they are
+            taken as they are.
     """
 
     model: bytes
@@ -36,6 +39,7 @@ class Data:
     unseen: Iterable[tflite.Inputs] | None = None
     test: FileTest | None = None
     notes: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] | None = None
 
     def tracked(self, on_step: Any) -> Data:
         """Returns the same, with a bar for each pass over the calibration samples."""
@@ -90,7 +94,14 @@ def load(
         raise errors.QuantizationError(f"{doubt.text} Nothing is written.")
     if doubt is not None and (is_wrong or not test.doubt):
         notes.append(doubt.text)
-    return Data(model, samples, unseen, test, tuple(notes))
+    return Data(
+        model=model,
+        calibration=samples,
+        unseen=unseen,
+        test=test,
+        notes=tuple(notes),
+        preprocessing=prepare.to_json() if isinstance(prepare, Preprocessing) else None,
+    )
 
 
 def _test(

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from tfslim import convert, errors, evaluation, quantization
-from tfslim.pipeline import check, choices, deployment, doubts, max_drop
+from tfslim.pipeline import check, choices, deployment, doubts, max_drop, rows
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import variants as variants_lib
@@ -117,7 +117,7 @@ def original(
     row = {
         "name": ORIGINAL,
         "metric": check.measure_file(ready.job, content, eval_fn),
-        **variants_lib.sizes(content),
+        **rows.sizes(content),
         **variants_lib.costs(ready.job.model),
     }
     return Original(row, content)
@@ -231,7 +231,7 @@ class _Maker:
             if not fallen["is_met"]:
                 self._miss(recipe.name, goal)
         done = accurate.quantized
-        row = variants_lib.describe(recipe, accurate) | fallen
+        row = rows.describe(recipe, accurate) | fallen
         is_float = recipe.name == "float32"
         row |= checked if is_float else self.checker.check(recipe.name, done.tflite)
         if is_static and done.calibration:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from tfslim import registry
+from tfslim import registry, settings
 from tfslim.quantization.ranges.calibration import method_names
 from tfslim.quantization.repair.bias import MODES
 from tfslim.quantization.repair.rounding import ROUNDINGS
@@ -15,6 +15,8 @@ from tfslim.quantization.rules.kept_float import POLICIES
 # integers by the scale and zero point that the file states for its inputs and outputs.
 IO = ("float", "int8", "uint8")
 CORRECTIONS = ("none", *MODES)
+# Those of a config and of the command line, too.
+_DEFAULTS = settings.Quantization()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,11 +37,11 @@ class Options:
             "none" quantizes all that can be, for chips without float.
     """
 
-    calibration: str = "minmax"
-    equalize: bool = True
-    rounding: str = "gptq"
-    bias_correction: str = "fast"
-    io: str = "float"
+    calibration: str = _DEFAULTS.calibration
+    equalize: bool = _DEFAULTS.equalize
+    rounding: str = _DEFAULTS.rounding
+    bias_correction: str = _DEFAULTS.bias_correction
+    io: str = _DEFAULTS.io
     layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     keep_float: str = "xnnpack"
 

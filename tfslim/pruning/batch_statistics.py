@@ -14,7 +14,7 @@ from tfslim import errors, ops
 from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import scores
-from tfslim.training import losses
+from tfslim.training import losses, training
 
 # What a channel passes on its own, up to where its values are looked at.
 _FOLLOWED = ops.keras("elementwise", "idle", "trailing")
@@ -23,18 +23,13 @@ _BY_WEIGHT = {"gradient", "hessian"}
 _NUM_SIGNS = 4
 
 
-def inputs_of(batch: Any) -> Any:
-    """Returns the inputs of a batch that may have targets: `(inputs, targets)`."""
-    return batch[0] if isinstance(batch, tuple) else batch
-
-
 def gather(
     graph: ir.Graph,
     kind: graph_keras.KerasName,
     batches: Sequence[Any],
     needs: frozenset[str],
     loss: Any,
-) -> Iterator[scores.Evidence]:
+) -> Iterator[scores.BatchStatistics]:
     """Yields what each batch shows, with batch normalization in inference mode.
 
     Args:
@@ -74,7 +69,7 @@ def gather(
         layers = {}
         if needs - _BY_WEIGHT:
             layers = run.by_layer(batch, list(watched), needs)
-        yield scores.Evidence(weights=weights, layers=layers)
+        yield scores.BatchStatistics(weights=weights, layers=layers)
 
 
 def _losses(
@@ -98,12 +93,12 @@ class _Run:
         self,
         graph: ir.Graph,
         model: Any,
-        losses: list[Callable[[Any, Any], Any]] | None,
+        functions: list[Callable[[Any, Any], Any]] | None,
         num_outputs: int,
     ):
         self._graph = graph
         self._model = model
-        self._losses = losses
+        self._losses = functions
         self._num_outputs = num_outputs
         self._names, self._variables = [], []
         for layer, named in graph_keras.variables(graph, model).items():
@@ -114,7 +109,7 @@ class _Run:
 
     def _forward(self, batch: Any) -> tuple[Any, list[Any]]:
         """Returns the sum over samples of the loss, and the tensors to look at."""
-        outputs = self._model(inputs_of(batch), training=False)
+        outputs = self._model(training.inputs_of(batch), training=False)
         ours, seen = outputs[: self._num_outputs], outputs[self._num_outputs :]
         if self._losses is None or not isinstance(batch, tuple):
             return None, seen
@@ -194,7 +189,7 @@ def _gradient(tape: tf.GradientTape, value: Any, sources: list[Any]) -> list[Any
 
 
 def _num_samples(batch: Any) -> int:
-    inputs = inputs_of(batch)
+    inputs = training.inputs_of(batch)
     while isinstance(inputs, Mapping | list | tuple):
         inputs = next(iter(inputs.values() if isinstance(inputs, Mapping) else inputs))
     return len(inputs)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tf_keras
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 
@@ -19,19 +19,20 @@ Weights = Mapping[str, Mapping[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class SparsityReport:
-    """What a method did, and what it left alone.
+    """What a method did, and what it skipped.
 
     Attributes:
         method: what was done, in words.
         layers: treated layer -> what its kernel is now, in words.
-        left_alone: layer with a kernel -> why it was not treated.
+        skipped: layer with a kernel -> why it was not treated.
         notes: what else the user should know.
     """
 
     method: str
     layers: Mapping[str, str]
-    left_alone: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    left_alone = checks.renamed("left_alone", "skipped")
 
     def __str__(self) -> str:
         """Returns one line a layer."""
@@ -39,14 +40,14 @@ class SparsityReport:
             [
                 f"{self.method}: {len(self.layers)} layers",
                 *(f"  {name}: {what}" for name, what in self.layers.items()),
-                *(f"  {name}: left alone: {w}" for name, w in self.left_alone.items()),
+                *(f"  {name}: skipped: {w}" for name, w in self.skipped.items()),
                 *(f"  {note}" for note in self.notes),
             ]
         )
 
 
-class Training:
-    """A wrapped model while it is trained; a method's context yields it.
+class Wrapped:
+    """A wrapped model while it is trained: the context that a method returns.
 
     Attributes:
         model: the tf_keras model to compile and fit, a copy: the model that was
@@ -69,13 +70,18 @@ class Training:
         self._after_step = after_step
         self._finished: tuple[Any, SparsityReport] | None = None
 
+    def __enter__(self) -> Wrapped:
+        """Returns itself, to be trained."""
+        return self
+
+    def __exit__(self, error: Any, *_: Any) -> None:
+        """Makes the result, unless the training failed."""
+        if error is None:
+            self._finished = self._finish()
+
     def step(self) -> None:
         """Call it after every optimizer step of a training loop of your own."""
         self._after_step()
-
-    def finish(self) -> None:
-        """Makes the result; the context calls it on its way out."""
-        self._finished = self._finish()
 
     @property
     def result(self) -> Any:

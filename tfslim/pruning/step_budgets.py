@@ -1,25 +1,24 @@
-"""A target reached in rounds: what each round may still keep."""
+"""A target reached in steps: what each step may still keep."""
 
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import math
 from collections.abc import Container
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import checks, errors
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import scores as scores_lib
 
 
-class Rounds:
-    """Splits a budget for the whole model into one budget for each round.
+class StepBudgets:
+    """Splits a budget for the whole model into one budget for each step.
 
     Ratios count from the original widths, so that rounding a width up to a multiple
-    of the divisor in one round is made good in the next.
+    of the divisor in one step is made good in the next.
     """
 
     def __init__(
@@ -39,9 +38,7 @@ class Rounds:
         self._steps = steps
         self._curve = curve
         self._widths = {group.name: len(group) for group in channels.groups}
-        for pattern in budget.ratios:
-            if not fnmatch.filter(self._widths, pattern):
-                raise registry.unknown_name("channel group", pattern, self._widths)
+        checks.matching("channel group", budget.ratios, self._widths)
         self._limit = budget_lib.limit_of(budget)
         budget_lib.schedule(0.0, steps, curve=curve)
         self._start = 0.0
@@ -55,10 +52,10 @@ class Rounds:
     def budget(
         self, step: int, channels: channels_lib.Channels, scored: Container[str]
     ) -> budget_lib.Budget:
-        """Returns the budget of round `step`, from 0, for what is left of the model.
+        """Returns the budget of step `step`, from 0, for what is left of the model.
 
         Args:
-            step: number of the round.
+            step: its number.
             channels: those that are left.
             scored: names of the groups that can be cut.
         """
@@ -72,7 +69,8 @@ class Rounds:
         own = {
             group.name: self._missing(group, self._own(group.name, step, general))
             for group in groups
-            if self._budget.scope == "uniform" or self._pattern(group.name)
+            if self._budget.scope == "uniform"
+            or budget_lib.ratio_of(self._budget, group.name) is not None
         }
         rest = [group for group in groups if group.name not in own]
         before = sum(self._widths.get(group.name, len(group)) for group in rest)
@@ -94,15 +92,9 @@ class Rounds:
             )
         return budget_lib.schedule(target, self._steps, curve=self._curve)[step]
 
-    def _pattern(self, name: str) -> str | None:
-        patterns = self._budget.ratios
-        return next((p for p in patterns if fnmatch.fnmatchcase(name, p)), None)
-
     def _own(self, name: str, step: int, general: float) -> float:
-        pattern = self._pattern(name)
-        if pattern is None:
-            return general
-        return self._share(self._budget.ratios[pattern], step)
+        ratio = budget_lib.ratio_of(self._budget, name)
+        return general if ratio is None else self._share(ratio, step)
 
     def _missing(self, group: channels_lib.Group, ratio: float) -> float:
         """Returns the ratio by what is left that gives `ratio` by the original."""

@@ -1,9 +1,9 @@
-"""The state that a training leaves behind after every epoch, in case it is killed."""
+"""The state that a training writes after every epoch, to resume from after a kill."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ _KNOWN_STATES = {
 }
 
 
-class Backup(tf_keras.callbacks.Callback):
+class EpochState(tf_keras.callbacks.Callback):
     """Writes everything that the next epoch depends on, and reads it again.
 
     One file holds it all and appears whole or not at all, so the state is always that
@@ -47,13 +47,10 @@ class Backup(tf_keras.callbacks.Callback):
         """
         super().__init__()
         self._path = Path(folder) / "state.bin"
-        stateful = [
-            wrapped
-            for callback in callbacks
-            if _has_state(wrapped := getattr(callback, "wrapped", callback))
-        ]
+        own = [getattr(callback, "wrapped", callback) for callback in callbacks]
+        stateful = [callback for callback in own if _access(callback) is not None]
         self._callbacks = {
-            f"{index}: {type(callback).__name__}": callback
+            f"{index}: {type(callback).__name__}": _access(callback)
             for index, callback in enumerate(stateful)
         }
         self._description = {**description, "callbacks": list(self._callbacks)}
@@ -101,19 +98,14 @@ class Backup(tf_keras.callbacks.Callback):
                 f"{self._path} cannot be read ({error}). Delete it to start anew."
             ) from error
         own = packing.unpack(packing.pack(self._description))
-        differing = [key for key in own if found.get(key) != own[key]]
-        if differing:
-            raise errors.ConfigError(
-                f"{self._path.parent} holds the state of another training (different "
-                f"{', '.join(differing)}). Delete it or choose another backup_dir."
-            )
+        refuse_other(self._path.parent, "training", own, found)
         return state
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Gives the callbacks their states; most forget them as a training begins."""
         if self._states is not None:
-            for name, callback in self._callbacks.items():
-                _set_state(callback, self._states[name])
+            for name, (_, set_state) in self._callbacks.items():
+                set_state(self._states[name])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the state."""
@@ -130,7 +122,7 @@ class Backup(tf_keras.callbacks.Callback):
             "description": self._description,
             "variables": [variable.numpy() for variable in variables],
             "callbacks": {
-                name: _get_state(callback) for name, callback in self._callbacks.items()
+                name: get_state() for name, (get_state, _) in self._callbacks.items()
             },
         }
         try:
@@ -166,18 +158,13 @@ def describe(
 ) -> dict[str, Any]:
     """Returns by what the training of a compiled model is known again."""
     optimizer = model.optimizer
-    return {
-        "epochs": options.epochs,
+    names = (
+        "epochs batch_size learning_rate schedule patience best_from_epoch "
+        "sync_batch_norm mixed_precision seed"
+    )
+    return {name: getattr(options, name) for name in names.split()} | {
         "steps_per_epoch": steps,
-        "batch_size": options.batch_size,
         "optimizer": f"{type(optimizer).__name__} {optimizer.get_config()}",
-        "learning_rate": options.learning_rate,
-        "schedule": options.schedule,
-        "patience": options.patience,
-        "best_from_epoch": options.best_from_epoch,
-        "sync_batch_norm": options.sync_batch_norm,
-        "mixed_precision": options.mixed_precision,
-        "seed": options.seed,
         "monitor": monitor,
         "weights": [list(weight.shape) for weight in model.weights],
     }
@@ -207,34 +194,40 @@ def _variables(model: tf_keras.Model, *, is_trained: bool) -> list[tf.Variable]:
     return list({id(variable): variable for variable in found}.values())
 
 
-def _has_state(callback: Any) -> bool:
-    return _tells_state(callback) or bool(_known_state(callback))
-
-
-def _tells_state(callback: Any) -> bool:
-    return hasattr(callback, "get_state") and hasattr(callback, "set_state")
-
-
-def _known_state(callback: Any) -> tuple[str, ...]:
+def _access(callback: Any) -> Any:
+    """Returns functions that get and set the state of a callback, None for none."""
+    if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
+        return callback.get_state, callback.set_state
+    names: tuple[str, ...] = ()
     for base in type(callback).__mro__:
         if base.__module__.partition(".")[0] in ("keras", "tf_keras"):
-            return _KNOWN_STATES.get(base.__name__, ())
-    return ()
+            names = _KNOWN_STATES.get(base.__name__, ())
+            break
+
+    def get_state() -> dict[str, Any]:
+        return {n: getattr(callback, n) for n in names if hasattr(callback, n)}
+
+    def set_state(state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(callback, name, value)
+
+    return (get_state, set_state) if names else None
 
 
-def _get_state(callback: Any) -> Any:
-    if _tells_state(callback):
-        return callback.get_state()
-    return {
-        name: getattr(callback, name)
-        for name in _known_state(callback)
-        if hasattr(callback, name)
-    }
+def refuse_other(
+    folder: Path, kind: str, own: Mapping[str, Any], found: Mapping[str, Any]
+) -> None:
+    """Raises ConfigError where a folder has the state of other work than this.
 
-
-def _set_state(callback: Any, state: Any) -> None:
-    if _tells_state(callback):
-        callback.set_state(state)
-        return
-    for name, value in state.items():
-        setattr(callback, name, value)
+    Args:
+        folder: of the state.
+        kind: of work, for the message.
+        own: what is to be done, as plain data.
+        found: what the folder says that was.
+    """
+    differing = [key for key in own if found.get(key) != own[key]]
+    if differing:
+        raise errors.ConfigError(
+            f"{folder} holds the state of another {kind} (different "
+            f"{', '.join(differing)}). Delete it or choose another backup_dir."
+        )
