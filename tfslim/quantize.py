@@ -28,31 +28,22 @@ from tfslim import cli, errors, settings
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
-    default = settings.Quantization()
     text, number, switch = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
     for name, value, help_text in (
         ("model", None, "The float .tflite; may also stand without --model=."),
         ("data", None, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
         ("preprocessing", None, "raw, unit, symmetric, torch or caffe."),
         ("recipe", "int8", "int8, dynamic_int8, float16, …, or a .json of your own."),
-        ("calibration", default.calibration, "minmax, auto, kl, mse, percentile, …"),
-        (
-            "rounding",
-            default.rounding,
-            "Of weights: gptq, used where it helps, or nearest.",
-        ),
-        (
-            "bias_correction",
-            default.bias_correction,
-            "fast, full or none; used where it helps.",
-        ),
         ("ranges", None, "A ranges.json to use instead of calibrating."),
-        ("io", default.io, "What inputs and outputs are: float, int8 or uint8."),
         ("layers", None, "Layers that take another recipe: conv_1=float32,block_2*=…"),
         ("task", "classification", "classification, regression or reconstruction."),
         ("out", None, "The file to write; default: MODEL_RECIPE.tflite."),
     ):
         text(name, value, help_text, flag_values=values)
+    for name in ("calibration", "rounding", "bias_correction", "io", "equalize"):
+        field = settings.FIELDS[f"quantization.{name}"]
+        define = switch if isinstance(field.default, bool) else text
+        define(name, field.default, settings.limits(field).help, flag_values=values)
     text(
         "input_shape",
         None,
@@ -73,14 +64,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "most this many percentage points; without labels, the agreement with float.",
         flag_values=values,
     )
-    switch(
-        "equalize",
-        default.equalize,
-        "Balance channels where it helps.",
-        flag_values=values,
-    )
     for name, count, least, help_text in (
-        ("samples", default.calibration_samples, 1, "Calibration samples."),
+        ("samples", 300, 1, "Calibration samples."),
         ("eval_samples", 1000, 0, "Test examples; 0: do not test."),
         ("seed", 0, 0, "Of the samples' choice."),
     ):
