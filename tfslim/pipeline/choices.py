@@ -163,14 +163,9 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
         ConfigError: a name is unknown, or choices contradict each other.
     """
     fields = config.quantization
-    options = quantization.Options(
-        calibration=fields.calibration,
-        equalize=fields.equalize,
-        rounding=fields.rounding,
-        bias_correction=fields.bias_correction,
-        io=fields.io,
-        layers=fields.layers.to_dict(),
-    )
+    named = dataclasses.fields(quantization.Options)
+    values = {f.name: fields[f.name] for f in named if f.name in fields}
+    options = quantization.Options(**{**values, "layers": fields.layers.to_dict()})
     if fields.recipes is not None and not fields.recipes:
         raise errors.ConfigError(
             "config.quantization.recipes is empty. Name at least one of: "

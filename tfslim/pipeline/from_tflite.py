@@ -14,7 +14,7 @@ import tfslim
 from tfslim import errors, quantization, report, tflite
 from tfslim.benchmark import environment
 from tfslim.data.file_inputs import FeedOptions
-from tfslim.pipeline import choices, file_data, rows
+from tfslim.pipeline import choices, file_data, rows, variants
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import timing as timing_lib
 
@@ -161,15 +161,12 @@ class _Maker:
 
     def _made(self, recipe: quantization.Recipe) -> tuple[dict[str, Any], bytes]:
         is_static = recipe.scheme == "static_int8"
-        options = self._chosen.quantization
-        if not is_static:
-            options = dataclasses.replace(options, io="float")
-        accurate = quantization.quantize_accurately(
+        accurate = variants.quantize(
             self.data.model,
             recipe,
-            samples=self.data.calibration,
-            options=options,
-            ranges=self._chosen.ranges if is_static else None,
+            self.data.calibration,
+            self._chosen.quantization,
+            self._chosen.ranges,
         )
         done, test = accurate.quantized, self.data.test
         assert test is not None  # noqa: S101 - asked for first.

@@ -69,7 +69,7 @@ def rehearse(
     if eval_fn is None:
         check.rehearse(ready.job)
     content, _ = variants_lib.convert_float(ready.job, config, ready.metadata)
-    samples = variants_lib.samples_for(ready.job, content)
+    samples = ready.job.feed.calibration
     first = None if samples is None else [next(iter(samples))]
     for recipe in chosen.recipes:
         is_static = recipe.scheme == "static_int8"
@@ -211,8 +211,9 @@ class _Maker:
             layers={**self.ready.layers, **self.chosen.quantization.layers},
         )
         job = self.ready.job
+        samples, ranges = job.feed.calibration, self.chosen.ranges
         accurate = variants_lib.quantize(
-            job, recipe, self.float_file, options, self.chosen.ranges
+            self.float_file, recipe, samples, options, ranges
         )
         is_static = recipe.scheme == "static_int8"
         fallen: dict[str, Any] = {}

@@ -8,7 +8,6 @@ from typing import Any
 from tfslim import errors, evaluation, quantization
 from tfslim.pipeline import check
 from tfslim.pipeline import job as job_lib
-from tfslim.pipeline import variants as variants_lib
 
 
 def require_data(job: job_lib.Job, max_drop: float | None) -> None:
@@ -55,7 +54,7 @@ def keep_accuracy(
         The file, and what the result says of the way there; "is_met" tells whether
         the goal is reached.
     """
-    samples = variants_lib.samples_for(job, float_file)
+    samples = job.feed.calibration
     assert samples is not None  # noqa: S101 - `require_data` has seen to it.
 
     def value(content: bytes) -> float:
