@@ -13,7 +13,6 @@ from tfslim import errors, ops
 from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning import evidence
 from tfslim.training import training
 
 # Activations of which only the positive side counts as active.
@@ -276,7 +275,7 @@ def _run(
         totals = [
             (total + rows.numpy(), size + int(number))
             for (total, size), (rows, number) in zip(
-                totals, step(evidence.inputs_of(batch)), strict=True
+                totals, step(training.inputs_of(batch)), strict=True
             )
         ]
     if not totals[0][1]:

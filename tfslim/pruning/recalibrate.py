@@ -11,7 +11,7 @@ import numpy as np
 from tfslim import errors
 from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
-from tfslim.pruning import evidence
+from tfslim.training import training
 
 
 def recalibrate_batch_norm(model: Any, data: Iterable[Any]) -> Any:
@@ -41,7 +41,7 @@ def recalibrate_batch_norm(model: Any, data: Iterable[Any]) -> Any:
     number = 0
     for batch in data:
         number += 1
-        watched(evidence.inputs_of(batch))
+        watched(training.inputs_of(batch))
         for name in norms:
             means[name].append(np.array(variables[name]["moving_mean"].numpy()))
             spreads[name].append(np.array(variables[name]["moving_variance"].numpy()))

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfslim import errors, registry
+from tfslim import checks, errors
 from tfslim.graph import keras as graph_keras
 from tfslim.training import access
 
@@ -95,10 +95,9 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         super().__init__()
         _check_strength(strength)
         _check_share(share)
-        if not callable(schedule) and schedule not in SCHEDULES:
-            raise registry.unknown_name("schedule of the strength", schedule, SCHEDULES)
-        if not threshold > 0.0:
-            raise errors.ConfigError(f"threshold must be above 0, got {threshold}.")
+        if not callable(schedule):
+            checks.choice("schedule of the strength", schedule, SCHEDULES)
+        checks.number("threshold", threshold, "(0, inf)")
         if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
             raise errors.MissingExtraError(
                 "tensorboard", extra="tensorflow", needed_for="log_dir"
@@ -368,16 +367,10 @@ def _histogram(gammas: np.ndarray) -> dict[str, list[float]]:
 
 
 def _check_share(share: float) -> None:
-    if not 0.0 < share <= 1.0:
-        raise errors.ConfigError(
-            f"share must be in (0, 1], got {share}. 0.6 penalizes the smaller 60% of "
-            "the scales."
-        )
+    hint = "0.6 penalizes the smaller 60% of the scales."
+    checks.number("share", share, "(0, 1]", hint)
 
 
 def _check_strength(strength: float) -> None:
-    if not (strength >= 0.0 and math.isfinite(strength)):
-        raise errors.ConfigError(
-            f"The strength of the penalty must be 0 or more, got {strength}. 1e-4 is "
-            "usual for a long training."
-        )
+    hint = "1e-4 is usual for a long training."
+    checks.number("The strength of the penalty", strength, "[0, inf)", hint)
