@@ -20,7 +20,6 @@ from tfslim.pruning.prune import PruneReport, prune_channels
 from tfslim.pruning.step_budgets import StepBudgets
 from tfslim.slimming.penalty import NetworkSlimming, gamma_histogram, mean_scale
 from tfslim.training import FitOptions
-from tfslim.training.options import split
 from tfslim.training.training import Training
 
 # The paper ranks the scales of all layers together, as they are.
@@ -98,7 +97,8 @@ def slim_network(
     Args:
         model: a trained functional or Sequential model of tf_keras or Keras 3, with
             batch normalization.
-        train: as for `tfslim.fit`.
+        train: as for `tfslim.fit`; or a `Training`, which also has
+            the validation data, the task and the options.
         validation: as for `tfslim.fit`; chooses the best epoch of the fine-tuning.
         task: what the model is for, as for `tfslim.fit`.
         pruning_ratio: share of all channels to remove, those with the smallest scales
@@ -124,13 +124,13 @@ def slim_network(
             task="classification", pruning_ratio=0.6,
         )
     """
-    own, options = split(SlimmingOptions, how, options, overrides)
+    given = Training.of(train, validation, task, options)
+    own, training = given.split(SlimmingOptions, how, overrides)
     if (pruning_ratio is None) == (budget is None):
         raise errors.ConfigError(
             "Pass either pruning_ratio (0.6 removes 60% of all channels) or a Budget."
         )
     target = budget or budget_lib.Budget(pruning_ratio=pruning_ratio, scope="global")
-    training = Training(train=train, validation=validation, task=task, options=options)
     return _Slimming(model, training, own, target).run(model)
 
 
