@@ -33,9 +33,7 @@ def test_magnitude(k):
     done = tfslim.sparsify(model, (X, Y), (X, Y), target=0.75, ignore="head", **SHORT)
     model_too, report = done
     assert model_too is done.model and report.skipped == {"head": "ignored as asked"}
-    with pytest.warns(
-        DeprecationWarning, match=r"is now .*report\.stages"
-    ):
+    with pytest.warns(DeprecationWarning, match=r"is now .*report\.stages"):
         assert done.reports is report.stages
     assert type(done.model) is type(model) and not done.report.is_quantized
     assert np.mean(models.kernels(done.model)["conv"] == 0) == 0.75

@@ -60,10 +60,10 @@ class SlimmingStep(loop.Step):
 class SlimmingOptions(sparse_training.SparseOptions):
     """Options of network slimming beside those of the training.
 
-    The sparse training runs with SGD and momentum 0.9: Adam would even out the pull of
-    the penalty. Without a `strength`, an idle scale of average size comes to zero in
-    two thirds of the sparse training: the shorter it is, the stronger the pull. Without
-    a `share`, as many scales are penalized as the cut would take channels now.
+    The sparse training runs with SGD and momentum 0.9: Adam would divide the
+    penalty's gradient away. Without a `strength`, an idle scale of average size comes
+    to zero in two thirds of the sparse training. Without a `share`, as many scales are
+    penalized as the cut would take channels now.
 
     Attributes:
         passes: steps; each removes the same share of what is left.
@@ -89,7 +89,7 @@ def slim_network(
     options: FitOptions | None = None,
     **overrides: Any,
 ) -> tuple[Any, loop.LoopReport]:
-    """Trains a model with a penalty on its scales, cuts what they call idle, retrains.
+    """Trains a model with a penalty on its scales, cuts idle channels, fine-tunes it.
 
     Channels that are added up along a residual trunk form a group and go together, by
     the mean of their scales. The model itself is not changed.
