@@ -14,7 +14,7 @@ from tfslim.training import seeds
 def _draws():
     return [
         random.random(),
-        float(np.random.random()),
+        float(np.random.random()),  # noqa: NPY002
         float(tf.random.uniform(())),
         float(tf.random.uniform(())),
         float(tf_keras.initializers.RandomUniform()(shape=())),
