@@ -64,7 +64,7 @@ def keep_accuracy(
     found = quantization.keep_accuracy(
         accurate,
         float_file,
-        samples,
+        samples=samples,
         evaluate=value,
         least=wanted.least,
         options=options,
