@@ -2,8 +2,8 @@
 
 `policy.json` has a row for each op that runs faster, or is right only, in float with
 the XNNPACK of the ai-edge-litert in use; a test asks the runtime whether each row still
-holds. What depends on ranges and neighbours
-stands in `masks` and `neighbours`; `plan` puts all of it together.
+holds. What depends on ranges and neighbours stands in `masks` and `neighbours`; `plan`
+puts all of it together.
 """
 
 from __future__ import annotations
