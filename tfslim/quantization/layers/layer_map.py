@@ -3,9 +3,9 @@
 Both are run on the same two random inputs. A layer's output and an op's output that
 are equal on both are one value of the two graphs, and what lies before it in one
 graph, up to the shared values before, is computed by what lies before it in the other.
-So a convolution whose output no tensor holds, because batch norm and activation are fused
-into it, belongs to the op that holds the activation. Names decide only between tensors
-whose values are equal anyway.
+So a convolution whose output no tensor holds, because batch norm and activation are
+fused into it, belongs to the op that holds the activation. Names decide only between
+tensors whose values are equal anyway.
 """
 
 from __future__ import annotations
