@@ -57,7 +57,7 @@ ALLOWED = {
     "graph": _BASE,
     "models": _GROUND,
     "evaluation": _GROUND | {"tflite"},
-    "data": _GROUND | {"tflite", "evaluation"},
+    "data": _GROUND | {"tflite"},
     "loading": _GROUND | {"graph", "models"},
     "training": _GROUND | {"graph"},
     "pruning": _GROUND | {"graph", "training"},

@@ -206,7 +206,7 @@ class Quantization(fields.Checked):
     )
     calibration: str = field("minmax", "minmax, kl, mse, percentile, auto, …")
     calibration_samples: int = field(300, "samples that ranges are taken from", least=1)
-    equalize: bool = field(False, "balance channels, where it helps")
+    equalize: bool = field(True, "balance channels, where it helps")
     rounding: str = field("gptq", "gptq or nearest; used where it helps")
     bias_correction: str = field("fast", "fast, full or none; used where it helps")
     layers: Mapping[str, str] = field({}, "layer -> the recipe that it takes instead")

@@ -163,7 +163,14 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
         ConfigError: a name is unknown, or choices contradict each other.
     """
     fields = config.quantization
-    quantization.check_method(fields.calibration)
+    options = quantization.Options(
+        calibration=fields.calibration,
+        equalize=fields.equalize,
+        rounding=fields.rounding,
+        bias_correction=fields.bias_correction,
+        io=fields.io,
+        layers=fields.layers.to_dict(),
+    )
     if fields.recipes is not None and not fields.recipes:
         raise errors.ConfigError(
             "config.quantization.recipes is empty. Name at least one of: "
@@ -175,14 +182,7 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
     return Choices(
         recipes=recipes,
         are_named=fields.recipes is not None,
-        quantization=quantization.Options(
-            calibration=fields.calibration,
-            equalize=fields.equalize,
-            rounding=fields.rounding,
-            bias_correction=fields.bias_correction,
-            io=fields.io,
-            layers=fields.layers.to_dict(),
-        ),
+        quantization=options,
         ranges=quantization.read_ranges(fields.ranges) if fields.ranges else None,
         max_drop=fields.max_drop,
         timing=timing_lib.plan(config),

@@ -18,10 +18,10 @@ from tfslim.pipeline import (
     choices,
     deployment,
     doubts,
-    drop,
     fitting,
     from_tflite,
     making,
+    max_drop,
     result,
 )
 from tfslim.pipeline import folder as folder_lib
@@ -256,7 +256,7 @@ def _check_job(
                 "train_data or eval_data, or leave it out of quantization.recipes."
             )
     deployment.check_steps(job, config.steps)
-    drop.require_data(job, plan.choices.max_drop)
+    max_drop.require_data(job, plan.choices.max_drop)
 
 
 def start_tensorflow(strategy: str = "none") -> None:

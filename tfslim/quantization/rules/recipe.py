@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,33 @@ def get(recipe: str | Path | Recipe) -> Recipe:
     if name not in names():
         raise registry.unknown_name("recipe", name, names())
     return Recipe(name, _read(_FOLDER / f"{ALIASES.get(name, name)}.json"))
+
+
+def deciding(
+    rules: backend.Rules, operation: str, scope: str
+) -> Mapping[str, Any] | None:
+    """Returns the rule that holds for an op, None if it stays float.
+
+    The last that fits; but rules of one regex stand where the first of them does.
+
+    Args:
+        rules: in litert-quantizer's order.
+        operation: the op's name.
+        scope: what the regex is searched in, see `kept_float.scope`.
+    """
+    by_regex: dict[str, list[Mapping[str, Any]]] = {}
+    for rule in rules:
+        by_regex.setdefault(rule["regex"], []).append(rule)
+    fitting = [
+        rule
+        for regex, own in by_regex.items()
+        if re.search(regex, scope)
+        for rule in own
+        if backend.is_op(rule["operation"], operation)
+    ]
+    if not fitting or fitting[-1]["algorithm_key"] == "no_quantize":
+        return None
+    return fitting[-1]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], ...]:
