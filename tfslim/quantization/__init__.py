@@ -29,7 +29,7 @@ from tfslim.quantization.repair.improve import Improver
 from tfslim.quantization.repair.rounding import round_weights
 from tfslim.quantization.rules.recipe import Recipe
 from tfslim.quantization.rules.recipe import get as get_recipe
-from tfslim.quantization.rules.recipe import names as recipe_names
+from tfslim.recipe_names import names as recipe_names
 
 __all__ = [
     "IO",

@@ -14,12 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, files, registry
+from tfslim import errors, files, recipe_names, registry
 from tfslim.quantization import backend
 
 _FOLDER = Path(__file__).parent / "recipes"
-# Short name -> upstream's name.
-ALIASES = {"int8": "static_wi8_ai8", "dynamic_int8": "dynamic_wi8_afp32"}
 
 # Field -> what it must be, in words, and the test for it. Other fields of a tensor's
 # config are parameters of the algorithm.
@@ -121,11 +119,6 @@ class Recipe:
         )
 
 
-def names() -> list[str]:
-    """Returns the names of all recipes, short names included, sorted."""
-    return sorted([*ALIASES, *(path.stem for path in _FOLDER.glob("*.json"))])
-
-
 def get(recipe: str | Path | Recipe) -> Recipe:
     """Returns the recipe of that name, or from a JSON file at that path.
 
@@ -137,9 +130,9 @@ def get(recipe: str | Path | Recipe) -> Recipe:
     name = str(recipe)
     if name.endswith(".json"):
         return Recipe(Path(name).stem, _read(Path(name)))
-    if name not in names():
-        raise registry.unknown_name("recipe", name, names())
-    return Recipe(name, _read(_FOLDER / f"{ALIASES.get(name, name)}.json"))
+    if name not in recipe_names.names():
+        raise registry.unknown_name("recipe", name, recipe_names.names())
+    return Recipe(name, _read(_FOLDER / f"{recipe_names.ALIASES.get(name, name)}.json"))
 
 
 def deciding(
