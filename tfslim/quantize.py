@@ -23,23 +23,32 @@ from pathlib import Path
 
 from absl import flags
 
-from tfslim import cli, errors
+from tfslim import cli, errors, settings
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
+    default = settings.Quantizing()
     cli.add_flags(
         values,
         ("model", str, "The float .tflite."),
         ("data", str, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
         ("preprocessing", str, "raw, unit, symmetric, torch or caffe."),
         ("recipe", "int8", "How it is quantized, see below; or a .json of your own."),
-        ("calibration", "minmax", "minmax, auto, kl, mse, percentile, …"),
-        ("equalize", True, "Balance channels where it helps."),
-        ("rounding", "gptq", "Of weights: gptq, used where it helps, or nearest."),
-        ("bias_correction", "fast", "fast, full or none; used where it helps."),
+        ("calibration", default.calibration, "minmax, auto, kl, mse, percentile, …"),
+        ("equalize", default.equalize, "Balance channels where it helps."),
+        (
+            "rounding",
+            default.rounding,
+            "Of weights: gptq, where it helps, or nearest.",
+        ),
+        (
+            "bias_correction",
+            default.bias_correction,
+            "fast, full, none; if it helps.",
+        ),
         ("ranges", str, "A ranges.json to use instead of calibrating."),
-        ("io", "float", "What inputs and outputs are: float, int8 or uint8."),
+        ("io", default.io, "What inputs and outputs are: float, int8 or uint8."),
         ("layers", str, "Layers that take another recipe: conv_1=float32,block_2*=…"),
         ("task", "classification", "classification, regression or reconstruction."),
         ("out", str, "The file to write; default: MODEL_RECIPE.tflite."),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
-from tfslim import registry
+from tfslim import registry, settings
 from tfslim.quantization.ranges.calibration import method_names
 from tfslim.quantization.repair.bias import MODES
 from tfslim.quantization.repair.rounding import ROUNDINGS
@@ -18,7 +17,7 @@ CORRECTIONS = ("none", *MODES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(settings.Quantizing):
     """How files are quantized.
 
     Attributes:
@@ -35,12 +34,6 @@ class Options:
             "none" quantizes all that can be, for chips without float.
     """
 
-    calibration: str = "minmax"
-    equalize: bool = True
-    rounding: str = "gptq"
-    bias_correction: str = "fast"
-    io: str = "float"
-    layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     keep_float: str = "xnnpack"
 
     def __post_init__(self) -> None:
@@ -49,11 +42,11 @@ class Options:
         Raises:
             ConfigError: there is no such name.
         """
+        super().__post_init__()
         for kind, name, known in (
             ("calibration", self.calibration, method_names()),
             ("rounding", self.rounding, ROUNDINGS),
             ("bias correction", self.bias_correction, CORRECTIONS),
-            ("io", self.io, IO),
             ("policy", self.keep_float, POLICIES),
         ):
             if name not in known:
