@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "tfslim"
 
 _BASE = {
     *("errors", "registry", "files", "containers", "quiet", "escape", "streams"),
-    "ops",
+    *("checks", "fields", "settings", "ops", "recipe_names"),
 }
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _PRUNING = _GROUND | {"graph", "training", "pruning"}
@@ -39,6 +39,10 @@ ALLOWED = {
     "__init__": set(),
     "errors": {"escape"},
     "registry": {"errors"},
+    "checks": {"errors", "registry"},
+    "fields": {"errors", "registry"},
+    "settings": {"fields"},
+    "recipe_names": set(),
     "files": {"errors"},
     "containers": {"errors"},
     "ops": set(),
@@ -53,7 +57,7 @@ ALLOWED = {
     "graph": _BASE,
     "models": _GROUND,
     "evaluation": _GROUND | {"tflite"},
-    "data": _GROUND | {"tflite", "evaluation"},
+    "data": _GROUND | {"tflite"},
     "loading": _GROUND | {"graph", "models"},
     "training": _GROUND | {"graph"},
     "pruning": _GROUND | {"graph", "training"},
@@ -72,12 +76,13 @@ ALLOWED = {
     "report": _BASE,
     "callbacks": {"slimming", "training"},
     "optimizers": {"proximal"},
-    "defaults": set(),
-    "config": _BASE | {"defaults"},
+    "config": _BASE,
     "output_paths": _BASE | {"quantization"},
     "cli": _BASE | {"config"},
+    "commands": _BASE | {"cli"},
+    "completion": _BASE | {"cli", "commands", "models"},
 }
-TOP = {"pipeline", "export", "quantize", "analyze", "detect", "__main__"}
+TOP = {"pipeline", "export", "quantize", "prune", "analyze", "detect", "__main__"}
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.

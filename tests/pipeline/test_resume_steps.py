@@ -21,7 +21,7 @@ Y = (X[:, 0] > 0).astype(np.int64)
 STEPS = (
     "slim:method=activation,ratio=0.5,passes=1,divisor=1",
     "prune:0.25,divisor=1",
-    "distil",
+    "distill",
     "quantize",
 )
 
@@ -53,7 +53,7 @@ def _export(out_dir, backup_dir="", *, model=None, changes=None, **options):
         "training": {"epochs": 2, "batch_size": 16, "backup_dir": str(backup_dir)},
         "quantization": {"recipes": ("float32",)},
         "benchmark": {"runners": ()},
-        **{name: {"epochs": 2} for name in ("slim", "prune", "distil", "quantize")},
+        **{name: {"epochs": 2} for name in ("slim", "prune", "distill", "quantize")},
         **(changes or {}),
     }
     config_lib.merge(config, fields)
@@ -163,11 +163,11 @@ def test_a_command_that_is_killed_ends_as_one_that_is_not(tmp_path):
 
     def command(how, out_dir, *more):
         arguments = [
-            f"--out_dir={tmp_path / out_dir}",
+            f"--out={tmp_path / out_dir}",
             "--data=digits",
             "--model=mlp:hidden=(32,)",
             "--epochs=2",
-            "--quantize=float32",
+            "--recipe=float32",
             "--config.benchmark.runners=()",
             "--steps=slim:method=prox_sg,epochs=2,sparse_epochs=2 sparsify:epochs=2 "
             "quantize:epochs=2",

@@ -12,7 +12,7 @@ import tf_keras
 
 from tfslim import data, errors, loading, models, preprocessing, tasks, training
 from tfslim.pipeline import feed, opened
-from tfslim.training.job import Backup
+from tfslim.training.job import ResumableJob
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -33,8 +33,8 @@ class Job:
     preprocessing: preprocessing.Preprocessing | None = None
     original: Any = None
     quantization_aware: Any = None
-    backup: Backup = dataclasses.field(
-        default_factory=lambda: Backup(training.FitOptions())
+    backup: ResumableJob = dataclasses.field(
+        default_factory=lambda: ResumableJob(training.FitOptions())
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tfslim import ops, registry
+from tfslim import checks, ops
 from tfslim.graph import ir
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning.rules import base
@@ -35,6 +35,9 @@ _FUNCTIONS: dict[str, Callable[[_Values], _Values]] = {
     "softplus": lambda x: np.logaddexp(x, 0.0),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
 }
+
+
+FOLDS = ("none", "exact", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,5 +322,4 @@ def _by_label(context: _Context) -> _Values:
 
 def check_mode(mode: str) -> None:
     """Raises ConfigError unless `mode` is a known way to fold."""
-    if mode not in ("none", "exact", "all"):
-        raise registry.unknown_name("folding", mode, ["none", "exact", "all"])
+    checks.choice("folding", mode, FOLDS)
