@@ -1,9 +1,9 @@
 """Quantizes any float .tflite and measures what it costs.
 
-  python -m tfslim.quantize model.tflite --data=folder:photos --preprocessing=symmetric
-  python -m tfslim.quantize model.tflite --data=npz:set.npz --max_drop=0.5
-  python -m tfslim.quantize model.tflite --recipe=dynamic_int8
-  python -m tfslim.quantize model.tflite --data=digits --sensitivity=layers.png
+  tfslim quantize model.tflite --data=folder:photos --preprocessing=symmetric
+  tfslim quantize model.tflite --data=npz:set.npz --max_drop=0.5
+  tfslim quantize model.tflite --recipe=dynamic_int8
+  tfslim quantize model.tflite --data=digits --sensitivity=layers.png
 
 Beside the output go NAME.ranges.json, which --ranges takes again, and NAME.json with
 all figures. Files that tfslim wrote know their preprocessing; for others name it. Where
@@ -17,8 +17,8 @@ usage.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -29,51 +29,55 @@ if TYPE_CHECKING:
     from tfslim.pipeline.file_data import Data
 
 
+# Flags that are fields of a config, too.
+_SHARED = ("calibration", "equalize", "rounding", "bias_correction", "io")
+
+
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
-    text, number, switch = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
-    for name, value, help_text in (
-        ("model", None, "The float .tflite; may also stand without --model=."),
-        ("data", None, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
-        ("preprocessing", None, "raw, unit, symmetric, torch or caffe."),
-        ("recipe", "int8", "int8, dynamic_int8, float16, …, or a .json of your own."),
-        ("ranges", None, "A ranges.json to use instead of calibrating."),
-        ("layers", None, "Layers that take another recipe: conv_1=float32,block_2*=…"),
+    cli.add_flags(
+        values,
+        ("model", str, "The float .tflite."),
+        ("data", str, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
+        ("preprocessing", str, "raw, unit, symmetric, torch or caffe."),
+        ("recipe", "int8", "How it is quantized, see below; or a .json of your own."),
+        ("ranges", str, "A ranges.json to use instead of calibrating."),
+        *(
+            (name, field.default, settings.limits(field).help)
+            for name in _SHARED
+            for field in [settings.FIELDS[f"quantization.{name}"]]
+        ),
+        ("layers", str, "Layers that take another recipe: conv_1=float32,block_2*=…"),
         ("task", "classification", "classification, regression or reconstruction."),
-        ("out", None, "The file to write; default: MODEL_RECIPE.tflite."),
-    ):
-        text(name, value, help_text, flag_values=values)
-    for name in ("calibration", "rounding", "bias_correction", "io", "equalize"):
-        field = settings.FIELDS[f"quantization.{name}"]
-        define = switch if isinstance(field.default, bool) else text
-        define(name, field.default, settings.limits(field).help, flag_values=values)
-    text(
-        "input_shape",
-        None,
-        "Height, width and channels, 224,224,3, for a model that leaves some open; "
-        "default: the data's own.",
-        flag_values=values,
-    )
-    text(
-        "sensitivity",
-        None,
-        "Quantize each layer alone and draw what it costs: a .png, .svg or .pdf.",
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        "max_drop",
-        None,
-        "Return layers to float, worst first, until the accuracy has dropped by at "
-        "most this many percentage points; without labels, the agreement with float.",
-        flag_values=values,
+        ("out", str, "The file to write; default: MODEL_RECIPE.tflite."),
+        (
+            "input_shape",
+            str,
+            "Height, width and channels, 224,224,3, for a model that leaves some open; "
+            "default: the data's own.",
+        ),
+        (
+            "sensitivity",
+            str,
+            "Quantize each layer alone and draw what it costs: a .png, .svg or .pdf.",
+        ),
+        (
+            "max_drop",
+            float,
+            "Return layers to float, worst first, until the accuracy has dropped by at "
+            "most this many percentage points; without labels, the agreement with "
+            "float.",
+        ),
+        ("overwrite", False, "Replace existing files."),
     )
     for name, count, least, help_text in (
         ("samples", 300, 1, "Calibration samples."),
         ("eval_samples", 1000, 0, "Test examples; 0: do not test."),
         ("seed", 0, 0, "Of the samples' choice."),
     ):
-        number(name, count, help_text, lower_bound=least, flag_values=values)
-    switch("overwrite", False, "Replace existing files.", flag_values=values)
+        flags.DEFINE_integer(
+            name, count, help_text, lower_bound=least, flag_values=values
+        )
 
 
 def _run(values: flags.FlagValues, config: None) -> None:
@@ -84,12 +88,11 @@ def _run(values: flags.FlagValues, config: None) -> None:
 
     if not values.model:
         raise errors.ConfigError(
-            "No model is given. Write: python -m tfslim.quantize model.tflite."
+            "No model is given. Write: tfslim quantize model.tflite."
         )
     recipe = quantization.get_recipe(values.recipe)
-    names = ("calibration", "equalize", "rounding", "bias_correction", "io")
     options = quantization.Options(
-        **{name: values[name].value for name in names}, layers=_layers(values.layers)
+        **{name: values[name].value for name in _SHARED}, layers=_layers(values.layers)
     )
     quantization.check_io(recipe, values.io)
     out = output_paths.output_path(
@@ -162,10 +165,10 @@ def _layers(text: str | None) -> dict[str, str]:
     return layers
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    doc = __doc__ or ""
-    return cli.run("tfslim.quantize", doc, define_flags, _run, argv, plain="model")
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run, "tfslim.quantize", __doc__ or "", define_flags, _run, plain="model"
+)
 
 
 if __name__ == "__main__":

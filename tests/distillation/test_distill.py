@@ -108,19 +108,33 @@ def test_a_single_output_has_no_classes():
         tfslim.distillation_loss([[1.0]], [[2.0]])
 
 
+def test_the_old_name_of_the_teachers_weight_is_taken_with_a_warning():
+    model = _classifier(tf_keras, 4, 0)
+    with (
+        pytest.warns(DeprecationWarning, match="alpha= is now teacher_weight="),
+        pytest.raises(errors.ConfigError, match=r"teacher_weight must be in \[0, 1\]"),
+    ):
+        tfslim.distill(model, model, (X, Y), alpha=1.5)
+
+
 def _objective(**changes):
+    task = dataclasses.replace(
+        tasks.resolve("classification"),
+        loss=changes.pop("task_loss", "sparse_categorical_crossentropy"),
+        keras_metric=changes.pop("metric", "accuracy"),
+    )
+    names = {field.name for field in dataclasses.fields(distillation.DistillOptions)}
+    own = {name: changes.pop(name) for name in names & set(changes)}
+    how = {"temperature": 2.0, "teacher_weight": 0.75, "feature_weight": 3.0, **own}
     values = {
-        "task_loss": "sparse_categorical_crossentropy",
-        "metric": "accuracy",
+        "task": task,
+        "how": distillation.DistillOptions(**how),
         "has_logits": True,
         "ends_in_softmax": True,
         "target_shape": (),
         "target_dtype": np.int64,
         "output_shape": (2,),
         "feature_shapes": ((1, 2),),
-        "temperature": 2.0,
-        "teacher_weight": 0.75,
-        "feature_weight": 3.0,
     }
     return distillation.Objective(**{**values, **changes})
 

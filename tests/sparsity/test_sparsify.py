@@ -31,7 +31,10 @@ def test_magnitude(k):
     model = _classifier(k)
     before = [np.array(w) for w in model.get_weights()]
     done = tfslim.sparsify(model, (X, Y), (X, Y), target=0.75, ignore="head", **SHORT)
-    assert done.report.stages[0].skipped == {"head": "ignored as asked"}
+    model_too, report = done
+    assert model_too is done.model and report.skipped == {"head": "ignored as asked"}
+    with pytest.warns(DeprecationWarning, match=r"is now .*report\.stages"):
+        assert done.reports is report.stages
     assert type(done.model) is type(model) and not done.report.is_quantized
     assert np.mean(models.kernels(done.model)["conv"] == 0) == 0.75
     assert len(done.report.stages) == len(done.report.trainings) == 1

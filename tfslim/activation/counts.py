@@ -17,7 +17,7 @@ from tfslim.training import training
 
 # Activations of which only the positive side counts as active.
 _RECTIFIERS = ops.keras("rectifier")
-# What has its own nonlinearity, for which a count above zero says nothing.
+# What has its own nonlinearity, for which a count above zero means nothing.
 _OTHERS = (
     (ops.keras("function") & ops.keras("elementwise"))
     | {"Softmax", "exponential", "log_sigmoid"}
@@ -61,8 +61,8 @@ def count_activations(model: Any, data: Any) -> Activity:
     """Counts, for every unit that could be removed, how often it is active.
 
     A unit of a Dense layer or a channel of a convolution is active where the output of
-    its rectifier (ReLU and its kin, behind a batch normalization if there is one) is
-    above zero. With a count of 0, and a ReLU, removing it changes nothing on the data.
+    its rectifier (such as ReLU, behind a batch normalization if there is one) is above
+    zero. With a count of 0, and a ReLU, removing it changes nothing on the data.
 
     Source: Hu et al., "Network Trimming", 2016, https://arxiv.org/abs/1607.03250,
     whose APoZ is 1 - rate.

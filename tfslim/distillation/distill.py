@@ -20,7 +20,7 @@ from tfslim.graph.editor import Editor
 from tfslim.training import FitOptions
 from tfslim.training import training as fitting
 from tfslim.training.job import ResumableJob
-from tfslim.training.options import split
+from tfslim.training.training import Training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,8 @@ def distill(
             file by its path or bytes; or a function from a batch of inputs to what is
             compared (logits for classifiers).
         data: what `fit` takes to train on, weights of the examples included: they
-            weigh the whole loss, the teacher's part, too.
+            weigh the whole loss, the teacher's part, too; or a `Training`, which also
+            has the validation data, the task and the options.
         validation: arrays (x, y) or batches (x, target), with weights or without.
         task: what the student is for.
         how: what is learnt from the teacher; None takes the defaults.
@@ -99,22 +100,22 @@ def distill(
         smaller, _ = tfslim.distill(smaller, model, (x, y), epochs=10)
     """
     checks.renamed_keyword(overrides, "alpha", "teacher_weight")
-    own, options = split(DistillOptions, how, options, overrides)
-    task = tasks.resolve(task, student)
-    description = {"method": "distill", "teacher": teacher, **vars(own)}
+    given = Training.of(data, validation, task, options)
+    own, given = given.split(DistillOptions, how, overrides)
+    task = tasks.resolve(given.task, student)
+    what = {"method": "distill", "teacher": teacher, **vars(own)}
     graph = _student(student)
     has_logits = _compares_logits(graph, task, own.outputs)
-    hints = [theirs for _, theirs in own.pairs]
-    ask = teachers.build(teacher, features=hints, has_logits=has_logits)
+    layers = [theirs for _, theirs in own.pairs]
+    ask = teachers.build(teacher, features=layers, has_logits=has_logits)
     bare, ends_in_softmax = graph, False
     if has_logits:
         bare, ends_in_softmax = teachers.with_logits(graph)
-    inputs, target = _first(data, task)
+    inputs, target = _first(given.train, task)
     shown = ask(tf.nest.map_structure(lambda array: array[:1], inputs))
-    packed, notes = _packed(bare, own.pairs, shown, options.seed)
+    packed, notes = _packed(bare, own.pairs, shown, given.options.seed)
     objective = losses.Objective(
-        task_loss=task.loss,
-        metric=task.keras_metric,
+        task=task,
         has_logits=has_logits,
         ends_in_softmax=ends_in_softmax,
         target_shape=target.shape[1:],
@@ -123,9 +124,9 @@ def distill(
         feature_shapes=tuple(array.shape[1:] for array in shown[1:]),
         how=own,
     )
-    training = Feed(ask, task, objective).training(data, validation, options)
-    job = ResumableJob(options, student, description)
+    training = Feed(ask, task, objective).training(given)
     model = graph_keras.write(packed, "tf_keras")
+    job = ResumableJob(given.options, student, what)
     result = job.train(model, training)
     job.finish()
     trained = _with_trained(graph, packed, model)

@@ -30,20 +30,19 @@ class Feed:
         self._task = task
         self._objective = objective
 
-    def training(
-        self, data: Any, validation: Any, options: FitOptions
-    ) -> fitting.Training:
+    def training(self, given: fitting.Training) -> fitting.Training:
         """Returns how to train, with packed targets."""
+        validation = given.validation
         if validation is not None:
-            validation = self._validation(validation, options)
+            validation = self._validation(validation, given.options)
         task = dataclasses.replace(
             self._task,
             loss=self._objective.loss,
             keras_metric=self._objective.keras_metric(),
             target=self._target,
         )
-        return fitting.Training(
-            train=self._train(data), validation=validation, task=task, options=options
+        return dataclasses.replace(
+            given, train=self._train(given.train), validation=validation, task=task
         )
 
     def _target(self, inputs: Any, target: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfslim import checks, errors, fields
+from tfslim import checks, errors, fields, tasks
 from tfslim.training import keras3, losses
 
 
@@ -113,8 +113,7 @@ class Objective:
     rows [batch, numbers], each part flattened.
 
     Attributes:
-        task_loss: the task's own loss.
-        metric: the task's Keras metric, None for none.
+        task: the student's own; gives the loss and the Keras metric.
         has_logits: whether output and teacher are logits to compare with a
             temperature; otherwise by the mean squared error.
         ends_in_softmax: whether the task sees the softmax of the student's logits.
@@ -125,8 +124,7 @@ class Objective:
         how: the weights of the parts, and the temperature.
     """
 
-    task_loss: Any
-    metric: Any
+    task: tasks.Task
     has_logits: bool
     ends_in_softmax: bool
     target_shape: Shape
@@ -141,7 +139,7 @@ class Objective:
         output, features = self._output_parts(packed_output)
         total = tf.zeros(tf.shape(output)[:1])
         if self.how.teacher_weight < 1.0:
-            own = _per_example(_unreduced(self.task_loss)(target, self._seen(output)))
+            own = _per_example(_unreduced(self.task.loss)(target, self._seen(output)))
             total += (1.0 - self.how.teacher_weight) * own
         if self.how.teacher_weight > 0.0:
             total += self.how.teacher_weight * self._from_teacher(teacher, output)
@@ -170,9 +168,9 @@ class Objective:
 
     def keras_metric(self) -> Any:
         """Returns the task's metric over packed rows, None if it has none."""
-        if self.metric is None:
+        wanted = losses.resolve_metric(self.task.keras_metric)
+        if wanted is None:
             return None
-        wanted = losses.resolve_metric(self.metric)
         wanted = keras3.to_tf_keras(wanted, tf_keras.metrics)
         metric = tf_keras.metrics.get(_named(wanted, self))
         if isinstance(metric, tf_keras.metrics.Metric):
@@ -181,8 +179,8 @@ class Objective:
         def packed(target: Any, output: Any) -> Any:
             return metric(*self.task_view(target, output))
 
-        name = self.metric if isinstance(self.metric, str) else metric.__name__
-        packed.__name__ = name
+        name = self.task.keras_metric
+        packed.__name__ = name if isinstance(name, str) else metric.__name__
         return packed
 
     def task_view(self, packed_target: Any, packed_output: Any) -> tuple[Any, Any]:

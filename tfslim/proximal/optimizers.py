@@ -256,13 +256,9 @@ def ProxSGD(
     model: Any,
     learning_rate: Any = 0.01,
     *,
-    strength: float = 1e-4,
-    penalty: str = "l1",
     momentum: float = 0.0,
     nesterov: bool = False,
-    share: float = 1.0,
-    layers: str | Sequence[str] = "*",
-    relative: bool = False,
+    **options: Any,
 ) -> Any:
     """Returns Prox-SG, a stochastic gradient step and then a proximal one.
 
@@ -272,28 +268,16 @@ def ProxSGD(
     Args:
         model: as for `Proximal`.
         learning_rate: a number or a Keras schedule.
-        strength: as for `Proximal`.
-        penalty: as for `Proximal`.
         momentum: of the gradient step; 0 is plain Prox-SG, as it is published.
         nesterov: whether momentum looks ahead.
-        share: as for `Proximal`.
-        layers: as for `Proximal`.
-        relative: as for `Proximal`.
+        **options: `strength`, `penalty`, `share`, `layers`, `relative` of `Proximal`.
 
     Raises:
         ConfigError: as for `Proximal`.
     """
     package = importlib.import_module(graph_keras.keras_of(model))
     sgd = package.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
-    return Proximal(
-        sgd,
-        model,
-        strength=strength,
-        penalty=penalty,
-        share=share,
-        layers=layers,
-        relative=relative,
-    )
+    return Proximal(sgd, model, **options)
 
 
 def proximal_step(

@@ -24,7 +24,6 @@ from tfslim.pruning import scores as scores_lib
 from tfslim.pruning.prune import PruneReport, prune_channels
 from tfslim.pruning.step_budgets import StepBudgets
 from tfslim.training import FitOptions
-from tfslim.training.options import split
 from tfslim.training.training import Training
 
 # Of an idle weight over the training, in units of the mean magnitude of its kernel.
@@ -113,7 +112,8 @@ def prox_sg(
 
     Args:
         model: a functional or Sequential model of tf_keras or Keras 3.
-        train: as for `tfslim.fit`.
+        train: as for `tfslim.fit`; or a `Training`, which also has the validation data,
+            the task and the options.
         validation: as for `tfslim.fit`; chooses the best epoch of the fine-tuning.
         task: what the model is for, as for `tfslim.fit`.
         budget: a limit to meet: the ratios are raised or lowered together until they
@@ -139,10 +139,10 @@ def prox_sg(
         )
     """
     checks.renamed_keyword(overrides, "retrain_epochs", "fine_tune_epochs")
-    own, options = split(ProxOptions, how, options, overrides)
+    given = Training.of(train, validation, task, options)
+    own, training = given.split(ProxOptions, how, overrides)
     if budget is not None:
         _check_budget(graph_keras.read(model), budget)
-    training = Training(train=train, validation=validation, task=task, options=options)
     smaller, report = _ProxSg(model, training, own, budget).run(model)
     return smaller, ProxReport(**vars(report))
 

@@ -112,7 +112,7 @@ def prune_iteratively(
             model, training, budget=tfslim.Budget(max_macs=50e6), max_drop=0.01
         )
     """
-    judge = evaluate or (lambda model: None)
+    judge = evaluate or _unmeasured
     if isinstance(fine_tune, training.Training) and evaluate is None:
         judge = fine_tune.metric
         higher_is_better = tasks.resolve(fine_tune.task, model).higher_is_better
@@ -146,6 +146,10 @@ def prune_iteratively(
         stopped=_stopped(target, steps[-1], limit),
     )
     return smaller, report
+
+
+def _unmeasured(model: Any) -> float | None:
+    return None
 
 
 def _stopped(target: budget_lib.Budget, step: PruningStep, limit: loop.Limit) -> str:

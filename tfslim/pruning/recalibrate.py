@@ -15,7 +15,7 @@ from tfslim.training import training
 
 
 def recalibrate_batch_norm(model: Any, data: Iterable[Any]) -> Any:
-    """Estimates the moving statistics of batch normalization anew, without training.
+    """Estimates the moving statistics of batch normalization again, without training.
 
     After a cut the mean and variance that reach a normalization are others. They are
     taken from the data in one pass in which every normalization uses its batch and

@@ -51,7 +51,7 @@ def reconstruct_kernels(
 
     Layer by layer in the order of the graph: kernel and bias are the ridge regression
     from what reaches the layer now, after the layers before it were fitted, to what it
-    gave before the cut. The pull is towards the cut kernel, not towards zero, so that
+    gave before the cut. The regularization is towards the cut kernel, not zero, so that
     few samples do little harm.
     Source: He et al., "Channel Pruning for Accelerating Very Deep Neural Networks",
     ICCV 2017, https://arxiv.org/abs/1707.06168, section 3.1, step (ii).
@@ -61,7 +61,7 @@ def reconstruct_kernels(
         smaller: what `prune_channels` made of it; not changed.
         keep: the report's `keep`.
         data: batches of inputs or `(inputs, targets)`; some hundred samples.
-        ridge: weight of the pull, in units of the mean squared input.
+        ridge: weight of the regularization, in units of the mean squared input.
         seed: of the choice of positions.
 
     Returns:

@@ -88,7 +88,7 @@ def quantize_tflite(
 
     Args:
         model: the float `.tflite`.
-        recipe_name: a name of `recipe.names()`, a path of a .json recipe, or a Recipe.
+        recipe_name: a name of `recipe_names()`, a path of a .json recipe, or a Recipe.
             "float32" gives `model` back.
         samples: arrays [n, ...], or dicts of input name -> array, in the range the
             model was trained on; about 300, read one by one. Needed by static recipes.

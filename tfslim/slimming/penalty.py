@@ -1,6 +1,6 @@
 """Network slimming: an L1 penalty on the scales of batch normalization.
 
-A channel whose scale (gamma) is driven to zero says nothing and can be removed; the
+A channel whose scale (gamma) is driven to zero is constant and can be removed; the
 ranking of what is left is the criterion `bn_scale`.
 
 Sources: Liu et al., "Learning Efficient Convolutional Networks through Network
@@ -81,7 +81,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
                 of all learning rates is how far SGD can move a gamma.
             share: which part of all gammas is penalized, in (0, 1]: at each step the
                 smallest ones. The others train as if there were no penalty, so a
-                strong one does not wear down what will stay.
+                strong one does not shrink what will stay.
             layers: names or patterns of batch normalizations.
             schedule: "constant"; "linear", which grows evenly to `strength` in the
                 last epoch; or a function of the epoch, from 0, that gives the
@@ -218,7 +218,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         return self.strength * SCHEDULES[self.schedule](epoch, epochs)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what a training that goes on after a kill needs, as plain data."""
+        """Returns what a resumed training needs, as plain data."""
         return {"history": self.history}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -338,8 +338,8 @@ def _flat(gamma: Any) -> tf.Tensor:
 def _spread(total: int) -> np.ndarray:
     """Returns the order in which equal scales count: any first part is from all layers.
 
-    In a new network all are 1. What is pulled first stays the smallest, so that in the
-    order of the layers the first ones would be emptied.
+    In a new network all are 1. What is penalized first stays the smallest, so that in
+    the order of the layers the first ones would be emptied.
     """
     golden = (math.sqrt(5.0) - 1.0) / 2.0
     return np.argsort(np.arange(total) * golden % 1.0, kind="stable")

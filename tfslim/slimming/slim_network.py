@@ -20,7 +20,6 @@ from tfslim.pruning.prune import PruneReport, prune_channels
 from tfslim.pruning.step_budgets import StepBudgets
 from tfslim.slimming.penalty import NetworkSlimming, gamma_histogram, mean_scale
 from tfslim.training import FitOptions
-from tfslim.training.options import split
 from tfslim.training.training import Training
 
 # The paper ranks the scales of all layers together, as they are.
@@ -61,10 +60,10 @@ class SlimmingStep(loop.Step):
 class SlimmingOptions(sparse_training.SparseOptions):
     """Options of network slimming beside those of the training.
 
-    The sparse training runs with SGD and momentum 0.9: Adam would even out the pull of
-    the penalty. Without a `strength`, an idle scale of average size comes to zero in
-    two thirds of the sparse training: the shorter it is, the stronger the pull. Without
-    a `share`, as many scales are penalized as the cut would take channels now.
+    The sparse training runs with SGD and momentum 0.9: Adam would divide the
+    penalty's gradient away. Without a `strength`, an idle scale of average size comes
+    to zero in two thirds of the sparse training. Without a `share`, as many scales are
+    penalized as the cut would take channels now.
 
     Attributes:
         passes: steps; each removes the same share of what is left.
@@ -90,7 +89,7 @@ def slim_network(
     options: FitOptions | None = None,
     **overrides: Any,
 ) -> tuple[Any, loop.LoopReport]:
-    """Trains a model with a penalty on its scales, cuts what they call idle, retrains.
+    """Trains a model with a penalty on its scales, cuts idle channels, fine-tunes it.
 
     Channels that are added up along a residual trunk form a group and go together, by
     the mean of their scales. The model itself is not changed.
@@ -98,7 +97,8 @@ def slim_network(
     Args:
         model: a trained functional or Sequential model of tf_keras or Keras 3, with
             batch normalization.
-        train: as for `tfslim.fit`.
+        train: as for `tfslim.fit`; or a `Training`, which also has
+            the validation data, the task and the options.
         validation: as for `tfslim.fit`; chooses the best epoch of the fine-tuning.
         task: what the model is for, as for `tfslim.fit`.
         pruning_ratio: share of all channels to remove, those with the smallest scales
@@ -124,13 +124,13 @@ def slim_network(
             task="classification", pruning_ratio=0.6,
         )
     """
-    own, options = split(SlimmingOptions, how, options, overrides)
+    given = Training.of(train, validation, task, options)
+    own, training = given.split(SlimmingOptions, how, overrides)
     if (pruning_ratio is None) == (budget is None):
         raise errors.ConfigError(
             "Pass either pruning_ratio (0.6 removes 60% of all channels) or a Budget."
         )
     target = budget or budget_lib.Budget(pruning_ratio=pruning_ratio, scope="global")
-    training = Training(train=train, validation=validation, task=task, options=options)
     return _Slimming(model, training, own, target).run(model)
 
 

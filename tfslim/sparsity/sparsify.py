@@ -13,7 +13,6 @@ import numpy as np
 from tfslim import checks, errors, fields, registry, sparsity, tasks
 from tfslim.training import FitOptions, TrainingResult, replicas
 from tfslim.training.job import ResumableJob
-from tfslim.training.options import split
 from tfslim.training.training import Training
 
 # Method -> its stages, each of which is trained. Zeros and clusters that an earlier
@@ -146,7 +145,8 @@ def sparsify(
     Args:
         model: a functional or Sequential model of tf_keras or Keras 3, trained;
             not changed.
-        train: training data as `tfslim.fit` takes it.
+        train: training data as `tfslim.fit` takes it; or a `Training`, which also has
+            the validation data, the task and the options.
         validation: validation data as `tfslim.fit` takes it.
         method: one of `METHODS`, or "m:n" for other numbers than 2:4.
         task: what the model is for, as for `tfslim.fit`.
@@ -170,12 +170,13 @@ def sparsify(
         >>> pruned, _ = sparsify(model, (x, y), method="magnitude", target=0.9)
     """
     stages = _stages(method)
-    own, options = split(SparsifyOptions, how, options, overrides)
+    given = Training.of(train, validation, task, options)
+    own, training = given.split(SparsifyOptions, how, overrides)
+    options = training.options
     if (train is None) == (train_fn is None):
         raise errors.ConfigError("Pass either training data or a train_fn.")
     _check(model, method, stages, own, options, has_train_fn=train_fn is not None)
-    task = tasks.resolve(task, model)
-    training = Training(train=train, validation=validation, task=task, options=options)
+    training = dataclasses.replace(training, task=tasks.resolve(training.task, model))
     job = ResumableJob(options, model, {"method": f"sparsify {method}", **vars(own)})
     rising_epochs = max(1, options.epochs // 2)
     if train_fn is None and not _SCHEDULED.isdisjoint(stages):

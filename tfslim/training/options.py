@@ -89,31 +89,3 @@ def with_overrides(
     made: Any = kind() if options is None else options
     replaced: OptionsT = dataclasses.replace(made, **overrides)
     return replaced
-
-
-def split(
-    kind: type[OptionsT],
-    how: OptionsT | None,
-    options: FitOptions | None,
-    overrides: Mapping[str, Any],
-) -> tuple[OptionsT, FitOptions]:
-    """Returns a method's own options and those of its trainings.
-
-    Args:
-        kind: the dataclass of the method's options.
-        how: the method's options; None takes the defaults.
-        options: those of the trainings; None takes the defaults.
-        overrides: fields of either, to replace.
-
-    Raises:
-        ConfigError: neither has such a field, or its value is out of range.
-    """
-    own = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    fields = {field.name for field in dataclasses.fields(FitOptions)}
-    for name in overrides:
-        if name not in own | fields:
-            raise registry.unknown_name("option", name, own | fields)
-    method = {name: value for name, value in overrides.items() if name in own}
-    rest = {name: value for name, value in overrides.items() if name not in own}
-    chosen: OptionsT = with_overrides(how, method, kind)
-    return chosen, with_overrides(options, rest)

@@ -2,7 +2,7 @@
 
 tf_keras draws dropout masks from counters inside of TensorFlow's kernels, which die
 with the process. Here every draw is a function of (seed, layer, call, step, replica),
-so a training that goes on after a kill draws what it would have drawn.
+so a training that resumes after a kill draws what it would have drawn.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class EpochSeeds(tf_keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Sets all generators to where they are at the beginning of this epoch."""
-        # Of no effect but in a training that goes on after a kill.
+        # Of no effect but in a training that resumes after a kill.
         self.model._train_counter.assign(epoch * self._steps)
         seed = mixed(self._seed, epoch)
         random.seed(seed)

@@ -14,7 +14,7 @@ from tfslim import errors, files
 from tfslim.training import packing, workers
 from tfslim.training.options import FitOptions
 
-# What callbacks of either Keras know and cannot tell; their constructors set the rest.
+# The state of Keras' own callbacks, which have no get_state; constructors set the rest.
 _KNOWN_STATES = {
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
     "ModelCheckpoint": ("best", "epochs_since_last_save"),

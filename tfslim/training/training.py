@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfslim import errors, tasks
+from tfslim import errors, registry, tasks
 from tfslim.graph import keras as graph_keras
 from tfslim.training import inputs, optimizers
 from tfslim.training.loop import TrainingResult, fit
-from tfslim.training.options import FitOptions, with_overrides
+from tfslim.training.options import FitOptions, OptionsT, with_overrides
 
 # Samples that a model sees at once where nothing is trained.
 BATCH_SIZE = 256
@@ -123,6 +123,48 @@ class Training:
     validation: Any = None
     task: str | tasks.Task = "classification"
     options: FitOptions = dataclasses.field(default_factory=FitOptions)
+
+    @classmethod
+    def of(
+        cls,
+        train: Any,
+        validation: Any,
+        task: str | tasks.Task,
+        options: FitOptions | None,
+    ) -> Training:
+        """Returns `train` itself if it is a `Training`, or else one of these parts."""
+        if isinstance(train, Training):
+            return train
+        return cls(
+            train=train,
+            validation=validation,
+            task=task,
+            options=options or FitOptions(),
+        )
+
+    def split(
+        self, kind: type[OptionsT], how: OptionsT | None, given: Mapping[str, Any]
+    ) -> tuple[OptionsT, Training]:
+        """Returns a method's own options, and the training with the others changed.
+
+        Args:
+            kind: the dataclass of the method's options.
+            how: the method's options; None takes the defaults.
+            given: fields of `kind` or of `FitOptions`, to replace.
+
+        Raises:
+            ConfigError: neither has such a field, or its value is out of range.
+        """
+        own = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        known = own | {field.name for field in dataclasses.fields(FitOptions)}
+        for name in given:
+            if name not in known:
+                raise registry.unknown_name("option", name, known)
+        method = {name: value for name, value in given.items() if name in own}
+        rest = {name: value for name, value in given.items() if name not in own}
+        options = with_overrides(self.options, rest)
+        training = dataclasses.replace(self, options=options)
+        return with_overrides(how, method, kind), training
 
     def __call__(self, model: Any) -> Any:
         """Trains a model in place and returns it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_collections
 import numpy as np
@@ -14,6 +14,8 @@ from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline.job import Job
 
+# The sections of a config, and the whole.
+Config: TypeAlias = ml_collections.ConfigDict
 # Batches that criteria with gradients, and the proof, look at.
 _NUM_BATCHES = 8
 
@@ -55,16 +57,12 @@ class Step:
     trains: str = ""
 
 
-def fine_tune(
-    config: ml_collections.ConfigDict, section: ml_collections.ConfigDict
-) -> training.FitOptions | None:
+def fine_tune(config: Config, section: Config) -> training.FitOptions | None:
     """Returns how to train after a step: as before, but for epochs and rate."""
     return fit_options(config, section) if section.epochs else None
 
 
-def fit_options(
-    config: ml_collections.ConfigDict, section: ml_collections.ConfigDict
-) -> training.FitOptions:
+def fit_options(config: Config, section: Config) -> training.FitOptions:
     """Returns `config.training` with a step's own epochs and learning rate."""
     return training.FitOptions(
         seed=config.seed,

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_collections
-
 from tfslim import checks, errors, loading
 from tfslim.distillation import distill, losses
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
 
 
-def plan(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> base.Step:
+def plan(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `distill`."""
     checks.whole("config.distill.epochs", section.epochs)
     how = losses.DistillOptions(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_collections
-
 from tfslim import checks, errors
 from tfslim.factorization import METHODS
 from tfslim.factorization.factorize_model import factorize_model
@@ -13,9 +11,7 @@ from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
 
 
-def plan(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> base.Step:
+def plan(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `factorize`."""
     method = section.method or "tucker"
     for name in method.split("+"):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_collections
-
 from tfslim import checks, errors
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
@@ -13,9 +11,7 @@ from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import constants, criteria, prune
 
 
-def plan_pruning(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> base.Step:
+def plan_pruning(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `prune`."""
     checks.choice("pruning method", section.method, ["channels", None])
     constants.check_mode(section.fold)
@@ -24,9 +20,7 @@ def plan_pruning(
     return _cut(title, section, config, budget, fold=section.fold)
 
 
-def plan_width(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> base.Step:
+def plan_width(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `width`."""
     if section.alpha is None:
         raise errors.ConfigError(
@@ -43,8 +37,8 @@ def plan_width(
 
 def _cut(
     title: str,
-    section: ml_collections.ConfigDict,
-    config: ml_collections.ConfigDict,
+    section: base.Config,
+    config: base.Config,
     budget: budget_lib.Budget,
     *,
     fold: str = "exact",
@@ -73,9 +67,7 @@ def _cut(
     )
 
 
-def budget_of(
-    name: str, section: ml_collections.ConfigDict, *, scope: str
-) -> budget_lib.Budget:
+def budget_of(name: str, section: base.Config, *, scope: str) -> budget_lib.Budget:
     """Returns the budget that the fields of the section `name` ask for."""
     if not (section.max_params or section.max_macs or section.ratio):
         raise errors.ConfigError(

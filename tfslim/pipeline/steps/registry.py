@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ml_collections
-
 from tfslim import config as config_lib
 from tfslim import errors, registry
-from tfslim.pipeline.steps.base import Step
+from tfslim.pipeline.steps.base import Config, Step
 
 # Its section of the config, with the options of this one step, and the config.
-Plan = Callable[[ml_collections.ConfigDict, ml_collections.ConfigDict], Step]
+Plan = Callable[[Config, Config], Step]
 
 # Name -> where it is planned, and the option that a value without a name sets:
 # "width:0.5".
@@ -30,7 +28,7 @@ for _name, (_place, _) in _STEPS.items():
     STEPS.register_lazy(_name, f"tfslim.pipeline.steps.{_place}")
 
 
-def plan(config: ml_collections.ConfigDict) -> list[Step]:
+def plan(config: Config) -> list[Step]:
     """Looks up the steps that a config asks for, in their order.
 
     Raises:
@@ -49,7 +47,7 @@ def plan(config: ml_collections.ConfigDict) -> list[Step]:
     return planned
 
 
-def _plan_one(text: str, config: ml_collections.ConfigDict) -> Step:
+def _plan_one(text: str, config: Config) -> Step:
     name, _, options = text.partition(":")
     name = config_lib.today(name)
     planner = STEPS.get(name)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-import ml_collections
 
 from tfslim import checks, errors
 from tfslim.activation.activation_pruning import activation_pruning
@@ -13,26 +10,33 @@ from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base, prune
 from tfslim.proximal.prox_sg import prox_sg
 from tfslim.pruning import budget as budget_lib
-from tfslim.pruning import loop
 from tfslim.slimming.slim_network import slim_network
-from tfslim.training import FitOptions
 from tfslim.training.training import Training
 
+# Name -> a method with a penalty, and which fields of the section it takes beside those
+# that all do.
+_SPARSE: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "prox_sg": (prox_sg, ("divisor",)),
+    "slimming": (slim_network, ("passes",)),
+}
 
-def plan(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> base.Step:
+
+def plan(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `slim`."""
-    checks.choice("slimming method", section.method, _METHODS)
+    checks.choice("slimming method", section.method, [*_SPARSE, "activation"])
     checks.whole("config.slim.epochs", section.epochs)
     budget = _budget(section)
     options = base.fit_options(config, section)
-    method = _METHODS[section.method]
 
     def apply(job: Job) -> tuple[Any, base.Outcome]:
-        model, report = method(
-            job, section, budget, job.backup.part(options, job.model)
+        training = Training(
+            train=job.feed.train,
+            validation=job.feed.validation,
+            task=job.task,
+            options=job.backup.part(options, job.model),
         )
+        run = _activation if section.method == "activation" else _sparse
+        model, report = run(job, section, budget, training)
         return model, base.Outcome(
             layers=tuple(report.lines()),
             proof_error=max(step.error for step in report.steps),
@@ -46,7 +50,7 @@ def plan(
     return base.Step(title=title, apply=apply, trains=trains)
 
 
-def _budget(section: ml_collections.ConfigDict) -> budget_lib.Budget | None:
+def _budget(section: base.Config) -> budget_lib.Budget | None:
     """Returns the budget; Prox-SG without a limit cuts what its zeros say."""
     if section.method != "prox_sg":
         return prune.budget_of("slim", section, scope="global")
@@ -60,43 +64,20 @@ def _budget(section: ml_collections.ConfigDict) -> budget_lib.Budget | None:
     return prune.budget_of("slim", section, scope="uniform")
 
 
-def _sparse(method: Any, *names: str) -> Any:
-    """Returns a method with a penalty, which takes some fields of the section."""
-
-    def run(
-        job: Job,
-        section: ml_collections.ConfigDict,
-        budget: budget_lib.Budget | None,
-        options: FitOptions,
-    ) -> Any:
-        return method(
-            job.model,
-            job.feed.train,
-            job.feed.validation,
-            task=job.task,
-            budget=budget,
-            options=options,
-            strength=section.strength,
-            sparse_epochs=section.sparse_epochs,
-            fine_tune_epochs=options.epochs,
-            **{name: section[name] for name in names},
-        )
-
-    return run
-
-
-def _activation(
-    job: Job,
-    section: ml_collections.ConfigDict,
-    budget: budget_lib.Budget | None,
-    options: FitOptions,
-) -> Any:
-    training = Training(
-        train=job.feed.train,
-        validation=job.feed.validation,
-        task=job.task,
-        options=options,
+def _sparse(job: Job, section: base.Config, budget: Any, training: Training) -> Any:
+    method, names = _SPARSE[section.method]
+    return method(
+        job.model,
+        training,
+        budget=budget,
+        strength=section.strength,
+        sparse_epochs=section.sparse_epochs,
+        fine_tune_epochs=section.epochs,
+        **{name: section[name] for name in names},
     )
+
+
+def _activation(job: Job, section: base.Config, budget: Any, training: Training) -> Any:
     return activation_pruning(
         job.model,
         base.batches(job),
@@ -105,10 +86,3 @@ def _activation(
         cycles=section.passes,
         is_trained=True,
     )
-
-
-_METHODS: dict[str, Callable[..., tuple[Any, loop.LoopReport]]] = {
-    "activation": _activation,
-    "prox_sg": _sparse(prox_sg, "divisor"),
-    "slimming": _sparse(slim_network, "passes"),
-}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import ml_collections
-
 from tfslim import checks, sparsity
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
@@ -15,9 +13,7 @@ from tfslim.sparsity import sparsify as sparsify_lib
 _METHODS = ("magnitude", "2:4", "block", "xnnpack")
 
 
-def plan_sparsity(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> base.Step:
+def plan_sparsity(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `sparsify`."""
     checks.choice("sparsity method", section.method, _METHODS)
     title = f"sparsifying by {section.method}"
@@ -27,9 +23,7 @@ def plan_sparsity(
     return _plan("sparsify", title, section, config, options)
 
 
-def plan_clusters(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> base.Step:
+def plan_clusters(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `cluster`."""
     keep = _made(config, "cluster")
     least = sparsity.least_clusters(keep_zeros=keep == "zeros")
@@ -39,9 +33,7 @@ def plan_clusters(
     return _plan("cluster", title, section, config, options)
 
 
-def plan_quantization(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> base.Step:
+def plan_quantization(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `quantize`."""
     keep = section.keep
     if keep == "auto":
@@ -55,8 +47,8 @@ def plan_quantization(
 def _plan(
     name: str,
     title: str,
-    section: ml_collections.ConfigDict,
-    config: ml_collections.ConfigDict,
+    section: base.Config,
+    config: base.Config,
     chosen: dict[str, Any],
 ) -> base.Step:
     checks.whole(f"config.{name}.epochs", section.epochs)
@@ -88,7 +80,7 @@ def _plan(
     return base.Step(title=title, apply=apply, trains=f"{options.epochs} epochs")
 
 
-def _made(config: ml_collections.ConfigDict, before: str) -> str:
+def _made(config: base.Config, before: str) -> str:
     """Returns what the steps before the first one called so make of the kernels."""
     names = [text.partition(":")[0] for text in config.steps]
     done = {*names[: names.index(before)]} & {"cluster", "sparsify"}
