@@ -231,5 +231,5 @@ def test_every_field_has_a_help():
 def test_a_copy_takes_what_is_not_set_yet():
     """As that of a config with the options of one step."""
     config = config_lib.default_config().copy_and_resolve_references()
-    config_lib.merge(config, {"width": {"alpha": 0.5}, "distil": {"teacher": "a.h5"}})
-    assert config.width.alpha == 0.5 and config.distil.teacher == "a.h5"
+    config_lib.merge(config, {"width": {"alpha": 0.5}, "distill": {"teacher": "a.h5"}})
+    assert config.width.alpha == 0.5 and config.distill.teacher == "a.h5"

@@ -1,9 +1,9 @@
 """Quantizes any float .tflite and measures what it costs.
 
-  python -m tfslim.quantize model.tflite --data=folder:photos --preprocessing=symmetric
-  python -m tfslim.quantize model.tflite --data=npz:set.npz --max_drop=0.5
-  python -m tfslim.quantize model.tflite --recipe=dynamic_int8
-  python -m tfslim.quantize model.tflite --data=digits --sensitivity=layers.png
+  tfslim quantize model.tflite --data=folder:photos --preprocessing=symmetric
+  tfslim quantize model.tflite --data=npz:set.npz --max_drop=0.5
+  tfslim quantize model.tflite --recipe=dynamic_int8
+  tfslim quantize model.tflite --data=digits --sensitivity=layers.png
 
 Beside the output go NAME.ranges.json, which --ranges takes again, and NAME.json with
 all figures. Files that tfslim wrote know their preprocessing; for others name it. Where
@@ -17,77 +17,82 @@ usage.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from tfslim import cli, errors, settings
 
+if TYPE_CHECKING:
+    from tfslim.pipeline.file_data import Data
+
+
+# Flags that are fields of a config, too.
+_SHARED = ("calibration", "equalize", "rounding", "bias_correction", "io")
+
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
-    text, number, switch = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_bool
-    for name, value, help_text in (
-        ("model", None, "The float .tflite; may also stand without --model=."),
-        ("data", None, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
-        ("preprocessing", None, "raw, unit, symmetric, torch or caffe."),
-        ("recipe", "int8", "int8, dynamic_int8, float16, …, or a .json of your own."),
-        ("ranges", None, "A ranges.json to use instead of calibrating."),
-        ("layers", None, "Layers that take another recipe: conv_1=float32,block_2*=…"),
+    cli.add_flags(
+        values,
+        ("model", str, "The float .tflite."),
+        ("data", str, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
+        ("preprocessing", str, "raw, unit, symmetric, torch or caffe."),
+        ("recipe", "int8", "How it is quantized, see below; or a .json of your own."),
+        ("ranges", str, "A ranges.json to use instead of calibrating."),
+        *(
+            (name, field.default, settings.limits(field).help)
+            for name in _SHARED
+            for field in [settings.FIELDS[f"quantization.{name}"]]
+        ),
+        ("layers", str, "Layers that take another recipe: conv_1=float32,block_2*=…"),
         ("task", "classification", "classification, regression or reconstruction."),
-        ("out", None, "The file to write; default: MODEL_RECIPE.tflite."),
-    ):
-        text(name, value, help_text, flag_values=values)
-    for name in ("calibration", "rounding", "bias_correction", "io", "equalize"):
-        field = settings.FIELDS[f"quantization.{name}"]
-        define = switch if isinstance(field.default, bool) else text
-        define(name, field.default, settings.limits(field).help, flag_values=values)
-    text(
-        "input_shape",
-        None,
-        "Height, width and channels, 224,224,3, for a model that leaves some open; "
-        "default: the data's own.",
-        flag_values=values,
-    )
-    text(
-        "sensitivity",
-        None,
-        "Quantize each layer alone and draw what it costs: a .png, .svg or .pdf.",
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        "max_drop",
-        None,
-        "Return layers to float, worst first, until the accuracy has dropped by at "
-        "most this many percentage points; without labels, the agreement with float.",
-        flag_values=values,
+        ("out", str, "The file to write; default: MODEL_RECIPE.tflite."),
+        (
+            "input_shape",
+            str,
+            "Height, width and channels, 224,224,3, for a model that leaves some open; "
+            "default: the data's own.",
+        ),
+        (
+            "sensitivity",
+            str,
+            "Quantize each layer alone and draw what it costs: a .png, .svg or .pdf.",
+        ),
+        (
+            "max_drop",
+            float,
+            "Return layers to float, worst first, until the accuracy has dropped by at "
+            "most this many percentage points; without labels, the agreement with "
+            "float.",
+        ),
+        ("overwrite", False, "Replace existing files."),
     )
     for name, count, least, help_text in (
         ("samples", 300, 1, "Calibration samples."),
         ("eval_samples", 1000, 0, "Test examples; 0: do not test."),
         ("seed", 0, 0, "Of the samples' choice."),
     ):
-        number(name, count, help_text, lower_bound=least, flag_values=values)
-    switch("overwrite", False, "Replace existing files.", flag_values=values)
+        flags.DEFINE_integer(
+            name, count, help_text, lower_bound=least, flag_values=values
+        )
 
 
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
-    from tfslim import files, output_paths, quantization, tflite
-    from tfslim.data.file_inputs import FeedOptions
-    from tfslim.pipeline import file_data, quantize_file
+    from tfslim import output_paths, quantization, tflite
+    from tfslim.pipeline import quantize_file
     from tfslim.report import progress, quantize_summary
 
     if not values.model:
         raise errors.ConfigError(
-            "No model is given. Write: python -m tfslim.quantize model.tflite."
+            "No model is given. Write: tfslim quantize model.tflite."
         )
     recipe = quantization.get_recipe(values.recipe)
-    names = ("calibration", "equalize", "rounding", "bias_correction", "io")
     options = quantization.Options(
-        **{name: values[name].value for name in names}, layers=_layers(values.layers)
+        **{name: values[name].value for name in _SHARED}, layers=_layers(values.layers)
     )
     quantization.check_io(recipe, values.io)
     out = output_paths.output_path(
@@ -99,47 +104,52 @@ def _run(values: flags.FlagValues, config: None) -> None:
     )
     model = tflite.open_file(values.model)
     wanted = quantize_file.Wanted(
+        model=values.model,
         recipe=recipe,
         options=options,
         ranges=quantization.read_ranges(values.ranges) if values.ranges else None,
         max_drop=values.max_drop,
-        sensitivity=None if values.sensitivity is None else Path(values.sensitivity),
+        sensitivity=values.sensitivity,
     )
-    data = file_data.Data(model)
-    if values.data is not None:
-        feed = FeedOptions(
-            data=values.data,
-            preprocessing=values.preprocessing,
-            input_shape=values.input_shape or "",
-            seed=values.seed,
-            model=f"'{values.model}'",
-        )
-        data = file_data.load(
-            model,
-            feed,
-            task=values.task,
-            num_samples=values.samples,
-            num_test=values.eval_samples,
-        )
+    data = _data(values, model)
     tflite.Runner(data.model)  # What the runtime refuses fails here more plainly.
     quantize_file.check(wanted, data)
     with progress.steps() as on_step:
         made = quantize_file.quantize_file(data.tracked(on_step), wanted, on_step)
-    report = {"model": values.model, **made.report}
-    files.write_bytes(out, made.quantized.tflite)
-    files.write_json(out.with_suffix(".json"), report)
-    ranges, calibration = output_paths.ranges_path(out), made.quantized.calibration
-    if calibration is not None and not output_paths.is_same(ranges, values.ranges):
-        quantization.write_ranges(ranges, calibration, data.model)
-    cli.say(quantize_summary.to_text(report, out))
+    ranges = output_paths.ranges_path(out)
+    keeps_ranges = not output_paths.is_same(ranges, values.ranges)
+    quantize_file.write(made, data, out, ranges=ranges if keeps_ranges else None)
+    cli.say(quantize_summary.to_text(made.report, out))
     if not made.is_met:
-        goal = report["goal"]
+        goal = made.report["goal"]
         ends = "" if values.io == "float" else f", but {values.io} inputs and outputs,"
         raise errors.QuantizationError(
             f"{out} is written, but {goal['key']} {goal['least']:.4f} (a drop of at "
             f"most {values.max_drop:g} points) cannot be met: with all layers in "
             f"float{ends} it is lower. Test on more examples."
         )
+
+
+def _data(values: flags.FlagValues, model: bytes) -> Data:
+    from tfslim.data.file_inputs import FeedOptions
+    from tfslim.pipeline import file_data
+
+    if values.data is None:
+        return file_data.Data(model)
+    feed = FeedOptions(
+        data=values.data,
+        preprocessing=values.preprocessing,
+        input_shape=values.input_shape or "",
+        seed=values.seed,
+        model=f"'{values.model}'",
+    )
+    return file_data.load(
+        model,
+        feed,
+        task=values.task,
+        num_samples=values.samples,
+        num_test=values.eval_samples,
+    )
 
 
 def _layers(text: str | None) -> dict[str, str]:
@@ -155,10 +165,10 @@ def _layers(text: str | None) -> dict[str, str]:
     return layers
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    doc = __doc__ or ""
-    return cli.run("tfslim.quantize", doc, define_flags, _run, argv, plain="model")
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run, "tfslim.quantize", __doc__ or "", define_flags, _run, plain="model"
+)
 
 
 if __name__ == "__main__":

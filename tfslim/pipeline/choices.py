@@ -163,9 +163,8 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
         ConfigError: a name is unknown, or choices contradict each other.
     """
     fields = config.quantization
-    named = dataclasses.fields(quantization.Options)
-    values = {f.name: fields[f.name] for f in named if f.name in fields}
-    options = quantization.Options(**{**values, "layers": fields.layers.to_dict()})
+    shared = [field.name for field in dataclasses.fields(settings.Quantizing)]
+    options = quantization.Options(**{n: fields.to_dict()[n] for n in shared})
     if fields.recipes is not None and not fields.recipes:
         raise errors.ConfigError(
             "config.quantization.recipes is empty. Name at least one of: "

@@ -11,12 +11,14 @@ from typing import Any
 import ml_collections
 
 import tfslim
-from tfslim import errors, quantization, report, tflite
+from tfslim import errors, evaluation, quantization, report, tflite
 from tfslim.benchmark import environment
 from tfslim.data.file_inputs import FeedOptions
 from tfslim.pipeline import choices, file_data, rows, variants
 from tfslim.pipeline import folder as folder_lib
+from tfslim.pipeline import max_drop as max_drop_lib
 from tfslim.pipeline import timing as timing_lib
+from tfslim.preprocessing import Preprocessing
 
 OnStep = Callable[[str], None]
 
@@ -59,15 +61,8 @@ def export_file(
     choices.check_names(config)
     chosen = choices.look_up(config)
     timing_lib.require_phones(chosen.timing)
-    feed = _feed(path, config)
     model = tflite.open_file(path)
-    data = file_data.load(
-        model,
-        feed,
-        task=_task(config, tflite.read(model)),
-        num_samples=config.quantization.calibration_samples,
-        num_test=_NUM_EXAMPLES if config.data.spec else config.verify.num_samples,
-    )
+    data = _load(path, model, config)
     if data.test is None:
         raise errors.ConfigError(f"'{path}' is quantized already; there is no export.")
     if config.data.spec is None:  # Random inputs say nothing of ranges and labels.
@@ -90,26 +85,28 @@ def export_file(
     return content
 
 
-def _feed(path: str, config: ml_collections.ConfigDict) -> FeedOptions:
-    """Returns what the file is fed with; refuses what is not for a file."""
+def _load(path: str, model: bytes, config: ml_collections.ConfigDict) -> file_data.Data:
+    """Loads the data; random inputs where there is none."""
     if config.training.epochs or config.steps or config.prune.method:
         raise errors.ConfigError(
             f"'{path}' is converted already: it cannot be trained or cut. Give the "
             "Keras model, or leave out --epochs, --steps, --prune and --factorize."
         )
-    if config.quantization.max_drop is not None:
-        raise errors.ConfigError(
-            "--max_drop of a .tflite is met by its own command: tfslim quantize "
-            f"{path} --max_drop={config.quantization.max_drop:g}."
-        )
     spec, preset = config.data.spec, config.model.preprocessing
-    return FeedOptions(
-        # Random inputs tell whether a file still does what the float one does.
+    feed = FeedOptions(
+        # They tell whether a file still does what the float one does.
         data=spec or "synthetic",
         preprocessing=preset if preset != "auto" else None if spec else "raw",
         input_shape=",".join(map(str, config.model.input_shape)),
         seed=config.seed,
         model=f"'{path}'",
+    )
+    return file_data.load(
+        model,
+        feed,
+        task=_task(config, tflite.read(model)),
+        num_samples=config.quantization.calibration_samples,
+        num_test=_NUM_EXAMPLES if spec else config.verify.num_samples,
     )
 
 
@@ -161,32 +158,63 @@ class _Maker:
 
     def _made(self, recipe: quantization.Recipe) -> tuple[dict[str, Any], bytes]:
         is_static = recipe.scheme == "static_int8"
+        options = self._chosen.quantization
         accurate = variants.quantize(
             self.data.model,
             recipe,
             self.data.calibration,
-            self._chosen.quantization,
+            options,
             self._chosen.ranges,
         )
-        done, test = accurate.quantized, self.data.test
+        test = self.data.test
         assert test is not None  # noqa: S101 - asked for first.
+        fallen: dict[str, Any] = {}
+        if is_static and self._chosen.max_drop is not None:
+            accurate, fallen = self._keep_accuracy(accurate, test, options)
+        done = accurate.quantized
         figures = test(done.tflite)
         if fault := test.fault(done.tflite):
             raise errors.VerificationError(f"The {recipe.name} file: {fault}.")
         if is_static and done.calibration:
             self._folder.write_ranges(done.calibration, self.data.model)
         has_data = self.data.calibration is not None
-        parity = {
-            "num_samples": test.num_examples,
+        row = rows.describe(recipe, accurate) | fallen
+        row["against"] = "the file as given"
+        row["metric"] = figures.get(test.task.metric_name) if has_data else None
+        row["parity"] = {
+            "num_samples": len(test.outputs[0]),
             "sqnr_db": figures["sqnr_db"],
             "agreement": figures.get(test.task.agreement_name),
         }
-        row = rows.describe(recipe, accurate) | {
-            "against": "the file as given",
-            "metric": figures.get(test.task.metric_name) if has_data else None,
-            "parity": parity,
-        }
         return row, done.tflite
+
+    def _keep_accuracy(
+        self,
+        accurate: quantization.AccurateResult,
+        test: evaluation.FileTest,
+        options: quantization.Options,
+    ) -> tuple[quantization.AccurateResult, dict[str, Any]]:
+        """Returns layers to float, worst first, where INT8 costs too much."""
+        max_drop, samples = self._chosen.max_drop, self.data.calibration
+        if max_drop is None or samples is None:
+            raise errors.ConfigError("--max_drop needs data to calibrate with: --data.")
+        goal = test.goal(max_drop)
+        found, way = max_drop_lib.keep_accuracy(
+            accurate,
+            goal,
+            model=self.data.model,
+            samples=samples,
+            value=lambda content: float(test(content)[goal.key]),
+            options=options,
+            on_step=self._on_step,
+        )
+        if not way["is_met"]:
+            self.problem = self.problem or errors.QuantizationError(
+                f"The file is written, but --max_drop={max_drop:g} ({goal.reason}; "
+                f"{goal.least:.4f} wanted) cannot be met: with all layers in float it "
+                "is missed, too. Test on more examples."
+            )
+        return found, way
 
     def time(self) -> None:
         """Times all that was made."""
@@ -221,7 +249,7 @@ def _result(
             "input_shape": [list(tensor.shape[1:]) for tensor in content.inputs],
             "params": sum(t.size for t in constants if t.dtype.startswith("float")),
             "macs": None,
-            "preprocessing": maker.data.preprocessing,
+            "preprocessing": _json(maker.data.prepare),
             "keras": None,
         },
         "task": {
@@ -232,7 +260,7 @@ def _result(
         },
         "data": {
             "spec": config.data.spec or "none",
-            "test": test.num_examples,
+            "test": len(test.outputs[0]),
             "notes": [test.doubt] if config.data.spec and test.doubt else [],
         },
         "training": None,
@@ -245,3 +273,8 @@ def _result(
         "skipped": maker.notes,
         "versions": environment.versions("ai-edge-litert", "litert-quantizer"),
     }
+
+
+def _json(prepare: Any) -> dict[str, Any] | None:
+    """Returns the preprocessing as JSON; None where examples are taken as they are."""
+    return prepare.to_json() if isinstance(prepare, Preprocessing) else None

@@ -220,14 +220,20 @@ class _Maker:
         if is_static and self.chosen.max_drop is not None:
             goal = max_drop.goal(job, self.chosen.max_drop, checked["metric"])
             self.on_step(f"--max_drop: {goal.least:.4f} wanted, as {goal.reason}")
+            assert samples is not None  # noqa: S101 - `require_data` has seen to it.
+
+            def value(content: bytes) -> float:
+                row = self.checker.figures(content)
+                return float(row.get(goal.key, row["parity"].get(goal.key)))
+
             accurate, fallen = max_drop.keep_accuracy(
                 accurate,
                 goal,
-                job,
-                self.float_file,
-                options,
-                self.checker,
-                self.on_step,
+                model=self.float_file,
+                samples=samples,
+                value=value,
+                options=options,
+                on_step=self.on_step,
             )
             if not fallen["is_met"]:
                 self._miss(recipe.name, goal)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from tfslim import errors, evaluation, quantization
-from tfslim.pipeline import check
 from tfslim.pipeline import job as job_lib
 
 
@@ -42,29 +42,32 @@ def goal(
 def keep_accuracy(
     accurate: quantization.AccurateResult,
     wanted: evaluation.Goal,
-    job: job_lib.Job,
-    float_file: bytes,
+    *,
+    model: bytes,
+    samples: quantization.Samples,
+    value: Callable[[bytes], float],
     options: quantization.Options,
-    checker: check.Checker,
-    on_step: Any,
+    on_step: Callable[[str], None],
 ) -> tuple[quantization.AccurateResult, dict[str, Any]]:
     """Returns layers to float, worst first, where INT8 misses the goal.
+
+    Args:
+        accurate: the INT8 file.
+        wanted: the goal.
+        model: the float `.tflite` that it was made from.
+        samples: to calibrate and repair with.
+        value: a file's figure that decides.
+        options: by which the file was made.
+        on_step: called with a line of text before each step.
 
     Returns:
         The file, and what the result says of the way there; "is_met" tells whether
         the goal is reached.
     """
-    samples = job.feed.calibration
-    assert samples is not None  # noqa: S101 - `require_data` has seen to it.
-
-    def value(content: bytes) -> float:
-        row = checker.figures(content)
-        return float(row.get(wanted.key, row["parity"].get(wanted.key)))
-
     found = quantization.keep_accuracy(
         accurate,
-        float_file,
-        samples,
+        model,
+        samples=samples,
         evaluate=value,
         least=wanted.least,
         options=options,

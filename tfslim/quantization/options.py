@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 from tfslim import registry, settings
 from tfslim.quantization.ranges.calibration import method_names
@@ -15,12 +14,10 @@ from tfslim.quantization.rules.kept_float import POLICIES
 # integers by the scale and zero point that the file states for its inputs and outputs.
 IO = ("float", "int8", "uint8")
 CORRECTIONS = ("none", *MODES)
-# Those of a config and of the command line, too.
-_DEFAULTS = settings.Quantization()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(settings.Quantizing):
     """How files are quantized.
 
     Attributes:
@@ -37,12 +34,6 @@ class Options:
             "none" quantizes all that can be, for chips without float.
     """
 
-    calibration: str = _DEFAULTS.calibration
-    equalize: bool = _DEFAULTS.equalize
-    rounding: str = _DEFAULTS.rounding
-    bias_correction: str = _DEFAULTS.bias_correction
-    io: str = _DEFAULTS.io
-    layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     keep_float: str = "xnnpack"
 
     def __post_init__(self) -> None:
@@ -51,11 +42,11 @@ class Options:
         Raises:
             ConfigError: there is no such name.
         """
+        super().__post_init__()
         for kind, name, known in (
             ("calibration", self.calibration, method_names()),
             ("rounding", self.rounding, ROUNDINGS),
             ("bias correction", self.bias_correction, CORRECTIONS),
-            ("io", self.io, IO),
             ("policy", self.keep_float, POLICIES),
         ):
             if name not in known:

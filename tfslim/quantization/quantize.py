@@ -88,7 +88,7 @@ def quantize_tflite(
 
     Args:
         model: the float `.tflite`.
-        recipe_name: a name of `recipe.names()`, a path of a .json recipe, or a Recipe.
+        recipe_name: a name of `recipe_names()`, a path of a .json recipe, or a Recipe.
             "float32" gives `model` back.
         samples: arrays [n, ...], or dicts of input name -> array, in the range the
             model was trained on; about 300, read one by one. Needed by static recipes.
@@ -117,12 +117,14 @@ def quantize_tflite(
     options = Options(
         calibration=calibration, io=io, layers=layers or {}, keep_float=keep_float
     )
-    return quantize(model, recipe.get(recipe_name), options, samples, ranges)
+    chosen = recipe.get(recipe_name)
+    return quantize(model, chosen, options=options, samples=samples, ranges=ranges)
 
 
 def quantize(
     model: bytes,
     chosen: recipe.Recipe,
+    *,
     options: Options,
     samples: Samples | None = None,
     ranges: GivenRanges | None = None,
@@ -151,7 +153,7 @@ def quantize(
     used = None
     if chosen.needs_ranges:
         method = options.calibration if chosen.scheme == "static_int8" else "minmax"
-        used = ranges_for(source, ranges or {}, samples, method)
+        used = ranges_for(source, ranges or {}, samples=samples, method=method)
         request = dataclasses.replace(request, ranges=used.ranges)
     made = make_file(source, request)
 

@@ -18,6 +18,7 @@ from tfslim import errors, files, recipe_names, registry
 from tfslim.quantization import backend
 
 _FOLDER = Path(__file__).parent / "recipes"
+
 # Field -> what it must be, in words, and the test for it. Other fields of a tensor's
 # config are parameters of the algorithm.
 _Fields = dict[str, tuple[str, Callable[[Any], bool]]]
