@@ -165,7 +165,7 @@ def test_recipes_stand_in_the_help_by_both_names(capsys):
 
 
 def test_the_table_of_recipes_is_what_is_shipped():
-    folder = Path(tfslim.__file__).parent / "quantization/recipes"
+    folder = Path(tfslim.__file__).parent / "quantization/rules/recipes"
     shipped = {path.stem for path in folder.glob("*.json")}
     assert {name for name, _, _ in recipe_names.RECIPES} == shipped
 

@@ -226,3 +226,10 @@ def test_a_field_can_be_unset_again():
 def test_every_field_has_a_help():
     for name, declared in settings.FIELDS.items():
         assert settings.limits(declared).help, name
+
+
+def test_a_copy_takes_what_is_not_set_yet():
+    """As that of a config with the options of one step."""
+    config = config_lib.default_config().copy_and_resolve_references()
+    config_lib.merge(config, {"width": {"alpha": 0.5}, "distill": {"teacher": "a.h5"}})
+    assert config.width.alpha == 0.5 and config.distill.teacher == "a.h5"

@@ -11,8 +11,8 @@ Exit codes: 0 done, 1 the job failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -59,17 +59,16 @@ def _run(values: flags.FlagValues, config: None) -> None:
         cli.say(f"{out} is written.")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    return cli.run(
-        "tfslim.analyze",
-        __doc__ or "",
-        define_flags,
-        _run,
-        argv,
-        plain="model",
-        old={"store_sparse": "out"},
-    )
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run,
+    "tfslim.analyze",
+    __doc__ or "",
+    define_flags,
+    _run,
+    plain="model",
+    old={"store_sparse": "out"},
+)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Exit codes: 0 done, 2 wrong usage.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import sys
@@ -130,10 +131,15 @@ def _run(values: flags.FlagValues, config: None) -> None:
     sys.stdout.write(_SHELLS[values.shell]() + "\n")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    doc = __doc__ or ""
-    return cli.run("tfslim.completion", doc, define_flags, _run, argv, plain="shell")
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run,
+    "tfslim.completion",
+    __doc__ or "",
+    define_flags,
+    _run,
+    plain="shell",
+)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def merge(
             else:
                 merge(config[key], value, prefix=f"{name}.")
         else:
-            config[key] = _value(name, value, config.get_type(key))
+            config[key] = _value(name, value)
 
 
 def override(config: ml_collections.ConfigDict, field: str, text: str) -> None:
@@ -191,7 +191,7 @@ def override(config: ml_collections.ConfigDict, field: str, text: str) -> None:
     merge(config, value)
 
 
-def _value(name: str, value: Any, kind: type) -> Any:
+def _value(name: str, value: Any) -> Any:
     """Returns what a field is set to; None where it is not to be set."""
     declared = settings.FIELDS[name]
     limits = settings.limits(declared)
@@ -207,9 +207,8 @@ def _value(name: str, value: Any, kind: type) -> Any:
             value = None
         if value is None:
             return None
-    value = _typed(
-        name, value, kind() if declared.default is None else declared.default
-    )
+    default = declared.default
+    value = _typed(name, value, (limits.kind or str)() if default is None else default)
     limits.check(f"config.{name}", value)
     return value
 

@@ -15,8 +15,8 @@ Exit codes: 0 done, 1 the job failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,17 +194,16 @@ def _summary(found: dict[str, Any], out_dir: Path) -> str:
     return "\n".join([*lines, f"{out_dir} is written.", ""])
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    return cli.run(
-        "tfslim.detect",
-        __doc__ or "",
-        define_flags,
-        _run,
-        argv,
-        plain="model",
-        old={"out_dir": "out"},
-    )
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run,
+    "tfslim.detect",
+    __doc__ or "",
+    define_flags,
+    _run,
+    plain="model",
+    old={"out_dir": "out"},
+)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ be made, or --max_drop cannot be met: all else is written), 2 wrong usage.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -38,6 +39,7 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
         "keras.applications.MobileNetV2:weights=None; or a float .tflite.",
     ),
     ("data", str, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
+    ("preprocessing", str, "Of an opened model: raw, unit, symmetric, torch or caffe."),
     ("recipe", str, "How files are quantized, several by comma; see below."),
     ("calibration", str, "How INT8 ranges are chosen: minmax, kl, mse, percentile, …"),
     ("ranges", str, "The ranges.json of an earlier run, instead of calibrating."),
@@ -91,6 +93,7 @@ _SHORT = {
     "benchmark": "benchmark.runners",
     "allow_unsafe": "model.allow_unsafe",
     "data": "data.spec",
+    "preprocessing": "model.preprocessing",
     "recipe": "quantization.recipes",
     "calibration": "quantization.calibration",
     "ranges": "quantization.ranges",
@@ -151,6 +154,9 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
     assert config is not None  # noqa: S101 - run() is given a default config.
     # Nor what is wrong for TensorFlow.
     choices.check(None, config, values.out, overwrite=values.overwrite)
+    if str(config.model.name).endswith(".tflite"):
+        _export_file(values, config)
+        return
     with quiet.captured_stderr():  # It speaks of CUDA at its start.
         from tfslim import pipeline, report
         from tfslim.report import progress
@@ -173,19 +179,35 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
     )
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    return cli.run(
-        "tfslim.export",
-        __doc__ or "",
-        define_flags,
-        _run,
-        argv,
-        default_config="quickstart",
-        short_forms=apply_short_forms,
-        plain="model",
-        old=OLD,
-    )
+def _export_file(values: flags.FlagValues, config: ml_collections.ConfigDict) -> None:
+    """Goes on from a .tflite; TensorFlow is not needed."""
+    from tfslim import pipeline, report
+    from tfslim.report import progress
+
+    with progress.steps() as on_step:
+        result = pipeline.export_file(
+            config.model.name,
+            config,
+            Path(values.out),
+            overwrite=values.overwrite,
+            on_step=on_step,
+        )
+    report.to_terminal(result)
+    cli.say(f"{values.out} holds the files, result.json and report.md.")
+
+
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run,
+    "tfslim.export",
+    __doc__ or "",
+    define_flags,
+    _run,
+    default_config="quickstart",
+    short_forms=apply_short_forms,
+    plain="model",
+    old=OLD,
+)
 
 
 if __name__ == "__main__":

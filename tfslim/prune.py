@@ -15,9 +15,9 @@ Exit codes: 0 done, 1 the job failed, 2 wrong usage.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +110,17 @@ def _claim(values: flags.FlagValues) -> Path:
     return out
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    return cli.run(
-        "tfslim.prune",
-        __doc__ or "",
-        define_flags,
-        _run,
-        argv,
-        default_config="quickstart",
-        short_forms=_apply,
-        plain="model",
-    )
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run,
+    "tfslim.prune",
+    __doc__ or "",
+    define_flags,
+    _run,
+    default_config="quickstart",
+    short_forms=_apply,
+    plain="model",
+)
 
 
 if __name__ == "__main__":

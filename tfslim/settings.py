@@ -198,24 +198,30 @@ class Convert(fields.Checked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Quantization(fields.Checked):
-    """How the files are quantized."""
+class Quantizing(fields.Checked):
+    """How a file is quantized; the rooms that do it know the names there are."""
 
-    recipes: tuple[str, ...] | None = field(
-        None, "unset: float32, float16, dynamic_int8 and int8, if possible", kind=tuple
-    )
-    calibration: str = field("minmax", "minmax, kl, mse, percentile, auto, …")
-    calibration_samples: int = field(300, "samples that ranges are taken from", least=1)
-    equalize: bool = field(False, "balance channels, where it helps")
-    rounding: str = field("gptq", "gptq or nearest; used where it helps")
+    calibration: str = field("minmax", "minmax, auto, kl, mse, percentile, …")
+    equalize: bool = field(True, "balance channels, where it helps")
+    rounding: str = field("gptq", "of weights: gptq, used where it helps, or nearest")
     bias_correction: str = field("fast", "fast, full or none; used where it helps")
-    layers: Mapping[str, str] = field({}, "layer -> the recipe that it takes instead")
-    ranges: str | None = field(None, "a ranges.json to reuse instead of calibrating")
     io: str = field(
         "float",
         "what inputs and outputs of INT8 are",
         choices=("float", "int8", "uint8"),
     )
+    layers: Mapping[str, str] = field({}, "layer -> the recipe that it takes instead")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantization(Quantizing):
+    """How the files of an export are quantized."""
+
+    recipes: tuple[str, ...] | None = field(
+        None, "unset: float32, float16, dynamic_int8 and int8, if possible", kind=tuple
+    )
+    calibration_samples: int = field(300, "samples that ranges are taken from", least=1)
+    ranges: str | None = field(None, "a ranges.json to reuse instead of calibrating")
     max_drop: float | None = field(
         None, "points that the accuracy of static INT8 may drop", kind=float
     )

@@ -50,7 +50,8 @@ def _export(tmp_path, model, config=None, **options):
 
 
 def _names(tmp_path):
-    return {path.name for path in (tmp_path / "out").iterdir()}
+    out = tmp_path / "out"
+    return {path.name for path in out.iterdir()} if out.exists() else set()
 
 
 @KERAS

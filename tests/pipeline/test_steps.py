@@ -155,7 +155,7 @@ def test_steps_run_in_the_order_given_each_with_its_own_training(tmp_path):
     ("steps", "message"),
     [
         ("widht:0.5", "Did you mean 'width'?"),
-        ("width", "config.width.alpha must be in (0, 1], got 0.0"),
+        ("width", "config.width.alpha must be in (0, 1], got None"),
         ("width:2", "got 2.0"),
         ("width:0.5,alfa=1", "Did you mean 'width.alpha'?"),
         ("prune", "got none"),

@@ -5,7 +5,7 @@ import pytest
 import small_models
 
 from tfslim import quantize_tflite, tflite
-from tfslim.quantization.rules import weight_ranges
+from tfslim.quantization.ranges import backend_ranges
 
 SHAPE = (1, 8, 8, 4)
 
@@ -68,7 +68,7 @@ def test_biases_survive(build, change):
 def test_nothing_is_changed_where_nothing_is_wrong(build):
     content = tflite.read(build(_nothing))
     ranges = {t.name: (-4.0, 4.0) for t in content.tensors}
-    assert weight_ranges.weight_ranges(content.graphs[0], ranges) == {}
+    assert backend_ranges.weight_ranges(content.graphs[0], ranges) == {}
 
 
 def test_a_tensor_that_is_always_zero_gets_a_scale():
@@ -106,6 +106,6 @@ def test_the_bound_by_hand():
     )
     op = tflite.Op(0, "FULLY_CONNECTED", (0, 1, 2), (), False, None)
     graph = tflite.Graph(tensors, (op,), tensors[:1], ())
-    bounds = weight_ranges.weight_ranges(graph, {"x": (0.0, 1.0)})
+    bounds = backend_ranges.weight_ranges(graph, {"x": (0.0, 1.0)})
     # Row 0 keeps its own 2; the silent row takes the layer's; row 2 what it needs.
     np.testing.assert_allclose(bounds["w"], [[2.0], [2.0], [3 * 255.0]], rtol=1e-6)

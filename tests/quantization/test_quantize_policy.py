@@ -7,7 +7,7 @@ import pytest
 import small_models
 
 from tfslim import quantize_tflite, tflite
-from tfslim.quantization.rules import policy
+from tfslim.quantization.rules import kept_float
 
 SHAPE = (1, 16, 16, 32)
 
@@ -44,7 +44,7 @@ def build():
 
 
 def _rows(scheme):
-    return [row["operation"] for row in policy._table()[scheme]]
+    return [row["operation"] for row in kept_float._table()[scheme]]
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_each_row_still_holds_for_the_runtime(build, recipe, operation):
 
 
 def test_rows_have_a_sentence_each():
-    for rows in policy._table().values():
+    for rows in kept_float._table().values():
         for row in rows:
             assert row.keys() == {"operation", "reason"}
             assert row["operation"] in row["reason"]
             assert row["reason"].endswith(".")
-    assert json.loads(policy._TABLE.read_text()) == policy._table()
+    assert json.loads(kept_float._TABLE.read_text()) == kept_float._table()
 
 
 def test_an_op_with_an_unread_output_stays_float():

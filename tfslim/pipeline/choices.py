@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ class Choices:
     timing: timing_lib.Timing
 
 
+def as_config(
+    config: ml_collections.ConfigDict | Mapping[str, Any] | None,
+) -> ml_collections.ConfigDict:
+    """Returns a whole config: of None the defaults, of a dict merged onto them."""
+    if isinstance(config, ml_collections.ConfigDict):
+        return config
+    whole = config_lib.default_config()
+    config_lib.merge(whole, config or {})
+    return whole
+
+
 def resolve(
     model: Any, config: ml_collections.ConfigDict, *, has_data: bool
 ) -> ml_collections.ConfigDict:
@@ -73,7 +85,7 @@ def resolve(
     name = str(model or config.model.name)
     is_name = isinstance(model, str | Path | None)
     is_zoo = is_name and loading.is_zoo(name)
-    if is_name:
+    if is_name and not name.endswith(".tflite"):
         _check_model(name)
     if resolved.training.epochs is None:
         resolved.training.epochs = _EPOCHS if is_zoo else 0
@@ -151,7 +163,8 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
         ConfigError: a name is unknown, or choices contradict each other.
     """
     fields = config.quantization
-    quantization.check_method(fields.calibration)
+    shared = [field.name for field in dataclasses.fields(settings.Quantizing)]
+    options = quantization.Options(**{n: fields.to_dict()[n] for n in shared})
     if fields.recipes is not None and not fields.recipes:
         raise errors.ConfigError(
             "config.quantization.recipes is empty. Name at least one of: "
@@ -163,14 +176,7 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
     return Choices(
         recipes=recipes,
         are_named=fields.recipes is not None,
-        quantization=quantization.Options(
-            calibration=fields.calibration,
-            equalize=fields.equalize,
-            rounding=fields.rounding,
-            bias_correction=fields.bias_correction,
-            io=fields.io,
-            layers=fields.layers.to_dict(),
-        ),
+        quantization=options,
         ranges=quantization.read_ranges(fields.ranges) if fields.ranges else None,
         max_drop=fields.max_drop,
         timing=timing_lib.plan(config),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,16 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from tfslim import config as config_lib
 from tfslim import convert, errors, report, tasks, training
 from tfslim.pipeline import (
     check,
     choices,
     deployment,
     doubts,
-    drop,
     fitting,
+    from_tflite,
     making,
+    max_drop,
     result,
 )
 from tfslim.pipeline import folder as folder_lib
@@ -36,7 +36,7 @@ def export_model(
     model: Any = None,
     *,
     out_dir: Path | str,
-    config: ml_collections.ConfigDict | None = None,
+    config: ml_collections.ConfigDict | Mapping[str, Any] | None = None,
     train_data: Any = None,
     validation_data: Any = None,
     eval_data: Any = None,
@@ -51,9 +51,11 @@ def export_model(
     Args:
         model: a built tf_keras or Keras 3 model, a name of the zoo or what else
             `tfslim.load_model` opens; None: the config's. A model given as an object,
-            or opened, is trained only if the config sets epochs.
+            or opened, is trained only if the config sets epochs. A float `.tflite` is
+            quantized, verified and timed.
         out_dir: folder of the results; made when absent.
-        config: see `tfslim.config.default_config`; None: the defaults.
+        config: see `tfslim.default_config`, or a dict of what differs from it; None:
+            the defaults.
         train_data: batches (x, y) as a `tf.data.Dataset`, or arrays (x, y), already
             preprocessed; x or y a tuple or dict for several inputs or outputs. Also
             calibrates INT8. None: the config's data, for a model by name.
@@ -80,21 +82,25 @@ def export_model(
             that cannot be made is left out with its reason; where it was asked for by
             name, the error comes when all else is written.
     """
+    whole = choices.as_config(config)
+    source = model if model is not None else whole.model.name
+    if from_tflite.is_file(source):
+        return from_tflite.export_file(
+            str(source), whole, Path(out_dir), overwrite=overwrite, on_step=on_step
+        )
     user_data = (train_data, validation_data, eval_data)
     has_data = any(part is not None for part in user_data)
-    config = choices.resolve(
-        model, config or config_lib.default_config(), has_data=has_data
-    )
+    whole = choices.resolve(model, whole, has_data=has_data)
     folder = Path(out_dir)
-    is_writer = training.is_chief(config.training.strategy)
+    is_writer = training.is_chief(whole.training.strategy)
     if is_writer:
         folder_lib.claim(folder, overwrite)
-    choices.check_names(config)
-    plan = _plan(config)
-    job = job_lib.prepare(model, config, task, user_data)
-    _check_job(plan, job, config)
-    job.backup = fitting.backup_of(job, config)
-    run = _Run(job, config, plan, train_fn, eval_fn, on_step)
+    choices.check_names(whole)
+    plan = _plan(whole)
+    job = job_lib.prepare(model, whole, task, user_data)
+    _check_job(plan, job, whole)
+    job.backup = fitting.backup_of(job, whole)
+    run = _Run(job, whole, plan, train_fn, eval_fn, on_step)
     if not is_writer:
         run.train()
         return {}
@@ -228,11 +234,13 @@ class _Run:
         """Saves what was trained where the job fails before it would be saved."""
         try:
             yield
-        except errors.VerificationError:  # It is of no use.
-            raise
-        except Exception:
-            if self.trained is not None or self.steps:
+        except Exception as error:
+            # What failed a check is of no use.
+            is_sound = not isinstance(error, errors.VerificationError)
+            if is_sound and (self.trained is not None or self.steps):
                 making.keep(folder, self.job.model, self.config, self.on_step)
+            if folder.had_results:
+                self.on_step("the job failed; the earlier results were removed")
             raise
 
 
@@ -248,7 +256,7 @@ def _check_job(
                 "train_data or eval_data, or leave it out of quantization.recipes."
             )
     deployment.check_steps(job, config.steps)
-    drop.require_data(job, plan.choices.max_drop)
+    max_drop.require_data(job, plan.choices.max_drop)
 
 
 def start_tensorflow(strategy: str = "none") -> None:

@@ -66,12 +66,13 @@ def taken(folder: Path, overwrite: bool, variants: Iterable[str]) -> Iterator[Fo
     """
     with contextlib.ExitStack() as stack:
         try:
+            is_new = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(folder))
             # What another job wrote meanwhile.
             claim(folder, overwrite)
             own = Folder(folder, variants)
-            stack.callback(own.clean)
+            stack.callback(own.leave, is_new)
             own.prepare()
         except OSError as error:
             raise errors.ConfigError(
@@ -107,7 +108,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class Folder:
-    """A folder that is ours alone to write to; `taken` makes it."""
+    """A folder that is ours alone to write to; `taken` makes it.
+
+    Attributes:
+        had_results: whether `start` removed results of an earlier export.
+    """
 
     def __init__(self, path: Path, variants: Iterable[str]):
         """Takes the names of the variants that are to be made."""
@@ -116,6 +121,7 @@ class Folder:
         self._scratch = path
         self._written: set[str] = set()
         self._journaled: set[str] = set()
+        self.had_results = False
 
     def prepare(self) -> None:
         """Removes what killed jobs left half written, and tries to write.
@@ -141,6 +147,15 @@ class Folder:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
 
+    def leave(self, is_new: bool) -> None:
+        """Cleans up; where no result stands, nothing is left, nor a new folder."""
+        self.clean()
+        if not any((self._path / name).exists() for name in self._journaled):
+            (self._path / _JOURNAL).unlink(missing_ok=True)
+            if is_new:
+                with contextlib.suppress(OSError):
+                    self._path.rmdir()
+
     def _standing(self) -> set[str]:
         """Returns the files that earlier exports wrote, whether they ended or not."""
         names = set(manifest.read(self._path) or ())
@@ -157,7 +172,9 @@ class Folder:
         """
         # Those that are planned go, too: one that cannot be made must not leave a
         # file that nobody named beside the new report.
-        standing = self._standing() | self._planned
+        found = self._standing()
+        self.had_results = bool(found)
+        standing = found | self._planned
         self._journal(standing)
         last = (RESULT, manifest.NAME)
         # The model is replaced next: should that fail, there is still the old one.

@@ -9,8 +9,8 @@ from typing import Any
 
 import ml_collections
 
-from tfslim import convert, errors, quantization
-from tfslim.pipeline import check, choices, deployment, doubts, drop
+from tfslim import convert, errors, evaluation, quantization
+from tfslim.pipeline import check, choices, deployment, doubts, max_drop, rows
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import variants as variants_lib
@@ -117,7 +117,7 @@ def original(
     row = {
         "name": ORIGINAL,
         "metric": check.measure_file(ready.job, content, eval_fn),
-        **variants_lib.sizes(content),
+        **rows.sizes(content),
         **variants_lib.costs(ready.job.model),
     }
     return Original(row, content)
@@ -217,9 +217,9 @@ class _Maker:
         is_static = recipe.scheme == "static_int8"
         fallen: dict[str, Any] = {}
         if is_static and self.chosen.max_drop is not None:
-            goal = drop.goal(job, self.chosen.max_drop, checked["metric"])
+            goal = max_drop.goal(job, self.chosen.max_drop, checked["metric"])
             self.on_step(f"--max_drop: {goal.least:.4f} wanted, as {goal.reason}")
-            accurate, fallen = drop.keep_accuracy(
+            accurate, fallen = max_drop.keep_accuracy(
                 accurate,
                 goal,
                 job,
@@ -231,7 +231,7 @@ class _Maker:
             if not fallen["is_met"]:
                 self._miss(recipe.name, goal)
         done = accurate.quantized
-        row = variants_lib.describe(recipe, accurate) | fallen
+        row = rows.describe(recipe, accurate) | fallen
         is_float = recipe.name == "float32"
         row |= checked if is_float else self.checker.check(recipe.name, done.tflite)
         if is_static and done.calibration:
@@ -253,7 +253,7 @@ class _Maker:
                 f"{name} could not be made, the rest is written: {error}"
             )
 
-    def _miss(self, name: str, goal: drop.Goal) -> None:
+    def _miss(self, name: str, goal: evaluation.Goal) -> None:
         self.made.problem = self.made.problem or errors.QuantizationError(
             f"{name}.tflite is written, but --max_drop={self.chosen.max_drop:g} "
             f"({goal.reason}; {goal.least:.4f} wanted) cannot be met: with all layers "

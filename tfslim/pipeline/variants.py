@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ from typing import Any
 import ml_collections
 
 import tfslim
-from tfslim import convert, errors, quantization, tflite
+from tfslim import convert, errors, ops, quantization, tflite
 from tfslim.graph import count, keras_probe
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
+from tfslim.pipeline.rows import sizes
 
 
 def save_keras(
@@ -61,9 +61,10 @@ def convert_float(
         found = quantization.map_layers(done.tflite, graph, run)
     except errors.GraphError as error:
         return done.tflite, [f"Layers are known by the names in the file only: {error}"]
-    notes = []
-    if found.unmapped:
-        notes.append(f"Layers not found in the file: {', '.join(found.unmapped)}.")
+    # What does nothing in inference, such as dropout, leaves no op.
+    idle = ops.keras("idle")
+    missing = [name for name in found.unmapped if graph.layers[name].op not in idle]
+    notes = [f"Layers not found in the file: {', '.join(missing)}."] if missing else []
     return quantization.put_layers(done.tflite, found), notes
 
 
@@ -94,14 +95,6 @@ def convert_quantization_aware(
         "kept_float": [],
     }
     return row, done.tflite
-
-
-def sizes(content: bytes) -> dict[str, int]:
-    """Returns a file's size as it is and packed."""
-    return {
-        "size_bytes": len(content),
-        "gzip_bytes": len(gzip.compress(content, 6, mtime=0)),
-    }
 
 
 def quantize(
@@ -148,26 +141,3 @@ class _Named:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for sample in self._samples:
             yield dict(zip(self._names, sample, strict=True))
-
-
-def describe(
-    recipe: quantization.Recipe, accurate: quantization.AccurateResult
-) -> dict[str, Any]:
-    """Returns what the result says of a variant before it is checked and timed."""
-    done = accurate.quantized
-    calibrated = done.calibration
-    return {
-        "name": recipe.name,
-        "file": f"{recipe.name}.tflite",
-        "calibration": calibrated
-        and {
-            "method": calibrated.method,
-            "num_samples": calibrated.num_samples,
-            "trials": [dataclasses.asdict(trial) for trial in calibrated.trials],
-            "steps": accurate.steps,
-            "taken": accurate.taken,
-        },
-        "scheme": recipe.scheme,
-        **sizes(done.tflite),
-        "kept_float": [dataclasses.asdict(kept) for kept in done.kept_float],
-    }

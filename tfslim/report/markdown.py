@@ -50,15 +50,19 @@ def _block(lines: Sequence[str], kind: str = "") -> str:
 
 def _facts(result: Result) -> str:
     model, data, training = result["model"], result["data"], result["training"]
+    is_keras = model["keras"] is not None  # Else a .tflite was given.
+    macs = f", {table.count(model['macs'])} MACs (1 MAC = 2 FLOPs) for one input"
     lines = [
         f"- Model: {escape.code(model['name'])}, input {model['input_shape']}, "
-        f"{table.count(model['params'])} params ({model['params']:,}), "
-        f"{table.count(model['macs'])} MACs (1 MAC = 2 FLOPs) for one input.",
-        f"- `model.keras`: opens with {model['keras']}.",
+        f"{table.count(model['params'])} params ({model['params']:,})"
+        f"{macs if is_keras else ''}.",
+        *([f"- `model.keras`: opens with {model['keras']}."] if is_keras else []),
         f"- Data: {escape.code(data['spec'])}{_sizes(data)}, "
         f"seed {result['config']['seed']}.",
     ]
     lines += [f"- {escape.markdown(note)}" for note in data["notes"]]
+    if not is_keras:
+        return "\n".join(lines)
     lines.append(f"- Training: {_training(training) if training else 'none'}.")
     if result["slimming"]:
         lines[-1] += " What the steps trained stands below."
@@ -81,8 +85,15 @@ def _training(training: Mapping[str, Any]) -> str:
         return f"by the caller's train_fn, {training['seconds']:.0f} s"
     return (
         f"{training['epochs']} epochs in {training['seconds']:.0f} s, weights of epoch "
-        f"{training['best_epoch']} kept (best {training['monitor']})"
+        f"{training['best_epoch']} kept (best {_watched(training['monitor'])})"
     )
+
+
+def _watched(monitor: str) -> str:
+    """Returns what Keras calls "val_binary_accuracy_of_logits" in words."""
+    name = monitor.removeprefix("val_").removesuffix("_of_logits")
+    name = name.removeprefix("binary_").replace("_", " ")
+    return f"{'validation' if name != monitor else 'training'} {name}"
 
 
 def _conditions(result: Result) -> str:
@@ -148,8 +159,8 @@ def _parity(result: Result) -> str:
                 variant["name"],
                 variant["against"],
                 f"{parity['num_samples']}",
-                f"{parity['max_abs_error']:.3g}",
-                f"{parity['relative_error']:.2e}",
+                table.figure(parity.get("max_abs_error"), ".3g"),
+                table.figure(parity.get("relative_error"), ".2e"),
                 f"{parity['sqnr_db']:.1f}",
                 f"{timing.get('partitions', '-')}",
                 f"{timing.get('other_ops', '-')}",

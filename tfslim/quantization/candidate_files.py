@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tfslim import tflite
 from tfslim.evaluation.compare_files import FileErrors
 from tfslim.quantization import backend
-from tfslim.quantization.ranges import as_calibration
-from tfslim.quantization.rules import policy, recipe, rule_order, runtime_limits
+from tfslim.quantization.make_file import by_rules, make_file
+from tfslim.quantization.rules import plan, recipe
 
 
 class Candidates(FileErrors):
@@ -23,30 +22,26 @@ class Candidates(FileErrors):
     def __init__(self, source: bytes, samples: Sequence[tflite.Inputs]):
         """Runs the float model over single samples."""
         super().__init__(source, samples)
-        self.graph = tflite.read(self.source).graphs[0]
-        self._exempt = policy.exemptions("static_int8", self.graph)
+        content = tflite.read(self.source)
+        self.graph = content.graphs[0]
+        self._request = plan.request(recipe.get("int8"), content)
 
     def quantize(
         self,
         ranges: Mapping[str, tuple[float, float]],
-        ordered: Sequence[Mapping[str, Any]] | None = None,
+        rules: backend.Rules | None = None,
     ) -> bytes:
         """Makes an INT8 file with `ranges`, by rules other than the recipe's if given.
 
         Args:
             ranges: tensor name -> (min, max), of the model with its softmax.
-            ordered: as `rule_order.ordered` makes them.
+            rules: as in `Plan`.
         """
         names = {tensor.name for tensor in self.graph.tensors}
         known = {name: bounds for name, bounds in ranges.items() if name in names}
-        if ordered is not None:
-            given = as_calibration.handover(self.graph, known, ordered)
-            return backend.quantize(self.source, ordered, given)
-        plan = functools.partial(
-            rule_order.plan, recipe.get("int8"), self.graph, ranges=known
-        )
-        made = runtime_limits.quantize(
-            self.source, self.graph, known, self._exempt, plan
-        )
-        self._exempt += made.refused
+        self._request = dataclasses.replace(self._request, ranges=known)
+        if rules is not None:
+            return by_rules(self.source, self._request, rules)
+        made = make_file(self.source, self._request)
+        self._request = made.request  # What was refused once will be again.
         return made.content

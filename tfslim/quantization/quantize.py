@@ -1,23 +1,23 @@
-"""Post-training quantization of a `.tflite`: the room's one public step."""
+"""Post-training quantization of a `.tflite`, from the float file to the one that loads.
+
+Ranges (`ranges/`), rules (`rules/`), litert-quantizer (`backend`), the runtime
+(`make_file`); `accurate` repairs what comes of it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, registry, tflite
-from tfslim.quantization.ranges import calibration as calibration_lib
-from tfslim.quantization.ranges.calibration import Calibration, TensorRange
-from tfslim.quantization.ranges.collect import Samples, activations, sized_for_first
-from tfslim.quantization.rules import policy, recipe, rule_order, runtime_limits
+from tfslim import errors, tflite
+from tfslim.quantization.make_file import Made, make_file
+from tfslim.quantization.options import Options
+from tfslim.quantization.ranges.calibration import Calibration, GivenRanges, ranges_for
+from tfslim.quantization.ranges.collect import Samples, sized_for_first
+from tfslim.quantization.rules import kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
-
-# "float" takes and gives float32 as the float model does; the others take and give
-# integers by the scale and zero point that the file states for its inputs and outputs.
-IO = ("float", "int8", "uint8")
 
 _HALVES_NOTE = (
     "The weights are float16 already: the file is passed on as it is, as another copy "
@@ -66,11 +66,11 @@ def quantize_tflite(
     recipe_name: str | Path | recipe.Recipe = "int8",
     *,
     samples: Samples | None = None,
-    calibration: str = "minmax",
-    ranges: Mapping[str, tuple[float, float]] | Calibration | None = None,
+    calibration: str = Options.calibration,
+    ranges: GivenRanges | None = None,
     layers: Mapping[str, str] | None = None,
-    io: str = "float",
-    keep_float: str = "xnnpack",
+    io: str = Options.io,
+    keep_float: str = Options.keep_float,
 ) -> QuantizeResult:
     """Quantizes a float `.tflite`; the input is not changed.
 
@@ -88,7 +88,7 @@ def quantize_tflite(
 
     Args:
         model: the float `.tflite`.
-        recipe_name: a name of `recipe.names()`, a path of a .json recipe, or a Recipe.
+        recipe_name: a name of `recipe_names()`, a path of a .json recipe, or a Recipe.
             "float32" gives `model` back.
         samples: arrays [n, ...], or dicts of input name -> array, in the range the
             model was trained on; about 300, read one by one. Needed by static recipes.
@@ -114,50 +114,56 @@ def quantize_tflite(
         QuantizationError: the result does not load.
         ConversionError: `model` is no `.tflite`.
     """
-    chosen = recipe.get(recipe_name)
-    calibration_lib.check_method(calibration)
-    if io not in IO:
-        raise registry.unknown_name("io", io, IO)
-    given = tflite.read(model)
+    options = Options(
+        calibration=calibration, io=io, layers=layers or {}, keep_float=keep_float
+    )
+    return quantize(model, recipe.get(recipe_name), options, samples, ranges)
+
+
+def quantize(
+    model: bytes,
+    chosen: recipe.Recipe,
+    options: Options,
+    samples: Samples | None = None,
+    ranges: GivenRanges | None = None,
+) -> QuantizeResult:
+    """Does what `quantize_tflite` says; of the options those that it has."""
     if not chosen.rules:
         return QuantizeResult(model, chosen)
+    given = tflite.read(model)
     if given.is_quantized:
-        return _as_it_is(model, given, chosen, layers or {})
-    check_io(chosen, io)
+        return _as_it_is(model, given, chosen, options.layers)
+    check_io(chosen, options.io)
     source = prepare(model)
     if samples is not None:
         source = sized_for_first(source, samples)
     content = tflite.read(source)
     _check_request(chosen, content, samples is not None or ranges is not None)
-    _check_layers(chosen, layers or {})
-    graph = content.graphs[0]
-    single = rule_order.overrides(content, layers or {}, keep_float)
+    _check_layers(chosen, options.layers)
 
+    request = plan.request(
+        chosen,
+        content,
+        io=options.io,
+        layers=options.layers,
+        keep_float=options.keep_float,
+    )
     used = None
     if chosen.needs_ranges:
-        method = calibration if chosen.scheme == "static_int8" else "minmax"
-        used = _calibration(source, samples, method, ranges)
-    known = used.ranges if used else None
-    exempt = policy.exemptions(chosen.scheme, graph, policy=keep_float)
-    plan = functools.partial(
-        rule_order.plan,
-        chosen,
-        graph,
-        io=io,
-        ranges=known,
-        single=single,
-        spares_islands=keep_float != "none",
-    )
-    made = runtime_limits.quantize(source, graph, known, exempt, plan)
-    if chosen.scheme == "float16" and not single.takes and _has_halves(given):
-        if len(made.content) >= len(model):
-            return QuantizeResult(model, chosen, note=_HALVES_NOTE)
+        method = options.calibration if chosen.scheme == "static_int8" else "minmax"
+        used = ranges_for(source, ranges or {}, samples, method)
+        request = dataclasses.replace(request, ranges=used.ranges)
+    made = make_file(source, request)
+
+    is_halved = chosen.scheme == "float16" and not request.single.takes
+    if is_halved and _has_halves(given) and len(made.content) >= len(model):
+        return QuantizeResult(model, chosen, note=_HALVES_NOTE)
     return QuantizeResult(
         tflite=made.content,
         recipe=chosen,
-        rules=tuple(made.rules),
+        rules=tuple(made.plan.rules),
         calibration=used,
-        kept_float=_kept_float(graph, made.model, chosen, single.takes, made.exempt),
+        kept_float=_kept_float(made),
     )
 
 
@@ -195,8 +201,6 @@ def _as_it_is(
 
 def check_io(chosen: recipe.Recipe, io: str) -> None:
     """Raises ConfigError unless a recipe can have such inputs and outputs."""
-    if io not in IO:
-        raise registry.unknown_name("io", io, IO)
     if io == "float" or chosen.scheme == "static_int8":
         return
     if not chosen.needs_ranges:
@@ -238,80 +242,19 @@ def _check_layers(chosen: recipe.Recipe, layers: Mapping[str, str]) -> None:
             )
 
 
-def _calibration(
-    source: bytes,
-    samples: Samples | None,
-    method: str,
-    given: Mapping[str, tuple[float, float]] | Calibration | None,
-) -> Calibration:
-    """Takes the ranges given, and chooses those that are not."""
-    graph = tflite.read(source).graphs[0]
-    names = [t.name for t in activations(graph)]
-    known = _given(given or {})
-    missing = [name for name in names if name not in known]
-    unknown = sorted(set(known) - set(names))
-    if isinstance(given, Calibration):
-        if missing or unknown:
-            raise errors.ConfigError(
-                f"The ranges are of another model: {len(missing)} of this one's "
-                f"{len(names)} activations have none, '{(missing or unknown)[0]}' is "
-                "in one of the two only. Calibrate this very file."
-            )
-        calibration_lib.check_ranges_of(given, source)
-    elif samples is None:
-        calibration_lib.check_ranges_of(given or {}, source)
-    if unknown:
-        raise registry.unknown_name("tensor in ranges", unknown[0], names)
-    if not missing:
-        kept = {name: known[name] for name in names}
-        if isinstance(given, Calibration):
-            return dataclasses.replace(given, tensors=kept)
-        return Calibration("user", 0, kept)
-    assert samples is not None  # noqa: S101 - else a range would be missing.
-    chosen = calibration_lib.calibrate(source, samples, method)
-    merged = {name: known.get(name, chosen.tensors[name]) for name in names}
-    return dataclasses.replace(chosen, tensors=merged)
-
-
-def _given(
-    ranges: Mapping[str, tuple[float, float]] | Calibration,
-) -> dict[str, TensorRange]:
-    if isinstance(ranges, Calibration):
-        return ranges.tensors
-    calibration_lib.check_ranges(ranges)
-    return {
-        name: TensorRange(float(low), float(high), "user")
-        for name, (low, high) in ranges.items()
-    }
-
-
-def _kept_float(
-    before: tflite.Graph,
-    after: tflite.TfliteModel,
-    chosen: recipe.Recipe,
-    takes: Mapping[str, recipe.Recipe],
-    exempt: list[policy.Exemption],
-) -> tuple[KeptFloat, ...]:
-    """Compares the file with the one it came from, op by op."""
+def _kept_float(made: Made) -> tuple[KeptFloat, ...]:
+    """Looks which ops are float in the file, and takes the plan's reason for each."""
+    before, after, single = made.request.graph, made.model, made.request.single
+    chosen = made.request.recipe
     writers = {after.tensors[i].name: op for op in after.ops for i in op.outputs}
     kept = []
     for op in before.ops:
         name = before.name_of(op)
-        is_static = takes.get(name, chosen).needs_ranges
-        if name not in writers or not _is_float(writers[name], after, is_static):
-            continue
-        scope = policy.scope(op, before)
-        reasons = [e.reason for e in exempt if e.fits(op, scope)]
-        kept.append(
-            KeptFloat(
-                op=op.name,
-                tensor=name,
-                reason=[
-                    *reasons,
-                    f"The recipe or litert-quantizer has no '{chosen.name}' for it.",
-                ][0],
-            )
-        )
+        is_static = single.takes.get(name, chosen).needs_ranges
+        if name in writers and _is_float(writers[name], after, is_static):
+            reason = kept_float.reason_of(op, before, made.plan.exempt)
+            default = f"The recipe or litert-quantizer has no '{chosen.name}' for it."
+            kept.append(KeptFloat(op.name, name, reason or default))
     return tuple(kept)
 
 

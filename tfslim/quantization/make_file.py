@@ -1,86 +1,73 @@
-"""Files that load: what the runtime refuses in integers stays float."""
+"""Files that load: rules and ranges in, and what the runtime refuses stays float."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from tfslim import errors, tflite
 from tfslim.quantization import backend
-from tfslim.quantization.ranges import as_calibration
-from tfslim.quantization.rules import policy
+from tfslim.quantization.ranges import backend_ranges
+from tfslim.quantization.rules import plan as plan_lib
+from tfslim.quantization.rules.kept_float import Exemption
 
 _MOST_REFUSED = 16
 
-# What stays float -> all rules, and all that stays float by them; see `rules.plan`.
-Plan = Callable[
-    [Sequence[policy.Exemption]], tuple[list[dict[str, Any]], list[policy.Exemption]]
-]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Loadable:
-    """A quantized file that loads, what it holds and the rules that it was made by.
+class Made:
+    """A quantized file that loads.
 
     Attributes:
         content: the file.
         model: what it holds.
-        rules: as litert-quantizer got them.
-        exempt: all that stays float by them.
-        refused: those among it that the runtime refuses in integers.
+        plan: the rules that it was made by, and what stays float by them.
+        request: what was asked for, without what the runtime refused.
     """
 
     content: bytes
     model: tflite.TfliteModel
-    rules: list[dict[str, Any]]
-    exempt: list[policy.Exemption]
-    refused: list[policy.Exemption]
+    plan: plan_lib.Plan
+    request: plan_lib.Request
 
 
-def quantize(
-    source: bytes,
-    graph: tflite.Graph,
-    ranges: Mapping[str, tuple[float, float]] | None,
-    exempt: Sequence[policy.Exemption],
-    plan: Plan,
-) -> Loadable:
+def make_file(source: bytes, request: plan_lib.Request) -> Made:
     """Quantizes, and again without the ops that the runtime refuses.
 
     Args:
         source: the prepared float model.
-        graph: its main graph.
-        ranges: tensor name -> (min, max) of its activations; None if none are needed.
-        exempt: what stays float in any case.
-        plan: makes the rules.
+        request: what is wanted of it.
 
     Raises:
         QuantizationError: the file does not load whatever is left out.
         ConversionError: the float model does not load.
     """
-    refused: list[policy.Exemption] = []
-    while True:
-        ordered, spared = plan([*exempt, *refused])
-        handed = (
-            None if ranges is None else as_calibration.handover(graph, ranges, ordered)
-        )
-        content = backend.quantize(source, ordered, handed)
+    for num_refused in range(_MOST_REFUSED + 1):
+        plan = plan_lib.plan(request)
+        content = by_rules(source, request, plan.rules)
         try:
-            model = tflite.Runner(content).model
+            return Made(content, tflite.Runner(content).model, plan, request)
         except errors.ConversionError as error:
             tflite.Runner(source)  # Else it is no fault of the quantizer.
-            op = _refused_op(str(error), tflite.read(content).graphs[0], graph)
-            if op is None or len(refused) == _MOST_REFUSED:
+            op = _refused_op(str(error), tflite.read(content).graphs[0], request.graph)
+            if op is None or num_refused == _MOST_REFUSED:
                 raise errors.QuantizationError(
                     f"The quantized file does not load ({error}) This is a fault of "
                     "the quantizer or the runtime with the op it names: keep that op "
                     "float by a recipe of your own."
                 ) from error
             reason = f"The runtime refuses it in integers ({error})"
-            refused.append(policy.Exemption.of(op, graph, reason))
-        else:
-            return Loadable(content, model, ordered, spared, refused)
+            request = request.without(Exemption.of(op, request.graph, reason))
+    raise AssertionError("The last turn returns or raises.")
+
+
+def by_rules(source: bytes, request: plan_lib.Request, rules: backend.Rules) -> bytes:
+    """Quantizes by `rules` and the request's ranges, once."""
+    ranges = request.ranges
+    if ranges is None:
+        return backend.quantize(source, rules)
+    given = backend_ranges.for_backend(request.graph, ranges, rules)
+    return backend.quantize(source, rules, given)
 
 
 def _refused_op(

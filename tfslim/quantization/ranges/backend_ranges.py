@@ -1,4 +1,4 @@
-"""Weight ranges that keep biases and silent channels alive in INT8.
+"""Ranges as litert-quantizer takes them; biases and silent channels stay alive.
 
 A bias is INT32 with scale input_scale * weight_scale. Where a channel's weights are
 all zero (pruned, or a batch norm with gamma 0) or tiny beside its bias, that scale is
@@ -9,29 +9,56 @@ channel's weights costs nothing and mends both; TensorFlow's converter does so t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tfslim import ops, tflite
-from tfslim.quantization.rules import policy, rule_order
+from tfslim.quantization import backend
+from tfslim.quantization.ranges.collect import activations
+from tfslim.quantization.rules.kept_float import scope
+from tfslim.quantization.rules.recipe import deciding
 
 # Half of INT32: the input's scale may still be narrowed a little by its neighbours.
 _MAX_BIAS = 2.0**30
 
 
+def for_backend(
+    graph: tflite.Graph,
+    ranges: Mapping[str, tuple[float, float]],
+    rules: backend.Rules,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Puts ranges into the shape that litert-quantizer multiplies with tensors.
+
+    Args:
+        graph: the float model's graph.
+        ranges: tensor name -> (min, max) of its activations.
+        rules: that they are for.
+    """
+    alive = {
+        name: bounds if any(bounds) else (0.0, 1.0) for name, bounds in ranges.items()
+    }
+    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for tensor in activations(graph):
+        shape, (low, high) = (1,) * len(tensor.shape), alive[tensor.name]
+        values[tensor.name] = np.full(shape, low), np.full(shape, high)
+    for name, bound in weight_ranges(graph, alive, rules).items():
+        values[name] = -bound, bound
+    return values
+
+
 def weight_ranges(
     graph: tflite.Graph,
     ranges: dict[str, tuple[float, float]],
-    ordered: Sequence[Mapping[str, Any]] = (),
+    rules: backend.Rules = (),
 ) -> dict[str, np.ndarray]:
     """Chooses the weight ranges that differ from the weights' own extremes.
 
     Args:
         graph: the float model's graph.
         ranges: tensor name -> (min, max) of every activation.
-        ordered: the rules, which say how many bits an op's activations have. With 16
+        rules: the rules, which say how many bits an op's activations have. With 16
             litert-quantizer (0.11) writes biases as INT64 but clips them to INT32.
 
     Returns:
@@ -55,7 +82,7 @@ def weight_ranges(
             offsets = graph.tensors[op.inputs[bias]].data
             if offsets is not None:
                 read = ranges[graph.tensors[op.inputs[source]].name]
-                rule = rule_order.deciding(ordered, op.name, policy.scope(op, graph))
+                rule = deciding(rules, op.name, scope(op, graph))
                 scale = _scale(read, _bits(rule or {}))
                 needed = 127.0 * np.abs(offsets) / (scale * _MAX_BIAS)
                 wanted = np.maximum(wanted, needed.reshape(bound.shape))

@@ -1,26 +1,27 @@
 """Cross-layer equalization of a layer graph: the same as on a `.tflite`, before export.
 
 A batch norm after the first layer takes the factors, so that the model can go on
-training. Source: see `equalization`.
+training. Source: see `balance`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 
 import numpy as np
 
 from tfslim import ops
 from tfslim.graph import ir
-from tfslim.quantization.repair.equalization import equalizing_factor
+from tfslim.quantization.repair.balance import balance
 from tfslim.quantization.repair.scalable_pairs import Refused
 
 _WEIGHTED = ops.keras("convolution", "depthwise") | {"Dense"}
 # f(s * x) = s * f(x) for s > 0, channel by channel.
 _CARRIERS = ops.keras("idle", "padding", "pooling") | {"Flatten", "relu"}
-_ROUNDS = 20
-_CLOSE = 1e-3
+
+
+Layers = MutableMapping[str, ir.Layer]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,43 @@ class _Pair:
     scaler: str
     second: str
     channels: int
+
+    def first_size(self, layers: Layers) -> np.ndarray:
+        """Returns the largest weight that makes each channel, batch norm included."""
+        first, scaler = layers[self.first], layers[self.scaler]
+        kernel = np.abs(first.weights[_kernel(first)]).astype(np.float64)
+        size = kernel.reshape(-1, self.channels).max(axis=0)
+        if scaler is not first:
+            variance = scaler.weights["moving_variance"] + scaler.config["epsilon"]
+            size = size * np.abs(scaler.weights["gamma"]) / np.sqrt(variance)
+        return size
+
+    def second_size(self, layers: Layers) -> np.ndarray:
+        """Returns the largest weight that reads each channel."""
+        return np.abs(self._read(layers[self.second])).max(axis=(0, 2))
+
+    def _read(self, layer: ir.Layer) -> np.ndarray:
+        """Returns the kernel as [others, channels, others]."""
+        kernel = layer.weights[_kernel(layer)].astype(np.float64)
+        return kernel.reshape(-1, self.channels, kernel.shape[-1])
+
+    def scale(self, layers: Layers, factor: np.ndarray) -> None:
+        """Divides by `factor` in the scaler, multiplies in the second."""
+        scaler, second = layers[self.scaler], layers[self.second]
+        names = ("gamma", "beta") if "gamma" in scaler.weights else ("bias",)
+        weights = dict(scaler.weights)
+        for name in {*names, _kernel(scaler)} & weights.keys():
+            old = weights[name]
+            # A depthwise kernel [h, w, in, multiplier] has its channels on two axes.
+            rows = old.reshape(-1, len(factor)) / factor
+            weights[name] = rows.reshape(old.shape).astype(old.dtype)
+        layers[self.scaler] = dataclasses.replace(scaler, weights=weights)
+        kernel = second.weights[_kernel(second)]
+        scaled = self._read(second) * factor[None, :, None]
+        scaled = scaled.reshape(kernel.shape).astype(kernel.dtype)
+        layers[self.second] = dataclasses.replace(
+            second, weights={**second.weights, _kernel(second): scaled}
+        )
 
 
 def equalize_graph(
@@ -54,17 +92,7 @@ def equalize_graph(
             else:
                 refused.append(Refused(node.layer, found))
     layers = dict(graph.layers)
-    for _ in range(_ROUNDS if pairs else 0):
-        largest = 0.0
-        for pair in pairs:
-            factor = equalizing_factor(
-                _made(layers, pair), _reads(layers[pair.second], pair.channels)
-            )
-            layers[pair.scaler] = _divided(layers[pair.scaler], factor)
-            layers[pair.second] = _multiplied(layers[pair.second], factor)
-            largest = max(largest, float(np.abs(np.log(factor)).max()))
-        if largest < _CLOSE:
-            break
+    balance(pairs, layers)
     rows = [(pair.first, pair.second) for pair in pairs]
     return graph.with_layers(layers), rows, refused
 
@@ -137,43 +165,3 @@ def _carries(layer: ir.Layer) -> bool:
     if layer.op == "Activation":
         return layer.config["activation"] in ("relu", "linear")
     return layer.op in _CARRIERS
-
-
-def _made(layers: Mapping[str, ir.Layer], pair: _Pair) -> np.ndarray:
-    """Returns the largest weight that makes each channel, batch norm included."""
-    first, scaler = layers[pair.first], layers[pair.scaler]
-    kernel = np.abs(first.weights[_kernel(first)]).astype(np.float64)
-    size = kernel.reshape(-1, pair.channels).max(axis=0)
-    if scaler is not first:
-        variance = scaler.weights["moving_variance"] + scaler.config["epsilon"]
-        size = size * np.abs(scaler.weights["gamma"]) / np.sqrt(variance)
-    return size
-
-
-def _reads(layer: ir.Layer, channels: int) -> np.ndarray:
-    """Returns the largest weight that reads each channel."""
-    return np.abs(_by_channel(layer, channels)).max(axis=(0, 2))
-
-
-def _by_channel(layer: ir.Layer, channels: int) -> np.ndarray:
-    """Returns the kernel as [others, channels, others]."""
-    kernel = layer.weights[_kernel(layer)].astype(np.float64)
-    return kernel.reshape(-1, channels, kernel.shape[-1])
-
-
-def _divided(layer: ir.Layer, factor: np.ndarray) -> ir.Layer:
-    weights = dict(layer.weights)
-    for name in ("gamma", "beta") if "gamma" in weights else (_kernel(layer), "bias"):
-        if name in weights:
-            old = weights[name]
-            # A depthwise kernel [h, w, in, multiplier] has its channels on two axes.
-            rows = old.reshape(-1, len(factor)) / factor
-            weights[name] = rows.reshape(old.shape).astype(old.dtype)
-    return dataclasses.replace(layer, weights=weights)
-
-
-def _multiplied(layer: ir.Layer, factor: np.ndarray) -> ir.Layer:
-    old = layer.weights[_kernel(layer)]
-    scaled = _by_channel(layer, len(factor)) * factor[None, :, None]
-    kernel = scaled.reshape(old.shape).astype(old.dtype)
-    return dataclasses.replace(layer, weights={**layer.weights, _kernel(layer): kernel})

@@ -1,33 +1,51 @@
-"""How `--data` becomes what a file takes: sizes, types and batches."""
+"""How a data set becomes what a `.tflite` takes: sizes, types and names."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from tfslim import data, errors, preprocessing, registry, tflite
 from tfslim.data import made_up
 from tfslim.tflite import metadata
 
 
-def is_passed_on(values: flags.FlagValues, content: tflite.TfliteModel) -> bool:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeedOptions:
+    """What a file is fed with.
+
+    Attributes:
+        data: as `data.load` takes it, or "synthetic".
+        preprocessing: a preset's name; None: what the file says of itself.
+        input_shape: "224,224,3" for a file that leaves sizes open; "": the data's own.
+        seed: of the splits, and of inputs that are made up.
+        model: what to call the file in a message.
+    """
+
+    data: str
+    preprocessing: str | None = None
+    input_shape: str = ""
+    seed: int = 0
+    model: str = "The file"
+
+
+def is_passed_on(wanted: FeedOptions, content: tflite.TfliteModel) -> bool:
     """Whether a file is quantized already and nothing says how to feed it.
 
     No sample is read for such a file, but to test it.
     """
-    if not content.is_quantized or values.preprocessing is not None:
+    if not content.is_quantized or wanted.preprocessing is not None:
         return False
     return not isinstance(_own_fields(content), Mapping)
 
 
 def prepared(
-    values: flags.FlagValues, content: tflite.TfliteModel
+    wanted: FeedOptions, content: tflite.TfliteModel
 ) -> tuple[data.Dataset, data.Prepare]:
-    """Loads `--data` and finds how its examples become what the file takes.
+    """Loads the data and finds how its examples become what the file takes.
 
     Images, vectors and sequences are preprocessed; several inputs are taken as they
     are, and so is what is made up for a model that takes no images.
@@ -36,33 +54,33 @@ def prepared(
         ConfigError: nothing says how, or it is not what the file takes.
     """
     if len(content.inputs) > 1:
-        return _several(values, content)
-    if values.data == "synthetic" and not _takes_images(content):
+        return _several(wanted, content)
+    if wanted.data == "synthetic" and not _takes_images(content):
         _check_input(content)
-        made = made_up.examples(content, _sizes(values, content), seed=values.seed)
+        made = made_up.examples(content, _sizes(wanted, content), seed=wanted.seed)
         return made, AsTheyAre(content)
-    fields = known(values, content)
-    dataset = data.load(values.data, seed=values.seed)
+    fields = known(wanted, content)
+    dataset = data.load(wanted.data, seed=wanted.seed)
     found = dataset.train.inputs([0])
     if isinstance(found, Mapping):
         (name,) = content.input_names
         dataset = _only(dataset, _matching(name, found))
-    return dataset, preprocessing_for(values, content, fields, dataset)
+    return dataset, preprocessing_for(wanted, content, fields, dataset)
 
 
 def _several(
-    values: flags.FlagValues, content: tflite.TfliteModel
+    wanted: FeedOptions, content: tflite.TfliteModel
 ) -> tuple[data.Dataset, data.Prepare]:
-    if values.preprocessing not in (None, "raw"):
+    if wanted.preprocessing not in (None, "raw"):
         raise errors.ConfigError(
             f"The model has {len(content.inputs)} inputs, which are taken as they are: "
-            f"leave out --preprocessing={values.preprocessing}."
+            f"leave out --preprocessing={wanted.preprocessing}."
         )
-    if values.data == "synthetic":
+    if wanted.data == "synthetic":
         sizes = {name: content.tensors[i].shape[1:] for name, i in _named(content)}
-        made = made_up.examples(content, sizes, seed=values.seed)
+        made = made_up.examples(content, sizes, seed=wanted.seed)
         return made, AsTheyAre(content)
-    dataset = data.load(values.data, seed=values.seed)
+    dataset = data.load(wanted.data, seed=wanted.seed)
     if not isinstance(dataset.train.inputs([0]), Mapping):
         names = ", ".join(content.input_names)
         raise errors.ConfigError(
@@ -117,21 +135,21 @@ def _matching(name: str, given: Mapping[str, Any]) -> str:
 
 
 def _cast(name: str, array: np.ndarray, tensor: tflite.Tensor) -> np.ndarray:
-    wanted = tensor.shape_signature[1:]
+    shape = tensor.shape_signature[1:]
     if not tensor.shape:
         raise errors.ConfigError(
             f"The model's input '{name}' is one value, without a batch. Use "
             "tfslim.quantize_tflite(model, samples=...)."
         )
-    if array.ndim == len(wanted) and array.ndim and wanted[-1] in (1, -1):
+    if array.ndim == len(shape) and array.ndim and shape[-1] in (1, -1):
         array = array[..., None]
-    fits = array.ndim == len(wanted) + 1 and all(
-        size in (-1, own) for size, own in zip(wanted, array.shape[1:], strict=True)
+    fits = array.ndim == len(shape) + 1 and all(
+        size in (-1, own) for size, own in zip(shape, array.shape[1:], strict=True)
     )
     if not fits:
         raise errors.ConfigError(
             f"The examples of '{name}' have shape {list(array.shape[1:])}; the model "
-            f"takes {_text(wanted)}."
+            f"takes {_text(shape)}."
         )
     cast = array.astype(tensor.dtype)
     if cast.dtype.kind in "iu" and not np.array_equal(cast, array):
@@ -177,13 +195,13 @@ def _takes_images(content: tflite.TfliteModel) -> bool:
 
 
 def _sizes(
-    values: flags.FlagValues, content: tflite.TfliteModel
+    wanted: FeedOptions, content: tflite.TfliteModel
 ) -> dict[str, tuple[int, ...]]:
     """Returns the size of the one input, which the file or `--input_shape` names."""
     (name,) = content.input_names
     signature = content.inputs[0].shape_signature[1:]
-    if values.input_shape:
-        return {name: _parse(values.input_shape, signature)}
+    if wanted.input_shape:
+        return {name: _parse(wanted.input_shape, signature)}
     if min(signature, default=1) < 1:
         raise errors.ConfigError(
             f"The model leaves its input's size open, {_text(signature)}. Choose one: "
@@ -205,7 +223,7 @@ def _check_input(content: tflite.TfliteModel) -> None:
         )
 
 
-def known(values: flags.FlagValues, content: tflite.TfliteModel) -> dict[str, Any]:
+def known(wanted: FeedOptions, content: tflite.TfliteModel) -> dict[str, Any]:
     """Returns the preprocessing that the file or `--preprocessing` names, as fields.
 
     Raises:
@@ -218,7 +236,7 @@ def known(values: flags.FlagValues, content: tflite.TfliteModel) -> dict[str, An
             f"The model's input is {dtype}, which --data cannot give. Use "
             "tfslim.quantize_tflite(model, samples=...)."
         )
-    name = values.preprocessing
+    name = wanted.preprocessing
     if name is not None:
         if name not in preprocessing.PRESETS:
             known_names = preprocessing.PRESETS
@@ -227,14 +245,14 @@ def known(values: flags.FlagValues, content: tflite.TfliteModel) -> dict[str, An
     fields = _own_fields(content)
     if not isinstance(fields, Mapping):
         raise errors.ConfigError(
-            f"'{values.model}' does not say how its inputs are preprocessed. Name it "
+            f"'{wanted.model}' does not say how its inputs are preprocessed. Name it "
             f"with --preprocessing: {', '.join(preprocessing.PRESETS)}."
         )
     return {**fields, "dtype": dtype}
 
 
 def preprocessing_for(
-    values: flags.FlagValues,
+    wanted: FeedOptions,
     content: tflite.TfliteModel,
     fields: Mapping[str, Any],
     dataset: data.Dataset,
@@ -245,8 +263,8 @@ def preprocessing_for(
         ConfigError: the file leaves it open, and nothing says what it is.
     """
     signature = content.inputs[0].shape_signature[1:]
-    if values.input_shape:
-        shape = _parse(values.input_shape, signature)
+    if wanted.input_shape:
+        shape = _parse(wanted.input_shape, signature)
     elif "input_shape" in fields:
         shape = tuple(fields["input_shape"])
     else:
@@ -288,36 +306,3 @@ def _filled(signature: tuple[int, ...], sizes: Any) -> tuple[int, ...]:
 
 def _text(signature: tuple[int, ...]) -> str:
     return f"[{', '.join('?' if size < 0 else str(size) for size in signature)}]"
-
-
-def grouped(samples: data.CalibrationSamples, batch: int) -> Any:
-    """Puts samples together for a file whose batch is not 1."""
-    return samples if batch == 1 else _Grouped(samples, batch)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Grouped:
-    """Samples by the batch; those that do not fill the last one are left out."""
-
-    samples: data.CalibrationSamples
-    batch: int
-
-    def __len__(self) -> int:
-        return len(self.samples) // self.batch
-
-    def __iter__(self) -> Iterator[tflite.Inputs]:
-        waiting: list[Any] = []
-        for sample in self.samples:
-            waiting.append(sample)
-            if len(waiting) == self.batch:
-                yield _together(waiting)
-                waiting = []
-
-
-def _together(samples: list[Any]) -> tflite.Inputs:
-    if not isinstance(samples[0], Mapping):
-        return np.concatenate(samples)
-    return {
-        name: np.concatenate([sample[name] for sample in samples])
-        for name in samples[0]
-    }
