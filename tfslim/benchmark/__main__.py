@@ -209,12 +209,7 @@ def _models(paths: Sequence[Path], baseline_path: str | None) -> dict[str, bytes
         name = path.name if names.count(path.name) == 1 else str(path)
         if name in models:
             raise errors.ConfigError(f"'{path}' was given twice. Name each file once.")
-        try:
-            models[name] = files.read_bytes(path)
-        except OSError as error:
-            raise errors.ConfigError(
-                f"'{path}' cannot be read: {error.strerror}."
-            ) from error
+        models[name] = files.read_given(path)
     return models
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from tfslim import errors, tasks
 from tfslim.detection import evaluation, info
-from tfslim.detection.heads import YOLOV3_HEADS, YOLOV3_TINY_HEADS, Head, with_classes
+from tfslim.detection import heads as heads_lib
+from tfslim.detection.heads import Head
 from tfslim.detection.metrics import mean_average_precision
 from tfslim.detection.nms import Detections, NmsOptions
 
@@ -108,24 +109,14 @@ def standard_heads(model: Any) -> tuple[Head, ...]:
         ConfigError: the outputs are not those of three anchors at two or three scales.
     """
     sides = [tuple(tensor.shape[1:]) for tensor in [*model.inputs, *model.outputs]]
-    like = {3: YOLOV3_HEADS, 2: YOLOV3_TINY_HEADS}.get(len(sides) - 1)
-    if like is not None and all(len(s) == 3 and None not in s for s in sides):
+    if all(len(side) == 3 and None not in side for side in sides):
         (height, width, _), *maps = sides
-        num_classes = maps[0][2] // 3 - 5
-        is_yolo = num_classes > 0 and all(
-            shape == (height // h.stride, width // h.stride, 3 * (5 + num_classes))
-            for shape, h in zip(maps, like, strict=True)
-        )
-        if is_yolo:
+        found = heads_lib.by_shapes(maps, (height, width))
+        if found and found == tuple(sorted(found, key=lambda head: -head.stride)):
+            scale = np.array([width, height]) / _DARKNET_SIDE
             return tuple(
-                dataclasses.replace(
-                    head,
-                    anchors=tuple(
-                        (w * width / _DARKNET_SIDE, h * height / _DARKNET_SIDE)
-                        for w, h in head.anchors
-                    ),
-                )
-                for head in with_classes(like, num_classes)
+                dataclasses.replace(h, anchors=(np.array(h.anchors) * scale).tolist())
+                for h in found
             )
     raise errors.ConfigError(
         f"'{model.name}' has the input and outputs {sides}, which are not those of "

@@ -38,18 +38,12 @@ _NATIVE_ACTIVATIONS = {
 _OPTIONS = {("LeakyReLU", "alpha"): "negative_slope"}
 
 
-# Layers that the applications of both Keras define for themselves.
-_OF_APPLICATIONS = {
-    "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
-    "LayerScale": convnext.LayerScale,
-}
-
-
-def _class_of(op: str) -> type | None:
-    return _OF_APPLICATIONS.get(op) or getattr(tf_keras.layers, op, None)
-
-
 class _Keras2(keras_reader.Dialect):
+    layers: ClassVar[Any] = tf_keras.layers
+    applications: ClassVar[Mapping[str, type]] = {
+        "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
+        "LayerScale": convnext.LayerScale,
+    }
     activations: ClassVar[Mapping[str, str]] = _ACTIVATIONS
     options: ClassVar[Mapping[Any, str]] = _OPTIONS
 
@@ -100,9 +94,6 @@ class _Keras2(keras_reader.Dialect):
             )
         return super().layer(native, name, ndim)
 
-    def class_of(self, op: str) -> type | None:
-        return _class_of(op)
-
     def is_trained(self, weight: Any, native: Any) -> bool:
         return bool(weight.trainable)
 
@@ -117,18 +108,8 @@ def _has_mask(args: Any) -> bool:
 class _Writer(keras_writer.Builder):
     name = "tf_keras"
     activations: ClassVar[Mapping[Any, str]] = _NATIVE_ACTIVATIONS
-    options: ClassVar[Mapping[Any, str]] = {
-        (op, new): old for (op, old), new in _OPTIONS.items()
-    }
-    weights: ClassVar[Mapping[Any, str]] = {}
+    base: ClassVar[type] = tf_keras.layers.Layer
     zeros: ClassVar[Any] = tf_keras.initializers.Zeros()
-
-    def layer_class(self, layer: ir.Layer) -> type | None:
-        if layer.keras_class is None:
-            return _class_of(layer.op)
-        if issubclass(layer.keras_class, tf_keras.layers.Layer):
-            return layer.keras_class
-        return None
 
     def call(
         self, native: Any, layer: ir.Layer, node: ir.Node, args: Any, kwargs: Any
@@ -170,4 +151,4 @@ class _Writer(keras_writer.Builder):
 
 
 DIALECT = _Keras2()
-BUILDER = _Writer()
+BUILDER = _Writer(DIALECT)

@@ -31,18 +31,12 @@ _WEIGHTS = {
 }
 
 
-# Layers that the applications of both Keras define for themselves.
-_OF_APPLICATIONS = {
-    "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
-    "LayerScale": convnext.LayerScale,
-}
-
-
-def _class_of(op: str) -> type | None:
-    return _OF_APPLICATIONS.get(op) or getattr(keras.layers, op, None)
-
-
 class _Keras3(keras_reader.Dialect):
+    layers: ClassVar[Any] = keras.layers
+    applications: ClassVar[Mapping[str, type]] = {
+        "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
+        "LayerScale": convnext.LayerScale,
+    }
     activations: ClassVar[Mapping[str, str]] = _SYNONYMS
     weight_names: ClassVar[Mapping[Any, str]] = _WEIGHTS
 
@@ -86,9 +80,6 @@ class _Keras3(keras_reader.Dialect):
                 name, f"ops.{type(native).__name__}", config, keras_class=type(native)
             )
         return super().layer(native, name, ndim)
-
-    def class_of(self, op: str) -> type | None:
-        return _class_of(op)
 
     def is_trained(self, weight: Any, native: Any) -> bool:
         # A frozen layer's variables all say trainable=False; those made without an
@@ -137,21 +128,11 @@ class _Writer(keras_writer.Builder):
         for name in dir(keras.activations)
         if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
     }
-    options: ClassVar[Mapping[Any, str]] = {}
-    weights: ClassVar[Mapping[Any, str]] = {
-        (op, new): old for (op, old), new in _WEIGHTS.items()
-    }
+    base: ClassVar[type] = keras.Operation
     zeros: ClassVar[Any] = keras.initializers.Zeros()
 
     def free_name(self, name: str) -> str:
         return name.replace("/", "_")  # Keras 3 takes no slashes.
-
-    def layer_class(self, layer: ir.Layer) -> type | None:
-        if layer.keras_class is None:
-            return _class_of(layer.op)
-        if issubclass(layer.keras_class, keras.Operation):
-            return layer.keras_class
-        return None
 
     def input(self, layer: ir.Layer) -> Any:
         return keras.Input(
@@ -170,4 +151,4 @@ class _Writer(keras_writer.Builder):
 
 
 DIALECT = _Keras3()
-BUILDER = _Writer()
+BUILDER = _Writer(DIALECT)

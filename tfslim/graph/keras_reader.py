@@ -14,13 +14,23 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfslim import errors
-from tfslim.graph import editor, ir, keras_config, keras_functions, keras_state
+from tfslim.graph import (
+    editor,
+    ir,
+    keras_config,
+    keras_functions,
+    keras_state,
+    names,
+)
 from tfslim.graph.keras_functions import Call, Function
 
 
 class Dialect(abc.ABC):
     """Where one Keras keeps what the reader needs."""
 
+    # The module of the layers, and those that keras.applications define themselves.
+    layers: ClassVar[Any]
+    applications: ClassVar[Mapping[str, type]]
     # Names of activations here -> the graph's, where they differ.
     activations: ClassVar[Mapping[str, str]]
     # (class, name here) -> name in the graph, of options and weights.
@@ -48,16 +58,16 @@ class Dialect(abc.ABC):
         """Tells whether `layer` is a model whose calls can be read."""
 
     @abc.abstractmethod
-    def class_of(self, op: str) -> type | None:
-        """Returns the class of a layer by its name, None if this Keras has none."""
-
-    @abc.abstractmethod
     def is_trained(self, weight: Any, native: Any) -> bool:
         """Tells whether training may change a weight, were its layer not frozen."""
 
     @abc.abstractmethod
     def function(self, call: Call) -> Function | None:
         """Returns a call of a function of the vocabulary, None for all else."""
+
+    def class_of(self, op: str) -> type | None:
+        """Returns the class of a layer by its name, None if this Keras has none."""
+        return self.applications.get(op) or getattr(self.layers, op, None)
 
     def layer(self, native: Any, name: str, ndim: int) -> ir.Layer:
         """Returns a Keras layer as a value; `ndim` is the rank of its input."""
@@ -337,12 +347,7 @@ class _Reader:
     def _free_name(self, name: str, prefix: str) -> str:
         if name not in self.layers:
             return name
-        base = f"{prefix}{name}"
-        candidate, number = base, 1
-        while candidate in self.layers:
-            candidate = f"{base}_{number}"
-            number += 1
-        return candidate
+        return names.free(f"{prefix}{name}", self.layers)
 
 
 def _takes_training(layer: Any) -> bool:

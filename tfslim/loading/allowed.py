@@ -5,25 +5,26 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-_LISTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+LISTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
-def _names(key: str) -> frozenset[str]:
-    return frozenset(_LISTS[key].split())
+def names(key: str) -> frozenset[str]:
+    """Returns one of the lists."""
+    return frozenset(LISTS[key].split())
 
 
-LAYERS = _names("layers")
-OPERATIONS = _names("operations")
-PARTS = _names("parts")
-ACTIVATIONS = _names("activations")
-FUNCTIONS = ACTIVATIONS | _names("functions")
-OPS = _names("ops")
-MODULES = _names("modules")
+LAYERS = names("layers")
+OPERATIONS = names("operations")
+PARTS = names("parts")
+ACTIVATIONS = names("activations")
+FUNCTIONS = ACTIVATIONS | names("functions")
+OPS = names("ops")
+MODULES = names("modules")
 SYMBOLS = frozenset(
     f"{module}.{name}" if module else name
-    for module, listed in _LISTS["tensorflow"].items()
+    for module, listed in LISTS["tensorflow"].items()
     for name in listed.split()
 )
-CLASS_METHODS = frozenset(f"RaggedTensor.{name}" for name in _names("class_methods"))
-ATTRIBUTES = _names("attributes")
-DTYPES = _names("dtypes")
+CLASS_METHODS = frozenset(f"RaggedTensor.{name}" for name in names("class_methods"))
+ATTRIBUTES = names("attributes")
+DTYPES = names("dtypes")
