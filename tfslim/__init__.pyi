@@ -28,12 +28,16 @@ from tfslim.pruning.scores import Scoring as Scoring
 from tfslim.pruning.prune import prune_channels as prune_channels
 from tfslim.pruning.prune import scale_width as scale_width
 from tfslim.pruning.iterative import prune_iteratively as prune_iteratively
+from tfslim.pruning.iterative import IterativeOptions as IterativeOptions
 from tfslim.pruning.ratios import ratios_from_sparsity as ratios_from_sparsity
 from tfslim.pruning.reconstruct import reconstruct_kernels as reconstruct_kernels
 from tfslim.pruning.recalibrate import recalibrate_batch_norm as recalibrate_batch_norm
 from tfslim.slimming.slim_network import slim_network as slim_network
+from tfslim.slimming.slim_network import SlimmingOptions as SlimmingOptions
 from tfslim.proximal.prox_sg import prox_sg as prox_sg
+from tfslim.proximal.prox_sg import ProxOptions as ProxOptions
 from tfslim.activation.activation_pruning import (
+    ActivationOptions as ActivationOptions,
     activation_pruning as activation_pruning,
 )
 from tfslim.activation.counts import count_activations as count_activations
@@ -41,7 +45,9 @@ from tfslim.activation.counts import count_activations as count_activations
 # Make what is left smaller.
 from tfslim.factorization.factorize_model import factorize_model as factorize_model
 from tfslim.sparsity.sparsify import sparsify as sparsify
+from tfslim.sparsity.sparsify import SparsifyOptions as SparsifyOptions
 from tfslim.distillation.distill import distill as distill
+from tfslim.distillation.losses import DistillOptions as DistillOptions
 from tfslim.distillation.losses import distillation_loss as distillation_loss
 
 # Convert and quantize.

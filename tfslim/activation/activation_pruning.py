@@ -212,9 +212,9 @@ def _target(
 
 
 def _check_judge(fine_tune: Any, how: ActivationOptions) -> None:
-    has_metric = isinstance(fine_tune, training.Training)
-    has_metric = has_metric and fine_tune.validation is not None
-    if how.threshold == "auto" and not has_metric:
+    if how.threshold != "auto":
+        return
+    if not isinstance(fine_tune, training.Training) or fine_tune.validation is None:
         raise errors.ConfigError(
             "threshold='auto' needs a metric: pass a Training with validation data."
         )

@@ -260,7 +260,7 @@ def slimming_penalty(
     graph_keras.require_tensorflow(model, "slimming_penalty")
     known = tf.get_static_value(strength) if tf.is_tensor(strength) else strength
     if known is not None:
-        _check_strength(known)
+        _check_strength(float(known))
     gammas = [_flat(gamma) for gamma in _choose(model, layers)[0].values()]
     if share == 1.0:
         return strength * tf.add_n([_l1(gamma) for gamma in gammas])
