@@ -19,11 +19,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from tfslim import cli, errors, settings
+
+if TYPE_CHECKING:
+    from tfslim.pipeline.file_data import Data
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -84,9 +87,8 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues, config: None) -> None:
     # Late: --help must not wait for the runtime.
-    from tfslim import files, output_paths, quantization, tflite
-    from tfslim.data.file_inputs import FeedOptions
-    from tfslim.pipeline import file_data, quantize_file
+    from tfslim import output_paths, quantization, tflite
+    from tfslim.pipeline import quantize_file
     from tfslim.report import progress, quantize_summary
 
     if not values.model:
@@ -108,47 +110,52 @@ def _run(values: flags.FlagValues, config: None) -> None:
     )
     model = tflite.open_file(values.model)
     wanted = quantize_file.Wanted(
+        model=values.model,
         recipe=recipe,
         options=options,
         ranges=quantization.read_ranges(values.ranges) if values.ranges else None,
         max_drop=values.max_drop,
-        sensitivity=None if values.sensitivity is None else Path(values.sensitivity),
+        sensitivity=values.sensitivity,
     )
-    data = file_data.Data(model)
-    if values.data is not None:
-        feed = FeedOptions(
-            data=values.data,
-            preprocessing=values.preprocessing,
-            input_shape=values.input_shape or "",
-            seed=values.seed,
-            model=f"'{values.model}'",
-        )
-        data = file_data.load(
-            model,
-            feed,
-            task=values.task,
-            num_samples=values.samples,
-            num_test=values.eval_samples,
-        )
+    data = _data(values, model)
     tflite.Runner(data.model)  # What the runtime refuses fails here more plainly.
     quantize_file.check(wanted, data)
     with progress.steps() as on_step:
         made = quantize_file.quantize_file(data.tracked(on_step), wanted, on_step)
-    report = {"model": values.model, **made.report}
-    files.write_bytes(out, made.quantized.tflite)
-    files.write_json(out.with_suffix(".json"), report)
-    ranges, calibration = output_paths.ranges_path(out), made.quantized.calibration
-    if calibration is not None and not output_paths.is_same(ranges, values.ranges):
-        quantization.write_ranges(ranges, calibration, data.model)
-    cli.say(quantize_summary.to_text(report, out))
+    ranges = output_paths.ranges_path(out)
+    keeps_ranges = not output_paths.is_same(ranges, values.ranges)
+    quantize_file.write(made, data, out, ranges=ranges if keeps_ranges else None)
+    cli.say(quantize_summary.to_text(made.report, out))
     if not made.is_met:
-        goal = report["goal"]
+        goal = made.report["goal"]
         ends = "" if values.io == "float" else f", but {values.io} inputs and outputs,"
         raise errors.QuantizationError(
             f"{out} is written, but {goal['key']} {goal['least']:.4f} (a drop of at "
             f"most {values.max_drop:g} points) cannot be met: with all layers in "
             f"float{ends} it is lower. Test on more examples."
         )
+
+
+def _data(values: flags.FlagValues, model: bytes) -> Data:
+    from tfslim.data.file_inputs import FeedOptions
+    from tfslim.pipeline import file_data
+
+    if values.data is None:
+        return file_data.Data(model)
+    feed = FeedOptions(
+        data=values.data,
+        preprocessing=values.preprocessing,
+        input_shape=values.input_shape or "",
+        seed=values.seed,
+        model=f"'{values.model}'",
+    )
+    return file_data.load(
+        model,
+        feed,
+        task=values.task,
+        num_samples=values.samples,
+        num_test=values.eval_samples,
+    )
 
 
 def _layers(text: str | None) -> dict[str, str]:

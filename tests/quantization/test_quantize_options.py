@@ -5,7 +5,7 @@ import inspect
 import pytest
 from absl import flags
 
-from tfslim import defaults, errors, quantize, quantize_tflite
+from tfslim import default_config, errors, quantize, quantize_tflite
 from tfslim.quantization import Options
 
 SHARED = ("calibration", "equalize", "rounding", "bias_correction", "io")
@@ -19,7 +19,7 @@ def test_the_command_has_the_defaults_of_the_options():
 
 
 def test_the_config_has_the_defaults_of_the_options():
-    config = defaults.default_config().quantization
+    config = default_config().quantization
     for name in SHARED:
         assert config[name] == getattr(Options(), name), name
 

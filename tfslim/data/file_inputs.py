@@ -57,15 +57,18 @@ def prepared(
         return _several(wanted, content)
     if wanted.data == "synthetic" and not _takes_images(content):
         _check_input(content)
-        made = made_up.examples(content, _sizes(wanted, content), seed=wanted.seed)
-        return made, AsTheyAre(content)
-    fields = known(wanted, content)
-    dataset = data.load(wanted.data, seed=wanted.seed)
-    found = dataset.train.inputs([0])
-    if isinstance(found, Mapping):
         (name,) = content.input_names
-        dataset = _only(dataset, _matching(name, found))
-    return dataset, preprocessing_for(wanted, content, fields, dataset)
+        sizes = {name: _shape(wanted, content)}
+        return made_up.examples(content, sizes, seed=wanted.seed), AsTheyAre(content)
+    fields = _fields(wanted, content)
+    dataset = data.load(wanted.data, seed=wanted.seed)
+    example: Any = dataset.train.inputs([0])
+    if isinstance(example, Mapping):
+        part = _matching(next(iter(content.input_names)), example)
+        dataset, example = _only(dataset, part), example[part]
+    if wanted.input_shape or "input_shape" not in fields:
+        fields = {**fields, "input_shape": _shape(wanted, content, example)}
+    return dataset, preprocessing.Preprocessing.from_json(fields)
 
 
 def _several(
@@ -194,22 +197,6 @@ def _takes_images(content: tflite.TfliteModel) -> bool:
     return len(shape) == 4 and shape[-1] in (1, 3)
 
 
-def _sizes(
-    wanted: FeedOptions, content: tflite.TfliteModel
-) -> dict[str, tuple[int, ...]]:
-    """Returns the size of the one input, which the file or `--input_shape` names."""
-    (name,) = content.input_names
-    signature = content.inputs[0].shape_signature[1:]
-    if wanted.input_shape:
-        return {name: _parse(wanted.input_shape, signature)}
-    if min(signature, default=1) < 1:
-        raise errors.ConfigError(
-            f"The model leaves its input's size open, {_text(signature)}. Choose one: "
-            f"--input_shape={','.join(['16'] * len(signature))}."
-        )
-    return {name: tuple(signature)}
-
-
 def _own_fields(content: tflite.TfliteModel) -> Any:
     return (metadata.get_json(content) or {}).get("preprocessing")
 
@@ -223,7 +210,7 @@ def _check_input(content: tflite.TfliteModel) -> None:
         )
 
 
-def known(wanted: FeedOptions, content: tflite.TfliteModel) -> dict[str, Any]:
+def _fields(wanted: FeedOptions, content: tflite.TfliteModel) -> dict[str, Any]:
     """Returns the preprocessing that the file or `--preprocessing` names, as fields.
 
     Raises:
@@ -239,53 +226,46 @@ def known(wanted: FeedOptions, content: tflite.TfliteModel) -> dict[str, Any]:
     name = wanted.preprocessing
     if name is not None:
         if name not in preprocessing.PRESETS:
-            known_names = preprocessing.PRESETS
-            raise registry.unknown_name("preprocessing", name, known_names)
+            known = preprocessing.PRESETS
+            raise registry.unknown_name("preprocessing", name, known)
         return preprocessing.PRESETS[name] | {"dtype": dtype}
     fields = _own_fields(content)
     if not isinstance(fields, Mapping):
         raise errors.ConfigError(
-            f"'{wanted.model}' does not say how its inputs are preprocessed. Name it "
+            f"{wanted.model} does not say how its inputs are preprocessed. Name it "
             f"with --preprocessing: {', '.join(preprocessing.PRESETS)}."
         )
     return {**fields, "dtype": dtype}
 
 
-def preprocessing_for(
-    wanted: FeedOptions,
-    content: tflite.TfliteModel,
-    fields: Mapping[str, Any],
-    dataset: data.Dataset,
-) -> preprocessing.Preprocessing:
-    """Completes `fields` by the size of the input.
+def _shape(
+    wanted: FeedOptions, content: tflite.TfliteModel, example: Any = None
+) -> tuple[int, ...]:
+    """Returns the shape of the one input, without the batch.
+
+    What the file leaves open comes from the options, or else from an example.
 
     Raises:
-        ConfigError: the file leaves it open, and nothing says what it is.
+        ConfigError: nothing says what it is.
     """
     signature = content.inputs[0].shape_signature[1:]
     if wanted.input_shape:
-        shape = _parse(wanted.input_shape, signature)
-    elif "input_shape" in fields:
-        shape = tuple(fields["input_shape"])
-    else:
-        shape = _own_size(signature, dataset)
-    return preprocessing.Preprocessing.from_json({**fields, "input_shape": shape})
-
-
-def _own_size(signature: tuple[int, ...], dataset: data.Dataset) -> tuple[int, ...]:
-    """Takes open sizes from the data, if all of it has one."""
+        return _parse(wanted.input_shape, signature)
     if min(signature, default=1) > 0:
         return signature
-    example = dataset.train.inputs([0])
-    found = example.shape[1:] if isinstance(example, np.ndarray) else ()
+    found: tuple[int, ...] = ()
+    if isinstance(example, np.ndarray):
+        found = example.shape[1:]
     if len(found) == len(signature) + 1 and found[-1] == 1:
         found = found[:-1]
-    if len(found) != len(signature):
-        raise errors.ConfigError(
-            f"The model leaves its input's size open, {_text(signature)}, and the data "
-            "has no size of its own that fits. Choose one: --input_shape=224,224,3."
-        )
-    return _filled(signature, found)
+    if len(found) == len(signature):
+        return _filled(signature, found)
+    why = "" if example is None else ", and the data has no size of its own that fits"
+    hint = "224,224,3" if len(signature) == 3 else ",".join(["16"] * len(signature))
+    raise errors.ConfigError(
+        f"The model leaves its input's size open, {_text(signature)}{why}. Choose one: "
+        f"--input_shape={hint}."
+    )
 
 
 def _parse(text: str, signature: tuple[int, ...]) -> tuple[int, ...]:

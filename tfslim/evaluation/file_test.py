@@ -55,6 +55,11 @@ class FileTest(Evaluator):
         self._model = model
         self._seen: dict[bytes, tuple[dict[str, Any], str]] = {}
 
+    @functools.cached_property
+    def num_examples(self) -> int:
+        """How many examples the files are run on."""
+        return len(self.outputs[0])
+
     @property
     def has_labels(self) -> bool:
         """Whether the data's targets are those of one of the model's outputs."""

@@ -16,7 +16,6 @@ from tfslim.pipeline import choices, file_data
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import timing as timing_lib
 from tfslim.pipeline.maker import Made, Maker
-from tfslim.preprocessing import Preprocessing
 
 OnStep = Callable[[str], None]
 
@@ -177,7 +176,7 @@ def _result(
             "input_shape": [list(tensor.shape[1:]) for tensor in content.inputs],
             "params": sum(t.size for t in constants if t.dtype.startswith("float")),
             "macs": None,
-            "preprocessing": _json(data.prepare),
+            "preprocessing": data.preprocessing,
             "keras": None,
         },
         "data": {
@@ -191,8 +190,3 @@ def _result(
         "original": None,
         "versions": environment.versions("ai-edge-litert", "litert-quantizer"),
     }
-
-
-def _json(prepare: Any) -> dict[str, Any] | None:
-    """Returns the preprocessing as JSON; None where examples are taken as they are."""
-    return prepare.to_json() if isinstance(prepare, Preprocessing) else None

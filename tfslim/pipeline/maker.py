@@ -196,7 +196,7 @@ class Maker:
         found = quantization.keep_accuracy(
             accurate,
             self.float_file,
-            samples,
+            samples=samples,
             evaluate=lambda content: self.judge.value(goal.key, content),
             least=goal.least,
             options=options,

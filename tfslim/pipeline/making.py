@@ -77,7 +77,7 @@ def rehearse(
     if eval_fn is None:
         check.rehearse(ready.job)
     content, _ = variants_lib.convert_float(ready.job, config, ready.metadata)
-    samples = variants_lib.samples_for(ready.job, content)
+    samples = ready.job.feed.calibration
     first = None if samples is None else [next(iter(samples))]
     for recipe in chosen.recipes:
         is_static = recipe.scheme == "static_int8"
@@ -162,7 +162,7 @@ def make(
     made.notes += [*ready.notes, *unmapped]
     maker = Maker(
         float_file=float_file,
-        samples=variants_lib.samples_for(ready.job, float_file),
+        samples=ready.job.feed.calibration,
         layers=ready.layers,
         chosen=chosen,
         judge=_Judge(ready.job, checker, checker.check_float(float_file)),

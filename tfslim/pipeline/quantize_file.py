@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfslim import benchmark, errors, quantization, tflite
+from tfslim import benchmark, errors, files, quantization, tflite
 from tfslim.pipeline import file_verdict
 from tfslim.pipeline.file_data import Data
 
@@ -23,6 +23,7 @@ class Wanted:
     """What is made of a file.
 
     Attributes:
+        model: what to call the float file.
         recipe: of the file.
         options: how it is quantized.
         ranges: to use instead of calibrating.
@@ -30,11 +31,12 @@ class Wanted:
         sensitivity: the picture to draw of what each layer costs; None: none.
     """
 
+    model: str
     recipe: quantization.Recipe
     options: quantization.Options
     ranges: quantization.GivenRanges | None = None
     max_drop: float | None = None
-    sensitivity: Path | None = None
+    sensitivity: Path | str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,8 +70,8 @@ def check(wanted: Wanted, data: Data) -> None:
             raise errors.ConfigError(f"--{flag} needs --data.")
         if tflite.read(data.model).is_quantized:
             raise errors.ConfigError(
-                f"The model is quantized already: --{flag} needs the float32 .tflite "
-                "that it was made from."
+                f"'{wanted.model}' is quantized already: --{flag} needs the float32 "
+                ".tflite that it was made from."
             )
     if wanted.max_drop is None:
         return
@@ -128,6 +130,7 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
     rows = file_verdict.measured(contents, data.test, on_step)
     others, better = file_verdict.better(contents, rows, data.test, on_step)
     report = {
+        "model": wanted.model,
         "recipe": recipe.name,
         "steps": accurate.steps,
         "taken": best.taken,
@@ -158,7 +161,7 @@ def _fall_back(
     fallen = quantization.keep_accuracy(
         accurate,
         data.model,
-        data.calibration,
+        samples=data.calibration,
         evaluate=lambda content: float(test(content)[goal.key]),
         least=goal.least,
         options=wanted.options,
@@ -222,3 +225,19 @@ def _findings(
 
 def _rows(values: Sequence[Any]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(value) for value in values]
+
+
+def write(made: QuantizedFile, data: Data, out: Path, *, ranges: Path | None) -> None:
+    """Writes the file, its report beside it, and its ranges for another run.
+
+    Args:
+        made: what was made.
+        data: what it was made of.
+        out: the file.
+        ranges: where the ranges go; None: nowhere.
+    """
+    files.write_bytes(out, made.quantized.tflite)
+    files.write_json(out.with_suffix(".json"), made.report)
+    calibration = made.quantized.calibration
+    if calibration is not None and ranges is not None:
+        quantization.write_ranges(ranges, calibration, data.model)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
 import tfslim
-from tfslim import convert, errors, ops, quantization, tflite
+from tfslim import convert, errors, ops, quantization
 from tfslim.graph import count, keras_probe
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import folder as folder_lib
@@ -100,23 +100,3 @@ def costs(model: Any) -> dict[str, int]:
     """Returns a Keras model's params and MACs."""
     counts = count.count(graph_keras.read(model))
     return {"params": counts.params, "macs": counts.macs}
-
-
-def samples_for(job: job_lib.Job, float_file: bytes) -> Iterable[Any] | None:
-    """Returns the calibration samples; several inputs by their names in the file."""
-    samples = job.feed.calibration
-    if samples is None or len(job.model.inputs) == 1:
-        return samples
-    return _Named(samples, list(tflite.read(float_file).input_names))
-
-
-class _Named:
-    """Samples as dicts, read anew each pass."""
-
-    def __init__(self, samples: Iterable[Any], names: list[str]):
-        self._samples = samples
-        self._names = names
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for sample in self._samples:
-            yield dict(zip(self._names, sample, strict=True))

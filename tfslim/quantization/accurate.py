@@ -78,7 +78,8 @@ def quantize_accurately(
             "equalize it by."
         )
     if samples is None or not chosen.rules or tflite.read(model).is_quantized:
-        return AccurateResult(quantize(model, chosen, options, samples, ranges), model)
+        done = quantize(model, chosen, options=options, samples=samples, ranges=ranges)
+        return AccurateResult(done, model)
     if isinstance(samples, Iterator):
         raise errors.ConfigError(
             "samples is read several times: pass a list or another object that starts "
@@ -93,19 +94,16 @@ def quantize_accurately(
     files, sources = {}, _sources(model, samples, options, ranges, on_step)
     for name, source in sources.items():
         on_step(f"quantizing, {name}")
-        files[name] = quantize(source, chosen, plain, samples, ranges)
+        files[name] = quantize(
+            source, chosen, options=plain, samples=samples, ranges=ranges
+        )
     if not any(tflite.read(file.tflite).is_quantized for file in files.values()):
         done = files["plain"]  # In float16 nothing is to be mended.
         if options.io != "float":  # Nothing but the borders is quantized.
-            done = quantize(model, chosen, options, ranges=done.calibration)
+            done = quantize(model, chosen, options=options, ranges=done.calibration)
         return AccurateResult(done, model)
     improver = Improver(model, samples, options)
-    steps = {name: improver.held_out.measure(f.tflite)[0] for name, f in files.items()}
-    best = _best(steps)
-    mended = mend(files[best], sources[best], options, improver, on_step=on_step)
-    steps |= {n: value for n, value in mended.steps.items() if n != "plain"}
-    taken = mended.taken if best == "plain" else (best, *mended.taken)
-    return dataclasses.replace(mended, steps=steps, taken=taken)
+    return _repaired(files, sources, options, improver, on_step)
 
 
 def _sources(
@@ -128,18 +126,35 @@ def _sources(
     return {"plain": model, **found}
 
 
-def _best(steps: Mapping[str, float]) -> str:
-    """Returns the best step, the first unless another is better by more than noise."""
+def _repaired(
+    files: Mapping[str, QuantizeResult],
+    sources: Mapping[str, bytes],
+    options: Options,
+    improver: Improver,
+    on_step: OnStep,
+) -> AccurateResult:
+    """Takes the first file, unless another is better by more than noise; mends it."""
+    steps = {name: improver.held_out.measure(f.tflite)[0] for name, f in files.items()}
     first, best = next(iter(steps)), max(steps, key=lambda name: steps[name])
-    return best if steps[best] > steps[first] + GAIN_DB else first
+    best = best if steps[best] > steps[first] + GAIN_DB else first
+    mended = mend(
+        files[best],
+        sources[best],
+        options=options,
+        improver=improver,
+        on_step=on_step,
+    )
+    steps |= {n: value for n, value in mended.steps.items() if n != "plain"}
+    taken = mended.taken if best == "plain" else (best, *mended.taken)
+    return dataclasses.replace(mended, steps=steps, taken=taken)
 
 
 def mend(
     done: QuantizeResult,
     source: bytes,
+    *,
     options: Options,
     improver: Improver | None,
-    *,
     on_step: OnStep = lambda text: None,
 ) -> AccurateResult:
     """Improves a file with float inputs and outputs, then gives it those wanted.
@@ -157,7 +172,7 @@ def mend(
         outputs = improver.held_out.by_output(improved.tflite)
     file = improved.tflite
     if options.io != "float":
-        done = quantize(source, done.recipe, options, ranges=done.calibration)
+        done = quantize(source, done.recipe, options=options, ranges=done.calibration)
         file = done.tflite
         if improver is not None:
             file = improver.apply(file, source, improved.taken)

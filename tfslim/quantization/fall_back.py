@@ -91,8 +91,10 @@ def fall_back(
             kept[row.tensor] = "float32"
         wanted = dataclasses.replace(options, layers=kept)
         plain = dataclasses.replace(wanted, io="float")
-        done = quantize(start.source, done.recipe, plain, ranges=done.calibration)
-        better = mend(done, start.source, wanted, improver)
+        done = quantize(
+            start.source, done.recipe, options=plain, ranges=done.calibration
+        )
+        better = mend(done, start.source, options=wanted, improver=improver)
         file = better.quantized.tflite
         metric = evaluate(file)
         label = "" if row is None else row.layer or row.tensor
@@ -121,8 +123,8 @@ def rank(
 def keep_accuracy(
     start: AccurateResult,
     model: bytes,
-    samples: Samples,
     *,
+    samples: Samples,
     evaluate: Callable[[bytes], float],
     least: float,
     options: Options | None = None,

@@ -117,12 +117,14 @@ def quantize_tflite(
     options = Options(
         calibration=calibration, io=io, layers=layers or {}, keep_float=keep_float
     )
-    return quantize(model, recipe.get(recipe_name), options, samples, ranges)
+    chosen = recipe.get(recipe_name)
+    return quantize(model, chosen, options=options, samples=samples, ranges=ranges)
 
 
 def quantize(
     model: bytes,
     chosen: recipe.Recipe,
+    *,
     options: Options,
     samples: Samples | None = None,
     ranges: GivenRanges | None = None,
@@ -151,7 +153,7 @@ def quantize(
     used = None
     if chosen.needs_ranges:
         method = options.calibration if chosen.scheme == "static_int8" else "minmax"
-        used = ranges_for(source, ranges or {}, samples, method)
+        used = ranges_for(source, ranges or {}, samples=samples, method=method)
         request = dataclasses.replace(request, ranges=used.ranges)
     made = make_file(source, request)
 

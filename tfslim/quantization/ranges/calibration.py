@@ -121,7 +121,7 @@ def _check_equalized(ranges: Calibration, model: bytes) -> None:
 
 
 def ranges_for(
-    source: bytes, given: GivenRanges, samples: Samples | None, method: str
+    source: bytes, given: GivenRanges, *, samples: Samples | None, method: str
 ) -> Calibration:
     """Takes the ranges given, and chooses those that are not.
 

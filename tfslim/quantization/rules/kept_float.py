@@ -1,9 +1,9 @@
 """Which ops stay float although they could be quantized: each with its reason.
 
 `policy.json` has a row for each op that runs faster, or is right only, in float with
-the XNNPACK of the ai-edge-litert in use; tests/quantization/test_quantize_policy.py
-asks the runtime whether each row still holds. What depends on ranges and neighbours
-stands in `masks` and `neighbours`; `plan` puts all of it together.
+the XNNPACK of the ai-edge-litert in use; a test asks the runtime whether each row still
+holds. What depends on ranges and neighbours stands in `masks` and `neighbours`; `plan`
+puts all of it together.
 """
 
 from __future__ import annotations

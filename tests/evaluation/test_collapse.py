@@ -119,7 +119,7 @@ def test_model_that_is_itself_constant_is_healthy():
 
 
 @pytest.mark.parametrize(
-    ("sicken", "symptom"),
+    ("spoil", "symptom"),
     [
         (lambda x: np.zeros_like(x), "the same for every input"),
         (lambda x: x + np.eye(5)[0] * 9, "class 0 for every input"),
@@ -127,9 +127,9 @@ def test_model_that_is_itself_constant_is_healthy():
         (lambda x: x * np.inf, "NaN or infinity"),
     ],
 )
-def test_sick(sicken, symptom):
+def test_collapsed(spoil, symptom):
     with pytest.raises(errors.VerificationError, match=symptom):
-        _check(sicken(_healthy()))
+        _check(spoil(_healthy()))
 
 
 def test_cause_names_the_two_ranges():
