@@ -29,29 +29,24 @@ if TYPE_CHECKING:
     from tfslim.pipeline.file_data import Data
 
 
+# Flags that are fields of a config, too.
+_SHARED = ("calibration", "equalize", "rounding", "bias_correction", "io")
+
+
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
-    default = settings.Quantizing()
     cli.add_flags(
         values,
         ("model", str, "The float .tflite."),
         ("data", str, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
         ("preprocessing", str, "raw, unit, symmetric, torch or caffe."),
         ("recipe", "int8", "How it is quantized, see below; or a .json of your own."),
-        ("calibration", default.calibration, "minmax, auto, kl, mse, percentile, …"),
-        ("equalize", default.equalize, "Balance channels where it helps."),
-        (
-            "rounding",
-            default.rounding,
-            "Of weights: gptq, where it helps, or nearest.",
-        ),
-        (
-            "bias_correction",
-            default.bias_correction,
-            "fast, full, none; if it helps.",
-        ),
         ("ranges", str, "A ranges.json to use instead of calibrating."),
-        ("io", default.io, "What inputs and outputs are: float, int8 or uint8."),
+        *(
+            (name, field.default, settings.limits(field).help)
+            for name in _SHARED
+            for field in [settings.FIELDS[f"quantization.{name}"]]
+        ),
         ("layers", str, "Layers that take another recipe: conv_1=float32,block_2*=…"),
         ("task", "classification", "classification, regression or reconstruction."),
         ("out", str, "The file to write; default: MODEL_RECIPE.tflite."),
@@ -96,9 +91,8 @@ def _run(values: flags.FlagValues, config: None) -> None:
             "No model is given. Write: tfslim quantize model.tflite."
         )
     recipe = quantization.get_recipe(values.recipe)
-    names = ("calibration", "equalize", "rounding", "bias_correction", "io")
     options = quantization.Options(
-        **{name: values[name].value for name in names}, layers=_layers(values.layers)
+        **{name: values[name].value for name in _SHARED}, layers=_layers(values.layers)
     )
     quantization.check_io(recipe, values.io)
     out = output_paths.output_path(

@@ -14,8 +14,6 @@ from tfslim.quantization.rules.kept_float import POLICIES
 # integers by the scale and zero point that the file states for its inputs and outputs.
 IO = ("float", "int8", "uint8")
 CORRECTIONS = ("none", *MODES)
-# Those of a config and of the command line, too.
-_DEFAULTS = settings.Quantization()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
