@@ -88,6 +88,7 @@ def _assert_same_result(one, other):
         assert found[key] == wanted[key], key
 
 
+@pytest.mark.slow
 def test_a_job_killed_in_its_third_step_goes_on_there(power, tmp_path):
     whole, killed, backup = (tmp_path / name for name in ("a", "b", "backup"))
     _, begun = power.run(lambda: _export(whole))

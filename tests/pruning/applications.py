@@ -37,7 +37,7 @@ ZOO = {
     "resnet18": {"input_shape": (32, 32, 3)},
     "vgg16": {"input_shape": (32, 32, 3)},
 }
-FAST = ["MobileNetV2", "MobileNetV3Small", "autoencoder"]
+FAST = ["MobileNetV3Small", "autoencoder"]
 
 
 def build(name, k):

@@ -90,9 +90,7 @@ def _batches(*parts):
 @pytest.mark.parametrize(
     "name",
     [
-        name
-        if name in ("fit", "distill")
-        else pytest.param(name, marks=pytest.mark.slow)
+        name if name == "fit" else pytest.param(name, marks=pytest.mark.slow)
         for name in METHODS
     ],
 )

@@ -15,7 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import (
+    saved_model_pb2,
+    saved_object_graph_pb2,
+    trackable_object_graph_pb2,
+)
 
 from tfslim import containers, errors, quiet
 from tfslim.loading import budget, build, safety
@@ -82,24 +86,33 @@ def _build(
     tensorflow = importlib.import_module("tensorflow")
     _copy_variables(path, folder)
     prefix = str(folder / _VARIABLES)
-    shapes = _shapes(tensorflow.train.load_checkpoint(prefix), folder, path)
+    reader = tensorflow.train.load_checkpoint(prefix)
+    shapes = _shapes(reader, folder, path)
     with budget.limited(check, shapes, str(path)):
         model = build.from_legacy(check.keras, config, check.objects)
     if model.built:
-        _require_one_model(saved, model, path)
+        for nodes in (
+            saved.meta_graphs[0].object_graph_def.nodes,
+            _checkpointed(reader).nodes,
+        ):
+            _require_one_model(nodes, model, path)
     status = tensorflow.train.Checkpoint(root=model).read(prefix)
     status.assert_existing_objects_matched()
     build.finish(model)
     return model
 
 
-def _require_one_model(
-    saved: saved_model_pb2.SavedModel, model: Any, path: Path
-) -> None:
+def _checkpointed(reader: Any) -> trackable_object_graph_pb2.TrackableObjectGraph:
+    """Returns the graph of the objects whose variables the checkpoint holds."""
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    graph.ParseFromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+    return graph
+
+
+def _require_one_model(nodes: Any, model: Any, path: Path) -> None:
     """Refuses variables of another model: what is missing would go unnoticed."""
-    nodes = saved.meta_graphs[0].object_graph_def.nodes
     found = [
-        sum(nodes[item.node_id].HasField("variable") for item in nodes[i].children)
+        sum(_is_variable(nodes[item.node_id]) for item in nodes[i].children)
         for i in (
             c.node_id for c in nodes[_ROOT].children if c.local_name == _VARIABLES
         )
@@ -110,6 +123,12 @@ def _require_one_model(
             f"'{path}' holds {found[0]} variables, and its config is of a model with "
             f"{number}: its files are not of one model. Save or copy it again."
         )
+
+
+def _is_variable(node: Any) -> bool:
+    if isinstance(node, saved_object_graph_pb2.SavedObject):
+        return node.HasField("variable")
+    return any(value.name == "VARIABLE_VALUE" for value in node.attributes)
 
 
 def _copy_variables(path: Path, folder: Path) -> None:

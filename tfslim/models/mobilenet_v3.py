@@ -55,9 +55,8 @@ _SMALL = (
 )
 
 
-def _mobilenet_v3(
-    rows: tuple[_Block, ...],
-    embedding: int,
+def mobilenet_v3(
+    size: tuple[tuple[_Block, ...], int],
     inputs: Tensor,
     *,
     num_classes: int = 1000,
@@ -74,9 +73,8 @@ def _mobilenet_v3(
     `tf_keras.applications`; layers have the names of Keras 3, which allows no "/".
 
     Args:
-        rows: the blocks, those of `mobilenet_v3_small` or `mobilenet_v3_large`.
-        embedding: channels before the classifier; they grow with `alpha`, but never
-            shrink.
+        size: the blocks, and the channels before the classifier, which grow with
+            `alpha`, but never shrink.
         inputs: [batch, height, width, channels], at least 32x32.
         num_classes: width of the output.
         classifier_activation: activation of the output; None gives logits.
@@ -90,6 +88,7 @@ def _mobilenet_v3(
     Returns:
         [batch, num_classes].
     """
+    rows, embedding = size
     x = _features(inputs, rows, alpha, minimalistic, include_preprocessing)
     x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
     channels = blocks.make_divisible(embedding * max(1.0, alpha))
@@ -101,8 +100,8 @@ def _mobilenet_v3(
     )
 
 
-mobilenet_v3_small = functools.partial(_mobilenet_v3, _SMALL, 1024)
-mobilenet_v3_large = functools.partial(_mobilenet_v3, _LARGE, 1280)
+mobilenet_v3_small = functools.partial(mobilenet_v3, (_SMALL, 1024))
+mobilenet_v3_large = functools.partial(mobilenet_v3, (_LARGE, 1280))
 
 
 def _activate(x: Tensor, activation: str, minimalistic: bool, *, name: str) -> Tensor:
