@@ -356,7 +356,7 @@ def test_bad_options():
         with pytest.raises(errors.ConfigError, match="at least 0, got"):
             slimming_penalty(_model(tf_keras), wrong)
     falling = tfslim.callbacks.NetworkSlimming(schedule=lambda epoch: -1.0)
-    with pytest.raises(errors.ConfigError, match="0 or more"):
+    with pytest.raises(errors.ConfigError, match="at least 0"):
         falling.strength_at(0, 1)
 
 

@@ -187,13 +187,13 @@ def _budget(
     ratios: Mapping[str, float] | None,
 ) -> tuple[budget_lib.Budget, dict[str, str]]:
     """Returns the budget, and why ratios of layers were not used."""
-    if ratios is None:
-        return budget_of(pruning_ratio, budget), {}
-    if pruning_ratio is not None or budget is not None:
+    if [pruning_ratio, budget, ratios].count(None) != 2:
         raise errors.ConfigError(
             "Pass one of pruning_ratio (0.5 removes half of the channels), a Budget, "
             "and ratios by layer."
         )
+    if ratios is None:
+        return budget_of(pruning_ratio, budget), {}
     used, unused = ratios_lib.group_ratios(channels_lib.analyze(graph), ratios)
     # Groups without a ratio stay whole.
     return budget_lib.Budget(pruning_ratio=0.0, ratios=used), unused
