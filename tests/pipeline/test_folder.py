@@ -207,3 +207,14 @@ def test_a_job_that_wrote_nothing_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         _export(tmp_path / "mine", ["int8"], stop_before="model.keras")
     assert _names(tmp_path / "mine") == []
+
+
+def test_what_a_killed_job_left_is_known_after_one_that_wrote_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _export(tmp_path, ["int8"], stop_before="report.md")
+    with pytest.raises(KeyError), folder_lib.taken(tmp_path, True, ["float32"]):
+        raise KeyError  # As a training that fails.
+    with pytest.raises(errors.ConfigError, match="did not end"):
+        _export(tmp_path, ["float32"])
+    _export(tmp_path, ["float32"], overwrite=True)
+    assert "int8.tflite" not in _names(tmp_path)

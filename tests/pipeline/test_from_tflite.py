@@ -76,7 +76,7 @@ def test_without_data_it_is_compared_on_random_inputs(file, tmp_path):
         ("--recipe=int8", "There is no data for"),
         ("--data=digits --epochs=3", "cannot be trained or cut"),
         ("--data=digits --prune=channels:0.5", "cannot be trained or cut"),
-        ("--recipe=float16 --max_drop=1", "Add 'int8'"),
+        ("--data=digits --recipe=float16 --max_drop=1", "Add 'int8'"),
         ("--data=digits", "--preprocessing"),
         ("--data=digits --recipe=int9", "Did you mean 'int8'?"),
     ],

@@ -11,8 +11,7 @@ import tf_keras
 
 import tfslim
 from tfslim import config as config_lib
-from tfslim import errors, evaluation, export, manifest, tflite
-from tfslim.pipeline import variants
+from tfslim import errors, evaluation, export, manifest, quantization, tflite
 
 KERAS = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
 
@@ -67,14 +66,14 @@ def test_a_model_that_is_given_keeps_its_weights(tmp_path, k):
 
 
 def _refusing(monkeypatch, *names):
-    quantize = variants.quantize
+    quantize = quantization.quantize_accurately
 
-    def refuse(job, recipe, *arguments):
+    def refuse(model, recipe, **options):
         if recipe.name in names:
             raise errors.QuantizationError(f"no {recipe.name}\nfor <b>it</b>")
-        return quantize(job, recipe, *arguments)
+        return quantize(model, recipe, **options)
 
-    monkeypatch.setattr(variants, "quantize", refuse)
+    monkeypatch.setattr(quantization, "quantize_accurately", refuse)
 
 
 def test_a_variant_that_cannot_be_made_is_left_out(tmp_path, monkeypatch):

@@ -206,7 +206,7 @@ def _digits():
 @pytest.mark.parametrize(
     "steps",
     [
-        ("slim:0.5,divisor=4,sparse_epochs=2,epochs=2", "distil:epochs=2"),
+        ("slim:0.5,divisor=4,sparse_epochs=2,epochs=2", "distill:epochs=2"),
         ("slim:max_params=3500,method=prox_sg,divisor=4,sparse_epochs=2,epochs=1",),
         ("slim:0.5,method=activation,divisor=4,epochs=1",),
     ],

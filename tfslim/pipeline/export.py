@@ -199,15 +199,10 @@ class _Run:
                 self.on_step,
             )
         made.warnings += doubts.of_sizes(self.job, self.trained)
-        timed = dict(made.contents)
-        if self.original is not None:
-            timed = {making.ORIGINAL: self.original.content, **timed}
-        timings, problem = timing_lib.run(timed, self.plan.choices.timing, self.on_step)
-        if problem is not None:
-            made.notes.append(f"Not timed: {problem}")
-            made.problem = made.problem or problem
-        for row in made.rows:
-            row |= timings[row["name"]]
+        first = (
+            {} if self.original is None else {making.ORIGINAL: self.original.content}
+        )
+        timings = made.time(self.plan.choices.timing, self.on_step, first)
         made.warnings += doubts.of_variants(made.rows)
         original = None
         if self.original is not None:

@@ -12,6 +12,7 @@ from tfslim import data, errors, quantization, tasks, tflite
 from tfslim.data import file_inputs, file_labels
 from tfslim.data.file_inputs import FeedOptions
 from tfslim.evaluation import FileTest
+from tfslim.preprocessing import Preprocessing
 
 # Of the test split, to look for faults with.
 _UNSEEN = 32
@@ -29,7 +30,8 @@ class Data:
         unseen: 32 inputs from the test split.
         test: measures files on the test split; None where none is asked for.
         notes: what the user should know about the data, one line each.
-        prepare: how examples become the inputs.
+        preprocessing: how examples become the input, as JSON; None where they are
+            taken as they are.
     """
 
     model: bytes
@@ -37,7 +39,7 @@ class Data:
     unseen: Iterable[tflite.Inputs] | None = None
     test: FileTest | None = None
     notes: tuple[str, ...] = ()
-    prepare: data.Prepare | None = None
+    preprocessing: dict[str, Any] | None = None
 
     def tracked(self, on_step: Any) -> Data:
         """Returns the same, with a bar for each pass over the calibration samples."""
@@ -80,7 +82,7 @@ def load(
     )
     model = quantization.sized_for_first(model, samples)
     if not num_test:
-        return Data(model, samples, unseen, None, dataset.notes, prepare)
+        return Data(model, samples, unseen, None, dataset.notes)
     order = np.random.default_rng(options.seed).permutation(len(dataset.test))
     examples = data.Subset(dataset.test, np.sort(order[:num_test]))
     test = _test(model, dataset, examples, prepare, resolved)
@@ -92,7 +94,14 @@ def load(
         raise errors.QuantizationError(f"{doubt.text} Nothing is written.")
     if doubt is not None and (is_wrong or not test.doubt):
         notes.append(doubt.text)
-    return Data(model, samples, unseen, test, tuple(notes), prepare)
+    return Data(
+        model=model,
+        calibration=samples,
+        unseen=unseen,
+        test=test,
+        notes=tuple(notes),
+        preprocessing=prepare.to_json() if isinstance(prepare, Preprocessing) else None,
+    )
 
 
 def _test(

@@ -150,11 +150,12 @@ class Folder:
     def leave(self, is_new: bool) -> None:
         """Cleans up; where no result stands, nothing is left, nor a new folder."""
         self.clean()
-        if not any((self._path / name).exists() for name in self._journaled):
+        is_bare = not any((self._path / name).exists() for name in self._journaled)
+        if self._journaled and is_bare:
             (self._path / _JOURNAL).unlink(missing_ok=True)
-            if is_new:
-                with contextlib.suppress(OSError):
-                    self._path.rmdir()
+        if is_new:
+            with contextlib.suppress(OSError):  # It holds something.
+                self._path.rmdir()
 
     def _standing(self) -> set[str]:
         """Returns the files that earlier exports wrote, whether they ended or not."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
-import tfslim
-from tfslim import errors, evaluation, quantization, report, tflite
+from tfslim import errors, evaluation, report, tflite
 from tfslim.benchmark import environment
 from tfslim.data.file_inputs import FeedOptions
-from tfslim.pipeline import choices, file_data, rows, variants
+from tfslim.pipeline import choices, file_data
 from tfslim.pipeline import folder as folder_lib
-from tfslim.pipeline import max_drop as max_drop_lib
 from tfslim.pipeline import timing as timing_lib
-from tfslim.preprocessing import Preprocessing
+from tfslim.pipeline.maker import Made, Maker
 
 OnStep = Callable[[str], None]
 
@@ -65,23 +62,34 @@ def export_file(
     data = _load(path, model, config)
     if data.test is None:
         raise errors.ConfigError(f"'{path}' is quantized already; there is no export.")
-    if config.data.spec is None:  # Random inputs say nothing of ranges and labels.
-        data = dataclasses.replace(data, calibration=None, notes=())
+    has_data = config.data.spec is not None
     tflite.Runner(data.model)  # What the runtime refuses would fail later.
     names = [recipe.name for recipe in chosen.recipes]
+    # Random inputs say nothing of ranges and labels.
+    made = Made(notes=list(data.notes) if has_data else [])
     with folder_lib.taken(folder, overwrite, names) as own:
         own.start()
-        maker = _Maker(own, chosen, data, on_step)
-        for recipe in chosen.recipes:
-            maker.add(recipe)
-        maker.time()
-        content = _result(path, config, maker)
+        maker = Maker(
+            float_file=data.model,
+            samples=data.calibration if has_data else None,
+            chosen=chosen,
+            judge=_Judge(data.test, has_data),
+            folder=own,
+            made=made,
+            on_step=on_step,
+        )
+        maker.add_all()
+        maker.require_any()
+        made.time(chosen.timing, on_step)
+        content = _result(path, config, data, data.test) | made.to_json(
+            config, data.test.task
+        )
         own.write_text(folder_lib.CONFIG, config.to_json(indent=2) + "\n")
         own.write_text(folder_lib.REPORT, report.to_markdown(content))
         own.write_json(folder_lib.RESULT, content)
         own.finish()
-    if maker.problem is not None:
-        raise maker.problem
+    if made.problem is not None:
+        raise made.problem
     return content
 
 
@@ -121,160 +129,64 @@ def _task(config: ml_collections.ConfigDict, content: tflite.TfliteModel) -> str
     return "classification" if is_row else "regression"
 
 
-class _Maker:
-    """Makes, tests and writes one variant after another."""
+@dataclasses.dataclass(frozen=True)
+class _Judge:
+    """Holds files against the one that was given.
 
-    def __init__(
-        self,
-        folder: folder_lib.Folder,
-        chosen: choices.Choices,
-        data: file_data.Data,
-        on_step: OnStep,
-    ):
-        self._folder, self._chosen = folder, chosen
-        self._on_step, self.data = on_step, data
-        self.rows: list[dict[str, Any]] = []
-        self.contents: dict[str, bytes] = {}
-        self.failed: dict[str, str] = {}
-        self.notes = list(data.notes)
-        self.problem: errors.TfslimError | None = None
+    Attributes:
+        test: measures them.
+        has_data: whether it is on real data, or on random inputs.
+    """
 
-    def add(self, recipe: quantization.Recipe) -> None:
-        """Makes the variant of a recipe, or notes why it cannot be made."""
-        self._on_step(f"quantizing and verifying {recipe.name}")
-        try:
-            row, content = self._made(recipe)
-        except errors.ConfigError:
-            raise
-        except errors.TfslimError as error:
-            self._on_step(f"{recipe.name} is left out: {error}")
-            self.failed[recipe.name] = str(error)
-            if self._chosen.are_named:
-                self.problem = self.problem or error
-            return
-        self._folder.write_bytes(row["file"], content)
-        self.rows.append(row)
-        self.contents[recipe.name] = content
+    test: evaluation.FileTest
+    has_data: bool
 
-    def _made(self, recipe: quantization.Recipe) -> tuple[dict[str, Any], bytes]:
-        is_static = recipe.scheme == "static_int8"
-        options = self._chosen.quantization
-        accurate = variants.quantize(
-            self.data.model,
-            recipe,
-            self.data.calibration,
-            options,
-            self._chosen.ranges,
-        )
-        test = self.data.test
-        assert test is not None  # noqa: S101 - asked for first.
-        fallen: dict[str, Any] = {}
-        if is_static and self._chosen.max_drop is not None:
-            accurate, fallen = self._keep_accuracy(accurate, test, options)
-        done = accurate.quantized
-        figures = test(done.tflite)
-        if fault := test.fault(done.tflite):
-            raise errors.VerificationError(f"The {recipe.name} file: {fault}.")
-        if is_static and done.calibration:
-            self._folder.write_ranges(done.calibration, self.data.model)
-        has_data = self.data.calibration is not None
-        row = rows.describe(recipe, accurate) | fallen
-        row["against"] = "the file as given"
-        row["metric"] = figures.get(test.task.metric_name) if has_data else None
-        row["parity"] = {
-            "num_samples": len(test.outputs[0]),
-            "sqnr_db": figures["sqnr_db"],
-            "agreement": figures.get(test.task.agreement_name),
+    def goal(self, max_drop: float) -> evaluation.Goal:
+        return self.test.goal(max_drop)
+
+    def value(self, key: str, content: bytes) -> float:
+        return float(self.test(content)[key])
+
+    def check(self, name: str, content: bytes) -> dict[str, Any]:
+        figures, task = self.test(content), self.test.task
+        if fault := self.test.fault(content):
+            raise errors.VerificationError(f"The {name} file is of no use: {fault}.")
+        return {
+            "against": "the file as given",
+            "metric": figures.get(task.metric_name) if self.has_data else None,
+            "parity": {
+                "num_samples": len(self.test.outputs[0]),
+                "sqnr_db": figures["sqnr_db"],
+                "agreement": figures.get(task.agreement_name),
+            },
         }
-        return row, done.tflite
-
-    def _keep_accuracy(
-        self,
-        accurate: quantization.AccurateResult,
-        test: evaluation.FileTest,
-        options: quantization.Options,
-    ) -> tuple[quantization.AccurateResult, dict[str, Any]]:
-        """Returns layers to float, worst first, where INT8 costs too much."""
-        max_drop, samples = self._chosen.max_drop, self.data.calibration
-        if max_drop is None or samples is None:
-            raise errors.ConfigError("--max_drop needs data to calibrate with: --data.")
-        goal = test.goal(max_drop)
-        found, way = max_drop_lib.keep_accuracy(
-            accurate,
-            goal,
-            model=self.data.model,
-            samples=samples,
-            value=lambda content: float(test(content)[goal.key]),
-            options=options,
-            on_step=self._on_step,
-        )
-        if not way["is_met"]:
-            self.problem = self.problem or errors.QuantizationError(
-                f"The file is written, but --max_drop={max_drop:g} ({goal.reason}; "
-                f"{goal.least:.4f} wanted) cannot be met: with all layers in float it "
-                "is missed, too. Test on more examples."
-            )
-        return found, way
-
-    def time(self) -> None:
-        """Times all that was made."""
-        if not self.rows:
-            reasons = [f"{name}: {reason}" for name, reason in self.failed.items()]
-            raise errors.QuantizationError(
-                f"None of the files could be made. {' '.join(reasons)}"
-            )
-        timings, problem = timing_lib.run(
-            self.contents, self._chosen.timing, self._on_step
-        )
-        if problem is not None:
-            self.notes.append(f"Not timed: {problem}")
-            self.problem = self.problem or problem
-        for row in self.rows:
-            row |= timings[row["name"]]
 
 
 def _result(
-    path: str, config: ml_collections.ConfigDict, maker: _Maker
+    path: str,
+    config: ml_collections.ConfigDict,
+    data: file_data.Data,
+    test: evaluation.FileTest,
 ) -> dict[str, Any]:
-    content = tflite.read(maker.data.model)
-    test = maker.data.test
-    assert test is not None  # noqa: S101 - asked for first.
+    content, has_data = tflite.read(data.model), config.data.spec is not None
     constants = [t for t in content.tensors if t.is_constant]
     return {
-        "schema_version": 1,
-        "tfslim": tfslim.__version__,
-        "config": json.loads(config.to_json()),
         "model": {
             "name": Path(path).name,
             "input_shape": [list(tensor.shape[1:]) for tensor in content.inputs],
             "params": sum(t.size for t in constants if t.dtype.startswith("float")),
             "macs": None,
-            "preprocessing": _json(maker.data.prepare),
+            "preprocessing": data.preprocessing,
             "keras": None,
-        },
-        "task": {
-            "name": test.task.name,
-            "metric": test.task.metric_name,
-            "agreement": test.task.agreement_name,
-            "higher_is_better": test.task.higher_is_better,
         },
         "data": {
             "spec": config.data.spec or "none",
             "test": len(test.outputs[0]),
-            "notes": [test.doubt] if config.data.spec and test.doubt else [],
+            "notes": [test.doubt] if has_data and test.doubt else [],
         },
         "training": None,
         "slimming": [],
         "keras_metric": None,
         "original": None,
-        "variants": maker.rows,
-        "failed": maker.failed,
-        "warnings": [],
-        "skipped": maker.notes,
         "versions": environment.versions("ai-edge-litert", "litert-quantizer"),
     }
-
-
-def _json(prepare: Any) -> dict[str, Any] | None:
-    """Returns the preprocessing as JSON; None where examples are taken as they are."""
-    return prepare.to_json() if isinstance(prepare, Preprocessing) else None

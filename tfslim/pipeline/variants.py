@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tfslim.graph import count, keras_probe
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
-from tfslim.pipeline.rows import sizes
+from tfslim.pipeline.maker import sizes
 
 
 def save_keras(
@@ -95,26 +94,6 @@ def convert_quantization_aware(
         "kept_float": [],
     }
     return row, done.tflite
-
-
-def quantize(
-    float_file: bytes,
-    recipe: quantization.Recipe,
-    samples: quantization.Samples | None,
-    options: quantization.Options,
-    ranges: Any,
-) -> quantization.AccurateResult:
-    """Makes one variant of the float file; `options.io` is of static INT8 ones."""
-    if recipe.scheme != "static_int8":
-        options = dataclasses.replace(options, io="float")
-    return quantization.quantize_accurately(
-        float_file,
-        recipe,
-        samples=samples,
-        options=options,
-        # Ranges kept from an earlier run are those of 8-bit activations.
-        ranges=ranges if recipe.scheme == "static_int8" else None,
-    )
 
 
 def costs(model: Any) -> dict[str, int]:
