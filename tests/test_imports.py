@@ -61,6 +61,8 @@ ALLOWED = {
     "distillation": _PRUNING | {"evaluation", "tflite"},
     "convert": _GROUND | {"graph", "tflite"},
     "quantization": _GROUND | {"graph", "tflite", "evaluation"},
+    "apps": _GROUND | {"tflite"},
+    "consumers": _GROUND | {"tflite", "evaluation"},
     "benchmark": _BASE | {"tflite"},
     "detection": _GROUND | {"graph", "tflite"},
     "analysis": _STEPS,
@@ -73,7 +75,16 @@ ALLOWED = {
     "output_paths": _BASE | {"quantization"},
     "cli": _BASE | {"config"},
 }
-TOP = {"pipeline", "export", "quantize", "analyze", "detect", "__main__"}
+TOP = {
+    "pipeline",
+    "export",
+    "quantize",
+    "analyze",
+    "detect",
+    "run",
+    "verify",
+    "__main__",
+}
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.
