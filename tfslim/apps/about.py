@@ -84,7 +84,7 @@ def _labels(entry: Mapping[str, Any]) -> tuple[str, ...]:
 def _preprocessing(
     model: tflite.TfliteModel, standard: ImageModel
 ) -> Preprocessing | None:
-    """Returns the standard's normalization; integers get raw pixels where it has none."""
+    """Returns the standard's normalization; without one uint8 inputs are pixels."""
     shape = model.inputs[0].shape if len(model.inputs) == 1 else ()
     if len(shape) != 4:
         return None

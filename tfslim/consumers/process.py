@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from tfslim.consumers.base import ConsumerError, Outcome
 
 _CHILD = Path(__file__).with_name("child.py")
 _SECONDS = 600.0
+# Of a Python error its text is enough.
+_ERROR = re.compile(r"^[\w.]+(Error|Exception): ")
 _CHATTER = ("INFO:", "WARNING:", "I0", "W0", "└")
 
 
@@ -139,7 +142,8 @@ def _reason(code: int, said: str) -> str:
     """Says why a child failed: its last error, else how it ended."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(_CHATTER)]
-    last = escape.terminal(lines[-1])[:300].rstrip(".") if lines else "no reason given"
+    last = _ERROR.sub("", lines[-1]) if lines else "no reason given"
+    last = escape.terminal(last)[:300].rstrip(".")
     if code < 0:
         return f"The program ended with {signal.Signals(-code).name}: {last}."
     return f"{last}."
