@@ -59,7 +59,7 @@ ALLOWED = {
     "factorization": _PRUNING,
     "sparsity": _PRUNING | {"tflite"},
     "distillation": _PRUNING | {"evaluation", "tflite"},
-    "convert": _GROUND | {"graph", "tflite"},
+    "convert": _GROUND | {"graph", "tflite", "apps"},
     "quantization": _GROUND | {"graph", "tflite", "evaluation"},
     "apps": _GROUND | {"tflite"},
     "consumers": _GROUND | {"tflite", "evaluation"},

@@ -134,7 +134,13 @@ def _add_files(config: ml_collections.ConfigDict) -> None:
             "max_drop": ml_collections.config_dict.placeholder(float),
         }
     )
-    config.verify = ml_collections.ConfigDict({"num_samples": 64})
+    config.verify = ml_collections.ConfigDict(
+        {
+            "num_samples": 64,
+            # Programs that each file is run in, as in tfslim.verify.
+            "consumers": (),
+        }
+    )
     config.benchmark = ml_collections.ConfigDict(
         {
             "runners": ("host",),  # Of "host" and "android"; empty: nothing is timed.

@@ -75,6 +75,12 @@ _TEXTS = (
         None,
         "Where files are timed, by comma: host, android; empty: nowhere.",
     ),
+    (
+        "verify",
+        None,
+        "Run the files in these programs, too, by comma: compiled, gpu, arm64, "
+        "arm64_a53, mediapipe, vela (docs/consumers.md).",
+    ),
     ("out_dir", "out/quickstart", "Folder of the results."),
 )
 _SWITCHES = (
@@ -96,6 +102,7 @@ _SHORT = {
     "epochs": "training.epochs",
     "max_drop": "quantization.max_drop",
     "strategy": "training.strategy",
+    "verify": "verify.consumers",
 }
 
 

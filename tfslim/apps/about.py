@@ -100,18 +100,21 @@ def _preprocessing(
 def write_standard(content: bytes, *, version: str = "1") -> bytes:
     """Returns a copy of a file with TFLITE_METADATA made of tfslim's own entry.
 
-    A file that says nothing of images is returned as it is, as is one whose input is
-    BGR, which the standard cannot say.
+    A file whose entry says nothing of images is returned as it is, as is one whose
+    input is BGR, which the standard cannot say.
 
     Args:
         content: the file.
         version: of the model.
 
     Raises:
-        ConversionError: it is no `.tflite`, or its metadata is damaged.
+        ConversionError: it is no `.tflite`.
     """
     model = tflite.read(content)
-    about = read_about(content)
+    try:
+        about = read_about(content)
+    except errors.TfslimError:  # Users may write into it what they like.
+        return content
     prepare = about.preprocessing
     if about.source != "tfslim" or prepare is None or not _is_image(model):
         return content

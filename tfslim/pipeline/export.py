@@ -16,7 +16,16 @@ import tensorflow as tf
 from tfslim import config as config_lib
 from tfslim import convert, errors, report, tasks, training
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import check, choices, deployment, doubts, drop, making, result
+from tfslim.pipeline import (
+    check,
+    choices,
+    deployment,
+    doubts,
+    drop,
+    making,
+    proving,
+    result,
+)
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
@@ -110,6 +119,7 @@ class _Plan:
 def _plan(config: ml_collections.ConfigDict) -> _Plan:
     chosen = choices.look_up(config)
     timing_lib.require_phones(chosen.timing)
+    proving.require(config.verify.consumers)
     return _Plan(
         choices=chosen,
         training=_fit_options(config),

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from tfslim import convert, errors, quantization
-from tfslim.pipeline import check, choices, deployment, doubts, drop
+from tfslim.pipeline import check, choices, deployment, doubts, drop, proving
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import variants as variants_lib
@@ -29,6 +29,7 @@ class Made:
         keras_metric: of the Keras model.
         rows: what the result says of each variant.
         contents: name -> file.
+        consumers: name -> consumer -> what came of the file in it.
         failed: variant -> why it could not be made.
         notes: what the user should know.
         warnings: what speaks against the figures.
@@ -39,6 +40,7 @@ class Made:
     keras_metric: float | None
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     contents: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    consumers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -156,6 +158,10 @@ def make(
         maker.add(recipe, checked)
     if job.quantization_aware is not None:
         maker.add_quantization_aware(job, config)
+    made.consumers = proving.prove(
+        ready.job, made.contents, config.verify.consumers, checker.outputs, on_step
+    )
+    made.warnings += proving.warnings(made.consumers)
     if not made.rows:
         reasons = [f"{name}: {reason}" for name, reason in made.failed.items()]
         raise errors.QuantizationError(

@@ -59,6 +59,7 @@ def build_result(
         "keras_metric": made.keras_metric,
         "original": original,
         "variants": made.rows,
+        "consumers": made.consumers,
         "failed": made.failed,
         "warnings": made.warnings,
         "skipped": [*job.feed.skipped, *made.notes],
