@@ -59,7 +59,9 @@ setuptools.setup(
         "tfslim.configs",
     ],
     package_dir={"tfslim.configs": "configs"},
-    package_data={"tfslim": ["py.typed", "**/*.json", "**/*.html", "**/*.md"]},
+    package_data={
+        "tfslim": ["py.typed", "**/*.json", "**/*.html", "**/*.md", "**/*.txt"]
+    },
     install_requires=BASE,
     extras_require={
         "tensorflow": TENSORFLOW,

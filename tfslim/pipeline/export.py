@@ -13,8 +13,8 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
+from tfslim import apps, convert, errors, report, tasks, training
 from tfslim import config as config_lib
-from tfslim import convert, errors, report, tasks, training
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import (
     check,
@@ -223,6 +223,8 @@ class _Run:
             original=original,
             steps=self.steps,
         )
+        for name, text in apps.app_code(made.files).items():
+            folder.write_text(name, text)
         folder.write_text(folder_lib.CONFIG, result.config_text(self.config))
         folder.write_text(folder_lib.REPORT, report.to_markdown(content))
         folder.write_json(folder_lib.RESULT, content)

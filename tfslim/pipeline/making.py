@@ -46,6 +46,11 @@ class Made:
     warnings: list[str] = dataclasses.field(default_factory=list)
     problem: errors.TfslimError | None = None
 
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Name of the file -> its content."""
+        return {row["file"]: self.contents[row["name"]] for row in self.rows}
+
 
 @dataclasses.dataclass(frozen=True)
 class Original:
