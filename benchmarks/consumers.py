@@ -7,7 +7,7 @@ The zoo's networks have random weights; their batch normalization knows the pict
 so that outputs vary. What is compared is a program's arithmetic on one file, not how
 well the network does. With TFSLIM_DATA there are three networks with real weights.
 Consumers that are not on this machine are left out, and named in the conditions:
-`python -m tfslim.consumers.setup` sets them up.
+`python -m tfslim.consumers --setup=all` sets them up.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 Consumers: interpreter (LiteRT Interpreter), compiled (LiteRT 2, CPU), gpu (LiteRT 2,
 GPU), arm64 and arm64_a53 (emulated phones' CPUs), mediapipe (Tasks' ImageClassifier)
-and vela (compiler for Ethos-U). `python -m tfslim.consumers.setup` sets them up.
+and vela (compiler for Ethos-U). `python -m tfslim.consumers --setup=all` sets them up.
 
 Exit codes: 0 all are right, 1 one of them refuses the file or gets it wrong, 2 wrong
 usage.

@@ -14,7 +14,7 @@ from tfslim import errors, registry
 
 # The environment variable that says where the consumers' own packages lie.
 FOLDER_VARIABLE = "TFSLIM_CONSUMERS"
-_SETUP = "python -m tfslim.consumers.setup"
+_SETUP = "python -m tfslim.consumers --setup"
 
 
 class ConsumerError(errors.TfslimError):
@@ -28,7 +28,7 @@ class MissingConsumerError(errors.ConfigError):
         """Says what is missing and the one command that sets it up."""
         super().__init__(
             f"The consumer '{name}' is not here: {reason}. Set it up with: "
-            f"{_SETUP} {name}"
+            f"{_SETUP}={name}"
         )
 
 
@@ -76,7 +76,8 @@ class Consumer:
         """Raises MissingConsumerError where the program is not on this machine."""
         reason = self.missing()
         if reason:
-            raise MissingConsumerError(self.name, reason)
+            # Both CPUs of arm64 are set up together.
+            raise MissingConsumerError(self.name.partition("_")[0], reason)
 
 
 CONSUMERS: registry.Registry[Consumer] = registry.Registry("consumer")

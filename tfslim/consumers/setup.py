@@ -1,14 +1,8 @@
-"""Sets up the consumers: each in a folder of its own, outside of tfslim's environment.
-
-  python -m tfslim.consumers.setup               # All that this machine can have.
-  python -m tfslim.consumers.setup gpu vela
+"""Sets up the consumers, each in a folder of its own outside of tfslim's environment.
 
 MediaPipe and Vela get a virtual environment each. The GPU accelerator gets Chromium's
 software driver for Vulkan, and arm64 an emulator, a Python and LiteRT for arm64; both
-come out of Debian packages, which are unpacked, not installed (apt-get and dpkg-deb
-must be here). The folder is ~/.cache/tfslim/consumers; TFSLIM_CONSUMERS moves it.
-
-Exit codes: 0 done, 1 one of them could not be set up, 2 wrong usage.
+come out of Debian packages, which are unpacked, not installed.
 """
 
 from __future__ import annotations
@@ -19,12 +13,10 @@ import subprocess
 import sys
 import venv
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from absl import flags
-
-from tfslim import cli, errors, registry
+from tfslim import errors
 from tfslim.consumers import arm64, base, gpu
 
 _ARM64_PACKAGES = ("libpython3.11-stdlib", "python3.11-minimal", "libstdc++6")
@@ -36,6 +28,24 @@ _DRIVER_API = "1.1.0"
 
 class SetupError(errors.TfslimError):
     """A consumer cannot be set up on this machine."""
+
+
+def set_up(name: str) -> None:
+    """Sets up one consumer anew.
+
+    Args:
+        name: a key of `SETUPS`.
+
+    Raises:
+        SetupError: something that it needs is not to be had.
+    """
+    try:
+        SETUPS[name]()
+    except (OSError, StopIteration) as error:
+        raise SetupError(f"It cannot be set up: {error}.") from error
+    reason = base.CONSUMERS.get(name).missing()
+    if reason:
+        raise SetupError(f"It is set up, and still missing: {reason}.")
 
 
 def _environment(name: str, package: str) -> None:
@@ -105,6 +115,7 @@ def _arm64() -> None:
         shutil.rmtree(folder)
 
 
+# Consumer -> how it gets here; the Interpreter and the compiled model always are.
 SETUPS: dict[str, Callable[[], None]] = {
     "arm64": _arm64,
     "gpu": _gpu,
@@ -120,8 +131,8 @@ def _fresh(name: str) -> Path:
     return own
 
 
-def _unpack(packages: object, target: Path) -> None:
-    for package in list(packages):  # type: ignore[call-overload]
+def _unpack(packages: Iterable[Path], target: Path) -> None:
+    for package in list(packages):
         _call(["dpkg-deb", "--extract", str(package), str(target)])
         package.unlink()
 
@@ -135,49 +146,3 @@ def _call(command: Sequence[str], folder: Path | None = None) -> None:
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
         raise SetupError(f"'{' '.join(command[:3])} …' fails: {lines[-1][:300]}")
-
-
-def define_flags(values: flags.FlagValues) -> None:
-    """Defines the command's flags on `values`."""
-    flags.DEFINE_list(
-        "names", [], "Consumers, by comma; may also stand alone.", flag_values=values
-    )
-    flags.DEFINE_bool(
-        "again", False, "Set up anew what is here already.", flag_values=values
-    )
-
-
-def _run(values: flags.FlagValues, config: None) -> None:
-    for name in values.names:
-        if name not in SETUPS:
-            raise registry.unknown_name("consumer to set up", name, SETUPS)
-    failed = []
-    for name in values.names or SETUPS:
-        consumer = base.CONSUMERS.get(name)
-        if not (consumer.missing() or values.again):
-            cli.say(f"{name}: is here.")
-            continue
-        cli.say(f"{name}: setting up in {base.folder(name)} …")
-        try:
-            SETUPS[name]()
-        except (SetupError, OSError, StopIteration) as error:
-            failed.append(name)
-            cli.say(f"{name}: {error}")
-            continue
-        reason = consumer.missing()
-        cli.say(f"{name}: {reason or 'ready'}.")
-        failed += [name] if reason else []
-    if failed:
-        raise SetupError(f"Not set up: {', '.join(failed)}.")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    doc = __doc__ or ""
-    return cli.run(
-        "tfslim.consumers.setup", doc, define_flags, _run, argv, plain="names"
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))
