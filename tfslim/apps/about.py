@@ -122,7 +122,7 @@ def write_standard(content: bytes, *, version: str = "1") -> bytes:
         return content
     mean, std = normalization(prepare)
     outputs = {index: name for name, index in model.output_names.items()}
-    is_scores = model.outputs[0].shape[-1] == len(about.labels)
+    wide = [tensor.shape[-1:] == (len(about.labels),) for tensor in model.outputs]
     return standard_metadata.put(
         content,
         ImageModel(
@@ -132,8 +132,9 @@ def write_standard(content: bytes, *, version: str = "1") -> bytes:
             description=about.task and f"A model for {about.task}.",
             mean=mean,
             std=std,
-            labels=about.labels if is_scores else (),
+            labels=about.labels if any(wide) else (),
             outputs=tuple(outputs[tensor.index] for tensor in model.outputs),
+            labelled=wide.index(True) if any(wide) else 0,
         ),
     )
 

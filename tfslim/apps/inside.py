@@ -15,6 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import errors, tflite
 from tfslim.apps.about import normalization, read_about, write_standard
+from tfslim.apps.surgery import add_constant, add_operator, add_tensor
 from tfslim.preprocessing import Preprocessing
 from tfslim.tflite import flatbuffer, metadata
 
@@ -78,45 +79,17 @@ def _put_in_front(flat: Any, old: int, weights: np.ndarray, bias: np.ndarray) ->
     pixels = copy.copy(graph.tensors[old])
     graph.tensors[old].name = b"normalized"
     numbers = [
-        _add_tensor(flat, pixels),
-        _add_constant(flat, b"normalization/weights", weights),
-        _add_constant(flat, b"normalization/bias", bias),
+        add_tensor(flat, pixels),
+        add_constant(flat, b"normalization/weights", weights),
+        add_constant(flat, b"normalization/bias", bias),
     ]
-    code = schema.BuiltinOperator.CONV_2D
-    flat.operatorCodes.append(
-        schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code, version=1)
-    )
     options = schema.Conv2DOptionsT(
         strideW=1, strideH=1, dilationWFactor=1, dilationHFactor=1
     )
-    operator = schema.OperatorT(
-        opcodeIndex=len(flat.operatorCodes) - 1,
-        inputs=numbers,
-        outputs=[old],
-        builtinOptionsType=schema.BuiltinOptions.Conv2DOptions,
-        builtinOptions=options,
-    )
+    operator = add_operator(flat, "CONV_2D", numbers, [old], options)
     graph.operators.insert(0, operator)
     graph.inputs = [numbers[0] if index == old else index for index in graph.inputs]
     for signature in flat.signatureDefs or []:
         for entry in signature.inputs if signature.subgraphIndex == 0 else []:
             if entry.tensorIndex == old:
                 entry.tensorIndex = numbers[0]
-
-
-def _add_tensor(flat: Any, tensor: Any) -> int:
-    tensors = flat.subgraphs[0].tensors
-    tensors.append(tensor)
-    return len(tensors) - 1
-
-
-def _add_constant(flat: Any, name: bytes, values: np.ndarray) -> int:
-    data = np.frombuffer(values.tobytes(), np.uint8)
-    flat.buffers.append(schema.BufferT(data=data))
-    tensor = schema.TensorT(
-        name=name,
-        shape=list(values.shape),
-        type=schema.TensorType.FLOAT32,
-        buffer=len(flat.buffers) - 1,
-    )
-    return _add_tensor(flat, tensor)
