@@ -130,12 +130,17 @@ def _compared(
         truth.outputs, outcome.outputs, against=REFERENCE, classes=classes
     )
     against = {REFERENCE: dataclasses.asdict(own)}
+    reason = own.reason
     if keras is not None:
         named = dict(zip(truth.outputs, keras, strict=True))
-        other = verdict.judge(named, outcome.outputs, against="keras", classes=classes)
+        other, base = (
+            verdict.judge(named, outputs, against="keras", classes=classes)
+            for outputs in (outcome.outputs, truth.outputs)
+        )
         against["keras"] = dataclasses.asdict(other)
-    status = RIGHT if own.is_right else WRONG
-    return _row(status, own.reason, against=against, **known)
+        if verdict.is_no_worse(other, base, len(keras[0])):
+            reason = ""
+    return _row(WRONG if reason else RIGHT, reason, against=against, **known)
 
 
 def _row(status: str, reason: str, **fields: Any) -> dict[str, Any]:
