@@ -1,7 +1,8 @@
 """Zoo x recipes x consumers: who runs which file, whole or in part, right or wrong.
 
   python -m benchmarks.consumers
-  python -m benchmarks.consumers --models=resnet8 --in=gpu,arm64
+  python -m benchmarks.consumers --models=mobilenet_v2 --in=gpu,arm64
+  python -m benchmarks.consumers --table
 
 The zoo's networks are trained on digits, since one with random weights makes any
 rounding large. With TFSLIM_DATA there are networks with weights of others, too.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -139,12 +141,48 @@ def _rows(name: str, network: Network, names: list[str]) -> list[dict[str, Any]]
     return rows
 
 
+def _table() -> str:
+    """Returns the results as Markdown: one line a file, one column a consumer."""
+    rows = json.loads((record.RESULTS / "consumers.json").read_text())["rows"]
+    names = list(dict.fromkeys(row["consumer"] for row in rows))
+    lines = [
+        "| network | recipe | " + " | ".join(names) + " |",
+        "|---" * (2 + len(names)) + "|",
+    ]
+    for model, recipe in dict.fromkeys((r["model"], r["recipe"]) for r in rows):
+        cells = {
+            row["consumer"]: _cell(row)
+            for row in rows
+            if (row["model"], row["recipe"]) == (model, recipe)
+        }
+        shown = " | ".join(cells.get(name, "") for name in names)
+        lines.append(f"| {model} | {recipe} | {shown} |")
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if row["status"] == "compiled":
+        counts = [int(text.split(" x")[1].split()[0]) for text in row["fell_back"]]
+        return f"{sum(counts)} ops on the CPU"
+    if row["status"] == "wrong":
+        share = row["against"]["interpreter"]["agreement"]
+        return f"**wrong**: {1 - share:.0%} get another class"
+    if row["status"] == "refused":
+        return f"refused: {row['reason']}"
+    error = row["against"]["interpreter"]["max_abs_error"]
+    return "right" if not error else f"right, {error:.0e}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     known = _networks()
     parser.add_argument("--models", default=",".join(known))
     parser.add_argument("--in", dest="names", default="")
+    parser.add_argument("--table", action="store_true", help="Show the results.")
     options = parser.parse_args()
+    if options.table:
+        print(_table())
+        return
     from tfslim import consumers
 
     names = options.names.split(",") if options.names else consumers.available()
