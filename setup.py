@@ -83,7 +83,7 @@ setuptools.setup(
     package_data={
         "tfslim": [
             *("py.typed", "*.pyi"),
-            *("**/*.json", "**/*.toml", "**/*.html", "**/*.md"),
+            *("**/*.json", "**/*.toml", "**/*.html", "**/*.md", "**/*.txt"),
         ]
     },
     entry_points={"console_scripts": ["tfslim = tfslim.commands:main"]},

@@ -67,8 +67,10 @@ ALLOWED = {
     "factorization": _PRUNING,
     "sparsity": _PRUNING | {"tflite"},
     "distillation": _PRUNING | {"evaluation", "tflite"},
-    "convert": _GROUND | {"graph", "tflite"},
+    "convert": _GROUND | {"graph", "tflite", "apps"},
     "quantization": _GROUND | {"graph", "tflite", "evaluation"},
+    "apps": _GROUND | {"tflite"},
+    "consumers": _GROUND | {"tflite", "evaluation"},
     "benchmark": _BASE | {"tflite"},
     "detection": _GROUND | {"graph", "tflite"},
     "analysis": _STEPS,
@@ -82,7 +84,17 @@ ALLOWED = {
     "commands": _BASE | {"cli"},
     "completion": _BASE | {"cli", "commands", "models"},
 }
-TOP = {"pipeline", "export", "quantize", "prune", "analyze", "detect", "__main__"}
+TOP = {
+    "pipeline",
+    "export",
+    "quantize",
+    "prune",
+    "analyze",
+    "detect",
+    "run",
+    "verify",
+    "__main__",
+}
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.

@@ -21,6 +21,9 @@ COMMANDS = {
     ),
     "analyze": ("tfslim.analyze", "what the zeros in a .tflite are worth"),
     "detect": ("tfslim.detect", "finds objects in pictures and videos"),
+    "run": ("tfslim.run", "one picture through a .tflite: labels and scores"),
+    "verify": ("tfslim.verify", "a .tflite in the programs that will run it"),
+    "consumers": ("tfslim.consumers.__main__", "what of those is on this machine"),
     "completion": ("tfslim.completion", "completes all of this in a shell"),
 }
 # Those that take --config and each of its fields.

@@ -74,6 +74,12 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
         str,
         "Where files are timed, by comma: host, android; empty: nowhere.",
     ),
+    (
+        "verify",
+        str,
+        "Run the files in these programs, too, by comma: compiled, gpu, arm64, "
+        "arm64_a53, mediapipe, vela (docs/consumers.md).",
+    ),
     ("out", "out/quickstart", "Folder of the results."),
     ("epochs", int, "Epochs of training; 0: none. Default: 8; 0 for an opened model."),
     (
@@ -101,6 +107,7 @@ _SHORT = {
     "epochs": "training.epochs",
     "max_drop": "quantization.max_drop",
     "strategy": "training.strategy",
+    "verify": "verify.consumers",
 }
 
 

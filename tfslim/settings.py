@@ -232,6 +232,7 @@ class Verify(fields.Checked):
     """The comparison of files with the Keras model."""
 
     num_samples: int = field(64, "random inputs, where there is no data", least=1)
+    consumers: tuple[str, ...] = field((), "programs that each file is run in, too")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

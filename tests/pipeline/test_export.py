@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 import tf_keras
+from PIL import Image
 
 import tfslim
+from tfslim import apps, errors, export, models, tasks, tflite
 from tfslim import config as config_lib
-from tfslim import errors, export, models, tasks, tflite
 from tfslim.data import load
 from tfslim.tflite import metadata
 
@@ -29,6 +30,7 @@ def exported(tmp_path_factory):
         "--data=digits",
         "--epochs=3",
         "--config.benchmark.num_runs=10",
+        "--verify=compiled",
     )
     assert code == 0
     return out_dir
@@ -44,6 +46,9 @@ def test_files_are_complete_and_agree(exported):
         "report.md",
         "ranges.json",
         "manifest.json",
+        # MediaPipe takes no grey images.
+        "app_python.py",
+        "app_compiled.kt",
     }
     result = json.loads((exported / "result.json").read_text())
     assert result["schema_version"] == 1
@@ -56,6 +61,40 @@ def test_files_are_complete_and_agree(exported):
     # 64 pixels, 64 hidden units, 10 classes, with biases.
     assert result["model"]["params"] == 64 * 64 + 64 + 64 * 10 + 10
     assert result["model"]["macs"] == 64 * 64 + 64 * 10
+
+
+def test_files_are_proved_in_the_consumers_asked_for(exported):
+    result = json.loads((exported / "result.json").read_text())
+    assert set(result["consumers"]) == {v["name"] for v in result["variants"]}
+    for rows in result["consumers"].values():
+        assert rows["compiled"]["status"] == "right"
+        assert set(rows["compiled"]["against"]) == {"interpreter", "keras"}
+    assert "In the programs that run it" in (exported / "report.md").read_text()
+
+
+def test_an_absent_consumer_is_found_out_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TFSLIM_CONSUMERS", str(tmp_path / "none"))
+    assert _export(tmp_path / "out", "--model=mlp", "--verify=mediapipe") == 2
+    assert "--setup=mediapipe" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_python_code_of_an_export_runs(exported, tmp_path):
+    test = load("digits", seed=0).test
+    pixels = np.asarray(test.inputs([0]))[0, ..., 0].astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "digit.png")
+    done = subprocess.run(
+        [sys.executable, str(exported / "app_python.py"), str(tmp_path / "digit.png")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    best = done.stdout.splitlines()[1].split()
+    content = (exported / "int8.tflite").read_bytes()
+    x = apps.read_about(content).preprocessing.apply(test.inputs([0]))
+    (scores,) = tflite.run(content, x).values()
+    assert best == [f"{scores.max():.4f}", str(scores.argmax())]
 
 
 def test_reported_accuracy_is_that_of_the_file(exported):

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from tfslim import convert, errors, report, tasks, training
+from tfslim import apps, convert, errors, report, tasks, training
 from tfslim.pipeline import (
     check,
     choices,
@@ -22,6 +22,7 @@ from tfslim.pipeline import (
     from_tflite,
     making,
     max_drop,
+    proving,
     result,
 )
 from tfslim.pipeline import folder as folder_lib
@@ -121,6 +122,7 @@ class _Plan:
 def _plan(config: ml_collections.ConfigDict) -> _Plan:
     chosen = choices.look_up(config)
     timing_lib.require_phones(chosen.timing)
+    proving.require(config.verify.consumers)
     return _Plan(
         choices=chosen,
         training=fitting.options_of(config),
@@ -215,6 +217,8 @@ class _Run:
             original=original,
             steps=self.steps,
         )
+        for name, text in apps.app_code(made.files).items():
+            folder.write_text(name, text)
         folder.write_text(folder_lib.CONFIG, result.config_text(self.config))
         folder.write_text(folder_lib.REPORT, report.to_markdown(content))
         folder.write_json(folder_lib.RESULT, content)

@@ -45,6 +45,7 @@ class Made:
     Attributes:
         rows: what the result says of each variant.
         contents: name -> file.
+        consumers: name -> consumer -> what came of the file in it.
         failed: variant -> why it could not be made.
         notes: what the user should know.
         warnings: what speaks against the figures.
@@ -53,10 +54,16 @@ class Made:
 
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     contents: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    consumers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     problem: errors.TfslimError | None = None
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Name of the file -> its content."""
+        return {row["file"]: self.contents[row["name"]] for row in self.rows}
 
     def time(
         self,

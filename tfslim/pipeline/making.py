@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from tfslim import convert, errors, evaluation, quantization
-from tfslim.pipeline import check, choices, deployment, doubts, max_drop
+from tfslim.pipeline import check, choices, deployment, doubts, max_drop, proving
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import variants as variants_lib
@@ -181,4 +181,12 @@ def make(
 
         maker.put(name, trained, was_named=True)
     maker.require_any()
+    made.consumers = proving.prove(
+        ready.job,
+        made.contents,
+        config.verify.consumers,
+        checker.keras.outputs,
+        on_step,
+    )
+    made.warnings += proving.warnings(made.consumers)
     return made

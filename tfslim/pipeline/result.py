@@ -46,6 +46,7 @@ def build_result(
         "slimming": steps,
         "keras_metric": made.keras_metric,
         "original": original,
+        "consumers": made.consumers,
         "skipped": [*job.feed.skipped, *made.notes],
         "versions": environment.versions(
             "tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfslim import escape
-from tfslim.report import latency, table
+from tfslim.report import consumers_table, latency, table
 
 Result = Mapping[str, Any]
 
@@ -27,6 +27,7 @@ def to_markdown(result: Result) -> str:
         *_phones(result),
         "## Parity",
         _parity(result),
+        *_consumers(result),
         "## Left alone, and why",
         _left_alone(result),
         "## Preprocessing an app must repeat",
@@ -118,6 +119,16 @@ def _phones(result: Result) -> list[str]:
     # Phone by phone, each with all variants.
     rows = [entry for phone in zip(*entries, strict=True) for entry in phone]
     return ["## On phones", latency.latency_to_markdown(rows).rstrip()] if rows else []
+
+
+def _consumers(result: Result) -> list[str]:
+    found = result.get("consumers")
+    if not found:
+        return []
+    return [
+        "## In the programs that run it",
+        consumers_table.consumers_to_markdown(found),
+    ]
 
 
 def _step(step: Mapping[str, Any], metric_name: str) -> str:
