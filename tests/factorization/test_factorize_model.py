@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from tests.factorize.graphs import low_rank
+from tests.factorization.graphs import low_rank
 from tests.graph import models
 from tfslim.factorization.factorize_model import factorize_model
 from tfslim.graph import count

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.factorize import graphs
+from tests.factorization import graphs
 from tests.numpy_executor import execute
 from tfslim import errors
 from tfslim.factorization import factorize_graph

@@ -50,7 +50,11 @@ def _export(out_dir, backup_dir="", *, model=None, changes=None, **options):
     config = config_lib.default_config()
     fields = {
         "steps": STEPS,
-        "training": {"epochs": 2, "batch_size": 16, "backup_dir": str(backup_dir)},
+        "training": {
+            "epochs": 2,
+            "batch_size": 16,
+            "backup_dir": str(backup_dir) or None,
+        },
         "quantization": {"recipes": ("float32",)},
         "benchmark": {"runners": ()},
         **{name: {"epochs": 2} for name in ("slim", "prune", "distill", "quantize")},
