@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+import tfslim
 from tfslim.training import seeds
 
 
@@ -59,3 +60,13 @@ def test_restored_after_an_error():
         random.seed(9)
         raise KeyError
     assert random.random() == wanted
+
+
+def test_a_training_leaves_no_trace():
+    model = tf_keras.Sequential([tf_keras.Input((2,)), tf_keras.layers.Dense(1)])
+    data = (np.ones((8, 2), np.float32), np.ones((8, 1), np.float32))
+    _seed(3)
+    wanted = _draws()
+    _seed(3)
+    tfslim.fit(model, data, task="regression", epochs=1)
+    assert _draws() == wanted

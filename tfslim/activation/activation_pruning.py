@@ -21,7 +21,7 @@ from tfslim.pruning import prune as cutting
 from tfslim.pruning import scores as scores_lib
 from tfslim.pruning.reconstruct import reconstruct_kernels
 from tfslim.pruning.step_budgets import StepBudgets
-from tfslim.training import training, with_overrides
+from tfslim.training import seeds, training, with_overrides
 from tfslim.training.job import ResumableJob, options_of
 
 # Steps in which a target is reached if nothing is said.
@@ -114,6 +114,7 @@ class ActivationOptions(fields.Checked):
             )
 
 
+@seeds.kept()
 def activation_pruning(
     model: Any,
     data: Any,

@@ -17,7 +17,7 @@ from tfslim.distillation.losses import DistillOptions
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.graph.editor import Editor
-from tfslim.training import FitOptions
+from tfslim.training import FitOptions, seeds
 from tfslim.training import training as fitting
 from tfslim.training.job import ResumableJob
 from tfslim.training.training import Training
@@ -45,6 +45,7 @@ class DistillReport:
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@seeds.kept()
 def distill(
     student: Any,
     teacher: Any,

@@ -29,10 +29,12 @@ from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
+from tfslim.training import seeds
 
 OnStep = Callable[[str], None]
 
 
+@seeds.kept()
 def export_model(
     model: Any = None,
     *,

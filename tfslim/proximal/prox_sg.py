@@ -23,7 +23,7 @@ from tfslim.pruning import ratios as ratios_lib
 from tfslim.pruning import scores as scores_lib
 from tfslim.pruning.prune import PruneReport, prune_channels
 from tfslim.pruning.step_budgets import StepBudgets
-from tfslim.training import FitOptions
+from tfslim.training import FitOptions, seeds
 from tfslim.training.training import Training
 
 # Of an idle weight over the training, in units of the mean magnitude of its kernel.
@@ -95,6 +95,7 @@ class ProxOptions(sparse_training.SparseOptions):
     divisor: int = fields.field(16, least=1)
 
 
+@seeds.kept()
 def prox_sg(
     model: Any,
     train: Any,

@@ -16,7 +16,7 @@ from tfslim.pruning import constants, criteria, loop
 from tfslim.pruning import prune as cutting
 from tfslim.pruning import scores as scores_lib
 from tfslim.pruning.step_budgets import StepBudgets
-from tfslim.training import training, with_overrides
+from tfslim.training import seeds, training, with_overrides
 from tfslim.training.job import ResumableJob, options_of
 
 # What rounding up single channels may leave of a ratio, in small networks.
@@ -63,6 +63,7 @@ class IterativeOptions(fields.Checked):
     fold: str = fields.field("exact", choices=constants.FOLDS)
 
 
+@seeds.kept()
 def prune_iteratively(
     model: Any,
     fine_tune: Callable[[Any], Any] | training.Training,

@@ -19,7 +19,7 @@ from tfslim.pruning import scores as scores_lib
 from tfslim.pruning.prune import PruneReport, prune_channels
 from tfslim.pruning.step_budgets import StepBudgets
 from tfslim.slimming.penalty import NetworkSlimming, gamma_histogram, mean_scale
-from tfslim.training import FitOptions
+from tfslim.training import FitOptions, seeds
 from tfslim.training.training import Training
 
 # The paper ranks the scales of all layers together, as they are.
@@ -77,6 +77,7 @@ class SlimmingOptions(sparse_training.SparseOptions):
     fold: str = fields.field("exact", choices=constants.FOLDS)
 
 
+@seeds.kept()
 def slim_network(
     model: Any,
     train: Any,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfslim import checks, errors, fields, registry, sparsity, tasks
-from tfslim.training import FitOptions, TrainingResult, replicas
+from tfslim.training import FitOptions, TrainingResult, replicas, seeds
 from tfslim.training.job import ResumableJob
 from tfslim.training.training import Training
 
@@ -125,6 +125,7 @@ class SparsifyResult(_ModelAndReport):
     trainings = checks.renamed("trainings", "report.trainings")
 
 
+@seeds.kept()
 def sparsify(
     model: Any,
     train: Any = None,

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tf_keras
 
 from tfslim import errors, files
 from tfslim.graph import keras as graph_keras
-from tfslim.training import packing, replicas, state, workers
+from tfslim.training import packing, replicas, seeds, state, workers
 from tfslim.training import training as fitting
 from tfslim.training.loop import TrainingResult
 from tfslim.training.options import FitOptions, with_overrides
@@ -165,7 +164,7 @@ class ResumableJob:
         if self._is_chief and not path.exists():
             _remove_from(self._folder, self._number)
         # What a user's function draws must not depend on what ran before it.
-        tf_keras.utils.set_random_seed(self._seed + self._number)
+        seeds.set_all(self._seed + self._number)
         return path
 
 

@@ -22,6 +22,7 @@ from tfslim.training import (
     optimizers,
     randomness,
     replicas,
+    seeds,
     state,
     workers,
 )
@@ -50,6 +51,7 @@ class TrainingResult:
     seconds: float
 
 
+@seeds.kept()
 def fit(
     model: Any,
     train: tf.data.Dataset | inputs.Arrays | inputs.EpochFn,
@@ -99,7 +101,7 @@ def fit(
     strategy = replicas.resolve_strategy(options.strategy)
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
-    tf_keras.utils.set_random_seed(options.seed)
+    seeds.set_all(options.seed)
     _check_model(model)
     epochs = inputs.training_epochs(train, task, options)
     if validation is not None:

@@ -44,7 +44,8 @@ class FitOptions(fields.Checked):
         keep_backup: leave in `backup_dir` what the training ended with, so that the
             same call does not train again: for scripts of several trainings.
         seed: of the order of arrays and of random layers; sets TensorFlow's, NumPy's
-            and Python's global seeds.
+            and Python's global seeds until the training ends, and then gives their
+            state back.
         deterministic: make two runs bit-equal also where threads add up in any order;
             turns on TensorFlow's op determinism for the rest of the process.
         verbose: whether to show a progress bar; None shows it on a terminal only.
