@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Off by default on CPUs without AVX-512, where it trains several times faster, too.
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: demo test test-all faults size lint format clean
+.PHONY: demo test test-all faults consumers size lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m tfslim.export --overwrite
@@ -21,6 +21,11 @@ test-all: $(READY)
 # Tries to make tfslim lose something; half an hour on two cores.
 faults: $(READY)
 	$(BIN)/python -m benchmarks.faults
+
+# Sets up the programs that run the files, and writes who runs what: half an hour.
+consumers: $(READY)
+	-$(BIN)/python -m tfslim.consumers --setup=all
+	$(BIN)/python -m benchmarks.consumers
 
 size: $(READY)
 	$(BIN)/python -m benchmarks.code_size

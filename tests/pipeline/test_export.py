@@ -9,10 +9,11 @@ import jsonschema
 import numpy as np
 import pytest
 import tf_keras
+from PIL import Image
 
 import tfslim
+from tfslim import apps, errors, export, models, tasks, tflite
 from tfslim import config as config_lib
-from tfslim import errors, export, models, tasks, tflite
 from tfslim.data import load
 from tfslim.tflite import metadata
 
@@ -20,7 +21,7 @@ SCHEMA = Path(tfslim.__file__).parent / "report" / "schema.json"
 
 
 def _export(out_dir, *arguments):
-    return export.main(["export", f"--out_dir={out_dir}", *arguments])
+    return export.main(["export", f"--out={out_dir}", *arguments])
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def exported(tmp_path_factory):
         "--data=digits",
         "--epochs=3",
         "--config.benchmark.num_runs=10",
+        "--verify=compiled",
     )
     assert code == 0
     return out_dir
@@ -50,6 +52,9 @@ def test_files_are_complete_and_agree(exported):
         "report_extras.json",
         "ranges.json",
         "manifest.json",
+        # MediaPipe takes no grey images.
+        "app_python.py",
+        "app_compiled.kt",
     }
     result = json.loads((exported / "result.json").read_text())
     jsonschema.validate(result, json.loads(SCHEMA.read_text()))
@@ -73,6 +78,40 @@ def test_files_are_complete_and_agree(exported):
     # 64 pixels, 64 hidden units, 10 classes, with biases.
     assert result["model"]["params"] == 64 * 64 + 64 + 64 * 10 + 10
     assert result["model"]["macs"] == 64 * 64 + 64 * 10
+
+
+def test_files_are_proved_in_the_consumers_asked_for(exported):
+    result = json.loads((exported / "result.json").read_text())
+    assert set(result["consumers"]) == {v["name"] for v in result["variants"]}
+    for rows in result["consumers"].values():
+        assert rows["compiled"]["status"] == "right"
+        assert set(rows["compiled"]["against"]) == {"interpreter", "keras"}
+    assert "In the programs that run it" in (exported / "report.md").read_text()
+
+
+def test_an_absent_consumer_is_found_out_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TFSLIM_CONSUMERS", str(tmp_path / "none"))
+    assert _export(tmp_path / "out", "--model=mlp", "--verify=mediapipe") == 2
+    assert "--setup=mediapipe" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_python_code_of_an_export_runs(exported, tmp_path):
+    test = load("digits", seed=0).test
+    pixels = np.asarray(test.inputs([0]))[0, ..., 0].astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "digit.png")
+    done = subprocess.run(
+        [sys.executable, str(exported / "app_python.py"), str(tmp_path / "digit.png")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    best = done.stdout.splitlines()[1].split()
+    content = (exported / "int8.tflite").read_bytes()
+    x = apps.read_about(content).preprocessing.apply(test.inputs([0]))
+    (scores,) = tflite.run(content, x).values()
+    assert best == [f"{scores.max():.4f}", str(scores.argmax())]
 
 
 def test_reported_accuracy_is_that_of_the_file(exported):
@@ -126,9 +165,9 @@ def test_existing_output_is_kept_without_overwrite(exported, capsys):
 
 def test_overwrite_removes_stale_variants_and_nothing_else(tmp_path):
     quick = ("--model=mlp:hidden=(8,)", "--epochs=1", "--config.benchmark.num_runs=2")
-    assert _export(tmp_path, *quick, "--quantize=float32,int8") == 0
+    assert _export(tmp_path, *quick, "--recipe=float32,int8") == 0
     (tmp_path / "mine.tflite").write_bytes(b"the user's")
-    assert _export(tmp_path, *quick, "--quantize=float16", "--overwrite") == 0
+    assert _export(tmp_path, *quick, "--recipe=float16", "--overwrite") == 0
     names = {path.name for path in tmp_path.glob("*.tflite")}
     assert names == {"float16.tflite", "mine.tflite"}
 
@@ -136,7 +175,7 @@ def test_overwrite_removes_stale_variants_and_nothing_else(tmp_path):
 def test_integer_io_is_of_the_int8_file(tmp_path):
     quick = ("--model=mlp:hidden=(8,)", "--epochs=1", "--config.benchmark.num_runs=2")
     io = "--config.quantization.io=uint8"
-    assert _export(tmp_path, *quick, io, "--quantize=dynamic_int8,int8") == 0
+    assert _export(tmp_path, *quick, io, "--recipe=dynamic_int8,int8") == 0
     found = {
         name: {t.dtype for t in (*content.inputs, *content.outputs)}
         for name in ("dynamic_int8", "int8")
@@ -150,12 +189,12 @@ def test_integer_io_is_of_the_int8_file(tmp_path):
     [
         ("--model=resnet19", "Did you mean 'resnet18'?"),
         ("--model=mlp:hiden=3", "Did you mean 'hidden'?"),
-        ("--quantize=int9", "Did you mean 'int8'?"),
+        ("--recipe=int9", "Did you mean 'int8'?"),
         ("--data=digit", "Did you mean 'digits'?"),
         ("--config.task=clasification", "Did you mean 'classification'?"),
         ("--config.quantization.calibration=minmx", "Did you mean 'minmax'?"),
         ("--config.quantization.io=int9", "int8"),
-        ("--config.quantization.io=int8 --quantize=dynamic_int8", "Add 'int8'"),
+        ("--config.quantization.io=int8 --recipe=dynamic_int8", "Add 'int8'"),
         ("--config.training.strategy=miror", "Did you mean 'mirrored'?"),
         ("--config.benchmark.num_threads=0", "num_threads must be at least 1"),
         ("--config.model.save_format=h5", "Unknown config.model.save_format 'h5'"),
@@ -193,7 +232,7 @@ def test_other_tasks_and_models(tmp_path, name):
         f"--model={name}",
         "--data=digits",
         "--epochs=1",
-        "--quantize=float32,int8",
+        "--recipe=float32,int8",
         "--config.benchmark.num_runs=2",
     )
     assert code == 0
@@ -210,7 +249,7 @@ def test_other_tasks_and_models(tmp_path, name):
 )
 def test_every_classifier(tmp_path, name):
     arguments = f"--model={name}", "--data=digits", "--epochs=1"
-    assert _export(tmp_path, *arguments, "--quantize=float32,int8") == 0
+    assert _export(tmp_path, *arguments, "--recipe=float32,int8") == 0
 
 
 def _tiny(seed=0):

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import re
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging as absl_logging
 
-from tfslim import errors, quiet, registry, tflite
+from tfslim import apps, errors, quiet, registry, tflite
 from tfslim.convert import detour, finite, freeze
 from tfslim.graph import keras as graph_keras
 from tfslim.tflite import flatbuffer, signature, trial
@@ -66,7 +68,9 @@ def convert_model(
             1 if it takes any.
         allow_flex: keep operations that have no TFLite builtin as TensorFlow
             operations; the app then needs the Flex delegate (several MB).
-        metadata: JSON-able values to write into the file, under "tfslim".
+        metadata: JSON-able values to write into the file, under "tfslim"; with an
+            image's "preprocessing", as `Preprocessing.to_json` gives it, the standard
+            TFLITE_METADATA is written beside it, with the "labels".
 
     Raises:
         ConfigError: no Keras model, an input's shape is open and not given, or a name
@@ -84,6 +88,7 @@ def convert_model(
     if data is None:
         data = _convert(traced, ends, allow_flex, metadata or {}, detach=False)
     assert data is not None  # noqa: S101 - nothing was detached.
+    data = apps.write_standard(data)
     content = tflite.read(data)
     _refuse_dynamic(content)
     flex = tuple(sorted({op.name for op in content.ops if op.is_flex}))
@@ -120,14 +125,15 @@ def convert_quantized(
     data = _convert(
         _trace(model, specs), ends, False, metadata or {}, detach=False, io=_IO[io]
     )
-    content = tflite.read(data or b"")
+    data = apps.write_standard(data or b"")
+    content = tflite.read(data)
     _refuse_dynamic(content)
     if not content.is_quantized:
         raise errors.ConversionError(
             f"Model '{model.name}' has no fake quantization: convert it with "
             "convert_model, and quantize the file."
         )
-    return ConvertResult(data or b"")
+    return ConvertResult(data)
 
 
 _IO = {"float": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
@@ -263,16 +269,21 @@ def _trace(model: Any, specs: Sequence[tf.TensorSpec]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Silences the converter, Python logging included; yields what it said."""
-    level = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)
+    """Silences the converter, its logging in this thread too; yields what it said."""
+    own = threading.get_ident()
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or record.thread != own
+
+    logger = absl_logging.get_absl_logger()
+    logger.addFilter(is_shown)
     try:
         with quiet.captured_stderr() as said, warnings.catch_warnings():
             # They stand in the graph, as fake quantization.
             warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
             yield said
     finally:
-        absl_logging.set_verbosity(level)
+        logger.removeFilter(is_shown)
 
 
 def _explain(error: Exception, said: str) -> errors.ConversionError:

@@ -10,7 +10,7 @@ from tfslim.pipeline import making
 KERAS = "Keras"
 
 
-def compare(made: making.Made, original: dict[str, Any] | None) -> None:
+def compare(made: making.MadeOfKeras, original: dict[str, Any] | None) -> None:
     """Adds to each row how its accuracy changed, and takes the single answers out.
 
     Args:

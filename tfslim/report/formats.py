@@ -27,9 +27,9 @@ def microseconds(value: float | None) -> str:
     return f"{value / 1e3:.2f} ms" if value >= 1e3 else f"{value:.1f} us"
 
 
-def figure(value: float | None) -> str:
-    """Formats a metric with four significant digits."""
-    return "-" if value is None else f"{value:.4g}"
+def figure(value: float | None, form: str = ".4g") -> str:
+    """Formats a metric, with four significant digits if not told otherwise."""
+    return "-" if value is None else format(value, form)
 
 
 def points(share: float) -> str:

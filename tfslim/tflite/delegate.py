@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tfslim.tflite import interpreter, model
@@ -52,7 +53,17 @@ def coverage(tflite: bytes | interpreter.Runner) -> Coverage:
     # public call gives as much.
     nodes = runner.interpreter._get_ops_details()
     partitions = [node for node in nodes if node["op_name"] == "DELEGATE"]
-    graph = runner.model.graphs[0]
+    return divided(runner.model.graphs[0], partitions)
+
+
+def divided(graph: model.Graph, partitions: Sequence[Mapping[str, Any]]) -> Coverage:
+    """Returns what a delegate took of `graph`.
+
+    Args:
+        graph: the main graph.
+        partitions: each with the numbers of its border's tensors, as the runtime lists
+            them: {"inputs": [...], "outputs": [...]}.
+    """
     taken: set[int] = set()
     for node in partitions:
         taken |= _inside(graph, node)
@@ -78,7 +89,5 @@ def _inside(graph: model.Graph, node: Mapping[str, Any]) -> set[int]:
 
 def count_names(ops: Iterable[model.Op]) -> dict[str, int]:
     """Counts ops by name, the most frequent first."""
-    counts: dict[str, int] = {}
-    for op in ops:
-        counts[op.name] = counts.get(op.name, 0) + 1
+    counts = collections.Counter(op.name for op in ops)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -26,7 +26,7 @@ from importlib import resources
 from typing import Any
 
 from tfslim import errors, escape
-from tfslim.report import compare_runs, formats, table, verdict
+from tfslim.report import compare_runs, consumers_table, formats, table, verdict
 from tfslim.report.html import charts
 from tfslim.report.rows import Result, Row, of_result
 
@@ -176,7 +176,7 @@ def _view(name: str, result: Result, extras: Mapping[str, Any]) -> dict[str, Any
         "steps": result.get("slimming", ()),
         "parity": _parity(result),
         "skipped": _skipped(result),
-        "consumers": extras.get("consumers"),
+        "consumers": extras.get("consumers") or _consumers(result),
         "code": extras.get("code", {}),
         "environment": _environment(result),
         "command": extras.get("command", ""),
@@ -278,8 +278,8 @@ def _parity(result: Result) -> list[list[str]]:
             variant["name"],
             variant["against"],
             f"{variant['parity']['num_samples']:,}",
-            f"{variant['parity']['max_abs_error']:.3g}",
-            f"{variant['parity']['relative_error']:.2e}",
+            formats.figure(variant["parity"].get("max_abs_error"), ".3g"),
+            formats.figure(variant["parity"].get("relative_error"), ".2e"),
             f"{variant['parity']['sqnr_db']:.1f} dB",
         ]
         for variant in result["variants"]
@@ -304,6 +304,16 @@ def _skipped(result: Result) -> list[str]:
             for (op, why), number in kept.items()
         ]
     return lines
+
+
+def _consumers(result: Result) -> dict[str, Any] | None:
+    """Returns the table of the programs that ran the files."""
+    matrix = result.get("consumers")
+    if not matrix:
+        return None
+    titles, *lines = consumers_table.table(matrix)
+    rows = [{"name": line[0], "cells": line[1:]} for line in lines]
+    return {"columns": titles[1:], "rows": rows}
 
 
 def _environment(result: Result) -> list[tuple[str, str]]:

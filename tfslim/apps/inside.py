@@ -1,0 +1,95 @@
+"""Puts the normalization of pixels into the file: an app passes them as they are.
+
+The standard metadata, as MediaPipe reads it, carries one mean and one standard
+deviation. A model with one a channel, or of BGR, opens there once a 1x1 convolution in
+front holds them: y = W x + b, in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfslim import errors, tflite
+from tfslim.apps.about import normalization, read_about, write_standard
+from tfslim.apps.surgery import add_constant, add_operator, add_tensor
+from tfslim.preprocessing import Preprocessing
+from tfslim.tflite import flatbuffer, metadata
+
+
+def normalize_inside(content: bytes) -> bytes:
+    """Returns a copy of a file that takes pixels in 0..255, as RGB or grey.
+
+    Its metadata says so; the layer in front is in float whatever the others are.
+
+    Args:
+        content: the file; its one input is a float image, and its metadata says how
+            pixels become it.
+
+    Raises:
+        ConfigError: the file says nothing of it, or takes something else.
+    """
+    model = tflite.read(content)
+    about = read_about(content)
+    prepare = about.preprocessing
+    if prepare is None or not prepare.is_image or len(model.inputs) != 1:
+        raise errors.ConfigError(
+            "The file does not say how pixels become its input; write its metadata "
+            "with convert_model(metadata=)."
+        )
+    if model.inputs[0].dtype != "float32":
+        raise errors.ConfigError(
+            f"The input is {model.inputs[0].dtype}; a layer that normalizes pixels "
+            "stands before a float32 input: quantize with io='float'."
+        )
+    weights, bias = _affine(prepare)
+    flat = flatbuffer.unpack(content)
+    _put_in_front(flat, model.inputs[0].index, weights, bias)
+    entry = metadata.get_json(model) or {}
+    plain = Preprocessing(input_shape=prepare.input_shape, resize=prepare.resize)
+    entry |= {
+        "name": about.name,
+        "labels": list(about.labels),
+        "preprocessing": plain.to_json(),
+    }
+    metadata.insert(flat, {metadata.NAME: metadata.encode(entry)})
+    packed = flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))
+    return write_standard(packed)
+
+
+def _affine(prepare: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """Returns W [out, 1, 1, in] and b [out] of y = W x + b for RGB pixels x."""
+    channels = prepare.input_shape[-1]
+    mean, std = (np.broadcast_to(v, (channels,)) for v in normalization(prepare))
+    weights = np.eye(channels)
+    if prepare.channel_order == "bgr":
+        weights = weights[::-1]
+    weights = weights / std[:, None]
+    bias = -(mean / std)
+    shape = (channels, 1, 1, channels)
+    return weights.astype(np.float32).reshape(shape), bias.astype(np.float32)
+
+
+def _put_in_front(flat: Any, old: int, weights: np.ndarray, bias: np.ndarray) -> None:
+    """Makes a new input, and the old one what a convolution gives for it."""
+    graph = flat.subgraphs[0]
+    pixels = copy.copy(graph.tensors[old])
+    graph.tensors[old].name = b"normalized"
+    numbers = [
+        add_tensor(flat, pixels),
+        add_constant(flat, b"normalization/weights", weights),
+        add_constant(flat, b"normalization/bias", bias),
+    ]
+    options = schema.Conv2DOptionsT(
+        strideW=1, strideH=1, dilationWFactor=1, dilationHFactor=1
+    )
+    operator = add_operator(flat, "CONV_2D", numbers, [old], options)
+    graph.operators.insert(0, operator)
+    graph.inputs = [numbers[0] if index == old else index for index in graph.inputs]
+    for signature in flat.signatureDefs or []:
+        for entry in signature.inputs if signature.subgraphIndex == 0 else []:
+            if entry.tensorIndex == old:
+                entry.tensorIndex = numbers[0]
