@@ -28,7 +28,8 @@ def kept() -> Iterator[None]:
     with _LOCK:
         context = eager.context()
         python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-        tensorflow = context._seed, context._rng
+        # Before the first seed, TensorFlow has no generator.
+        tensorflow = context._seed, getattr(context, "_rng", None)
         keras2 = getattr(backend._SEED_GENERATOR, "generator", None)
         keras3 = global_state.get_global_attribute(_KERAS3)
         drawn = None if keras3 is None else np.array(keras3.state)

@@ -292,7 +292,7 @@ def _skipped(result: Result) -> list[str]:
     lines = list(result.get("skipped", ()))
     lines += [f"{n} could not be made: {why}" for n, why in result["failed"].items()]
     for step in result.get("slimming", ()):
-        entries = step.get("skipped", step.get("left_alone", {}))
+        entries = step["skipped"]
         lines += [f"{step['step']}: {name}: {why}" for name, why in entries.items()]
     for variant in result["variants"]:
         kept: dict[tuple[str, str], int] = {}
