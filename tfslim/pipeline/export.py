@@ -25,13 +25,12 @@ from tfslim.pipeline import (
     max_drop,
     proving,
     result,
-    samples,
 )
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
-from tfslim.report import html
+from tfslim.report import folders, html
 from tfslim.training import seeds
 
 OnStep = Callable[[str], None]
@@ -228,7 +227,7 @@ class _Run:
             folder.write_text(name, text)
         folder.write_text(folder_lib.CONFIG, result.config_text(self.config))
         folder.write_text(folder_lib.REPORT, report.to_markdown(content))
-        extras = {"command": samples.command(), "samples": made.samples}
+        extras = {"command": folders.command(), "samples": made.samples}
         folder.write_json(folder_lib.EXTRAS, extras)
         folder.write_text(
             folder_lib.PAGE, html.to_html(content, {**extras, "code": code})

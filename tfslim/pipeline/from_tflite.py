@@ -12,11 +12,11 @@ import ml_collections
 from tfslim import errors, evaluation, report, tflite
 from tfslim.benchmark import environment
 from tfslim.data.file_inputs import FeedOptions
-from tfslim.pipeline import choices, file_data, samples
+from tfslim.pipeline import choices, file_data
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import timing as timing_lib
 from tfslim.pipeline.maker import Made, Maker
-from tfslim.report import html
+from tfslim.report import folders, html
 
 OnStep = Callable[[str], None]
 
@@ -87,7 +87,7 @@ def export_file(
         )
         own.write_text(folder_lib.CONFIG, config.to_json(indent=2) + "\n")
         own.write_text(folder_lib.REPORT, report.to_markdown(content))
-        extras = {"command": samples.command(), "samples": []}
+        extras = {"command": folders.command(), "samples": []}
         own.write_json(folder_lib.EXTRAS, extras)
         own.write_text(folder_lib.PAGE, html.to_html(content, extras))
         own.write_json(folder_lib.RESULT, content)

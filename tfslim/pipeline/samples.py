@@ -1,13 +1,10 @@
-"""What the page shows beside the result: pictures with both answers, the command."""
+"""Pictures with the answers of the float and the INT8 file, for the page."""
 
 from __future__ import annotations
 
 import base64
 import io
-import shlex
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,16 +20,6 @@ _MOST, _MOST_DIFFERENT = 8, 4
 _SIDE = 224
 # In the order in which one is chosen to stand beside float.
 _INT8 = ("int8", "int8_qat", "dynamic_int8")
-
-
-def command() -> str:
-    """Returns the command line of tfslim; "" in a user's own program."""
-    program = Path(sys.argv[0])
-    if program.name == "tfslim":
-        return shlex.join(["tfslim", *sys.argv[1:]])
-    if program.parent.name == "tfslim":
-        return shlex.join(["tfslim", program.stem, *sys.argv[1:]])
-    return ""
 
 
 def pick(job: Job, checker: check.Checker) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,16 @@ def extras(path: Path) -> dict[str, Any]:
         if file.suffix in _CODE and file.stat().st_size <= _MOST_CODE
     }
     return {**found, "code": code}
+
+
+def command() -> str:
+    """Returns the command line of tfslim; "" in a user's own program."""
+    program = Path(sys.argv[0])
+    if program.name == "tfslim":
+        return shlex.join(["tfslim", *sys.argv[1:]])
+    if program.parent.name == "tfslim":
+        return shlex.join(["tfslim", program.stem, *sys.argv[1:]])
+    return ""
 
 
 def _result(path: Path) -> Result:
