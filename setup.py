@@ -50,6 +50,27 @@ setuptools.setup(
     description="Keras models to small, fast, verified .tflite files",
     long_description=(_ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    keywords=[
+        "edge inference",
+        "keras",
+        "litert",
+        "model compression",
+        "pruning",
+        "quantization",
+        "tensorflow",
+        "tflite",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
@@ -60,8 +81,12 @@ setuptools.setup(
     ],
     package_dir={"tfslim.configs": "configs"},
     package_data={
-        "tfslim": ["py.typed", "**/*.json", "**/*.html", "**/*.md", "**/*.txt"]
+        "tfslim": [
+            *("py.typed", "*.pyi"),
+            *("**/*.json", "**/*.toml", "**/*.html", "**/*.md", "**/*.txt"),
+        ]
     },
+    entry_points={"console_scripts": ["tfslim = tfslim.commands:main"]},
     install_requires=BASE,
     extras_require={
         "tensorflow": TENSORFLOW,

@@ -40,6 +40,8 @@ from tfslim.quantization.rules.preprocess_model import prepare
 
 DATA = Path(os.environ["TFSLIM_DATA"])
 METHODS = ("minmax", "percentile", "mse", "kl", "moving_average", "kl_textbook")
+# Nothing is repaired.
+PLAIN = {"equalize": False, "rounding": "nearest", "bias_correction": "none"}
 # AlexNet takes no smaller input.
 SIDES = {"alexnet": 64}
 # Epochs, and how many of the training and test examples.
@@ -269,11 +271,8 @@ def run(name: str) -> dict:
     files["wi4_gptq"] = rounded.quantized.tflite
     steps = {}
     for label, options in (
-        (
-            "auto",
-            Options(equalize=False, rounding="nearest", bias_correction="none"),
-        ),
-        ("accurate", Options()),
+        ("auto", Options(calibration="auto", **PLAIN)),
+        ("accurate", Options(calibration="auto", bias_correction="full")),
     ):
         done = quantize_accurately(model, samples=case.calibration, options=options)
         files[label] = done.quantized.tflite

@@ -85,15 +85,15 @@ def slimming(case: Case) -> Any:
 
 
 def prox_sg(case: Case) -> Any:
-    from tfslim.proximal import prox_sg as proximal
+    from tfslim.proximal.prox_sg import prox_sg
 
-    return proximal.prox_sg(
+    return prox_sg(
         case.base,
         case.data["train"],
         case.data["validation"],
         budget=case.budget("uniform"),
         sparse_epochs=SPARSE_EPOCHS,
-        retrain_epochs=FINE_TUNE_EPOCHS,
+        fine_tune_epochs=FINE_TUNE_EPOCHS,
         **case.training,
     )[0]
 

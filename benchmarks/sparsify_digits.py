@@ -70,12 +70,12 @@ def rows(seed: int) -> list[dict]:
         if method == "xnnpack":
             continue  # The network has not its form.
         print(seed, method, flush=True)
-        done = tfslim.sparsify(
+        treated, report = tfslim.sparsify(
             model, train, validation, method=method, seed=seed, **OPTIONS
         )
-        quantized = done.is_quantized
+        quantized = report.is_quantized
         convert = tfslim.convert_quantized if quantized else tfslim.convert_model
-        files[method] = convert(done.model).tflite
+        files[method] = convert(treated).tflite
         if not quantized:
             files[f"{method}, INT8"] = tfslim.quantize_tflite(
                 files[method], samples=samples

@@ -5,7 +5,7 @@ the future ("Research on optimization technology based on mobile terminals
 convolutional neural networks"). Here it is: half the kernels of the convolutions,
 then what Prox-SG leaves of the rest, at most 120 million multiply-accumulates.
 
-  python -m tfslim.export --config=configs/alexnet_width_l1.py --data=folder:flowers
+  tfslim export --config=configs/alexnet_width_l1.py --data=folder:flowers
 """
 
 import ml_collections

@@ -1,9 +1,9 @@
 """ResNet-18 on scikit-learn's 1,797 handwritten digits: float and INT8.
 
-What `python -m tfslim.export` runs when told nothing else. Digits are what models of
+What `tfslim export` runs when told nothing else. Digits are what models of
 the zoo get where no data is named.
 
-  python -m tfslim.export --out_dir=out/quickstart
+  tfslim export --out=out/quickstart
 """
 
 import ml_collections

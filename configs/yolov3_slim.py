@@ -5,12 +5,12 @@ Recognition and Object Detection", sections 3.2 and 3.3: train, train on under a
 penalty on the scales of batch normalization, remove the channels with the smallest
 ones all over the network, fine-tune; here in two passes.
 
-  python -m tfslim.export --config=configs/yolov3_slim.py --data=yolo:PATH
+  tfslim export --config=configs/yolov3_slim.py --data=yolo:PATH
 
 PATH has images/{train,val} and labels/{train,val}; see docs/data.md. A small network
 on made-up scenes, in minutes, without any file:
 
-  python -m tfslim.export --config=configs/yolov3_slim.py --data=scenes:examples=5000
+  tfslim export --config=configs/yolov3_slim.py --data=scenes:examples=5000
     --model=yolov3_tiny:alpha=0.5 --config.model.input_shape=192,192,3
 """
 

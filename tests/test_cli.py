@@ -1,13 +1,16 @@
 """What a user types wrong is one line and exit code 2."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tfslim import cli, export
+import tfslim
+from tfslim import cli, commands, export, recipe_names
 
 
 def _one_line(capsys):
@@ -27,13 +30,13 @@ def _one_line(capsys):
         ("--config=missing.py", "no config file 'missing.py'"),
         ("--epochs=ten", "epochs"),
         ("--config.seed", "needs a value"),
-        ("stray", "Unexpected argument 'stray'"),
+        ("--model=mlp stray", "Unexpected argument 'stray'"),
         ("--model=resnet18:alpha", "'alpha' in 'resnet18:alpha'"),
     ],
 )
 def test_wrong_usage(capsys, tmp_path, argument, message):
     out_dir = tmp_path / "out"
-    assert export.main(["export", f"--out_dir={out_dir}", argument]) == 2
+    assert export.main(["export", f"--out={out_dir}", *argument.split()]) == 2
     assert message in _one_line(capsys)
     assert not out_dir.exists()
 
@@ -47,7 +50,7 @@ def test_help_needs_no_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for flag in ("--model", "--data", "--quantize", "--out_dir", "--config"):
+    for flag in ("--model", "--data", "--recipe", "--out", "--config"):
         assert flag in done.stdout
 
 
@@ -87,3 +90,94 @@ def test_a_signal_ends_a_command_in_one_line(capsys, number, code):
     assert left == ["cleaned"]
     assert _one_line(capsys) == "tfslim.x: interrupted\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_command_is_its_module(capsys):
+    for name, (module, _) in commands.COMMANDS.items():
+        assert commands.main(["tfslim", name, "--help"]) == 0
+        said = capsys.readouterr().out
+        own = importlib.import_module(module)
+        assert own.main(["x", "--help"]) == 0
+        assert capsys.readouterr().out == said
+        assert said.startswith(f"Usage: tfslim {name}")
+
+
+def test_without_a_command_all_are_listed(capsys):
+    assert commands.main(["tfslim"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {name} " in said for name in commands.COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["", "export", "quantize", "benchmark"])
+def test_version(capsys, name):
+    assert commands.main(["tfslim", *name.split(), "--version"]) == 0
+    assert capsys.readouterr().out == f"tfslim {tfslim.__version__}\n"
+
+
+def test_a_misspelt_command(capsys):
+    assert commands.main(["tfslim", "exprot", "--model=mlp"]) == 2
+    assert "Did you mean 'export'?" in _one_line(capsys)
+
+
+def _values(argv, **old):
+    found = {}
+
+    def define(values):
+        cli.add_flags(
+            values, ("max_drop", float, ""), ("model", str, ""), ("fast", True, "")
+        )
+
+    def body(values, config):
+        found.update(values.flag_values_dict())
+
+    code = cli.run("tfslim.x", "", define, body, ["x", *argv], plain="model", old=old)
+    return found if code == 0 else code
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["m.tflite", "--max_drop=0.5", "--nofast"],
+        ["--max-drop=0.5", "--no-fast", "m.tflite"],
+        ["--max-drop", "0.5", "--model=m.tflite", "--no_fast"],
+        ["--no-fast", "--max_drop", "0.5", "--", "m.tflite"],
+    ],
+)
+def test_flags_stand_anywhere_and_with_hyphens(argv):
+    found = _values(argv)
+    assert found["max_drop"] == 0.5
+    assert found["model"] == "m.tflite"
+    assert found["fast"] is False
+
+
+def test_an_old_name_is_taken_with_a_warning(capsys):
+    assert _values(["--most-drop=1"], most_drop="max_drop")["max_drop"] == 1.0
+    assert "--most_drop is called --max_drop now" in _one_line(capsys)
+
+
+def test_recipes_stand_in_the_help_by_both_names(capsys):
+    assert export.main(["export", "--help"]) == 0
+    said = capsys.readouterr().out
+    for short, name in recipe_names.ALIASES.items():
+        assert any(line.split()[:2] == [short, name] for line in said.splitlines()), (
+            short
+        )
+
+
+def test_the_table_of_recipes_is_what_is_shipped():
+    folder = Path(tfslim.__file__).parent / "quantization/rules/recipes"
+    shipped = {path.stem for path in folder.glob("*.json")}
+    assert {name for name, _, _ in recipe_names.RECIPES} == shipped
+
+
+@pytest.mark.parametrize(
+    "argv",
+    ["--help", "export --help", "prune --help", "prune", "exprot", "export --modle=x"],
+)
+def test_help_and_wrong_usage_bring_no_tensorflow(argv):
+    code = (
+        "import sys; from tfslim import commands;"
+        f"commands.main(['tfslim', *{argv.split()}]);"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

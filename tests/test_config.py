@@ -7,7 +7,7 @@ import ml_collections
 import pytest
 
 from tfslim import config as config_lib
-from tfslim import errors
+from tfslim import errors, settings
 
 
 def _write(tmp_path, text):
@@ -132,8 +132,6 @@ def _are_right(value, default):
 def test_no_field_of_a_json_takes_what_it_is_not(tmp_path, value):
     """As `"steps": [3]`, which ended in a traceback at the step's name."""
     path = tmp_path / "config.json"
-    unset = {"training.epochs", "data.spec"}
-    unset |= {"quantization.recipes", "quantization.max_drop"}
     for place, default in _fields(config_lib.default_config()):
         name = ".".join(place)
         if name in ("model.options", "model.input_shape") or (
@@ -144,7 +142,14 @@ def test_no_field_of_a_json_takes_what_it_is_not(tmp_path, value):
         for key in reversed(place):
             nested = {key: nested}
         path.write_text(json.dumps(nested))
-        is_right = _are_right(value, default) or (value is None and name in unset)
+        declared = settings.FIELDS.get(name)
+        is_right = _are_right(value, default) or (
+            value is None and declared is not None and declared.default is None
+        )
+        if is_right and declared is not None and isinstance(value, int | float):
+            # 3 is of the type of a share, but none.
+            is_right = not settings.limits(declared).choices
+            is_right &= settings.limits(declared).holds(value)
         if is_right and value not in (10**40, {"a": {"b": [1]}}):
             config_lib.load(str(path))
             continue
@@ -172,3 +177,59 @@ def test_names_that_look_like_numbers_stay_names():
     config = config_lib.default_config()
     config_lib.override(config, "prune.ignore", "conv,7")
     assert config.prune.ignore == ("conv", "7")
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "message"),
+    [
+        ("training.batch_size", "-1", "training.batch_size must be at least 1, got -1"),
+        ("training.learning_rate", "-0.5", "must be above 0, got -0.5"),
+        ("width.alpha", "1.5", "config.width.alpha must be in (0, 1], got 1.5"),
+        ("sparsify.sparsity", "1", "config.sparsify.sparsity must be in (0, 1)"),
+        ("distill.teacher_weight", "2", "teacher_weight must be in [0, 1]"),
+        ("prune.scope", "golbal", "Unknown config.prune.scope 'golbal'. Did you mean"),
+    ],
+)
+def test_a_value_out_of_range(field, text, message):
+    config = config_lib.default_config()
+    with pytest.raises(errors.ConfigError) as caught:
+        config_lib.override(config, field, text)
+    assert message in str(caught.value)
+
+
+def test_what_is_assigned_is_checked_too():
+    config = config_lib.default_config()
+    config.training.batch_size = 0
+    with pytest.raises(errors.ConfigError, match=r"training\.batch_size"):
+        config_lib.check(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "old"),
+    [("training.learning_rate", 0.0), ("prune.method", ""), ("slim.max_macs", 0)],
+)
+def test_what_stood_for_unset_once_still_does(field, old):
+    section, name = field.split(".")
+    config = config_lib.default_config()
+    with pytest.warns(FutureWarning, match=field):
+        config_lib.merge(config, {section: {name: old}})
+    assert config[section][name] is None
+
+
+def test_a_field_can_be_unset_again():
+    config = config_lib.default_config()
+    config_lib.override(config, "training.epochs", "3")
+    config_lib.override(config, "training.epochs", "None")
+    assert config.training.epochs is None
+
+
+def test_every_field_has_a_help():
+    for name, declared in settings.FIELDS.items():
+        assert settings.limits(declared).help, name
+
+
+def test_a_copy_takes_what_is_not_set_yet():
+    """As that of a config with the options of one step."""
+    config = config_lib.default_config().copy_and_resolve_references()
+    config_lib.merge(config, {"width": {"alpha": 0.5}, "distill": {"teacher": "a.h5"}})
+    assert config.width.alpha == 0.5 and config.distill.teacher == "a.h5"

@@ -129,3 +129,13 @@ def test_only_files_are_read(tmp_path, kind):
 def test_text_that_is_no_unicode_is_written(tmp_path):
     files.write_text(tmp_path / "a", "conv\udce9")
     assert (tmp_path / "a").read_text() == "conv\\udce9"
+
+
+@pytest.mark.parametrize("what", ["", "The baseline"])
+def test_read_given_names_the_file_and_the_reason(tmp_path, what):
+    path = tmp_path / "none.json"
+    message = f"^{f'{what} ' if what else ''}'.*none.json' cannot be read: No such"
+    with pytest.raises(errors.ConfigError, match=message):
+        files.read_given(path, what)
+    path.write_bytes(b"content")
+    assert files.read_given(path, what) == b"content"

@@ -1,7 +1,7 @@
 """Says what the zeros in a .tflite are worth: bytes, and perhaps time.
 
-  python -m tfslim.analysis model.tflite
-  python -m tfslim.analysis model.tflite --store_sparse=smaller.tflite
+  tfslim analyze model.tflite
+  tfslim analyze model.tflite --out=smaller.tflite
 
 The second form also writes the file with its kernels in the sparse format, which is
 smaller, and which alone makes XNNPACK use its sparse kernels on a phone.
@@ -11,8 +11,8 @@ Exit codes: 0 done, 1 the job failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -22,13 +22,13 @@ from tfslim import cli, errors
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
-    text, number = flags.DEFINE_string, flags.DEFINE_integer
-    text("model", None, "The .tflite; may also stand alone.", flag_values=values)
-    text("store_sparse", None, "Where to write the sparse file.", flag_values=values)
-    number("num_runs", 50, "Timed runs; 0: no latency.", flag_values=values)
-    number("num_threads", 1, "Threads of the timed runs.", flag_values=values)
-    flags.DEFINE_bool(
-        "overwrite", False, "Replace an existing file.", flag_values=values
+    cli.add_flags(
+        values,
+        ("model", str, "The .tflite."),
+        ("out", str, "Where to write the file with its kernels in the sparse format."),
+        ("num_runs", 50, "Timed runs; 0: no latency."),
+        ("num_threads", 1, "Threads of the timed runs."),
+        ("overwrite", False, "Replace an existing file."),
     )
 
 
@@ -38,13 +38,13 @@ def _run(values: flags.FlagValues, config: None) -> None:
 
     if not values.model:
         raise errors.ConfigError(
-            "No model is given. Write: python -m tfslim.analysis model.tflite."
+            "No model is given. Write: tfslim analyze model.tflite."
         )
-    out = Path(values.store_sparse) if values.store_sparse else None
+    out = Path(values.out) if values.out else None
     if out is not None and out.exists() and not values.overwrite:
         raise errors.ConfigError(f"{out} exists. Pass --overwrite to replace it.")
     if out is not None:
-        files.require_writable(out, "--store_sparse")
+        files.require_writable(out, "--out")
     data = tflite.open_file(values.model)
     advice = analysis.advise_sparsity(
         data,
@@ -59,10 +59,16 @@ def _run(values: flags.FlagValues, config: None) -> None:
         cli.say(f"{out} is written.")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    doc = __doc__ or ""
-    return cli.run("tfslim.analysis", doc, define_flags, _run, argv, plain="model")
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run,
+    "tfslim.analyze",
+    __doc__ or "",
+    define_flags,
+    _run,
+    plain="model",
+    old={"store_sparse": "out"},
+)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import errors, ops
 
 # Ops and layers that pass on what they are given, in another form at most.
-_PASSING_OPS = ("CAST", "DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE")
-_PASSING_LAYERS = (
-    *("Activation", "ActivityRegularization", "Dropout", "Flatten", "Identity"),
-    *("InputLayer", "Reshape"),
-)
+_PASSING_OPS = ops.tflite("converting", "reshaping")
+_PASSING_LAYERS = ops.keras("idle", "moving") | {"Activation", "InputLayer"}
 
 
 def has_one_column(model: Any) -> bool:

@@ -12,19 +12,42 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 from absl import flags
 
+import tfslim
 from tfslim import config as config_lib
-from tfslim import errors, escape, quiet, registry, streams
+from tfslim import errors, escape, quiet, recipe_names, registry, streams
 
 # What a shell reports for a command that a signal ended: 128 + its number.
 _BY_SIGNAL = 128
 
 ShortForms = Callable[[flags.FlagValues, ml_collections.ConfigDict], None]
+# Type of a flag's default -> how absl defines it.
+_KINDS: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    float: flags.DEFINE_float,
+    int: flags.DEFINE_integer,
+    list: flags.DEFINE_list,
+    str: flags.DEFINE_string,
+}
+
+
+def add_flags(values: flags.FlagValues, *rows: tuple[str, Any, str]) -> None:
+    """Defines flags: name, default and help of each.
+
+    The default's type is the flag's; a type in its place is a flag that is not set.
+    """
+    for name, default, help_text in rows:
+        is_unset = isinstance(default, type)
+        kind = default if is_unset else type(default)
+        given = None if is_unset else default
+        _KINDS[kind](name, given, help_text, flag_values=values)
 
 
 def run(
@@ -37,6 +60,7 @@ def run(
     default_config: str | None = None,
     short_forms: ShortForms | None = None,
     plain: str | None = None,
+    old: Mapping[str, str] = types.MappingProxyType({}),
 ) -> int:
     """Runs one command and returns its exit code.
 
@@ -52,6 +76,7 @@ def run(
             are named in full (--config.field=value) win over them.
         plain: the flag that an argument without dashes sets, wherever it stands; one
             that is a list takes several.
+        old: earlier name of a flag -> its name; taken with a warning.
     """
     with streams.usable(), quiet.in_command(), _interruptible() as number:
         try:
@@ -59,9 +84,13 @@ def run(
             flags.DEFINE_bool(
                 "help", False, "Show this help.", short_name="h", flag_values=values
             )
+            flags.DEFINE_bool("version", False, "Show the version.", flag_values=values)
             define(values)
-            config = _parse(values, list(argv), plain, default_config, short_forms)
-            if values.help:
+            arguments = _spelled(values, list(argv), name, old)
+            config = _parse(values, arguments, plain, default_config, short_forms)
+            if values.version:
+                say(f"tfslim {tfslim.__version__}")
+            elif values.help:
                 say(_help(name, doc, values, plain))
             else:
                 body(values, config)
@@ -129,6 +158,31 @@ def _hint(path: str) -> str:
     return ""
 
 
+def _spelled(
+    values: flags.FlagValues, argv: list[str], command: str, old: Mapping[str, str]
+) -> list[str]:
+    """Returns the arguments with the flags' names as they are defined.
+
+    --max-drop is --max_drop, --no-overwrite is --nooverwrite, and an earlier name is
+    today's.
+    """
+    found: list[str] = []
+    for number, argument in enumerate(argv):
+        if argument == "--":
+            return [*found, *argv[number:]]
+        flag, equals, value = argument.partition("=")
+        if number and flag.startswith("--"):
+            name = flag[2:].replace("-", "_")
+            if name in old:
+                _complain(f"{command}: warning: --{name} is called --{old[name]} now.")
+                name = old[name]
+            if name.startswith("no_") and name[3:] in values:
+                name = f"no{name[3:]}"
+            argument = f"--{name}{equals}{value}"
+        found.append(argument)
+    return found
+
+
 def _split_config(
     argv: list[str], default: str
 ) -> tuple[list[str], str, list[tuple[str, str]]]:
@@ -172,7 +226,7 @@ def _parse(
     )
     rest, path, overrides = _split_config(argv, default_config)
     _parse_flags(values, rest, plain)
-    if values.help:
+    if values.help or values.version:
         return None
     config = config_lib.load(path)
     if short_forms is not None:
@@ -210,10 +264,11 @@ def _visible(values: flags.FlagValues) -> list[str]:
 
 
 def _help(name: str, doc: str, values: flags.FlagValues, plain: str | None) -> str:
-    file = " FILE" if plain else ""
-    more = " ..." if plain and isinstance(values[plain].value, list) else ""
+    several = plain is not None and isinstance(values[plain].value, list)
+    words = [*name.split("."), *([(plain or "").upper()] if plain else [])]
     lines = [
-        f"Usage: python -m {name}{file}{more} [--flag=value ...]",
+        f"Usage: {' '.join(words)}{' ...' if several else ''} [--flag=value ...]",
+        f"   or: python -m {name} ..." if "." in name else "",
         "",
         doc.strip(),
         "",
@@ -222,5 +277,9 @@ def _help(name: str, doc: str, values: flags.FlagValues, plain: str | None) -> s
     for flag in sorted(_visible(values)):
         entry = values[flag]
         default = "" if entry.default in (None, "", False) else f" [{entry.default}]"
-        lines.append(f"  --{flag}: {' '.join((entry.help or '').split())}{default}")
+        if flag != plain or name != "tfslim":
+            lines.append(f"  --{flag}: {' '.join(entry.help.split())}{default}")
+    if "recipe" in values:
+        lines += ["", "Recipes, with upstream's names beside ours:"]
+        lines.append(recipe_names.table())
     return "\n".join(lines)

@@ -8,35 +8,67 @@ override of the command line (`--config.training.epochs=3`).
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.resources
 import importlib.util
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
+from ml_collections import config_dict
 
-from tfslim import errors, files, registry
-from tfslim.defaults import default_config
+from tfslim import errors, files, registry, settings
 
-__all__ = [
-    "default_config",
-    "find",
-    "load",
-    "merge",
-    "override",
-    "parse_call",
-    "parse_options",
-]
-
-# Sections whose fields depend on a name in them: passed on as they are.
-_FREE = {"model.options", "quantization.layers"}
-# Of several values; the others are texts.
-_NUMBERS = {"model.input_shape"}
 _LARGEST = 2**63
+# Names of fields and steps that are to go -> those of today.
+_OLD = {"distil": "distill", "distill.alpha": "distill.teacher_weight"}
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Returns a new config with every field of `settings.Config` at its default.
+
+    A field that is not set is None.
+    """
+    return _section(settings.Config()).lock()
+
+
+def _section(section: Any) -> ml_collections.ConfigDict:
+    found = ml_collections.ConfigDict()
+    for declared in dataclasses.fields(section):
+        value = getattr(section, declared.name)
+        if dataclasses.is_dataclass(value):
+            value = _section(value)
+        elif isinstance(value, Mapping):
+            value = ml_collections.ConfigDict(dict(value))
+        elif value is None:
+            value = config_dict.placeholder(settings.limits(declared).kind or str)
+        found[declared.name] = value
+    return found
+
+
+def today(name: str) -> str:
+    """Returns the name that a field or step has now; warns of an old one."""
+    if name in _OLD:
+        text = f"'{name}' is called '{_OLD[name]}' now."
+        warnings.warn(text, FutureWarning, stacklevel=2)
+    return _OLD.get(name, name)
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError for a value that its field does not take.
+
+    `merge` refuses such a one, too; this finds those that were assigned.
+    """
+    for name, declared in settings.FIELDS.items():
+        value: Any = config
+        for key in name.split("."):
+            value = value[key]
+        settings.limits(declared).check(f"config.{name}", value)
 
 
 def find(path: str) -> Path:
@@ -122,7 +154,8 @@ def merge(
         ConfigError: an unknown field, or a value of another type than the default.
     """
     for key, value in values.items():
-        name = f"{prefix}{key}"
+        name = today(f"{prefix}{key}")
+        key = name.removeprefix(prefix)
         if key not in config:
             raise registry.unknown_name(
                 "config field", name, [f"{prefix}{known}" for known in config]
@@ -133,16 +166,14 @@ def merge(
                     f"config.{name} is a section, got {_short(value)}. Set one of its "
                     f"fields: {', '.join(sorted(config[key]))}."
                 )
-            if name in _FREE:
+            if name in settings.FIELDS:
                 _check_free(name, value)
                 with config[key].unlocked():
                     config[key].update(dict(value))
             else:
                 merge(config[key], value, prefix=f"{name}.")
-        elif value is not None or config[key] is not None:
-            # A field that is not set yet has a type all the same.
-            default = config.get_type(key)() if config[key] is None else config[key]
-            config[key] = _typed(name, value, default)
+        else:
+            config[key] = _value(name, value)
 
 
 def override(config: ml_collections.ConfigDict, field: str, text: str) -> None:
@@ -158,6 +189,28 @@ def override(config: ml_collections.ConfigDict, field: str, text: str) -> None:
     for key in reversed(field.split(".")):
         value = {key: value}
     merge(config, value)
+
+
+def _value(name: str, value: Any) -> Any:
+    """Returns what a field is set to; None where it is not to be set."""
+    declared = settings.FIELDS[name]
+    limits = settings.limits(declared)
+    if declared.default is None:
+        # What stood for "not set" once.
+        is_old = value == "" or (type(value) in (int, float) and value == 0)
+        if is_old and (value == "" or not limits.holds(value)):
+            warnings.warn(
+                f"config.{name} is not set by {value!r} any more but by None.",
+                FutureWarning,
+                stacklevel=2,
+            )
+            value = None
+        if value is None:
+            return None
+    default = declared.default
+    value = _typed(name, value, (limits.kind or str)() if default is None else default)
+    limits.check(f"config.{name}", value)
+    return value
 
 
 def _literal(text: str) -> Any:
@@ -187,14 +240,13 @@ def _typed(name: str, value: Any, default: Any) -> Any:
         if not isinstance(value, int) or abs(value) < _LARGEST:
             return value
     raise errors.ConfigError(
-        f"config.{name} must be of type {type(default).__name__} "
-        f"(default {default!r}), got {_short(value)}."
+        f"config.{name} must be of type {type(default).__name__}, got {_short(value)}."
     )
 
 
 def _several(name: str, value: Any) -> tuple[Any, ...]:
     """Reads a field of several values, "a,b,c" included."""
-    is_numbers = name in _NUMBERS
+    is_numbers = settings.FIELDS[name].type == "tuple[int, ...]"
     values: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
     if isinstance(value, str):
         values = [part.strip() for part in value.split(",") if part]

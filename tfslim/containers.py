@@ -1,4 +1,4 @@
-"""Zip archives and HDF5 files of strangers: nothing but their own bytes is read.
+"""Zip archives and HDF5 files from outside: nothing but their own bytes is read.
 
 Both formats can name other files, and both can declare far more than they hold. What
 does is refused before a byte of content is read. What is checked is a private copy,

@@ -1,11 +1,11 @@
 """Finds objects in a video, a folder of images or a camera's picture with a .tflite.
 
-  python -m tfslim.detect --model=yolo.tflite --source=video.mp4
-  python -m tfslim.detect --model=yolo.tflite --source=photos --labels=coco.names
-  python -m tfslim.detect --model=yolo.tflite --compare=int8.tflite --source=video.mp4
-  python -m tfslim.detect --model=yolo.tflite --source=camera:0 --max_frames=500
+  tfslim detect yolo.tflite --source=video.mp4
+  tfslim detect yolo.tflite --source=photos --labels=coco.names
+  tfslim detect yolo.tflite --compare=int8.tflite --source=video.mp4
+  tfslim detect yolo.tflite --source=camera:0 --max_frames=500
 
-Writes into --out_dir: annotated.mp4, frames/ (pictures), detections.json (boxes in
+Writes into --out: annotated.mp4, frames/ (pictures), detections.json (boxes in
 pixels, times), and side_by_side.mp4 of the same frames with --compare. Files that
 tfslim wrote know their classes and how they are fed; for others give --labels, and
 --cfg, the network's Darknet file, if its anchors are not those of YOLOv3.
@@ -15,8 +15,8 @@ Exit codes: 0 done, 1 the job failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +29,23 @@ _RESULT = "detections.json"
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
-    for name, default, help_text in (
-        ("model", None, "The .tflite, float or INT8; may also stand without --model=."),
-        ("compare", None, "A second .tflite, to see the same frames."),
-        ("source", None, "A video, an image, a folder of images, or camera:0."),
-        ("out_dir", "detections", "Folder of the results."),
-        ("labels", None, "A text file with the name of a class in each line."),
-        ("cfg", None, "A Darknet .cfg that has the anchors."),
-        ("resize", None, "letterbox or stretch: how images become the input."),
+    cli.add_flags(
+        values,
+        ("model", str, "The .tflite, float or INT8."),
+        ("compare", str, "A second .tflite, to see the same frames."),
+        ("source", str, "A video, an image, a folder of images, or camera:0."),
+        ("out", "detections", "Folder of the results."),
+        ("labels", str, "A text file with the name of a class in each line."),
+        ("cfg", str, "A Darknet .cfg that has the anchors."),
+        ("resize", str, "letterbox or stretch: how images become the input."),
         ("nms", "hard", "hard, linear or gaussian (Soft-NMS)."),
-    ):
-        flags.DEFINE_string(name, default, help_text, flag_values=values)
-    for name, number, help_text in (
         ("score", 0.25, "Least score of a box."),
         ("iou", 0.45, "Boxes of a class that overlap a better one by more are one."),
-    ):
-        flags.DEFINE_float(name, number, help_text, flag_values=values)
-    for name, count, help_text in (
         ("max_frames", 0, "Stop after so many; 0: at the end."),
         ("keep_every", 50, "Keep every so many-th frame as a picture; 0: none."),
         ("read_ahead", 4, "Frames that are read in advance."),
         ("num_threads", 1, "Threads of the inference."),
-    ):
-        flags.DEFINE_integer(name, count, help_text, flag_values=values)
-    flags.DEFINE_bool(
-        "overwrite", False, "Replace earlier results.", flag_values=values
+        ("overwrite", False, "Replace earlier results."),
     )
 
 
@@ -65,8 +57,8 @@ def _run(values: flags.FlagValues, config: None) -> None:
     for flag in ("model", "source"):
         if not values[flag].value:
             raise errors.ConfigError(
-                f"No {flag} is given. Write: python -m tfslim.detect "
-                "--model=model.tflite --source=video.mp4."
+                f"No {flag} is given. Write: tfslim detect "
+                "model.tflite --source=video.mp4."
             )
     options = session.SessionOptions(
         max_frames=values.max_frames,
@@ -76,7 +68,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
     suppression = NmsOptions(
         score_threshold=values.score, iou_threshold=values.iou, method=values.nms
     )
-    out_dir = _claim(Path(values.out_dir), overwrite=values.overwrite)
+    out_dir = _claim(Path(values.out), overwrite=values.overwrite)
     detectors = _detectors(values, suppression)
     source = video.open_source(values.source)
     with progress.steps() as on_step, files.whole_folder(out_dir) as folder:
@@ -114,12 +106,12 @@ def _claim(out_dir: Path, *, overwrite: bool) -> Path:
     if names - ours:
         raise errors.ConfigError(
             f"{out_dir} holds '{min(names - ours)}', which is no result of "
-            "tfslim.detect. Choose another --out_dir."
+            "tfslim.detect. Choose another --out."
         )
     if names and not overwrite:
         raise errors.ConfigError(
             f"{out_dir} already holds {min(names)}. Pass --overwrite to replace it, or "
-            "choose another --out_dir."
+            "choose another --out."
         )
     return out_dir
 
@@ -202,10 +194,16 @@ def _summary(found: dict[str, Any], out_dir: Path) -> str:
     return "\n".join([*lines, f"{out_dir} is written.", ""])
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    doc = __doc__ or ""
-    return cli.run("tfslim.detect", doc, define_flags, _run, argv, plain="model")
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run,
+    "tfslim.detect",
+    __doc__ or "",
+    define_flags,
+    _run,
+    plain="model",
+    old={"out_dir": "out"},
+)
 
 
 if __name__ == "__main__":

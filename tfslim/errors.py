@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator
+
+from tfslim import escape
 
 
 class TfslimError(Exception):
@@ -62,11 +66,31 @@ class BenchmarkError(TfslimError):
     """A file cannot be timed on the chosen device."""
 
 
+# What to do with a file that is not as it was written.
+AGAIN = "Save or copy it again."
 # Keras puts the cause behind these words, once a level of nesting.
 _CAUSES = ("Exception encountered: ", "Error encountered during deserialization: ")
 _PLACES = ("Exception encountered when calling", "in user code:")
+# What TensorFlow puts before an error of an operation.
+_OPERATION = re.compile(r"^\{\{\w+ .*?\}\} ")
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _MAX_LENGTH = 200
+
+
+@contextlib.contextmanager
+def raised_as(kind: type[TfslimError], message: Callable[[str], str]) -> Iterator[None]:
+    """Turns what others raise within it into an error of ours, in one line.
+
+    Args:
+        kind: of the error. One that is ours already passes as it is.
+        message: from the cause, a sentence with its full stop, to the error's text.
+    """
+    try:
+        yield
+    except TfslimError:
+        raise
+    except Exception as error:
+        raise kind(message(first_line(error))) from error
 
 
 def first_line(error: BaseException) -> str:
@@ -80,7 +104,10 @@ def first_line(error: BaseException) -> str:
         # Pages of traced code, and the error at their end, as Python shows it.
         named = [line for line in lines if re.match(r"\w+(Error|Exception): ", line)]
         lines = named[-1:] or lines
-    line = lines[0] if lines else type(error).__name__
+    while len(lines) > 1 and lines[0].endswith(":"):
+        del lines[0]  # A heading.
+    line = escape.terminal(_OPERATION.sub("", lines[0])) if lines else ""
+    line = line or type(error).__name__
     if len(line) > _MAX_LENGTH:
         line = f"{line[:_MAX_LENGTH]}…"
     return f"{line.rstrip('.')}."

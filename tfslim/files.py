@@ -88,6 +88,24 @@ def _named(path: Path) -> Iterator[None]:
         raise
 
 
+def read_given(path: Path | str, what: str = "") -> bytes:
+    """Reads a file that a user named.
+
+    Args:
+        path: of the file.
+        what: it is, for the message: "The baseline".
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return read_bytes(path)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name.
+        reason = getattr(error, "strerror", None) or error
+        name = f"{what} '{path}'" if what else f"'{path}'"
+        raise errors.ConfigError(f"{name} cannot be read: {reason}.") from error
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Writes `text` as UTF-8 to `path`, whole or not at all."""
     # Names of files may hold bytes that are no text.

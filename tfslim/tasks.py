@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,9 @@ class Task:
             `tfslim.data.boxes`), which move when the image is changed.
         threshold: of a model with one column of outputs, which answers the second of
             two classes above it; None for all others.
+        prepare_export: (model, preprocessing or None, class names) -> what is converted
+            in the model's place; None where it is the model itself.
+        refused_steps: step of an export -> why it is not for this task.
         for_model: (task, model) -> the task with the loss and metric for that model;
             None where they fit every model.
     """
@@ -56,6 +59,8 @@ class Task:
     all_outputs: bool = False
     has_boxes: bool = False
     threshold: float | None = None
+    prepare_export: Callable[[Any, Any, Sequence[str]], Exported] | None = None
+    refused_steps: Mapping[str, str] = dataclasses.field(default_factory=dict)
     for_model: Callable[[Task, Any], Task] | None = None
 
     def measured(self, outputs: Sequence[np.ndarray]) -> Any:
@@ -66,6 +71,25 @@ class Task:
     def is_binary(self) -> bool:
         """Whether one number decides between two classes."""
         return self.threshold is not None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What is converted of a model.
+
+    Attributes:
+        model: a Keras model.
+        task: of its outputs.
+        layers: layer -> recipe, for those that must stay in float.
+        metadata: more entries for the metadata of the files.
+        notes: what was changed.
+    """
+
+    model: Any
+    task: Task
+    layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 TASKS: registry.Registry[Task] = registry.Registry("task")

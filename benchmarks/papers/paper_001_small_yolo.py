@@ -152,10 +152,10 @@ def slim(
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Runs the stages in Keras: name -> model and figures."""
     import tfslim
-    from tfslim.pruning import phases
+    from tfslim.training import FitOptions
 
-    trainer = phases.Trainer(
-        **case.training(), options=None, overrides={"seed": TRAINING["seed"]}
+    training = tfslim.Training(
+        **case.training(), options=FitOptions(seed=TRAINING["seed"])
     )
 
     def train() -> tuple[Any, dict[str, Any]]:
@@ -165,16 +165,16 @@ def slim(
             num_classes=NUM_CLASSES,
             alpha=ALPHA,
         )
-        trainer.run(model, epochs["train"], learning_rate=2e-3)
+        training.run(model, epochs=epochs["train"], learning_rate=2e-3)
         return model, {"epochs": epochs["train"]}
 
     def sparse() -> tuple[Any, dict[str, Any]]:
         callback = tfslim.callbacks.NetworkSlimming(STRENGTH)
-        trainer.run(
+        training.run(
             whole,
-            epochs["sparse"],
-            callbacks=[callback],
-            keep="last",
+            [callback],
+            epochs=epochs["sparse"],
+            best_from_epoch=epochs["sparse"] - 1,
             learning_rate=1e-3,
         )
         return whole, {
@@ -191,7 +191,7 @@ def slim(
         return smaller, {"proof_error": report.error}
 
     def fine_tune() -> tuple[Any, dict[str, Any]]:
-        trainer.run(smaller, epochs["fine_tune"], learning_rate=1e-3)
+        training.run(smaller, epochs=epochs["fine_tune"], learning_rate=1e-3)
         return smaller, {"epochs": epochs["fine_tune"]}
 
     done = {}

@@ -156,7 +156,7 @@ def _as_keras(array: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(orders[array.ndim]))
 
 
-def equal_networks() -> tuple[torch.nn.Module, dict, ir.Graph, scores.Evidence]:
+def equal_networks() -> tuple[torch.nn.Module, dict, ir.Graph, scores.BatchStatistics]:
     """Returns their network, its modules by our names, ours, and the gradients."""
     torch.manual_seed(0)
     network = NETWORKS["resnet18"]()
@@ -176,7 +176,7 @@ def equal_networks() -> tuple[torch.nn.Module, dict, ir.Graph, scores.Evidence]:
         changed[name] = dataclasses.replace(layer, weights=weights)
         gradients[name] = {first: {"gradient": _as_keras(module.weight.grad)}}
     graph = graph.with_layers(changed)
-    return network, names, graph, scores.Evidence(weights=gradients)
+    return network, names, graph, scores.BatchStatistics(weights=gradients)
 
 
 def makers_first(group, modules) -> peer.dependency.Group:
@@ -223,7 +223,7 @@ def choices() -> list[dict[str, object]]:
         importance = build(group_reduction=reduction, normalizer=None)
         scoring = scores.Scoring(
             criterion=criterion,
-            evidence=[evidence],
+            statistics=[evidence],
             reduction=reduction,
             normalization="none",
         )
@@ -232,7 +232,7 @@ def choices() -> list[dict[str, object]]:
         equal = different = 0
         for group in theirs:
             root = our_names[group[0].dep.target.module]
-            ours = next(g for g in groups.groups if root in g.makers)
+            ours = next(g for g in groups.groups if root in g.producers)
             if criterion != "bn_scale":
                 group = makers_first(group, [names[maker] for maker in ours.makers])
             ranked = torch.argsort(importance(group), descending=True)

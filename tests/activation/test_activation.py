@@ -1,4 +1,4 @@
-"""Activation pruning: what falls and what stays, variants, targets, the toy problem."""
+"""Activation pruning: what falls and what stays, targets, the toy problem."""
 
 import keras
 import numpy as np
@@ -8,7 +8,6 @@ import tf_keras
 import tfslim
 from tests.graph import models
 from tfslim import errors
-from tfslim.activation import perturb
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.training import FitOptions
@@ -152,74 +151,6 @@ def test_limits_are_reached_in_cycles(k):
     assert count.count(graph_keras.read(smaller)).macs == macs[-1]
 
 
-def _flat_weights(model):
-    return np.concatenate([w.ravel() for w in model.get_weights()])
-
-
-def test_distortion_moves_weights_as_the_source_says():
-    graph = graph_keras.read(_gates(tf_keras, [0.2, 0.4, 0.6]))
-    moved = perturb.distort(graph, 1.0, np.random.default_rng(3))
-    for name in ("hidden", "out"):
-        for weight, old in graph.layers[name].weights.items():
-            step = moved.layers[name].weights[weight] - old
-            # rand in [-1, 1), times 1 - variance.
-            assert np.abs(step).max() <= abs(1.0 - old.var()) + 1e-6
-            assert np.abs(step).max() > 0.1 * abs(1.0 - old.var())
-    half = perturb.distort(graph, 0.5, np.random.default_rng(3))
-    for name in ("hidden", "out"):
-        old = graph.layers[name].weights["kernel"]
-        np.testing.assert_allclose(
-            half.layers[name].weights["kernel"] - old,
-            0.5 * (moved.layers[name].weights["kernel"] - old),
-            atol=1e-6,
-        )
-
-
-@pytest.mark.parametrize(
-    ("variant", "has_moved", "has_penalty"),
-    [
-        ("vanilla", False, False),
-        ("distorted", True, False),
-        ("regularized", True, True),
-        (perturb.Perturbation(l1=0.5), False, True),
-    ],
-    ids=str,
-)
-@BOTH
-def test_variants(k, variant, has_moved, has_penalty):
-    seen = []
-
-    def look(model):
-        kernel = model.get_layer("hidden").get_weights()[0]
-        penalty = sum(float(loss) for loss in model.losses)
-        seen.append((not np.allclose(kernel, 1.0), penalty, model.get_weights()))
-
-    smaller, _ = tfslim.activation_pruning(
-        _gates(k, [0.0, 0.4, 0.9]), _INPUTS, look, variant=variant, cycles=1
-    )
-    # The first training begins where the user's model is.
-    assert [moved for moved, _, _ in seen] == [False, has_moved]
-    for _, penalty, weights in seen:
-        amount = perturb.VARIANTS.get(variant, variant).l1
-        wanted = amount * sum(np.abs(w).sum() for w in weights)
-        assert penalty == pytest.approx(wanted, rel=1e-4)
-        assert (penalty > 0) == has_penalty
-    # What is handed back has no penalty of ours.
-    assert not smaller.losses
-
-
-@pytest.mark.parametrize("k", [tf_keras], ids=["tf_keras"])
-def test_the_users_own_penalty_comes_back(k):
-    x = k.Input((1,))
-    y = k.layers.Dense(4, activation="relu", kernel_regularizer="l2", name="hidden")(x)
-    model = k.Model(x, k.layers.Dense(2)(y))
-    smaller, _ = tfslim.activation_pruning(
-        model, _INPUTS, _nothing, variant="regularized", cycles=1
-    )
-    assert type(smaller.get_layer("hidden").kernel_regularizer).__name__ == "L2"
-    assert smaller.layers[-1].kernel_regularizer is None
-
-
 @BOTH
 def test_a_target_that_divisors_forbid_is_told_and_not_trained_for(k):
     trainings = []
@@ -228,13 +159,12 @@ def test_a_target_that_divisors_forbid_is_told_and_not_trained_for(k):
         model, _INPUTS, trainings.append, pruning_ratio=0.5, cycles=2, is_trained=True
     )
     assert _hidden(smaller) == 12 and not trainings
-    assert "divisor=16" in cycles[-1].left_alone["hidden"]
+    assert "divisor=16" in cycles[-1].skipped["hidden"]
 
 
 @BOTH
 @pytest.mark.parametrize("form", ["arrays", "batches", "dict"])
-@pytest.mark.parametrize("merge", ["keep", "pair"])
-def test_inputs_may_be_several(k, form, merge):
+def test_inputs_may_be_several(k, form):
     """The hidden units see the first input alone: as many fall as with one input."""
     gates = _gates(k, [0.0, 0.1, 0.0, 0.5])
     inputs = [k.Input((1,), name=name) for name in "ab"]
@@ -253,7 +183,7 @@ def test_inputs_may_be_several(k, form, merge):
         "dict": (dict(zip("ab", pair, strict=True)), targets),
     }[form]
     smaller, cycles = tfslim.activation_pruning(
-        model, data, _nothing, threshold=0, merge=merge, reconstruct=True
+        model, data, _nothing, threshold=0, reconstruct=True
     )
     assert _hidden(smaller) == 2 and cycles[0].removed == 2
 
@@ -267,10 +197,9 @@ def test_inputs_may_be_several(k, form, merge):
         ({"threshold": "automatic"}, "'auto'"),
         ({"threshold": 3, "pruning_ratio": 0.5}, "not both"),
         ({"pruning_ratio": 0.5, "budget": tfslim.Budget(max_macs=9)}, "not both"),
-        ({"variant": "vanila"}, "Did you mean 'vanilla'"),
-        ({"merge": "pears"}, "Did you mean 'pair'"),
+        ({"treshold": 3}, "Did you mean 'threshold'"),
         ({"cycles": 0}, "cycles"),
-        ({"cycles": 1.5}, "a whole number from 1, got 1.5"),
+        ({"cycles": 1.5}, "a whole number, got 1.5"),
         ({"threshold": "auto"}, "needs a metric"),
         ({"fine_tune": None}, "fine_tune is None; expected a tfslim.Training"),
         ({"fine_tune": lambda model: "done"}, "fine_tune returned 'done'"),
@@ -283,8 +212,6 @@ def test_wrong_options(options, message):
             _INPUTS,
             **{"fine_tune": _nothing, **options},
         )
-    with pytest.raises(errors.ConfigError, match="distortion"):
-        perturb.Perturbation(distortion=-1.0)
 
 
 @ONE
@@ -372,8 +299,8 @@ def test_what_is_not_counted_is_told():
     y = k.layers.Dense(3, activation="relu", name="hidden")(y)
     model = k.Model(x, k.layers.Dense(2, name="out")(y))
     _, cycles = tfslim.activation_pruning(model, _INPUTS, _nothing, cycles=1)
-    assert "tanh" in cycles[0].left_alone["both"]
-    assert "output" in cycles[0].left_alone["out"]
+    assert "tanh" in cycles[0].skipped["both"]
+    assert "output" in cycles[0].skipped["out"]
     blind = k.Model(x, k.layers.Dense(2)(k.layers.Dense(3, activation="tanh")(x)))
     with pytest.raises(errors.ConfigError, match="no units to count"):
         tfslim.activation_pruning(blind, _INPUTS, _nothing)
@@ -416,7 +343,6 @@ def test_the_sum_of_two_inputs_needs_one_unit_or_two(low, units):
         training,
         threshold="auto",
         max_drop=5e-7,
-        merge="pair",
         reconstruct=True,
     )
     assert _hidden(smaller) == units

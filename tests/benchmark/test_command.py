@@ -36,8 +36,7 @@ def test_table_threads_profile_and_files(models, tmp_path, capsys):
         models / "large.tflite",
         "--num_threads=1,2",
         "--profile",
-        f"--json={out}",
-        f"--markdown={page}",
+        f"--out={out},{page}",
     )
     assert code == 0
     rows = json.loads(out.read_text())["rows"]
@@ -76,6 +75,7 @@ def test_gate(models, tmp_path, capsys):
     ("arguments", "message"),
     [
         ((), "No file was given"),
+        (("m.tflite", "--out=a.txt"), "--out must end with .json or .md"),
         (("none.tflite",), "'none.tflite' cannot be read"),
         (("{small}", "{small}"), "given twice"),
         (("{small}", "--num_threads=two"), "whole numbers"),

@@ -95,9 +95,9 @@ def test_nothing_is_found_in_nothing():
     [
         ({"method": "gausian"}, "Did you mean 'gaussian'"),
         ({"score_threshold": 1.0}, "got 1.0"),
-        ({"iou_threshold": 0.0}, "got 0.25 and 0.0"),
+        ({"iou_threshold": 0.0}, r"iou_threshold must be in \(0, 1\], got 0.0"),
         ({"sigma": 0.0}, "above 0"),
-        ({"max_detections": 0}, "above 0"),
+        ({"max_detections": 0}, "at least 1"),
     ],
 )
 def test_wrong_options_are_one_clear_line(options, message):

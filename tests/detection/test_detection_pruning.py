@@ -8,7 +8,7 @@ import tf_keras
 import tfslim
 from tfslim import errors, tasks
 from tfslim.graph import keras as graph_keras
-from tfslim.pruning import evidence
+from tfslim.pruning import batch_statistics
 
 BY_SCALE = tfslim.Scoring(criterion="bn_scale", normalization="none")
 # Layers whose outputs are added up go together, under the name of the first.
@@ -47,7 +47,7 @@ def test_a_global_cut_by_scale_reaches_all_but_the_outputs(name, alpha):
     budget = tfslim.Budget(pruning_ratio=0.6, scope="global", divisor=1)
     smaller, report = tfslim.prune_channels(model, criterion=BY_SCALE, budget=budget)
     assert report.error < 1e-5
-    assert report.left_alone == {}
+    assert report.skipped == {}
     assert [o.shape for o in smaller.outputs] == [o.shape for o in model.outputs]
     assert smaller.output_names == model.output_names
     # 60% of all gammas, counted once a group, and those are the smallest.
@@ -122,7 +122,7 @@ def test_criteria_with_gradients_take_a_loss_per_head():
     x = rng.random((2, 64, 96, 3), np.float32)
     y = np.array([[[0.1, 0.2, 0.5, 0.6, 1]], [[0.5, 0.5, 0.7, 0.8, 2]]], np.float32)
     graph = graph_keras.read(model)
-    [found] = evidence.gather(
+    [found] = batch_statistics.gather(
         graph, "tf_keras", [(x, y)], frozenset({"gradient"}), task.loss
     )
     kernel = model.get_layer("conv3_conv").kernel

@@ -108,19 +108,33 @@ def test_a_single_output_has_no_classes():
         tfslim.distillation_loss([[1.0]], [[2.0]])
 
 
+def test_the_old_name_of_the_teachers_weight_is_taken_with_a_warning():
+    model = _classifier(tf_keras, 4, 0)
+    with (
+        pytest.warns(DeprecationWarning, match="alpha= is now teacher_weight="),
+        pytest.raises(errors.ConfigError, match=r"teacher_weight must be in \[0, 1\]"),
+    ):
+        tfslim.distill(model, model, (X, Y), alpha=1.5)
+
+
 def _objective(**changes):
+    task = dataclasses.replace(
+        tasks.resolve("classification"),
+        loss=changes.pop("task_loss", "sparse_categorical_crossentropy"),
+        keras_metric=changes.pop("metric", "accuracy"),
+    )
+    names = {field.name for field in dataclasses.fields(distillation.DistillOptions)}
+    own = {name: changes.pop(name) for name in names & set(changes)}
+    how = {"temperature": 2.0, "teacher_weight": 0.75, "feature_weight": 3.0, **own}
     values = {
-        "task_loss": "sparse_categorical_crossentropy",
-        "metric": "accuracy",
+        "task": task,
+        "how": distillation.DistillOptions(**how),
         "has_logits": True,
         "ends_in_softmax": True,
         "target_shape": (),
         "target_dtype": np.int64,
         "output_shape": (2,),
         "feature_shapes": ((1, 2),),
-        "temperature": 2.0,
-        "alpha": 0.75,
-        "feature_weight": 3.0,
     }
     return distillation.Objective(**{**values, **changes})
 
@@ -178,7 +192,7 @@ def test_the_student_comes_nearer_to_the_teacher(k, head):
     # Random labels: only the teacher can have taught it.
     wrong = RNG.permutation(Y)
     trained, _ = tfslim.distill(
-        student, teacher, (X, wrong), alpha=1.0, epochs=30, learning_rate=0.02
+        student, teacher, (X, wrong), teacher_weight=1.0, epochs=30, learning_rate=0.02
     )
     assert isinstance(trained, k.Model)
     assert _distance(trained, teacher) < 0.05 * _distance(student, teacher)
@@ -200,7 +214,7 @@ def test_the_best_epoch_is_the_tasks():
 
 
 def test_without_the_teacher_it_is_the_task_alone():
-    """alpha=0 leaves the task's loss: the same weights as fit gives."""
+    """teacher_weight=0 leaves the task's loss: the same weights as fit gives."""
     teacher, student = _classifier(tf_keras, 8, 0), _classifier(tf_keras, 8, 1)
     plain = tf_keras.models.clone_model(student)
     plain.set_weights(student.get_weights())
@@ -208,7 +222,7 @@ def test_without_the_teacher_it_is_the_task_alone():
         student,
         teacher,
         (X, Y),
-        alpha=0.0,
+        teacher_weight=0.0,
         features=[("hidden0", "hidden0")],
         feature_weight=0.0,
         epochs=2,
@@ -225,7 +239,7 @@ def test_features_are_learnt_through_an_adapter(k):
         student,
         teacher,
         (X, Y),
-        alpha=0.0,
+        teacher_weight=0.0,
         features={"hidden0": "hidden0"},
         feature_weight=10.0,
         epochs=30,
@@ -273,7 +287,7 @@ def test_reconstruction_with_image_features_from_a_dataset(k):
         batches,
         validation=batches,
         task="reconstruction",
-        alpha=1.0,
+        teacher_weight=1.0,
         features=[("relu", "relu")],
         epochs=15,
         learning_rate=0.02,
@@ -284,7 +298,7 @@ def test_reconstruction_with_image_features_from_a_dataset(k):
 
 def test_arrays_learn_the_same_packed_at_once_or_as_batches_come():
     teacher, student = _classifier(tf_keras, 8, 0), _classifier(tf_keras, 4, 1)
-    options = {"alpha": 1.0, "epochs": 2, "learning_rate": 0.01}
+    options = {"teacher_weight": 1.0, "epochs": 2, "learning_rate": 0.01}
     features = {"features": [("hidden0", "hidden0")], "feature_weight": 0.0}
     at_once, _ = tfslim.distill(student, teacher, (X, Y), **options)
     by_batch, _ = tfslim.distill(student, teacher, (X, Y), **options, **features)
@@ -297,7 +311,7 @@ def test_a_tflite_teacher_teaches_like_its_keras_model(tmp_path):
     content = tfslim.convert_model(teacher).tflite
     path = tmp_path / "teacher.tflite"
     path.write_bytes(content)
-    options = {"alpha": 1.0, "epochs": 3, "learning_rate": 0.01}
+    options = {"teacher_weight": 1.0, "epochs": 3, "learning_rate": 0.01}
     by_model, _ = tfslim.distill(student, teacher, (X, Y), **options)
     by_file, _ = tfslim.distill(student, path, (X, Y), **options)
     for one, other in zip(by_model.get_weights(), by_file.get_weights(), strict=True):
@@ -350,7 +364,7 @@ def test_logits_of_a_keras_teacher_are_those_before_the_softmax():
 def test_a_function_teaches_too():
     teacher = _classifier(tf_keras, 16, 0, head=None)
     student = _classifier(tf_keras, 8, 1)
-    options = {"alpha": 1.0, "epochs": 2}
+    options = {"teacher_weight": 1.0, "epochs": 2}
 
     def epoch(number):
         return tf.data.Dataset.from_tensor_slices((X, Y)).batch(64)
@@ -374,8 +388,8 @@ def test_a_cut_model_learns_from_the_original():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": 1.5}, "alpha"),
-        ({"alpha": 0.0}, "use fit"),
+        ({"teacher_weight": 1.5}, "teacher_weight"),
+        ({"teacher_weight": 0.0}, "use fit"),
         ({"temperature": 0}, "temperature"),
         ({"outputs": "softmax"}, "Known: auto"),
         ({"features": [("hidden0", "hiden0")]}, "Did you mean 'hidden0'"),

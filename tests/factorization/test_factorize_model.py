@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from tests.factorize.graphs import low_rank
+from tests.factorization.graphs import low_rank
 from tests.graph import models
 from tfslim.factorization.factorize_model import factorize_model
 from tfslim.graph import count
@@ -61,7 +61,7 @@ def test_low_rank_layers_lose_nothing(k):
         if layer.weights and not layer.name.startswith(("batch", "depthwise"))
     }
     assert difference(model, smaller) < 1e-6
-    assert list(report.left_alone.values()) == [
+    assert list(report.skipped.values()) == [
         "tucker takes convolutions, not DepthwiseConv2D"
     ]
     # The written model costs what the report says, and its output has its name.

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.factorize import graphs
+from tests.factorization import graphs
 from tests.numpy_executor import execute
 from tfslim.factorization import METHODS, base, rewrite
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.factorize import graphs
+from tests.factorization import graphs
 from tests.numpy_executor import execute
 from tfslim import errors
 from tfslim.factorization import factorize_graph
@@ -49,7 +49,7 @@ def test_energy_is_kept_and_macs_are_saved(method, energy):
     assert report.after == count.count(graph)
     assert report.before == count.count(GRAPH)
     assert report.energy == energy
-    assert {r.name for r in report.layers} | set(report.left_alone) == {
+    assert {r.name for r in report.layers} | set(report.skipped) == {
         "conv",
         "pointwise",
         "dense",
@@ -128,9 +128,7 @@ def test_vbmf_keeps_the_signal():
     # What is dropped is the noise, and a little less than all of it.
     dropped = row.error * np.linalg.norm(conv.weights["kernel"])
     assert 0.9 * np.linalg.norm(noise) < dropped < np.linalg.norm(noise)
-    assert report.left_alone == {
-        "blind": "variational Bayes takes its kernel for noise"
-    }
+    assert report.skipped == {"blind": "variational Bayes takes its kernel for noise"}
     assert report.energy is None
     assert "conv_core" in result.layers
 
@@ -143,12 +141,12 @@ def test_ranks_by_name():
         "dense": (3,),
     }
     # Lowered to the full rank, at which it does not pay.
-    assert report.left_alone == {
+    assert report.skipped == {
         "pointwise": "at rank 16 it would take 40,960 MACs, not 24,576"
     }
     _, report = factorize_graph(GRAPH, ranks={"conv": 2})
     assert [row.ranks for row in report.layers] == [(2, 2)]
-    assert report.left_alone["dense"] == "no ranks are given for it"
+    assert report.skipped["dense"] == "no ranks are given for it"
 
 
 def test_shared_layers_stay_shared():
@@ -212,14 +210,13 @@ def test_what_is_left_alone_and_why():
         (8, 8, 16), (CONV, (8, 8, 16)), (zero, (8, 8, 16)), (random, (8, 8, 16))
     )
     result, report = factorize_graph(graph, energy=0.95, ignore=["co*"])
-    assert report.left_alone == {
+    assert report.skipped == {
         "conv": "to be ignored",
         "zero": "its kernel is all zeros, or not finite",
-        "random": report.left_alone["random"],
+        "random": report.skipped["random"],
     }
     assert (
-        "at rank 16 it would take 32,768 MACs, not 16,384"
-        == report.left_alone["random"]
+        "at rank 16 it would take 32,768 MACs, not 16,384" == report.skipped["random"]
     )
     assert result == graph
 
@@ -227,7 +224,7 @@ def test_what_is_left_alone_and_why():
 def test_report_reads_well():
     text = str(factorize_graph(GRAPH, method="svd", ranks={"dense": 4, "p*": 4})[1])
     assert "dense" in text and "4 of 24" in text and "36,864 -> 12,288" in text
-    assert "left alone: conv: its kernel covers several positions" in text
+    assert "skipped: conv: its kernel covers several positions" in text
 
 
 @pytest.mark.parametrize(

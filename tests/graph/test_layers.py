@@ -12,9 +12,8 @@ import tf_keras
 
 from tests.graph import layer_table as table
 from tests.graph import models
-from tfslim import errors
+from tfslim import errors, ops
 from tfslim.graph import keras as graph_keras
-from tfslim.graph import ops
 from tfslim.pruning import budget, channels, proof, surgery
 from tfslim.pruning.prune import prune_channels
 
@@ -89,7 +88,7 @@ def test_written_layer_does_the_same(k, row):
 
 
 def _is_noise(row):
-    return row.layer in ops.NOISE
+    return row.layer in ops.keras("noise")
 
 
 def _assert_trains_alike(row, model, written, x):
@@ -155,7 +154,7 @@ def test_network_around_the_layer_can_be_cut(k, row):
     found = channels.analyze(graph)
     keep = {group.name: np.arange(len(group)) % 2 == 0 for group in found.groups}
     assert "before" in keep
-    assert ("narrow" in keep) or row.layer not in ops.IDLE
+    assert ("narrow" in keep) or row.layer not in ops.keras("idle")
     smaller, _ = surgery.cut_channels(graph, keep, channels=found)
     written = graph_keras.write(smaller, k.__name__)
     [inputs] = proof.random_inputs(smaller)

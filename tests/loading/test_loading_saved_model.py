@@ -203,3 +203,19 @@ def test_variables_of_another_model(tmp_path, dense):
     shutil.copy(dense / "saved_model.pb", tmp_path / "saved")
     with pytest.raises(errors.DataError, match="not of one model"):
         tfslim.load_model(tmp_path / "saved")
+
+
+def test_a_checkpoint_of_a_larger_model(tmp_path, dense):
+    """All that the config asks for is in it, and it is of another model."""
+    larger = tf_keras.Sequential(
+        [tf_keras.Input((4,)), L.Dense(3, name="dense"), L.Dense(3)]
+    )
+    larger.save(tmp_path / "larger", save_format="tf")
+    shutil.copytree(dense, tmp_path / "saved")
+    shutil.copytree(
+        tmp_path / "larger" / "variables",
+        tmp_path / "saved" / "variables",
+        dirs_exist_ok=True,
+    )
+    with pytest.raises(errors.DataError, match="not of one model"):
+        tfslim.load_model(tmp_path / "saved")

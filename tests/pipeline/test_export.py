@@ -17,7 +17,7 @@ from tfslim.tflite import metadata
 
 
 def _export(out_dir, *arguments):
-    return export.main(["export", f"--out_dir={out_dir}", *arguments])
+    return export.main(["export", f"--out={out_dir}", *arguments])
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +148,9 @@ def test_existing_output_is_kept_without_overwrite(exported, capsys):
 
 def test_overwrite_removes_stale_variants_and_nothing_else(tmp_path):
     quick = ("--model=mlp:hidden=(8,)", "--epochs=1", "--config.benchmark.num_runs=2")
-    assert _export(tmp_path, *quick, "--quantize=float32,int8") == 0
+    assert _export(tmp_path, *quick, "--recipe=float32,int8") == 0
     (tmp_path / "mine.tflite").write_bytes(b"the user's")
-    assert _export(tmp_path, *quick, "--quantize=float16", "--overwrite") == 0
+    assert _export(tmp_path, *quick, "--recipe=float16", "--overwrite") == 0
     names = {path.name for path in tmp_path.glob("*.tflite")}
     assert names == {"float16.tflite", "mine.tflite"}
 
@@ -158,7 +158,7 @@ def test_overwrite_removes_stale_variants_and_nothing_else(tmp_path):
 def test_integer_io_is_of_the_int8_file(tmp_path):
     quick = ("--model=mlp:hidden=(8,)", "--epochs=1", "--config.benchmark.num_runs=2")
     io = "--config.quantization.io=uint8"
-    assert _export(tmp_path, *quick, io, "--quantize=dynamic_int8,int8") == 0
+    assert _export(tmp_path, *quick, io, "--recipe=dynamic_int8,int8") == 0
     found = {
         name: {t.dtype for t in (*content.inputs, *content.outputs)}
         for name in ("dynamic_int8", "int8")
@@ -172,12 +172,12 @@ def test_integer_io_is_of_the_int8_file(tmp_path):
     [
         ("--model=resnet19", "Did you mean 'resnet18'?"),
         ("--model=mlp:hiden=3", "Did you mean 'hidden'?"),
-        ("--quantize=int9", "Did you mean 'int8'?"),
+        ("--recipe=int9", "Did you mean 'int8'?"),
         ("--data=digit", "Did you mean 'digits'?"),
         ("--config.task=clasification", "Did you mean 'classification'?"),
         ("--config.quantization.calibration=minmx", "Did you mean 'minmax'?"),
         ("--config.quantization.io=int9", "int8"),
-        ("--config.quantization.io=int8 --quantize=dynamic_int8", "Add 'int8'"),
+        ("--config.quantization.io=int8 --recipe=dynamic_int8", "Add 'int8'"),
         ("--config.training.strategy=miror", "Did you mean 'mirrored'?"),
         ("--config.benchmark.num_threads=0", "num_threads must be at least 1"),
         ("--config.model.save_format=h5", "Unknown config.model.save_format 'h5'"),
@@ -215,7 +215,7 @@ def test_other_tasks_and_models(tmp_path, name):
         f"--model={name}",
         "--data=digits",
         "--epochs=1",
-        "--quantize=float32,int8",
+        "--recipe=float32,int8",
         "--config.benchmark.num_runs=2",
     )
     assert code == 0
@@ -232,7 +232,7 @@ def test_other_tasks_and_models(tmp_path, name):
 )
 def test_every_classifier(tmp_path, name):
     arguments = f"--model={name}", "--data=digits", "--epochs=1"
-    assert _export(tmp_path, *arguments, "--quantize=float32,int8") == 0
+    assert _export(tmp_path, *arguments, "--recipe=float32,int8") == 0
 
 
 def _tiny(seed=0):

@@ -21,9 +21,9 @@ def test_a_detector_from_scenes_to_boxes(tmp_path):
             "--config.model.input_shape=96,96,3",
             "--epochs=1",
             "--steps=prune:0.5,divisor=4,epochs=0",
-            "--quantize=float32,int8",
+            "--recipe=float32,int8",
             "--benchmark=",
-            f"--out_dir={tmp_path / 'out'}",
+            f"--out={tmp_path / 'out'}",
         ]
     )
     assert code == 0
@@ -43,7 +43,7 @@ def test_a_detector_from_scenes_to_boxes(tmp_path):
     pictures.mkdir()
     dataset = load(spec)
     Image.fromarray(np.asarray(dataset.test.inputs([0])[0])).save(pictures / "a.png")
-    arguments = [f"--source={pictures}", f"--out_dir={tmp_path / 'found'}"]
+    arguments = [f"--source={pictures}", f"--out={tmp_path / 'found'}"]
     assert detect(["detect", f"--model={tmp_path}/out/int8.tflite", *arguments]) == 0
     found = json.loads((tmp_path / "found/detections.json").read_text())
     assert "a.png" in json.dumps(found)
@@ -57,7 +57,7 @@ def test_training_for_int8_is_refused_before_any_work(tmp_path, capsys):
             "--data=scenes:examples=20",
             "--config.model.input_shape=96,96,3",
             "--steps=quantize",
-            f"--out_dir={tmp_path / 'out'}",
+            f"--out={tmp_path / 'out'}",
         ]
     )
     assert code == 2

@@ -182,7 +182,7 @@ def test_a_full_disk_names_the_file(tmp_path):
             with pytest.raises(OSError, match=f"'{tmp_path}/model.keras'"):
                 with own.writing("model.keras"):
                     raise error
-    assert _names(tmp_path) == [".tfslim-export.json"]
+    assert _names(tmp_path) == []
 
 
 def test_names_too_long_are_told_before_the_work(tmp_path):
@@ -197,3 +197,24 @@ def test_a_folder_that_is_read_only(tmp_path):
     with pytest.raises(errors.ConfigError, match="cannot be written to"):
         with folder_lib.taken(tmp_path, False, ["int8"]):
             raise AssertionError
+
+
+def test_a_job_that_wrote_nothing_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _export(tmp_path / "new", ["int8"], stop_before="model.keras")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        _export(tmp_path / "mine", ["int8"], stop_before="model.keras")
+    assert _names(tmp_path / "mine") == []
+
+
+def test_what_a_killed_job_left_is_known_after_one_that_wrote_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        _export(tmp_path, ["int8"], stop_before="report.md")
+    with pytest.raises(KeyError), folder_lib.taken(tmp_path, True, ["float32"]):
+        raise KeyError  # As a training that fails.
+    with pytest.raises(errors.ConfigError, match="did not end"):
+        _export(tmp_path, ["float32"])
+    _export(tmp_path, ["float32"], overwrite=True)
+    assert "int8.tflite" not in _names(tmp_path)

@@ -11,8 +11,7 @@ import tf_keras
 
 import tfslim
 from tfslim import config as config_lib
-from tfslim import errors, evaluation, export, manifest, tflite
-from tfslim.pipeline import variants
+from tfslim import errors, evaluation, export, manifest, quantization, tflite
 
 KERAS = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
 
@@ -50,7 +49,8 @@ def _export(tmp_path, model, config=None, **options):
 
 
 def _names(tmp_path):
-    return {path.name for path in (tmp_path / "out").iterdir()}
+    out = tmp_path / "out"
+    return {path.name for path in out.iterdir()} if out.exists() else set()
 
 
 @KERAS
@@ -66,14 +66,14 @@ def test_a_model_that_is_given_keeps_its_weights(tmp_path, k):
 
 
 def _refusing(monkeypatch, *names):
-    quantize = variants.quantize
+    quantize = quantization.quantize_accurately
 
-    def refuse(job, recipe, *arguments):
+    def refuse(model, recipe, **options):
         if recipe.name in names:
             raise errors.QuantizationError(f"no {recipe.name}\nfor <b>it</b>")
-        return quantize(job, recipe, *arguments)
+        return quantize(model, recipe, **options)
 
-    monkeypatch.setattr(variants, "quantize", refuse)
+    monkeypatch.setattr(quantization, "quantize_accurately", refuse)
 
 
 def test_a_variant_that_cannot_be_made_is_left_out(tmp_path, monkeypatch):
@@ -401,7 +401,7 @@ def test_a_set_without_targets_gives_agreement(tmp_path):
 
 
 def _run(tmp_path, *arguments):
-    return export.main(["export", f"--out_dir={tmp_path / 'out'}", *arguments])
+    return export.main(["export", f"--out={tmp_path / 'out'}", *arguments])
 
 
 @pytest.fixture
@@ -420,7 +420,7 @@ def test_an_own_model_needs_data(tmp_path, saved, capsys):
     assert "There is no data" in line and "--data=" in line
     assert not (tmp_path / "out").exists()
     # What needs none is made without.
-    plain = "--quantize=float32,dynamic_int8", "--benchmark="
+    plain = "--recipe=float32,dynamic_int8", "--benchmark="
     assert _run(tmp_path, f"--model={saved}", *plain) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["data"]["spec"] == "none"
@@ -436,7 +436,7 @@ def test_an_own_model_needs_data(tmp_path, saved, capsys):
         "--data=digit",
         "--model=/none/such.keras",
         "--model=resnet19",
-        "--quantize=int9",
+        "--recipe=int9",
         "--benchmark=hosts",
         "--config.benchmark.delegate=npu",
         "--config.model.preprocessing=units",
@@ -444,13 +444,13 @@ def test_an_own_model_needs_data(tmp_path, saved, capsys):
         "--steps=widht:0.5",
         "--epochs=-1",
         "--max_drop=nan",
-        "--max_drop=1 --quantize=float16",
+        "--max_drop=1 --recipe=float16",
     ],
 )
 def test_what_is_wrong_is_told_without_tensorflow(tmp_path, wrong):
     code = (
         "import sys; from tfslim import export;"
-        f"code = export.main(['export', '--out_dir={tmp_path}/out', *{wrong.split()}]);"
+        f"code = export.main(['export', '--out={tmp_path}/out', *{wrong.split()}]);"
         "heavy = {'tensorflow', 'keras', 'tf_keras'} & set(sys.modules);"
         "print(code, *heavy)"
     )

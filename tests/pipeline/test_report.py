@@ -44,7 +44,7 @@ def result():
         "training": None,
         "layers": [EVIL],
         "proof_error": None,
-        "left_alone": {EVIL: EVIL},
+        "skipped": {EVIL: EVIL},
         "notes": [EVIL],
     }
     return {

@@ -21,7 +21,7 @@ Y = (X[:, 0] > 0).astype(np.int64)
 STEPS = (
     "slim:method=activation,ratio=0.5,passes=1,divisor=1",
     "prune:0.25,divisor=1",
-    "distil",
+    "distill",
     "quantize",
 )
 
@@ -50,10 +50,14 @@ def _export(out_dir, backup_dir="", *, model=None, changes=None, **options):
     config = config_lib.default_config()
     fields = {
         "steps": STEPS,
-        "training": {"epochs": 2, "batch_size": 16, "backup_dir": str(backup_dir)},
+        "training": {
+            "epochs": 2,
+            "batch_size": 16,
+            "backup_dir": str(backup_dir) or None,
+        },
         "quantization": {"recipes": ("float32",)},
         "benchmark": {"runners": ()},
-        **{name: {"epochs": 2} for name in ("slim", "prune", "distil", "quantize")},
+        **{name: {"epochs": 2} for name in ("slim", "prune", "distill", "quantize")},
         **(changes or {}),
     }
     config_lib.merge(config, fields)
@@ -88,6 +92,7 @@ def _assert_same_result(one, other):
         assert found[key] == wanted[key], key
 
 
+@pytest.mark.slow
 def test_a_job_killed_in_its_third_step_goes_on_there(power, tmp_path):
     whole, killed, backup = (tmp_path / name for name in ("a", "b", "backup"))
     _, begun = power.run(lambda: _export(whole))
@@ -163,11 +168,11 @@ def test_a_command_that_is_killed_ends_as_one_that_is_not(tmp_path):
 
     def command(how, out_dir, *more):
         arguments = [
-            f"--out_dir={tmp_path / out_dir}",
+            f"--out={tmp_path / out_dir}",
             "--data=digits",
             "--model=mlp:hidden=(32,)",
             "--epochs=2",
-            "--quantize=float32",
+            "--recipe=float32",
             "--config.benchmark.runners=()",
             "--steps=slim:method=prox_sg,epochs=2,sparse_epochs=2 sparsify:epochs=2 "
             "quantize:epochs=2",

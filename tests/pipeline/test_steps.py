@@ -17,9 +17,9 @@ def _export(out_dir, *arguments):
     return export.main(
         [
             "export",
-            f"--out_dir={out_dir}",
+            f"--out={out_dir}",
             "--data=digits",
-            "--quantize=float32,int8",
+            "--recipe=float32,int8",
             "--config.benchmark.num_runs=2",
             *arguments,
         ]
@@ -155,18 +155,18 @@ def test_steps_run_in_the_order_given_each_with_its_own_training(tmp_path):
     ("steps", "message"),
     [
         ("widht:0.5", "Did you mean 'width'?"),
-        ("width", "config.width.alpha must be in (0, 1], got 0.0"),
+        ("width", "config.width.alpha must be in (0, 1], got None"),
         ("width:2", "got 2.0"),
         ("width:0.5,alfa=1", "Did you mean 'width.alpha'?"),
         ("prune", "got none"),
         ("slim", "config.slim needs ratio"),
         ("slim:0.5,method=prox_sg", "set max_macs or max_params"),
         ("slim:0.5,method=lasso", "Unknown slimming method 'lasso'"),
-        ("slim:0.5,sparse_epochs=0", "sparse_epochs must be 1 or more"),
-        ("distil:-1", "temperature must be above 0"),
-        ("distil:teacher=/none.keras", "teacher '/none.keras' does not exist"),
-        ("cluster:1", "num_clusters must be 2 or more, got 1"),
-        ("sparsify cluster:2", "num_clusters must be 3 or more, got 2"),
+        ("slim:0.5,sparse_epochs=0", "sparse_epochs must be at least 1"),
+        ("distill:-1", "temperature must be above 0"),
+        ("distill:teacher=/none.keras", "teacher '/none.keras' does not exist"),
+        ("cluster:1", "num_clusters must be at least 2, got 1"),
+        ("sparsify cluster:2", "num_clusters must be at least 3, got 2"),
         ("sparsify:1.5", "sparsity must be in (0, 1)"),
         ("sparsify:method=3:4", "Unknown sparsity method"),
         ("quantize:keep=zeroes", "Did you mean 'zeros'?"),
@@ -206,7 +206,7 @@ def _digits():
 @pytest.mark.parametrize(
     "steps",
     [
-        ("slim:0.5,divisor=4,sparse_epochs=2,epochs=2", "distil:epochs=2"),
+        ("slim:0.5,divisor=4,sparse_epochs=2,epochs=2", "distill:epochs=2"),
         ("slim:max_params=3500,method=prox_sg,divisor=4,sparse_epochs=2,epochs=1",),
         ("slim:0.5,method=activation,divisor=4,epochs=1",),
     ],

@@ -30,24 +30,26 @@ def test_the_whole_procedure(k):
         task="classification",
         divisor=1,
         sparse_epochs=6,
-        retrain_epochs=6,
+        fine_tune_epochs=6,
         sparse_learning_rate=0.1,  # It has learnt nothing yet.
     )
     assert isinstance(smaller, k.Model)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert digits.accuracy(smaller, DATA["test"]) > 0.9
-    sparsity = report.sparsity
+    sparsity = report.step.sparsity
     assert set(sparsity) == {"stem", "a", "b", "head"}
     assert 0.1 < sparsity["a"] < 1 and 0.1 < sparsity["b"] < 1
     # By hand: the trunk takes the mean of its two layers; fractions stay.
     ratios = {"stem": (sparsity["stem"] + sparsity["b"]) / 2, "a": sparsity["a"]}
-    assert report.ratios == pytest.approx(ratios)
+    assert report.step.ratios == pytest.approx(ratios)
     assert smaller.get_layer("a").kernel.shape[-1] == 64 - int(64 * ratios["a"])
     assert smaller.get_layer("b").kernel.shape[-1] == 32 - int(32 * ratios["stem"])
     assert report.after.params == smaller.count_params()
-    assert len(report.retraining["val_accuracy"]) == 6
+    assert len(report.step.fine_tuning["val_accuracy"]) == 6
     assert "of the kernel is zero" in str(report)
+    with pytest.warns(DeprecationWarning, match=r"is now ProxReport\.step\.sparsity"):
+        assert report.sparsity is sparsity
 
 
 def test_a_budget_scales_the_ratios():
@@ -58,7 +60,7 @@ def test_a_budget_scales_the_ratios():
         task="classification",
         budget=tfslim.Budget(max_params=model.count_params() * 0.4, divisor=1),
         sparse_epochs=2,
-        retrain_epochs=1,
+        fine_tune_epochs=1,
     )
     assert 0.3 < smaller.count_params() / model.count_params() <= 0.4
     with pytest.raises(errors.ConfigError, match="needs a limit"):
@@ -106,7 +108,7 @@ def test_the_zeros_are_exact_in_the_exported_file(k):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"retrain_epochs": 0}, "retrain_epochs must be 1 or more"),
+        ({"fine_tune_epochs": 0}, "fine_tune_epochs must be at least 1"),
         ({"sparse_learning_rate": -0.1}, "sparse_learning_rate must be above 0"),
         ({"divisor": 0}, "divisor must be at least 1"),
         ({"optimizer": "adamm"}, "Did you mean 'adam'"),

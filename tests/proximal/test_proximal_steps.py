@@ -418,7 +418,7 @@ def test_what_it_cannot_be_added_to(k):
         (lambda: make("adam", model, penalty="l3"), "l1"),
         (lambda: make("adam", model, metric="manhattan"), "euclidean"),
         (lambda: make("sgd", model, metric="adam"), "needs Adam or AdamW"),
-        (lambda: make("adam", model, strength=-0.1), "0 or more, got -0.1"),
+        (lambda: make("adam", model, strength=-0.1), "at least 0, got -0.1"),
         (lambda: make("adam", model, layers="conw"), "conv"),
         (lambda: make(k.optimizers.SGD(0.1, use_ema=True), model), "use_ema"),
         (lambda: make(make("adam", model), model), "already"),

@@ -45,7 +45,7 @@ def test_number_of_kept_channels(channels_, ratio, divisor, least, kept):
         ({"max_cost": 3}, "together"),
         ({"pruning_ratio": 0.1, "scope": "globl"}, "Did you mean 'global'"),
         ({"pruning_ratio": 0.1, "divisor": 0}, "divisor must be at least 1"),
-        ({"pruning_ratio": 0.1, "divisor": 1.5}, r"whole number; got 1\.5"),
+        ({"pruning_ratio": 0.1, "divisor": 1.5}, r"whole number, got 1\.5"),
     ],
 )
 def test_wrong_budgets_are_refused(options, words):

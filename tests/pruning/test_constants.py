@@ -118,7 +118,7 @@ def test_zero_padding_is_folded_only_when_asked():
     assert np.abs(got - wanted).max() > 1e-3
 
 
-@settings(_SETTINGS, max_examples=60)
+@settings(_SETTINGS, max_examples=25)
 @given(st.data())
 def test_folded_graph_equals_the_original(data):
     model = models.randomize(random_models.draw_model(data, tf_keras))

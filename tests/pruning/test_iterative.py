@@ -16,7 +16,7 @@ from tfslim import benchmark, errors, tasks
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning.rounds import Rounds
+from tfslim.pruning.step_budgets import StepBudgets
 from tfslim.training import FitOptions
 
 BOTH = pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
@@ -77,9 +77,9 @@ def test_ratios_are_those_of_the_schedule(k, case):
     assert seen == _SCHEDULES[case]
     assert isinstance(smaller, k.Model) and _widths(smaller) == seen[-1]
     assert report.stopped == "the target is reached"
-    assert [r.params for r in report.rounds][-1] == smaller.count_params()
-    assert report.rounds[-1].pruning_ratio == pytest.approx(1 - sum(seen[-1]) / 96)
-    assert report.params_before == model.count_params()
+    assert [r.params for r in report.steps][-1] == smaller.count_params()
+    assert report.steps[-1].pruning_ratio == pytest.approx(1 - sum(seen[-1]) / 96)
+    assert report.before.params == model.count_params()
 
 
 def test_the_divisor_does_not_swallow_small_steps():
@@ -100,7 +100,7 @@ def test_a_round_that_cuts_nothing_is_not_trained():
     )
     # By 16s: 28, 24, 20 are rounded up to 32.
     assert seen == [[16, 16]]
-    assert [r.pruning_ratio for r in report.rounds] == [0.0, 0.0, 0.0, 0.5]
+    assert [r.pruning_ratio for r in report.steps] == [0.0, 0.0, 0.0, 0.5]
     assert report.stopped == "the target is reached"
 
 
@@ -144,7 +144,7 @@ def test_global_ratios_and_patterns():
     target = tfslim.Budget(pruning_ratio=0.5, scope="global", divisor=1)
     smaller, report = tfslim.prune_iteratively(model, _nothing, budget=target, steps=3)
     assert sum(_widths(smaller)) == 48
-    ratios = [round(r.pruning_ratio, 2) for r in report.rounds]
+    ratios = [round(r.pruning_ratio, 2) for r in report.steps]
     # 1 - 0.5^(1/3), 1 - 0.5^(2/3), 0.5.
     np.testing.assert_allclose(ratios, [0.2, 0.37, 0.5], atol=0.011)
     for scope in ("uniform", "global"):
@@ -165,11 +165,11 @@ def test_limits_are_split_by_what_they_save(limit):
     _, report = tfslim.prune_iteratively(
         model, _nothing, budget=target, steps=3, curve="linear"
     )
-    left = [getattr(row, kind) / whole for row in report.rounds]
+    left = [getattr(row, kind) / whole for row in report.steps]
     # 60% to save in three equal steps; a round may end a little below its limit.
     for found, wanted in zip(left, (0.8, 0.6, 0.4), strict=True):
         assert wanted - 0.05 < found <= wanted
-    assert report.rounds[-1].cost == getattr(report.rounds[-1], kind)
+    assert report.steps[-1].cost == getattr(report.steps[-1], kind)
 
 
 def test_a_measured_cost_is_a_target():
@@ -184,7 +184,7 @@ def test_a_measured_cost_is_a_target():
         _mlp(tf_keras), _nothing, budget=target, steps=2, curve="linear"
     )
     # From 74 by 58 to 42 microseconds.
-    assert [r.cost for r in report.rounds] == [58.0, 42.0]
+    assert [r.cost for r in report.steps] == [58.0, 42.0]
     assert _widths(smaller)[0] == 32
 
 
@@ -216,9 +216,9 @@ def test_max_drop_keeps_the_last_good_model():
     assert sum(_widths(model)) == 48
     for one, other in zip(model.get_weights(), kept[1].get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert [r.is_kept for r in report.rounds] == [True, True, False]
-    assert [r.metric for r in report.rounds] == [0.89, 0.86, 0.5]
-    assert "round 3 made the metric 0.4 worse" in report.stopped
+    assert [r.is_kept for r in report.steps] == [True, True, False]
+    assert [r.metric for r in report.steps] == [0.89, 0.86, 0.5]
+    assert "step 3 made the metric 0.4 worse" in report.stopped
     assert "(not kept)" in str(report) and "0.86" in str(report)
 
 
@@ -232,7 +232,7 @@ def test_max_drop_of_a_loss_and_of_nan():
             higher_is_better=False,
             max_drop=1.5,
         )
-        assert len(report.rounds) == 1 and not report.rounds[0].is_kept
+        assert len(report.steps) == 1 and not report.steps[0].is_kept
 
 
 def test_the_evaluation_needs_something_to_measure():
@@ -247,10 +247,10 @@ def test_the_evaluation_needs_something_to_measure():
     [
         ({}, "pruning_ratio"),
         ({"pruning_ratio": 0.5, "steps": 0}, "steps"),
-        ({"pruning_ratio": 0.5, "steps": 1.5}, "steps must be at least 1"),
+        ({"pruning_ratio": 0.5, "steps": 1.5}, "steps must be a whole number, got 1.5"),
         ({"pruning_ratio": 0.5, "curve": "square"}, "curve"),
         ({"pruning_ratio": 0.5, "criteria": "l1"}, "Did you mean 'criterion'"),
-        ({"pruning_ratio": 0.5, "fold": "some"}, "folding"),
+        ({"pruning_ratio": 0.5, "fold": "some"}, "fold"),
         ({"pruning_ratio": 1.0}, "pruning_ratio"),
     ],
 )
@@ -302,7 +302,7 @@ def test_a_real_training_keeps_the_accuracy(k):
     x, y = training.validation
     accuracy = tasks.accuracy(np.asarray(smaller(x)), y)
     assert report.metric_before == pytest.approx(before)
-    assert report.rounds[-1].metric == pytest.approx(accuracy)
+    assert report.steps[-1].metric == pytest.approx(accuracy)
     assert accuracy >= before - 0.03
     # One cut to the same size without training in between is much worse.
     cut, _ = tfslim.prune_channels(
@@ -340,7 +340,7 @@ def test_a_killed_job_goes_on_with_the_round_that_was_not_finished(k, tmp_path):
         model, shrink, backup_dir=folder, **options
     )
     assert rounds == [72, 48, 24] and not folder.exists()
-    assert [r.metric for r in report.rounds] == [72.0, 48.0, 24.0]
+    assert [r.metric for r in report.steps] == [72.0, 48.0, 24.0]
     assert report.metric_before == 96.0
     whole, plain = tfslim.prune_iteratively(model, shrink, **options)
     assert plain == report
@@ -410,7 +410,7 @@ def test_a_latency_measured_on_the_host_is_a_target():
     smaller, report = tfslim.prune_iteratively(model, _nothing, budget=target, steps=1)
     assert smaller.count_params() < 0.8 * model.count_params()
     # Measured again, on a machine that does other things too.
-    assert report.rounds[0].cost < 0.8 * before
+    assert report.steps[0].cost < 0.8 * before
 
 
 def test_a_training_goes_on_inside_a_killed_round(tmp_path):
@@ -510,10 +510,10 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(tmp_path):
         budget=target,
         evaluate=lambda m: noise[0],
     )
-    assert seen == [sum(_widths(smaller))] and len(report.rounds) == 2
-    assert (report.metric_before, report.rounds[0].metric) == (1.0, 1.0)
-    assert report.rounds[0].cost == report.rounds[0].macs
-    assert report.rounds[1].cost == report.rounds[1].macs * 0.7
+    assert seen == [sum(_widths(smaller))] and len(report.steps) == 2
+    assert (report.metric_before, report.steps[0].metric) == (1.0, 1.0)
+    assert report.steps[0].cost == report.steps[0].macs
+    assert report.steps[1].cost == report.steps[1].macs * 0.7
 
 
 @pytest.mark.parametrize(
@@ -524,7 +524,7 @@ def test_rounds_end_where_one_cut_would(target):
     """64 units, half of them in two steps of 16s: 64, 48, 32 and not 64, 48, 48."""
     current = _mlp(tf_keras, widths=(64, 64))
     now = channels_lib.analyze(graph_keras.read(current))
-    rounds = Rounds(now, target, 2, "geometric")
+    rounds = StepBudgets(now, target, 2, "geometric")
     for step in range(2):
         part = rounds.budget(step, now, {"hidden0", "hidden1"})
         current, _ = tfslim.prune_channels(current, budget=part)
@@ -536,7 +536,8 @@ def test_rounds_after_an_uneven_cut_catch_up():
     """What one round left too wide, the next one makes good."""
     graph = graph_keras.read(_mlp(tf_keras))
     channels = channels_lib.analyze(graph)
-    rounds = Rounds(channels, tfslim.Budget(pruning_ratio=0.5, divisor=1), 2, "linear")
+    target = tfslim.Budget(pruning_ratio=0.5, divisor=1)
+    rounds = StepBudgets(channels, target, 2, "linear")
     first = rounds.budget(0, channels, {"hidden0", "hidden1"})
     assert first.ratios == {"hidden0": 0.25, "hidden1": 0.25}
     # Nothing was cut: the second round alone has to do all.

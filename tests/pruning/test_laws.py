@@ -39,9 +39,7 @@ def draw_keep(data, found):
     return keep
 
 
-@settings(_SETTINGS, max_examples=200)
-@given(st.data())
-def test_cut_equals_masked_on_the_numpy_executor(data):
+def _law_on_numpy(data):
     model = models.randomize(random_models.draw_model(data, tf_keras))
     graph = graph_keras.read(model)
     found = channels.analyze(graph, cut_layer_norms=data.draw(st.booleans()))
@@ -56,6 +54,19 @@ def test_cut_equals_masked_on_the_numpy_executor(data):
     assert surgery.relative_error(wanted, got) < (1e-9 if exact else 1e-5)
     removed = sum(int((~kept).sum()) for kept in keep.values())
     assert (report.after.params < report.before.params) == (removed > 0)
+
+
+@settings(_SETTINGS, max_examples=60)
+@given(st.data())
+def test_cut_equals_masked_on_the_numpy_executor(data):
+    _law_on_numpy(data)
+
+
+@pytest.mark.slow
+@settings(_SETTINGS, max_examples=500)
+@given(st.data())
+def test_cut_equals_masked_on_many_more(data):
+    _law_on_numpy(data)
 
 
 @settings(_SETTINGS, max_examples=10)

@@ -16,9 +16,9 @@ from tfslim import errors
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import (
+    batch_statistics,
     budget,
     criteria,
-    evidence,
     proof,
     prune,
     recalibrate,
@@ -167,7 +167,7 @@ def test_ratios_ignore_and_report():
     assert smaller.get_layer("wide").filters == 16
     assert smaller.get_layer("stem").filters == 32
     text = str(report)
-    assert "left alone: stem: left alone as asked" in text
+    assert "skipped: stem: ignored as asked" in text
     assert "64 -> 16" in text and "not compiled" in text
     with pytest.raises(errors.ConfigError, match="Did you mean 'stem'"):
         prune.prune_channels(
@@ -181,7 +181,7 @@ def test_a_divisor_that_leaves_nothing_to_do_is_told():
         _residual(tf_keras, width=8), pruning_ratio=0.3
     )
     assert smaller.count_params() == _residual(tf_keras, width=8).count_params()
-    assert "divisor=16" in report.left_alone["stem"]
+    assert "divisor=16" in report.skipped["stem"]
 
 
 def test_global_scope_takes_the_least_important_of_all():
@@ -285,7 +285,7 @@ def test_gradients_need_targets():
 
 
 @BOTH
-def test_evidence_by_finite_differences(k):
+def test_gradients_by_finite_differences(k):
     """Gradients by activations and the Hessian's diagonal on a network by hand."""
     inputs = k.Input((2,), name="x")
     hidden = k.layers.Dense(2, use_bias=False, name="hidden")(inputs)
@@ -296,7 +296,7 @@ def test_evidence_by_finite_differences(k):
     x, y = np.array([[1.0, 2.0], [1.0, 0.5]], "float32"), np.array([[1.0], [0.0]])
     graph = graph_keras.read(model)
     needs = frozenset(["activations", "activation_gradients", "gradient"])
-    [found] = evidence.gather(
+    [found] = batch_statistics.gather(
         graph, graph_keras.keras_of(model), [(x, y.astype("float32"))], needs, "mse"
     )
     seen = found.layers["hidden"]
@@ -319,7 +319,7 @@ def test_hessian_of_a_linear_model_by_hand(k):
     inputs = k.Input((2,), name="x")
     model = k.Model(inputs, k.layers.Dense(1, use_bias=False, name="out")(inputs))
     x = np.array([[3.0, 0.5], [1.0, 0.5]], "float32")
-    [found] = evidence.gather(
+    [found] = batch_statistics.gather(
         graph_keras.read(model),
         graph_keras.keras_of(model),
         [(x, np.zeros((2, 1), "float32"))],

@@ -116,6 +116,6 @@ def test_what_is_not_fitted_is_named():
     )
     x = np.zeros((1, 8, 8, 3), np.float32)
     _, done = reconstruct.reconstruct_kernels(model, smaller, report.keep, [x])
-    assert done.left_alone == {"up": "Conv2DTranspose is not fitted"}
+    assert done.skipped == {"up": "Conv2DTranspose is not fitted"}
     with pytest.raises(errors.DataError, match="no batch"):
         reconstruct.reconstruct_kernels(model, smaller, report.keep, [])

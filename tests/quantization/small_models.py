@@ -39,7 +39,7 @@ def samples(shape, *, count=20, seed=0, low=-0.4, high=1.7):
 
 
 def worst_column_db(truth, found):
-    """The dB of most samples in the worst column, as `verify.Columns` has it.
+    """The dB of most samples in the worst column, as `evaluation.Columns` has it.
 
     Args:
         truth: float [samples, columns], none of which is quiet beside the others.

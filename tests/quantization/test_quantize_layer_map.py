@@ -11,7 +11,7 @@ from tfslim import quantize_tflite, tflite
 from tfslim.graph import ir, keras_probe
 from tfslim.quantization import calibrate, map_layers, put_layers, rank_layers
 from tfslim.quantization.layers.layer_names import LayerNames
-from tfslim.quantization.layers.match_tensors import Points
+from tfslim.quantization.layers.match_tensors import SharedValues
 from tfslim.tflite import metadata
 
 KERAS = ("tf_keras", "keras")
@@ -259,16 +259,16 @@ def test_the_probe_shows_what_keras_computes(both):
     assert conv.min() < 0 <= act.min()
 
 
-def test_points_by_hand():
+def test_shared_values_by_hand():
     first, second = ir.TensorRef(0), ir.TensorRef(1)
     near, zeros = np.array([1.0, 2.0, 3.0]), np.zeros(3)
-    points = Points(
+    shared = SharedValues(
         {7: [near], 8: [near * 1.1], 9: [zeros]},
         {first: [near[None] * (1 + 5e-5)], second: [zeros]},
     )
-    assert list(points.shared()) == [([7], [first])]
-    assert points.is_shared(first) and not points.is_shared(second)
-    assert points.number(ir.TensorRef(5)) is None
+    assert list(shared.shared()) == [([7], [first])]
+    assert shared.is_shared(first) and not shared.is_shared(second)
+    assert shared.number(ir.TensorRef(5)) is None
 
 
 def test_names_alone_are_a_hint():

@@ -6,7 +6,14 @@ import small_models
 
 from tfslim import errors, quantize_tflite, tasks, tflite
 from tfslim.evaluation import compare_files
-from tfslim.quantization import Improver, calibrate, fall_back, rank_layers
+from tfslim.quantization import (
+    AccurateResult,
+    Improver,
+    Options,
+    calibrate,
+    fall_back,
+    rank_layers,
+)
 from tfslim.quantization.layers.layer_names import LayerNames
 from tfslim.quantization.repair import bias
 
@@ -33,6 +40,11 @@ def wounded(residual_keras):
     kernel, bias = project.get_weights()
     project.set_weights([kernel / scale[:, None], bias])
     return small_models.convert(model)
+
+
+def started(model, ranges):
+    """The file with all layers quantized, nothing repaired."""
+    return AccurateResult(quantize_tflite(model, "int8", ranges=ranges), model)
 
 
 def dtypes(model):
@@ -107,12 +119,14 @@ def test_falling_back_reaches_the_metric_with_the_fewest_layers(wounded):
     ranking = rank_layers(wounded, ranges, xs)
     before = evaluate(quantize_tflite(wounded, "int8", ranges=ranges).tflite)
     wanted = before + 6
-    found = fall_back(wounded, ranges, ranking, evaluate=evaluate, least=wanted)
+    found = fall_back(
+        started(wounded, ranges), ranking, evaluate=evaluate, least=wanted
+    )
     assert found.is_met
     assert 1 < len(found.steps) <= 4
     assert found.steps[0].metric == before
-    assert found.steps[-1].metric == evaluate(found.quantized.tflite) >= wanted
-    assert found.steps[-1].size_bytes == len(found.quantized.tflite)
+    assert found.steps[-1].metric == evaluate(found.accurate.quantized.tflite) >= wanted
+    assert found.steps[-1].size_bytes == len(found.accurate.quantized.tflite)
     assert all(step.metric < wanted for step in found.steps[:-1])
 
 
@@ -126,9 +140,12 @@ def test_falling_back_keeps_a_correction_only_where_it_helps(wounded, monkeypatc
 
     ranking = rank_layers(wounded, ranges, xs)[:1]
     options = {"evaluate": evaluate, "least": 200.0}
-    plain = fall_back(wounded, ranges, ranking, **options)
-    improver = Improver(wounded, images(), rounding="nearest")
-    helped = fall_back(wounded, ranges, ranking, improver=improver, **options)
+    start = started(wounded, ranges)
+    plain = fall_back(start, ranking, **options)
+    improver = Improver(
+        wounded, images(), Options(rounding="nearest", bias_correction="full")
+    )
+    helped = fall_back(start, ranking, improver=improver, **options)
     assert helped.steps[0].metric > plain.steps[0].metric + 1
 
     def ruin(quantized, model, samples, mode):
@@ -139,7 +156,7 @@ def test_falling_back_keeps_a_correction_only_where_it_helps(wounded, monkeypatc
         return quantize_tflite(model, ranges=half, layers=layers).tflite, [None]
 
     monkeypatch.setattr(bias, "correct_biases", ruin)
-    spared = fall_back(wounded, ranges, ranking, improver=improver, **options)
+    spared = fall_back(start, ranking, improver=improver, **options)
     assert [s.metric for s in spared.steps] == [s.metric for s in plain.steps]
 
 
@@ -149,14 +166,13 @@ def test_falling_back_to_integers_at_the_ends(wounded, io):
     ranking = rank_layers(wounded, ranges, images(8))
     done = [
         fall_back(
-            wounded,
-            ranges,
+            started(wounded, ranges),
             ranking,
             evaluate=lambda model: 0.0 if tflite.read(model).ops else 1.0,
             least=-1.0,
             improver=Improver(wounded, images()),
-            io=kind,
-        ).quantized.tflite
+            options=Options(io=kind),
+        ).accurate.quantized.tflite
         for kind in ("float", io)
     ]
     assert {t.dtype for t in tflite.read(done[1]).inputs} == {io}
@@ -170,7 +186,9 @@ def test_falling_back_to_integers_at_the_ends(wounded, io):
 def test_what_cannot_be_met_ends_with_all_in_float(residual):
     ranges = calibrate(residual, images())
     ranking = rank_layers(residual, ranges, images(4))
-    found = fall_back(residual, ranges, ranking, evaluate=lambda model: 0.0, least=1.0)
+    found = fall_back(
+        started(residual, ranges), ranking, evaluate=lambda model: 0.0, least=1.0
+    )
     assert not found.is_met
     assert len(found.steps) == len(ranking) + 1
-    assert set(dtypes(found.quantized.tflite).values()) == {"float32"}
+    assert set(dtypes(found.accurate.quantized.tflite).values()) == {"float32"}

@@ -6,7 +6,7 @@ import pytest
 import small_models
 from litert_quantizer import recipe as upstream
 
-from tfslim import errors, quantization, quantize_tflite, tflite
+from tfslim import errors, quantization, quantize_tflite, recipe_names, tflite
 from tfslim.quantization.rules import recipe
 from tfslim.tflite import flatbuffer, metadata
 
@@ -267,7 +267,7 @@ def test_float16_weights_are_quantized_as_float32_ones_are(mobile):
 @pytest.mark.parametrize("name", quantization.recipe_names())
 def test_recipes_are_upstreams(name):
     rules = recipe.get(name).rules
-    full_name = recipe.ALIASES.get(name, name)
+    full_name = recipe_names.ALIASES.get(name, name)
     if name == "float32":
         assert rules == ()
     elif name == "float16":

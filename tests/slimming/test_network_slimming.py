@@ -345,18 +345,18 @@ def test_a_model_without_weights_yet(k):
 
 def test_bad_options():
     for options, message in [
-        ({"strength": -1.0}, "0 or more, got -1.0"),
-        ({"strength": float("nan")}, "0 or more, got nan"),
+        ({"strength": -1.0}, "at least 0, got -1.0"),
+        ({"strength": float("nan")}, "at least 0, got nan"),
         ({"schedule": "linaer"}, "linear"),
         ({"threshold": 0.0}, "threshold must be above 0"),
     ]:
         with pytest.raises(errors.ConfigError, match=message):
             tfslim.callbacks.NetworkSlimming(**options)
     for wrong in (-1.0, float("nan"), tf.constant(-1.0)):
-        with pytest.raises(errors.ConfigError, match="0 or more, got"):
+        with pytest.raises(errors.ConfigError, match="at least 0, got"):
             slimming_penalty(_model(tf_keras), wrong)
     falling = tfslim.callbacks.NetworkSlimming(schedule=lambda epoch: -1.0)
-    with pytest.raises(errors.ConfigError, match="0 or more"):
+    with pytest.raises(errors.ConfigError, match="at least 0"):
         falling.strength_at(0, 1)
 
 

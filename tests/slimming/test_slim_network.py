@@ -50,8 +50,8 @@ def test_it_learns_shrinks_and_forgets_nothing(k):
     assert 39 <= widths["a"] + widths["b"] <= 38.4 + 2 * 3
     assert report.after.params == smaller.count_params()
     assert report.before.params == model.count_params()
-    first, last = report.passes
-    assert [len(p.sparse) for p in report.passes] == [4, 4]
+    first, last = report.steps
+    assert [len(p.sparse) for p in report.steps] == [4, 4]
     assert len(last.fine_tuning["val_accuracy"]) == 2
     # The first of two cuts to 40% takes 37%: their scales go to zero, the others stay.
     counts = {name: h["counts"] for name, h in first.histograms.items()}
@@ -61,7 +61,7 @@ def test_it_learns_shrinks_and_forgets_nothing(k):
     assert sum(counts["sparse"][10:]) > 0.6 * 128
     assert sum(counts["after"]) < 128
     text = str(report)
-    assert "pass 2:" in text and "scales sparse" in text and "MACs" in text
+    assert "step 2:" in text and "scales sparse" in text and "MACs" in text
 
 
 def test_the_smallest_scales_of_the_whole_network_go():
@@ -84,7 +84,7 @@ def test_the_smallest_scales_of_the_whole_network_go():
     # By hand: two groups, the trunk by the mean of both its normalizations.
     trunk = (scales["stem"] + scales["b"]) / 2
     limit = np.sort(np.concatenate([trunk, scales["a"]]))[48]
-    keep = report.passes[0].cut.keep
+    keep = report.steps[0].cut.keep
     np.testing.assert_array_equal(keep["stem"], trunk >= limit)
     np.testing.assert_array_equal(keep["a"], scales["a"] >= limit)
     kernel = smaller.get_layer("a").kernel
@@ -107,7 +107,7 @@ def test_a_longer_training_penalizes_less():
             schedule="constant",
             batch_size=100,
         )
-        strengths.append(report.passes[0].sparse[0]["strength"])
+        strengths.append(report.steps[0].sparse[0]["strength"])
     assert strengths[0] == pytest.approx(2 * strengths[1], rel=0.05)
 
 
@@ -115,12 +115,18 @@ def test_a_longer_training_penalizes_less():
     ("options", "message"),
     [
         ({}, "either pruning_ratio"),
-        ({"pruning_ratio": 0.5, "passes": 0}, "passes must be 1 or more"),
+        ({"pruning_ratio": 0.5, "passes": 0}, "passes must be at least 1"),
         ({"pruning_ratio": 0.5, "layers": "bm*"}, "a_bn"),
         ({"pruning_ratio": 0.5, "epoch": 3}, "epochs"),
         ({"pruning_ratio": 0.5, "schedule": "linnear"}, "linear"),
-        ({"pruning_ratio": 0.5, "fine_tune_epochs": 0}, "fine_tune_epochs must be 1"),
-        ({"pruning_ratio": 0.5, "sparse_epochs": 0}, "sparse_epochs must be 1"),
+        (
+            {"pruning_ratio": 0.5, "fine_tune_epochs": 0},
+            "fine_tune_epochs must be",
+        ),
+        (
+            {"pruning_ratio": 0.5, "sparse_epochs": 0},
+            "sparse_epochs must be at",
+        ),
         ({"pruning_ratio": 0.5, "sparse_learning_rate": 0}, "sparse_learning_rate"),
         ({"pruning_ratio": 0.5, "fold": "exakt"}, "Did you mean 'exact'"),
         ({"pruning_ratio": 0.5, "optimizer": "adamm"}, "Did you mean 'adam'"),

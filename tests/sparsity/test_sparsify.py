@@ -31,11 +31,14 @@ def test_magnitude(k):
     model = _classifier(k)
     before = [np.array(w) for w in model.get_weights()]
     done = tfslim.sparsify(model, (X, Y), (X, Y), target=0.75, ignore="head", **SHORT)
-    assert done.reports[0].left_alone == {"head": "ignored as asked"}
-    assert type(done.model) is type(model) and not done.is_quantized
+    model_too, report = done
+    assert model_too is done.model and report.skipped == {"head": "ignored as asked"}
+    with pytest.warns(DeprecationWarning, match=r"is now .*report\.stages"):
+        assert done.reports is report.stages
+    assert type(done.model) is type(model) and not done.report.is_quantized
     assert np.mean(models.kernels(done.model)["conv"] == 0) == 0.75
-    assert len(done.reports) == len(done.trainings) == 1
-    assert "Pruned to 75% zeros" in str(done)
+    assert len(done.report.stages) == len(done.report.trainings) == 1
+    assert "Pruned to 75% zeros" in str(done.report)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -50,7 +53,7 @@ def test_best_epoch_is_one_at_full_sparsity():
     done = tfslim.sparsify(
         _classifier(), train, (X, Y), target=0.5, **{**SHORT, "epochs": 6}
     )
-    assert done.trainings[0].best_epoch >= 2
+    assert done.report.trainings[0].best_epoch >= 2
     assert np.mean(models.kernels(done.model)["conv"] == 0) == 0.5
 
 
@@ -77,12 +80,12 @@ def test_quantized(method, stages):
     done = tfslim.sparsify(
         _classifier(keras), (X, Y), method=method, target=0.5, clusters=6, **SHORT
     )
-    assert done.is_quantized and isinstance(done.model, tf_keras.Model)
-    assert len(done.reports) == len(done.trainings) == stages
+    assert done.report.is_quantized and isinstance(done.model, tf_keras.Model)
+    assert len(done.report.stages) == len(done.report.trainings) == stages
     file = tfslim.convert_quantized(done.model).tflite
     assert tflite.coverage(file).is_whole
     if method == "pcqat":
-        assert "zeros and clusters kept" in done.reports[-1].method
+        assert "zeros and clusters kept" in done.report.stages[-1].method
 
 
 def test_own_training():
@@ -96,7 +99,7 @@ def test_own_training():
     done = tfslim.sparsify(
         _classifier(), train_fn=train, method="magnitude", target=0.6, steps=2
     )
-    assert len(calls) == 1 and done.trainings == ()
+    assert len(calls) == 1 and done.report.trainings == ()
     assert np.mean(models.kernels(done.model)["conv"] == 0) == pytest.approx(
         0.6, abs=0.01
     )
@@ -133,7 +136,7 @@ def test_bad_options(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clusters": 2}, "clusters must be 3 or more, got 2"),
+        ({"clusters": 2}, "clusters must be at least 3, got 2"),
         ({"clusters": 1000}, "'conv': its 288 weights are no more than 1000 clusters"),
         ({"keep": "zeroes"}, "Did you mean 'zeros'"),
     ],

@@ -5,7 +5,7 @@ import tensorflow as tf
 import tf_keras
 
 from tests.sparsity import sparsity_models as models
-from tfslim.graph import ir
+from tfslim import ops
 from tfslim.graph import keras as graph_keras
 from tfslim.sparsity import fold, hard, plain, quantizers
 
@@ -53,7 +53,7 @@ def _functions():
 def test_layers_compute_what_the_functions_did():
     model = _functions()
     graph = plain.plain(graph_keras.read(model))
-    assert not {layer.op for layer in graph.layers.values()} & ir.FUNCTIONS
+    assert not {layer.op for layer in graph.layers.values()} & ops.keras("function")
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 6)).astype(np.float32)
     for truth, found in zip(model(x), _written(graph)(x), strict=True):
         np.testing.assert_allclose(found, truth, rtol=1e-6, atol=1e-6)

@@ -204,7 +204,7 @@ def test_ignored_layers_stay_float():
     first = model.layers[1].name
     with sparsity.quantize_aware(model, ignore=[first]) as training:
         models.fit(training, steps=1)
-    assert training.report.left_alone == {first: "ignored as asked"}
+    assert training.report.skipped == {first: "ignored as asked"}
     assert first not in training.report.layers
     file = tfslim.convert_quantized(training.result).tflite
     dtypes = [kernel.dtype for kernel in analysis.read_sparsity(file)]
@@ -255,7 +255,7 @@ def test_layers_with_several_arguments_stay_float():
     model = tf_keras.Model(inputs, tf_keras.layers.Dense(3)(x))
     with sparsity.quantize_aware(model) as training:
         models.fit(training, steps=1)
-    assert "cannot wrap MultiHeadAttention" in training.report.left_alone["attention"]
+    assert "cannot wrap MultiHeadAttention" in training.report.skipped["attention"]
     file = tfslim.convert_quantized(training.result).tflite
     x, _ = models.data(model, 1)
     [found] = tflite.run(file, x).values()

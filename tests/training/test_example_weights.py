@@ -38,13 +38,13 @@ METHODS = {
         tfslim.fit(_model(), data, task="classification", options=OPTIONS).model
     ),
     "distill": lambda data: tfslim.distill(
-        _model(), _model(), data, alpha=0.5, options=OPTIONS
+        _model(), _model(), data, teacher_weight=0.5, options=OPTIONS
     )[0],
     "distill_features": lambda data: tfslim.distill(
         _model(),
         _model(),
         data,
-        alpha=0.5,
+        teacher_weight=0.5,
         features={"hidden": "hidden"},
         options=OPTIONS,
     )[0],
@@ -62,7 +62,7 @@ METHODS = {
         data,
         task="classification",
         sparse_epochs=1,
-        retrain_epochs=1,
+        fine_tune_epochs=1,
         options=OPTIONS,
     )[0],
     "activation_pruning": lambda data: tfslim.activation_pruning(
@@ -90,9 +90,7 @@ def _batches(*parts):
 @pytest.mark.parametrize(
     "name",
     [
-        name
-        if name in ("fit", "distill")
-        else pytest.param(name, marks=pytest.mark.slow)
+        name if name == "fit" else pytest.param(name, marks=pytest.mark.slow)
         for name in METHODS
     ],
 )

@@ -204,6 +204,7 @@ sys.exit(export.main(["export", "--model=mlp:hidden=(16,)", "--data=digits",
 """
 
 
+@pytest.mark.slow
 def test_the_main_job_on_two_workers_is_written_once(tmp_path):
     ports = _free_ports(2)
     chief, other = (

@@ -9,34 +9,24 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from tfslim import errors
-from tfslim.graph import ir, keras_run, ops
+from tfslim import errors, ops
+from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning import evidence
 from tfslim.training import training
 
 # Activations of which only the positive side counts as active.
-_RECTIFIERS = frozenset(
-    """celu elu gelu hard_silu leaky_relu mish relu relu6 selu silu ELU LeakyReLU PReLU
-    ReLU ThresholdedReLU""".split()
-)
-# What has its own nonlinearity, for which a count above zero says nothing.
-_OTHERS = (ir.ELEMENTWISE | {"Softmax", "exponential", "log_sigmoid"}) - _RECTIFIERS
+_RECTIFIERS = ops.keras("rectifier")
+# What has its own nonlinearity, for which a count above zero means nothing.
+_OTHERS = (
+    (ops.keras("function") & ops.keras("elementwise"))
+    | {"Softmax", "exponential", "log_sigmoid"}
+) - _RECTIFIERS
 # Ops behind an activation that leave a silent channel silent, or at least constant.
-_TRANSPARENT = (
-    ops.POOLING
-    | ops.CROPPING
-    | ops.UPSAMPLING
-    | ops.PADDING
-    | ops.MOVING
-    | ops.IDLE
-    | frozenset(
-        """Activation BatchNormalization DepthwiseConv1D DepthwiseConv2D RepeatVector
-        Rescaling cast getitem max mean pad resize split sum""".split()
-    )
+_TRANSPARENT = ops.keras(
+    "pooling", "cropping", "upsampling", "padding", "moving", "idle", "silent"
 )
-_JOINS = frozenset("Add Average Concatenate Maximum add concatenate maximum".split())
+_JOINS = ops.keras("joining")
 _PRODUCTS = frozenset(["Multiply", "multiply"])
 
 
@@ -71,8 +61,8 @@ def count_activations(model: Any, data: Any) -> Activity:
     """Counts, for every unit that could be removed, how often it is active.
 
     A unit of a Dense layer or a channel of a convolution is active where the output of
-    its rectifier (ReLU and its kin, behind a batch normalization if there is one) is
-    above zero. With a count of 0, and a ReLU, removing it changes nothing on the data.
+    its rectifier (such as ReLU, behind a batch normalization if there is one) is above
+    zero. With a count of 0, and a ReLU, removing it changes nothing on the data.
 
     Source: Hu et al., "Network Trimming", 2016, https://arxiv.org/abs/1607.03250,
     whose APoZ is 1 - rate.
@@ -285,7 +275,7 @@ def _run(
         totals = [
             (total + rows.numpy(), size + int(number))
             for (total, size), (rows, number) in zip(
-                totals, step(evidence.inputs_of(batch)), strict=True
+                totals, step(training.inputs_of(batch)), strict=True
             )
         ]
     if not totals[0][1]:

@@ -16,14 +16,10 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim import tflite
+from tfslim import ops, tflite
 
 # More than this share of zeros in the 1x1 convolutions of a connected part.
 MIN_ZEROS = 2 / 3
-_UNARY = frozenset(
-    """ABS CEIL ELU EXP FLOOR GELU HARD_SWISH LEAKY_RELU LOGISTIC NEG RELU
-    RELU_N1_TO_1 RELU6 RSQRT SQRT SQUARE TANH""".split()
-)
 _SAME = schema.Padding.SAME
 # The middle axes of [batch, height, width, channels].
 _SPATIAL = {1, 2}
@@ -67,7 +63,7 @@ def obstacles(model: tflite.TfliteModel) -> dict[int, str | None]:
     return {
         op.index: parts.obstacle(op, has_sparse)
         for op in model.ops
-        if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+        if op.name in ops.tflite("window")
     }
 
 
@@ -166,7 +162,7 @@ class _Parts:
             return _depthwise(graph, op, self._padding[op.index])
         if op.name == "FULLY_CONNECTED":
             return _Role(is_inside=True)
-        if op.name in ("ADD", "MUL") or op.name in _UNARY:
+        if op.name in ops.tflite("chw"):
             if all(len(tensor.shape) == 4 for tensor in computed):
                 return _Role(is_inside=True)
             return _Role(obstacle="its tensors have not four axes")

@@ -7,19 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tfslim import benchmark, errors, tflite
+from tfslim import benchmark, errors, ops, tflite
 from tfslim.analysis import sparse_inference
 from tfslim.benchmark.result import describe
 from tfslim.tflite import flatbuffer
-
-# Ops whose second input is a kernel, inputs along its last axis, but for DEPTHWISE.
-_READERS = (
-    "CONV_2D",
-    "CONV_3D",
-    "DEPTHWISE_CONV_2D",
-    "FULLY_CONNECTED",
-    "TRANSPOSE_CONV",
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,13 +69,13 @@ def read_sparsity(model: bytes | Path | str) -> tuple[KernelSparsity, ...]:
     graph = tflite.read(model).graphs[0]
     found = []
     for op in graph.ops:
-        if op.name not in _READERS:
+        if op.name not in ops.WEIGHTS:
             continue
         tensor = graph.stored(op.inputs[1])
         kernel = tensor.data
         if kernel is None or not kernel.ndim or not kernel.size:
             continue
-        axis = kernel.ndim - 1 if op.name == "DEPTHWISE_CONV_2D" else 0
+        axis = ops.WEIGHTS[op.name].output_axis
         channels = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1)
         found.append(
             KernelSparsity(

@@ -3,12 +3,12 @@
 All files run interleaved in rounds; each is compared with the first. The verdict is
 that of a confidence interval over the rounds.
 
-  python -m tfslim.benchmark float32.tflite int8.tflite --num_threads=1,2
-  python -m tfslim.benchmark model.tflite --profile
-  python -m tfslim.benchmark new.tflite --baseline=old.tflite --max_regression=5%
-  python -m tfslim.benchmark float32.tflite int8.tflite --android
+  tfslim benchmark float32.tflite int8.tflite --num_threads=1,2
+  tfslim benchmark model.tflite --profile
+  tfslim benchmark new.tflite --baseline=old.tflite --max_regression=5%
+  tfslim benchmark float32.tflite int8.tflite --android
 
---baseline also takes the --json file of an earlier run. --android needs the adb client
+--baseline also takes the .json of an earlier run. --android needs the adb client
 and a phone with USB debugging on.
 
 Exit codes: 0 done, 1 a file failed or regressed, 2 wrong usage.
@@ -17,6 +17,7 @@ Exit codes: 0 done, 1 a file failed or regressed, 2 wrong usage.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,40 +46,32 @@ T = TypeVar("T")
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
-
-    def text(name: str, default: str | None, text: str) -> None:
-        flags.DEFINE_string(name, default, text, flag_values=values)
-
-    def number(name: str, default: int, text: str) -> None:
-        flags.DEFINE_integer(name, default, text, flag_values=values)
-
-    def seconds(name: str, default: float, text: str) -> None:
-        flags.DEFINE_float(name, default, text, flag_values=values)
-
-    flags.DEFINE_list("files", [], "The files, also plain.", flag_values=values)
-    text("num_threads", "1", "Threads; several by comma are timed one after another.")
-    number("num_runs", 100, "Timed runs a file, at least.")
-    seconds("min_secs", 0.0, "Seconds of timed runs a file, at least.")
-    number("rounds", 20, "Interleaved rounds; a verdict needs 8.")
-    number("warmup_runs", 5, "Untimed runs before the first round, at least.")
-    seconds("warmup_secs", 0.1, "Seconds of untimed runs before, at least.")
-    text("delegate", "xnnpack", "xnnpack, none; on phones gpu and nnapi, too.")
-    flags.DEFINE_bool("profile", False, "Also time every op.", flag_values=values)
-    text("baseline", None, "An older .tflite, or the --json file of an earlier run.")
-    text("max_regression", "5%", "Slower than the baseline by more: exit code 1.")
-    seconds("confidence", 0.99, "Of the intervals, between 0 and 1.")
-    text("json", None, "Write the results to this file.")
-    text("markdown", None, "Write the table to this file, for a pull request.")
-    flags.DEFINE_bool("android", False, "Run on phones, over adb.", flag_values=values)
-    text("serial", "", "Which phones, by comma, or all; none: the only one.")
-    text("benchmark_binary", "", "benchmark_model for the phone; none: a download.")
-    text("device_dir", "/data/local/tmp", "Folder on the phone for a private one.")
-    flags.DEFINE_bool(
-        "keep_files", False, "Leave the files on the phone.", flag_values=values
+    cli.add_flags(
+        values,
+        ("files", [], "The .tflite files."),
+        ("num_threads", "1", "Threads; several by comma are timed one after another."),
+        ("num_runs", 100, "Timed runs a file, at least."),
+        ("min_secs", 0.0, "Seconds of timed runs a file, at least."),
+        ("rounds", 20, "Interleaved rounds; a verdict needs 8."),
+        ("warmup_runs", 5, "Untimed runs before the first round, at least."),
+        ("warmup_secs", 0.1, "Seconds of untimed runs before, at least."),
+        ("delegate", "xnnpack", "xnnpack, none; on phones gpu and nnapi, too."),
+        ("profile", False, "Also time every op."),
+        ("baseline", str, "An older .tflite, or the .json of an earlier run."),
+        ("max_regression", "5%", "Slower than the baseline by more: exit code 1."),
+        ("confidence", 0.99, "Of the intervals, between 0 and 1."),
+        ("out", [], "Files to write the results to, by comma: a .json, a .md."),
+        ("json", str, "The same as --out with a .json."),
+        ("markdown", str, "The same as --out with a .md, for a pull request."),
+        ("android", False, "Run on phones, over adb."),
+        ("serial", "", "Which phones, by comma, or all; none: the only one."),
+        ("benchmark_binary", "", "benchmark_model for the phone; none: a download."),
+        ("device_dir", "/data/local/tmp", "Folder on the phone for a private one."),
+        ("keep_files", False, "Leave the files on the phone."),
+        ("cooldown_secs", 60.0, "Longest wait for a phone to cool down, each time."),
+        ("timeout_secs", 600.0, "For one push or one run on a phone."),
+        ("reconnect_secs", 20.0, "Longest wait for a phone that went away."),
     )
-    seconds("cooldown_secs", 60.0, "Longest wait for a phone to cool down, each time.")
-    seconds("timeout_secs", 600.0, "For one push or one run on a phone.")
-    seconds("reconnect_secs", 20.0, "Longest wait for a phone that went away.")
 
 
 def _run(values: flags.FlagValues, _: Any) -> None:
@@ -88,6 +81,7 @@ def _run(values: flags.FlagValues, _: Any) -> None:
         for number in _threads(values.num_threads)
     ]
     comparison.min_rounds(values.confidence)  # Refuses a wrong one before any run.
+    _read_out(values)
     for flag in ("json", "markdown"):
         if values[flag].value:
             files.require_writable(values[flag].value, f"--{flag}")
@@ -117,6 +111,15 @@ def _run(values: flags.FlagValues, _: Any) -> None:
         raise problem
     if values.baseline:
         _gate(rows, allowed)
+
+
+def _read_out(values: flags.FlagValues) -> None:
+    """Takes the files that --out names for those of --json and --markdown."""
+    for path in values.out:
+        flag = {".json": "json", ".md": "markdown"}.get(Path(path).suffix)
+        if flag is None:
+            raise errors.ConfigError(f"--out must end with .json or .md, got '{path}'.")
+        values[flag].value = path
 
 
 def _time_on_phones(
@@ -197,9 +200,7 @@ def _gate(rows: Sequence[baseline.Row], allowed: float) -> None:
 def _models(paths: Sequence[Path], baseline_path: str | None) -> dict[str, bytes]:
     """Reads the files; a .tflite baseline comes first, so that all compare with it."""
     if not paths:
-        raise errors.ConfigError(
-            "No file was given: python -m tfslim.benchmark model.tflite"
-        )
+        raise errors.ConfigError("No file was given: tfslim benchmark model.tflite.")
     if baseline_path and baseline_path.endswith(".tflite"):
         paths = [Path(baseline_path), *paths]
     names = [path.name for path in paths]
@@ -208,12 +209,7 @@ def _models(paths: Sequence[Path], baseline_path: str | None) -> dict[str, bytes
         name = path.name if names.count(path.name) == 1 else str(path)
         if name in models:
             raise errors.ConfigError(f"'{path}' was given twice. Name each file once.")
-        try:
-            models[name] = files.read_bytes(path)
-        except OSError as error:
-            raise errors.ConfigError(
-                f"'{path}' cannot be read: {error.strerror}."
-            ) from error
+        models[name] = files.read_given(path)
     return models
 
 
@@ -245,10 +241,15 @@ def _share(text: str) -> float:
     return share
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command line and returns its exit code."""
-    doc = __doc__ or ""
-    return cli.run("tfslim.benchmark", doc, define_flags, _run, argv, plain="files")
+# Takes `sys.argv` and returns the exit code.
+main = functools.partial(
+    cli.run,
+    "tfslim.benchmark",
+    __doc__ or "",
+    define_flags,
+    _run,
+    plain="files",
+)
 
 
 if __name__ == "__main__":

@@ -37,13 +37,9 @@ def read(path: Path) -> list[BenchmarkResult]:
     Raises:
         ConfigError: there is no such file, or it holds something else.
     """
+    written = files.read_given(path, "The baseline")
     try:
-        content = json.loads(files.read_text(path))
-        found = [row["result"] for row in content["rows"]]
-    except OSError as error:
-        raise errors.ConfigError(
-            f"The baseline '{path}' cannot be read: {error.strerror}."
-        ) from error
+        found = [row["result"] for row in json.loads(written)["rows"]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise errors.ConfigError(
             f"'{path}' holds no benchmark results. Write one with: python -m "

@@ -46,8 +46,8 @@ class DelegateUse:
     """
 
     name: str
-    is_whole: bool | None
-    partitions: int | None
+    is_whole: bool | None = None
+    partitions: int | None = None
     delegated_ops: int | None = None
     other_ops: int | None = None
 
@@ -103,7 +103,7 @@ def parse(text: str, *, exit_code: int = 0) -> ToolOutput:
         init_us=timings.get("Init"),
         first_us=timings.get("First inference"),
         peak_memory_bytes=round(memory[-1] * 2**20) if memory else None,
-        delegates=tuple(_delegates(lines)),
+        delegates=_delegates(lines),
         ops=tuple(_ops(lines)),
         unknown_flags=unknown_flags(text),
     )
@@ -139,45 +139,32 @@ def _one_stats(values: dict[str, float]) -> LatencyStats:
     )
 
 
-def _delegates(lines: Sequence[str]) -> Iterator[DelegateUse]:
-    replaced = {}
+def _delegates(lines: Sequence[str]) -> tuple[DelegateUse, ...]:
+    found: dict[str, DelegateUse] = {}
     for line in lines:
-        if found := _REPLACED.search(line):
-            taken, total, kind, partitions = found.groups()
-            name = _delegate_name(kind)
-            replaced[name] = (int(taken), int(total) - int(taken), int(partitions))
-    named = set()
-    for line in lines:
-        if found := _APPLIED.search(line):
-            name, kernels = found[1].lower(), found[3]
-            is_whole = found[2] == "completely"
-            inside, outside, _ = replaced.get(name, (None, None, None))
-            partitions = int(kernels) if kernels else 1 if is_whole else None
-        elif found := _NOT_APPLIED.search(line):
-            name, is_whole, partitions = found[1].lower(), False, 0
-            inside = outside = None
-        else:
-            continue
-        named.add(name)
-        yield DelegateUse(
-            name=name,
-            is_whole=is_whole,
-            partitions=partitions,
-            delegated_ops=inside,
-            other_ops=outside,
-        )
-    for name, (inside, outside, partitions) in replaced.items():
-        if name not in named:
-            named.add(name)
-            yield DelegateUse(
+        if match := _REPLACED.search(line):
+            name, inside = _delegate_name(match[3]), int(match[1])
+            found[name] = DelegateUse(
                 name=name,
-                is_whole=outside == 0,
-                partitions=partitions,
+                is_whole=match[1] == match[2],
+                partitions=int(match[4]),
                 delegated_ops=inside,
-                other_ops=outside,
+                other_ops=int(match[2]) - inside,
             )
-    if "xnnpack" not in named and any(_DEFAULT_XNNPACK in line for line in lines):
-        yield DelegateUse(name="xnnpack", is_whole=None, partitions=None)
+    for line in lines:
+        if match := _APPLIED.search(line):
+            name, is_whole = match[1].lower(), match[2] == "completely"
+            found[name] = dataclasses.replace(
+                found.get(name) or DelegateUse(name=name),
+                is_whole=is_whole,
+                partitions=int(match[3]) if match[3] else 1 if is_whole else None,
+            )
+        elif match := _NOT_APPLIED.search(line):
+            name = match[1].lower()
+            found[name] = DelegateUse(name=name, is_whole=False, partitions=0)
+    if any(_DEFAULT_XNNPACK in line for line in lines):
+        found.setdefault("xnnpack", DelegateUse(name="xnnpack"))
+    return tuple(found.values())
 
 
 def _delegate_name(kind: str) -> str:

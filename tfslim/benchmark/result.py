@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import errors, settings
 
 SCHEMA_VERSION = 1
-DELEGATES = ("xnnpack", "gpu", "nnapi", "none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(settings.Timing):
     """How often, and on what, a file is run.
 
     A file gets `num_runs` timed inferences and `min_secs` seconds of them, whichever
@@ -29,28 +28,6 @@ class Options:
 
     `delegate` runs what it can; "none" leaves all to the builtin kernels.
     """
-
-    num_threads: int = 1
-    warmup_runs: int = 5
-    warmup_secs: float = 0.1
-    num_runs: int = 50
-    min_secs: float = 0.0
-    rounds: int = 10
-    delegate: str = "xnnpack"
-
-    def __post_init__(self) -> None:
-        for names, least in (
-            (("num_threads", "num_runs", "rounds"), 1),
-            (("warmup_runs", "warmup_secs", "min_secs"), 0),
-        ):
-            for name in names:
-                # Written so that NaN is refused as well.
-                if not getattr(self, name) >= least:
-                    raise errors.ConfigError(
-                        f"{name} must be at least {least}, got {getattr(self, name)}."
-                    )
-        if self.delegate not in DELEGATES:
-            raise registry.unknown_name("delegate", self.delegate, DELEGATES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

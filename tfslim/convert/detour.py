@@ -11,21 +11,11 @@ from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 
+from tfslim import ops
 from tfslim.tflite import flatbuffer
 from tfslim.tflite import model as tflite_model
 
-# With ai-edge-litert 2.3; tests/convert/test_detour.py asks the runtime.
-FLOAT_ONLY = (
-    "AVERAGE_POOL_2D",
-    "GELU",
-    "HARD_SWISH",
-    "PRELU",
-    "RELU",
-    "RSQRT",
-    "SOFTMAX",
-    "SQRT",
-    "SQUARED_DIFFERENCE",
-)
+FLOAT_ONLY = ops.tflite("float_only")
 _INT8 = schema.TensorType.INT8
 
 
@@ -49,10 +39,10 @@ def add_detours(flat: Any) -> list[str]:
     for op in chosen:
         place = graph.operators.index(op)
         sources = flatbuffer.numbers(op.inputs)
-        op.inputs = [_float_twin(graph, index) for index in sources]
+        op.inputs = [_float_copy(graph, index) for index in sources]
         graph.operators[place:place] = [
-            _operator(flat, "DEQUANTIZE", source, twin)
-            for source, twin in zip(sources, op.inputs, strict=True)
+            flatbuffer.operator(flat, "DEQUANTIZE", source, target, version=2)
+            for source, target in zip(sources, op.inputs, strict=True)
         ]
         (output,) = flatbuffer.numbers(op.outputs)
         last = _only_dequantize(flat, output, names)
@@ -61,10 +51,10 @@ def add_detours(flat: Any) -> list[str]:
             op.outputs = last.outputs
             graph.operators.remove(last)
             continue
-        op.outputs = [_float_twin(graph, output)]
+        op.outputs = [_float_copy(graph, output)]
         graph.operators.insert(
             graph.operators.index(op) + 1,
-            _operator(flat, "QUANTIZE", op.outputs[0], output),
+            flatbuffer.operator(flat, "QUANTIZE", op.outputs[0], output, version=2),
         )
     return [names[op.opcodeIndex] for op in chosen]
 
@@ -80,25 +70,10 @@ def _only_dequantize(flat: Any, tensor: int, names: list[str]) -> Any:
     return readers[0] if is_known else None
 
 
-def _float_twin(graph: Any, index: int) -> int:
+def _float_copy(graph: Any, index: int) -> int:
     """Adds a float tensor of the shape of another; returns its number."""
-    twin = copy.copy(graph.tensors[index])
-    twin.name = twin.name + b";float"
-    twin.type, twin.quantization, twin.buffer = schema.TensorType.FLOAT32, None, 0
-    graph.tensors.append(twin)
+    copied = copy.copy(graph.tensors[index])
+    copied.name = copied.name + b";float"
+    copied.type, copied.quantization, copied.buffer = schema.TensorType.FLOAT32, None, 0
+    graph.tensors.append(copied)
     return len(graph.tensors) - 1
-
-
-def _operator(flat: Any, name: str, source: int, target: int) -> Any:
-    number = getattr(schema.BuiltinOperator, name)
-    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in flat.operatorCodes]
-    if number not in codes:
-        code = schema.OperatorCodeT()
-        code.builtinCode, code.version = number, 2
-        code.deprecatedBuiltinCode = number
-        flat.operatorCodes.append(code)
-        codes.append(number)
-    operator = schema.OperatorT()
-    operator.opcodeIndex = codes.index(number)
-    operator.inputs, operator.outputs = [source], [target]
-    return operator

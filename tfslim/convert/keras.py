@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import re
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -267,16 +269,21 @@ def _trace(model: Any, specs: Sequence[tf.TensorSpec]) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Silences the converter, Python logging included; yields what it said."""
-    level = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)
+    """Silences the converter, its logging in this thread too; yields what it said."""
+    own = threading.get_ident()
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or record.thread != own
+
+    logger = absl_logging.get_absl_logger()
+    logger.addFilter(is_shown)
     try:
         with quiet.captured_stderr() as said, warnings.catch_warnings():
             # They stand in the graph, as fake quantization.
             warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
             yield said
     finally:
-        absl_logging.set_verbosity(level)
+        logger.removeFilter(is_shown)
 
 
 def _explain(error: Exception, said: str) -> errors.ConversionError:

@@ -46,22 +46,34 @@ def batches(
 
 
 class CalibrationSamples:
-    """Model inputs one by one; each pass gives the same ones and reads them anew."""
+    """Model inputs batch by batch; each pass gives the same ones and reads them anew.
 
-    def __init__(self, examples: Examples, preprocessing: Prepare, indices: np.ndarray):
-        """Takes the positions of the samples in `examples`."""
+    Attributes:
+        indices: positions of the samples in the examples.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        preprocessing: Prepare,
+        indices: np.ndarray,
+        *,
+        batch_size: int = 1,
+    ):
+        """Takes the samples' positions; what does not fill a batch is left out."""
         self._examples = examples
         self._preprocessing = preprocessing
-        self.indices = indices
+        self.indices = indices[: len(indices) // batch_size * batch_size]
+        self._batches = self.indices.reshape(-1, batch_size)
 
     def __len__(self) -> int:
-        """Returns the number of samples."""
-        return len(self.indices)
+        """Returns the number of batches."""
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yields arrays [1, *input_shape], or name -> array for several inputs."""
-        for index in self.indices:
-            yield self._preprocessing.apply(self._examples.inputs([index]))
+        """Yields arrays [batch, *input_shape], or name -> array for several inputs."""
+        for indices in self._batches:
+            yield self._preprocessing.apply(self._examples.inputs(indices))
 
 
 def calibration_samples(
@@ -69,6 +81,8 @@ def calibration_samples(
     preprocessing: Prepare,
     num_samples: int = 300,
     seed: int = 0,
+    *,
+    batch_size: int = 1,
 ) -> CalibrationSamples:
     """Chooses samples to calibrate a quantized model with.
 
@@ -77,12 +91,15 @@ def calibration_samples(
         preprocessing: of the model.
         num_samples: 1 or more; all examples if there are fewer.
         seed: the same seed chooses the same samples.
+        batch_size: of a model that takes so many at a time.
 
     Returns:
-        An iterable of arrays [1, *input_shape] that can be passed over any
-        number of times and holds one sample at a time.
+        An iterable of arrays [batch_size, *input_shape] that can be passed over any
+        number of times and holds one of them at a time.
     """
     if num_samples < 1:
         raise errors.ConfigError(f"num_samples must be 1 or more, got {num_samples}.")
     order = np.random.default_rng(seed).permutation(len(examples))
-    return CalibrationSamples(examples, preprocessing, order[:num_samples])
+    return CalibrationSamples(
+        examples, preprocessing, order[:num_samples], batch_size=batch_size
+    )

@@ -15,9 +15,6 @@ import numpy as np
 from tfslim import errors
 from tfslim.detection.heads import Head
 
-# Grey, where the image does not fill the network's input; Darknet's.
-GREY = 0.5
-
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """Returns 1 / (1 + exp(-x)) without overflow."""

@@ -20,7 +20,7 @@ class Deployment:
 
     Attributes:
         model: a tf_keras model.
-        outputs: one of `outputs.FORMATS`, to be told in the file's metadata.
+        outputs: one of `outputs.FORMATS`, to be written into the file's metadata.
         layers: for `quantization.Options.layers`: what must stay float.
         notes: what was changed.
     """

@@ -19,7 +19,7 @@ class Head:
     Attributes:
         anchors: (width, height) of each, in pixels of the network's input.
         stride: pixels of the input from one cell to the next.
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
     """
 
     anchors: tuple[tuple[float, float], ...]
@@ -85,3 +85,26 @@ YOLOV3_TINY_HEADS = (
     Head(((81, 82), (135, 169), (344, 319)), 32),
     Head(((10, 14), (23, 27), (37, 58)), 16),
 )
+
+
+def by_shapes(
+    shapes: Sequence[Sequence[int]], size: tuple[int, int]
+) -> tuple[Head, ...]:
+    """Returns the heads of YOLOv3 or YOLOv3-tiny whose maps have these shapes.
+
+    Args:
+        shapes: [height, width, channels] of each map, in any order.
+        size: (height, width) of the network's input.
+
+    Returns:
+        One head a map, with Darknet's anchors; none if the maps are of neither.
+    """
+    for known in (YOLOV3_HEADS, YOLOV3_TINY_HEADS):
+        cells = {(size[0] // h.stride, size[1] // h.stride): h for h in known}
+        found = [cells[s[0], s[1]] for s in shapes if (s[0], s[1]) in cells]
+        channels = {shape[2] for shape in shapes}
+        if len({*found}) == len(shapes) == len(known) and len(channels) == 1:
+            values, rest = divmod(channels.pop(), 3)
+            if values > 5 and not rest:
+                return with_classes(found, values - 5)
+    return ()

@@ -174,16 +174,9 @@ def guess_heads(
     Raises:
         ConfigError: the maps are of neither.
     """
-    for known in (heads_lib.YOLOV3_HEADS, heads_lib.YOLOV3_TINY_HEADS):
-        strides = {head.stride: head for head in known}
-        found = [size[0] // max(1, shape[1]) for shape in shapes]
-        classes = {shape[3] // 3 - 5 for shape in shapes if shape[3] % 3 == 0}
-        is_whole = all(shape[3] % 3 == 0 for shape in shapes)
-        if sorted(found) == sorted(strides) and is_whole and len(classes) == 1:
-            number = classes.pop()
-            if number > 0:
-                chosen = [strides[stride] for stride in found]
-                return heads_lib.with_classes(chosen, number)
+    found = heads_lib.by_shapes([shape[1:] for shape in shapes], size)
+    if found:
+        return found
     raise errors.ConfigError(
         f"Maps of {[list(shape) for shape in shapes]} for an image of "
         f"{size[0]}x{size[1]} are not those of YOLOv3 or YOLOv3-tiny: give the "

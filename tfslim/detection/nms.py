@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import fields
 from tfslim.detection import boxes as boxes_lib
 
 # "hard" drops overlapping boxes, the others lower their scores.
@@ -33,7 +33,7 @@ class Detections:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NmsOptions:
+class NmsOptions(fields.Checked):
     """How boxes are chosen.
 
     Attributes:
@@ -46,27 +46,12 @@ class NmsOptions:
         max_candidates: boxes of the best scores that are looked at, at most.
     """
 
-    score_threshold: float = 0.25
-    iou_threshold: float = 0.45
-    method: str = "hard"
-    sigma: float = 0.5
-    max_detections: int = 100
-    max_candidates: int = 5000
-
-    def __post_init__(self) -> None:
-        """Checks the fields, so that a wrong one fails where it is written."""
-        if self.method not in METHODS:
-            raise registry.unknown_name("NMS method", self.method, METHODS)
-        if not 0 <= self.score_threshold < 1 or not 0 < self.iou_threshold <= 1:
-            raise errors.ConfigError(
-                "Thresholds are shares: the score's in [0, 1), the overlap's in (0, 1];"
-                f" got {self.score_threshold} and {self.iou_threshold}."
-            )
-        if self.sigma <= 0 or min(self.max_detections, self.max_candidates) < 1:
-            raise errors.ConfigError(
-                f"sigma, max_detections and max_candidates must be above 0, got "
-                f"{self.sigma}, {self.max_detections} and {self.max_candidates}."
-            )
+    score_threshold: float = fields.field(0.25, least=0, below=1)
+    iou_threshold: float = fields.field(0.45, above=0, most=1)
+    method: str = fields.field("hard", choices=METHODS)
+    sigma: float = fields.field(0.5, above=0)
+    max_detections: int = fields.field(100, least=1)
+    max_candidates: int = fields.field(5000, least=1)
 
 
 def nms(

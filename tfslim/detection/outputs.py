@@ -173,16 +173,8 @@ def _parts(editor: Editor, ref: ir.TensorRef, head: Head) -> dict[str, ir.Tensor
             {key: weight[..., mine] for key, weight in layer.weights.items()},
         )
         title = f"{layer.name}_{name}_rows"
-        found[name] = _reshape(editor, title, conv, (count, size))
+        found[name] = editor.reshape(title, conv, (count, size))
     return found
-
-
-def _reshape(
-    editor: Editor, name: str, x: ir.TensorRef, sides: tuple[int, ...]
-) -> ir.TensorRef:
-    batch = editor.shape(x)[0]
-    config = {"shape": [-1 if batch is None else batch, *sides]}
-    return editor.add(name, "reshape", (x,), (batch, *sides), config)
 
 
 class _Decoder:

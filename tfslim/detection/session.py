@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import errors, fields
 from tfslim.detection import annotate
 from tfslim.detection.detector import Detector, Timing
 from tfslim.detection.nms import Detections
@@ -25,7 +25,7 @@ PICTURES = "frames"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SessionOptions:
+class SessionOptions(fields.Checked):
     """How a stream is worked through.
 
     Attributes:
@@ -35,17 +35,9 @@ class SessionOptions:
         read_ahead: frames that are read in advance.
     """
 
-    max_frames: int = 0
-    keep_every: int = 50
-    read_ahead: int = 4
-
-    def __post_init__(self) -> None:
-        """Checks the fields, so that a wrong one fails where it is written."""
-        if min(self.max_frames, self.keep_every) < 0 or self.read_ahead < 1:
-            raise errors.ConfigError(
-                "max_frames and keep_every must be 0 or more and read_ahead 1 or more, "
-                f"got {self.max_frames}, {self.keep_every} and {self.read_ahead}."
-            )
+    max_frames: int = fields.field(0, least=0)
+    keep_every: int = fields.field(50, least=0)
+    read_ahead: int = fields.field(4, least=1)
 
 
 @dataclasses.dataclass

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfslim import errors, tasks
-from tfslim.detection import evaluation
-from tfslim.detection.heads import YOLOV3_HEADS, YOLOV3_TINY_HEADS, Head, with_classes
+from tfslim.detection import evaluation, info
+from tfslim.detection import heads as heads_lib
+from tfslim.detection.heads import Head
 from tfslim.detection.metrics import mean_average_precision
 from tfslim.detection.nms import Detections, NmsOptions
 
 # The input's side for which Darknet's anchors were made.
 _DARKNET_SIDE = 416
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DetectionTask(tasks.Task):
-    """The task of a model whose outputs are the raw maps of heads.
-
-    Attributes:
-        heads: what the outputs mean, in order.
-    """
-
-    heads: tuple[Head, ...] = ()
-
-    def decoded(self) -> tasks.Task:
-        """Returns the task of the same model with boxes and scores as its outputs."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(tasks.Task)}
-        return tasks.Task(**{**fields, **_measures(evaluation.choose_batch)})
 
 
 def _measures(
@@ -51,7 +37,7 @@ def _measures(
     return {"metric": metric, "agreement": agreement}
 
 
-def detection_task(heads: Sequence[Head], **loss_options: Any) -> DetectionTask:
+def detection_task(heads: Sequence[Head], **loss_options: Any) -> tasks.Task:
     """Returns the task of finding objects with the given heads.
 
     Targets are boxes, [n, max_boxes, 5]; the model's outputs are the raw maps of the
@@ -73,9 +59,41 @@ def detection_task(heads: Sequence[Head], **loss_options: Any) -> DetectionTask:
     ) -> list[Detections]:
         return evaluation.detect_batch(maps, heads, options)
 
-    fields = {f.name: getattr(DETECTION, f.name) for f in dataclasses.fields(DETECTION)}
-    fields |= {"loss": yolo_losses(heads, **loss_options), "for_model": None}
-    return DetectionTask(**{**fields, **_measures(detect)}, heads=heads)
+    return dataclasses.replace(
+        DETECTION,
+        loss=yolo_losses(heads, **loss_options),
+        for_model=None,
+        prepare_export=functools.partial(_prepare_export, heads),
+        **_measures(detect),
+    )
+
+
+def _prepare_export(
+    heads: tuple[Head, ...], model: Any, prepare: Any, class_names: Sequence[str]
+) -> tasks.Exported:
+    """Returns the model with boxes and scores as its outputs."""
+    # Late: whoever only measures needs no TensorFlow.
+    from tfslim.detection.deployment import prepare_deployment
+
+    ready = prepare_deployment(model, heads)
+    metadata = {}
+    if prepare is not None:
+        metadata = info.DetectorInfo(
+            preprocessing=prepare,
+            heads=heads,
+            outputs=ready.outputs,
+            resize="stretch",  # As our sources of data with boxes make images fit.
+            labels=tuple(class_names),
+        ).to_metadata()
+    return tasks.Exported(
+        model=ready.model,
+        task=dataclasses.replace(
+            DETECTION, for_model=None, **_measures(evaluation.choose_batch)
+        ),
+        layers=ready.layers,
+        metadata=metadata,
+        notes=ready.notes,
+    )
 
 
 def standard_heads(model: Any) -> tuple[Head, ...]:
@@ -91,24 +109,14 @@ def standard_heads(model: Any) -> tuple[Head, ...]:
         ConfigError: the outputs are not those of three anchors at two or three scales.
     """
     sides = [tuple(tensor.shape[1:]) for tensor in [*model.inputs, *model.outputs]]
-    like = {3: YOLOV3_HEADS, 2: YOLOV3_TINY_HEADS}.get(len(sides) - 1)
-    if like is not None and all(len(s) == 3 and None not in s for s in sides):
+    if all(len(side) == 3 and None not in side for side in sides):
         (height, width, _), *maps = sides
-        num_classes = maps[0][2] // 3 - 5
-        is_yolo = num_classes > 0 and all(
-            shape == (height // h.stride, width // h.stride, 3 * (5 + num_classes))
-            for shape, h in zip(maps, like, strict=True)
-        )
-        if is_yolo:
+        found = heads_lib.by_shapes(maps, (height, width))
+        if found and found == tuple(sorted(found, key=lambda head: -head.stride)):
+            scale = np.array([width, height]) / _DARKNET_SIDE
             return tuple(
-                dataclasses.replace(
-                    head,
-                    anchors=tuple(
-                        (w * width / _DARKNET_SIDE, h * height / _DARKNET_SIDE)
-                        for w, h in head.anchors
-                    ),
-                )
-                for head in with_classes(like, num_classes)
+                dataclasses.replace(h, anchors=(np.array(h.anchors) * scale).tolist())
+                for h in found
             )
     raise errors.ConfigError(
         f"'{model.name}' has the input and outputs {sides}, which are not those of "
@@ -144,5 +152,9 @@ DETECTION = tasks.Task(
     agreement=_no_heads,
     all_outputs=True,
     has_boxes=True,
+    refused_steps={
+        "quantize": "it does not know of boxes: the heads of a detector are decoded in "
+        "float. The recipe 'int8' keeps the heads apart"
+    },
     for_model=_for_model,
 )

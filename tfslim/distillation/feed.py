@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfslim import errors, tasks, training
+from tfslim import errors, tasks
 from tfslim.distillation import losses
+from tfslim.training import FitOptions
 from tfslim.training import training as fitting
 
 
@@ -29,20 +30,19 @@ class Feed:
         self._task = task
         self._objective = objective
 
-    def how(
-        self, data: Any, validation: Any, options: training.FitOptions
-    ) -> fitting.Training:
+    def training(self, given: fitting.Training) -> fitting.Training:
         """Returns how to train, with packed targets."""
+        validation = given.validation
         if validation is not None:
-            validation = self._validation(validation, options)
+            validation = self._validation(validation, given.options)
         task = dataclasses.replace(
             self._task,
             loss=self._objective.loss,
             keras_metric=self._objective.keras_metric(),
             target=self._target,
         )
-        return fitting.Training(
-            train=self._train(data), validation=validation, task=task, options=options
+        return dataclasses.replace(
+            given, train=self._train(given.train), validation=validation, task=task
         )
 
     def _target(self, inputs: Any, target: Any) -> Any:
@@ -61,31 +61,28 @@ class Feed:
         Of arrays the outputs are computed once; features would take too much memory,
         so they are computed as the batches come.
         """
-        if isinstance(data, tuple):
-            return data if self._has_features else self._arrays(data)
-        if isinstance(data, tf.data.Dataset):
-            return data.map(self._pack)
-        if not callable(data):
-            raise errors.ConfigError(
-                f"data is a {type(data).__name__}; expected arrays (x, y), a "
-                "tf.data.Dataset, or a function epoch -> dataset."
-            )
-        return lambda epoch: data(epoch).map(self._pack)
+        if callable(data):
+            return lambda epoch: data(epoch).map(self._pack)
+        if isinstance(data, tuple) and self._has_features:
+            return data
+        return self._packed(data, "data", ", or a function epoch -> dataset")
 
-    def _validation(self, data: Any, options: training.FitOptions) -> Any:
+    def _validation(self, data: Any, options: FitOptions) -> Any:
+        if isinstance(data, tuple) and self._has_features:
+            x, y, *weights = data
+            parts = (x, self._task.target(x, y), *weights)
+            data = tf.data.Dataset.from_tensor_slices(parts).batch(options.batch_size)
+        return self._packed(data, "validation")
+
+    def _packed(self, data: Any, name: str, more: str = "") -> Any:
         if isinstance(data, tf.data.Dataset):
             return data.map(self._pack)
-        if not isinstance(data, tuple):
-            raise errors.ConfigError(
-                f"validation is a {type(data).__name__}; expected arrays (x, y) or a "
-                "tf.data.Dataset."
-            )
-        if not self._has_features:
+        if isinstance(data, tuple):
             return self._arrays(data)
-        x, y, *weights = data
-        parts = (x, self._task.target(x, y), *weights)
-        batches = tf.data.Dataset.from_tensor_slices(parts)
-        return batches.batch(options.batch_size).map(self._pack)
+        raise errors.ConfigError(
+            f"{name} is a {type(data).__name__}; expected arrays (x, y), a "
+            f"tf.data.Dataset{more}."
+        )
 
     def _arrays(self, data: tuple[Any, ...]) -> tuple[Any, ...]:
         rows = [

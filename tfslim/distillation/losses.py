@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
-from tfslim import errors
+from tfslim import checks, errors, fields, tasks
 from tfslim.training import keras3, losses
 
 
@@ -54,10 +54,51 @@ def distillation_loss(
 
 def check_temperature(temperature: float) -> None:
     """Raises ConfigError unless the temperature is a positive number."""
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise errors.ConfigError(
-            f"temperature must be above 0, got {temperature}. Usual are 2 to 10."
-        )
+    checks.number("temperature", temperature, "(0, inf)", "Usual are 2 to 10.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillOptions(fields.Checked):
+    """What a student learns from a teacher.
+
+    Attributes:
+        temperature: softens both softmaxes.
+        teacher_weight: share of the teacher's output in the loss, in [0, 1].
+        features: pairs of a layer of the student and one of the teacher, whose outputs
+            are compared; where their widths differ, a linear map of the student's
+            channels (1x1) is learnt with it and dropped at the end.
+        feature_weight: weight of the features, all together.
+        outputs: how outputs are compared: `logits`, `mse`, or `auto`, which takes
+            logits for the task classification, if there is more than one column, and
+            for students that end in a softmax.
+    """
+
+    temperature: float = 4.0
+    teacher_weight: float = fields.field(0.9, least=0, most=1)
+    features: Mapping[str, str] | Sequence[tuple[str, str]] = ()
+    feature_weight: float = fields.field(1.0, least=0)
+    outputs: str = fields.field("auto", choices=("auto", "logits", "mse"))
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        super().__post_init__()
+        check_temperature(self.temperature)
+        if self.teacher_weight == 0.0 and not self.pairs:
+            raise errors.ConfigError(
+                "With teacher_weight=0 and no features nothing is learnt from the "
+                "teacher: use fit."
+            )
+        if any(isinstance(pair, str) or len(pair) != 2 for pair in self.pairs):
+            raise errors.ConfigError(
+                "features must be pairs (layer of the student, layer of the teacher), "
+                f"got {self.pairs!r}."
+            )
+
+    @property
+    def pairs(self) -> tuple[Any, ...]:
+        """The features as pairs."""
+        features = self.features
+        return tuple(features.items() if isinstance(features, Mapping) else features)
 
 
 Shape = tuple[int, ...]
@@ -72,8 +113,7 @@ class Objective:
     rows [batch, numbers], each part flattened.
 
     Attributes:
-        task_loss: the task's own loss.
-        metric: the task's Keras metric, None for none.
+        task: the student's own; gives the loss and the Keras metric.
         has_logits: whether output and teacher are logits to compare with a
             temperature; otherwise by the mean squared error.
         ends_in_softmax: whether the task sees the softmax of the student's logits.
@@ -81,41 +121,37 @@ class Objective:
         target_dtype: of the target, which travels as float32.
         output_shape: of one example's output.
         feature_shapes: of the intermediate tensors that are compared.
-        temperature: of the softmax of both.
-        alpha: share of the teacher, against 1 - alpha of the task, in [0, 1].
-        feature_weight: of the mean squared error of the features.
+        how: the weights of the parts, and the temperature.
     """
 
-    task_loss: Any
-    metric: Any
+    task: tasks.Task
     has_logits: bool
     ends_in_softmax: bool
     target_shape: Shape
     target_dtype: Any
     output_shape: Shape
     feature_shapes: tuple[Shape, ...]
-    temperature: float
-    alpha: float
-    feature_weight: float
+    how: DistillOptions
 
     def loss(self, packed_target: Any, packed_output: Any) -> tf.Tensor:
         """Returns the loss [batch] of packed rows."""
         target, teacher, hints = self._target_parts(packed_target)
         output, features = self._output_parts(packed_output)
         total = tf.zeros(tf.shape(output)[:1])
-        if self.alpha < 1.0:
-            own = _per_example(_unreduced(self.task_loss)(target, self._seen(output)))
-            total += (1.0 - self.alpha) * own
-        if self.alpha > 0.0:
-            total += self.alpha * self._from_teacher(teacher, output)
+        if self.how.teacher_weight < 1.0:
+            own = _per_example(_unreduced(self.task.loss)(target, self._seen(output)))
+            total += (1.0 - self.how.teacher_weight) * own
+        if self.how.teacher_weight > 0.0:
+            total += self.how.teacher_weight * self._from_teacher(teacher, output)
         for hint, feature in zip(hints, features, strict=True):
-            weight = self.feature_weight / len(features)
+            weight = self.how.feature_weight / len(features)
             total += weight * _per_example(tf.math.squared_difference(hint, feature))
         return total
 
     def _from_teacher(self, teacher: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         if self.has_logits:
-            return _per_example(distillation_loss(teacher, output, self.temperature))
+            temperature = self.how.temperature
+            return _per_example(distillation_loss(teacher, output, temperature))
         return _per_example(tf.math.squared_difference(teacher, output))
 
     def _seen(self, output: tf.Tensor) -> tf.Tensor:
@@ -132,9 +168,9 @@ class Objective:
 
     def keras_metric(self) -> Any:
         """Returns the task's metric over packed rows, None if it has none."""
-        if self.metric is None:
+        wanted = losses.resolve_metric(self.task.keras_metric)
+        if wanted is None:
             return None
-        wanted = losses.resolve_metric(self.metric)
         wanted = keras3.to_tf_keras(wanted, tf_keras.metrics)
         metric = tf_keras.metrics.get(_named(wanted, self))
         if isinstance(metric, tf_keras.metrics.Metric):
@@ -143,8 +179,8 @@ class Objective:
         def packed(target: Any, output: Any) -> Any:
             return metric(*self.task_view(target, output))
 
-        name = self.metric if isinstance(self.metric, str) else metric.__name__
-        packed.__name__ = name
+        name = self.task.keras_metric
+        packed.__name__ = name if isinstance(name, str) else metric.__name__
         return packed
 
     def task_view(self, packed_target: Any, packed_output: Any) -> tuple[Any, Any]:

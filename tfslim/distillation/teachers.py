@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfslim import errors, registry
+from tfslim import errors, ops, registry
 from tfslim.evaluation.predict import Predictor
 from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
@@ -18,6 +18,8 @@ from tfslim.tflite import flatbuffer
 from tfslim.tflite import model as tflite_model
 from tfslim.training import training
 
+# Between a softmax and the output of a file.
+_PASSING = ops.tflite("converting", "reshaping")
 # Runs a batch of inputs as the model takes them: the output, then the features.
 Teacher = Callable[[Any], list[np.ndarray]]
 # Smaller probabilities of a float model have no digits in float32.
@@ -66,7 +68,7 @@ def with_logits(graph: ir.Graph) -> tuple[ir.Graph, bool]:
     activation = layer.config.get("activation") or "linear"
     if layer.op in ("Softmax", "softmax"):
         return dataclasses.replace(graph, outputs=node.inputs[0]), True
-    if activation == "linear" and layer.op not in ir.ELEMENTWISE:
+    if activation == "linear" and layer.op not in ops.keras("elementwise"):
         return graph, False
     if activation == "softmax" and layer.op == "Activation":
         return dataclasses.replace(graph, outputs=node.inputs[0]), True
@@ -153,6 +155,6 @@ def _smallest_probability(model: tflite_model.TfliteModel) -> float | None:
         if tensor.quantization is not None:
             smallest = float(tensor.quantization.scale[0]) / 2
         op = graph.producers.get(tensor.index)
-        if op is None or op.name not in ("DEQUANTIZE", "QUANTIZE", "RESHAPE"):
+        if op is None or op.name not in _PASSING:
             return smallest if op is not None and op.name == "SOFTMAX" else None
         tensor = graph.tensors[op.inputs[0]]

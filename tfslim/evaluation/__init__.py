@@ -1,4 +1,4 @@
-"""Does the produced file still do what the model it came from does?"""
+"""Does a model still do what it did? Anything callable over data, and its verdict."""
 
 from tfslim.evaluation.chance import (
     Doubt,
@@ -9,6 +9,9 @@ from tfslim.evaluation.chance import (
 )
 from tfslim.evaluation.collapse import one_answer, require_healthy, symptom_of
 from tfslim.evaluation.columns import MOST_DB, UNLIKE, ColumnErrors, Columns
+from tfslim.evaluation.evaluator import Batches, Evaluator, Predict, metric_of
+from tfslim.evaluation.file_test import FileTest
+from tfslim.evaluation.goal import Goal, goal_of
 from tfslim.evaluation.parity import (
     MAX_RELATIVE_ERROR,
     Parity,
@@ -23,15 +26,22 @@ __all__ = [
     "MAX_RELATIVE_ERROR",
     "MOST_DB",
     "UNLIKE",
+    "Batches",
     "ColumnErrors",
     "Columns",
     "Doubt",
+    "Evaluator",
+    "FileTest",
+    "Goal",
     "Parity",
+    "Predict",
     "Predictor",
     "chance_level",
     "compare",
+    "goal_of",
     "is_chance",
     "is_picture",
+    "metric_of",
     "noise_floor",
     "one_answer",
     "preprocessing_doubt",

@@ -72,7 +72,7 @@ def linear(layer: ir.Layer, suffix: str, kernel: Matrix, **config: Any) -> ir.La
         "use_bias": False,
         "activation": "linear",
         "activity_regularizer": None,
-        # A norm that the whole kernel had to keep says nothing about its factors.
+        # A norm that the whole kernel had to keep is no constraint of its factors.
         "kernel_constraint": None,
     }
     return dataclasses.replace(

@@ -114,7 +114,7 @@ def find(
     ignore: Sequence[str],
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
     """Returns the candidates by name, and why other layers with a kernel are none."""
-    candidates, left_alone = {}, {}
+    candidates, skipped = {}, {}
     for name, layer in graph.layers.items():
         if not any(weight.endswith("kernel") for weight in layer.weights):
             continue
@@ -124,19 +124,19 @@ def find(
         macs = [counts.nodes[i].macs for i in calls]
         known = [m for m in macs if m is not None]
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in ignore):
-            left_alone[name] = "to be ignored"
+            skipped[name] = "to be ignored"
         elif not takers:
-            left_alone[name] = str(refusals[methods[0]])
+            skipped[name] = str(refusals[methods[0]])
         elif len(known) < len(macs):
-            left_alone[name] = (
+            skipped[name] = (
                 "its cost is not known: give the model an input of fixed size"
             )
         elif not 0.0 < np.linalg.norm(layer.weights["kernel"]) < math.inf:
-            left_alone[name] = "its kernel is all zeros, or not finite"
+            skipped[name] = "its kernel is all zeros, or not finite"
         else:
             positions = _positions(graph, layer, calls, sum(known))
             candidates[name] = Candidate(layer, takers[0], positions, sum(known))
-    return candidates, left_alone
+    return candidates, skipped
 
 
 def _positions(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
-from tfslim import errors, registry
+from tfslim import checks, errors
 from tfslim.factorization import base, rewrite
 from tfslim.factorization.candidates import Candidate, RanksByName, find
 from tfslim.factorization.report import FactorizationReport, LayerFactorization
-from tfslim.factorization.spectrum import Matrix
 from tfslim.graph import count, ir
 
 
@@ -53,36 +51,29 @@ def factorize_graph(
             not fit a layer, or the target is out of reach.
     """
     _check(energy, ranks, target, divisor)
-    _check_patterns(graph, [*ignore, *(ranks if isinstance(ranks, Mapping) else ())])
+    named = ranks if isinstance(ranks, Mapping) else ()
+    checks.matching("layer", [*ignore, *named], graph.layers)
     before = count.count(graph)
-    candidates, left_alone = find(graph, before, method.split("+"), ignore)
+    candidates, skipped = find(graph, before, method.split("+"), ignore)
     if target is not None:
         energy = _energy_for(target, candidates.values(), before.macs, divisor)
     chosen: dict[str, base.Ranks] = {}
     for name, candidate in candidates.items():
-        choice = _choose(candidate, energy, ranks, divisor)
+        if energy is not None:
+            choice = candidate.by_energy(energy, divisor)
+        elif isinstance(ranks, Mapping):
+            choice = candidate.by_name(ranks)
+        else:
+            choice = candidate.by_vbmf(divisor)
         if isinstance(choice, str):
-            left_alone[name] = choice
+            skipped[name] = choice
         else:
             chosen[name] = choice
     chains, rows = _factorize(graph, candidates, chosen)
     result = rewrite.replace_layers(graph, chains)
-    ordered = {name: left_alone[name] for name in graph.layers if name in left_alone}
+    ordered = {name: skipped[name] for name in graph.layers if name in skipped}
     report = FactorizationReport(rows, ordered, before, count.count(result), energy)
     return result, report
-
-
-def _choose(
-    candidate: Candidate,
-    energy: float | None,
-    ranks: Literal["vbmf"] | RanksByName | None,
-    divisor: int,
-) -> base.Ranks | str:
-    if energy is not None:
-        return candidate.by_energy(energy, divisor)
-    if isinstance(ranks, Mapping):
-        return candidate.by_name(ranks)
-    return candidate.by_vbmf(divisor)
 
 
 def _factorize(
@@ -90,37 +81,32 @@ def _factorize(
     candidates: Mapping[str, Candidate],
     chosen: Mapping[str, base.Ranks],
 ) -> tuple[dict[str, list[base.Link]], tuple[LayerFactorization, ...]]:
-    links, kernels = {}, {}
+    links, changes = {}, {}
     for name, ranks in chosen.items():
-        method = base.METHODS.get(candidates[name].method)
-        layer, spectra = candidates[name].layer, candidates[name].spectra
-        links[name], kernels[name] = method.chain(layer, spectra, ranks)
+        candidate = candidates[name]
+        method = base.METHODS.get(candidate.method)
+        links[name], kernel = method.chain(candidate.layer, candidate.spectra, ranks)
+        whole = candidate.layer.weights["kernel"]
+        changes[name] = base.relative_error(whole, kernel)
     chains = rewrite.with_free_names(graph, links)
-    return chains, tuple(
-        _row(candidates[name], ranks, chains[name], kernels[name])
-        for name, ranks in chosen.items()
-    )
-
-
-def _row(
-    candidate: Candidate,
-    ranks: base.Ranks,
-    chain: Sequence[base.Link],
-    kernel: Matrix,
-) -> LayerFactorization:
-    layers = [link.layer for link in chain]
-    return LayerFactorization(
-        name=candidate.layer.name,
-        method=candidate.method,
-        chain=tuple(layer.name for layer in layers),
-        ranks=ranks,
-        full_ranks=candidate.full_ranks,
-        params_before=_params([candidate.layer]),
-        params_after=_params(layers),
-        macs_before=candidate.macs,
-        macs_after=candidate.macs_at(ranks),
-        error=base.relative_error(candidate.layer.weights["kernel"], kernel),
-    )
+    rows = []
+    for name, ranks in chosen.items():
+        candidate = candidates[name]
+        layers = [link.layer for link in chains[name]]
+        row = LayerFactorization(
+            name=name,
+            method=candidate.method,
+            chain=tuple(layer.name for layer in layers),
+            ranks=ranks,
+            full_ranks=candidate.full_ranks,
+            params_before=_params([candidate.layer]),
+            params_after=_params(layers),
+            macs_before=candidate.macs,
+            macs_after=candidate.macs_at(ranks),
+            error=changes[name],
+        )
+        rows.append(row)
+    return chains, tuple(rows)
 
 
 def _params(layers: Iterable[ir.Layer]) -> int:
@@ -170,22 +156,11 @@ def _check(
             "The ranks come from exactly one of energy, ranks and target; got "
             f"{' and '.join(given) or 'none'}. Try energy=0.9."
         )
-    if energy is not None and not 0.0 < energy <= 1.0:
-        raise errors.ConfigError(
-            f"energy must be in (0, 1], got {energy}. 0.9 keeps 90% of the sum of "
-            "squared weights."
-        )
-    if target is not None and not 0.0 < target < 1.0:
-        raise errors.ConfigError(
-            f"target must be in (0, 1), got {target}. 0.5 halves the MACs."
-        )
-    if isinstance(ranks, str) and ranks != "vbmf":
-        raise registry.unknown_name("way to choose ranks", ranks, ["vbmf"])
-    if divisor < 1:
-        raise errors.ConfigError(f"divisor must be at least 1, got {divisor}.")
-
-
-def _check_patterns(graph: ir.Graph, patterns: Iterable[str]) -> None:
-    for pattern in patterns:
-        if not fnmatch.filter(graph.layers, pattern):
-            raise registry.unknown_name("layer", pattern, graph.layers)
+    if energy is not None:
+        hint = "0.9 keeps 90% of the sum of squared weights."
+        checks.number("energy", energy, "(0, 1]", hint)
+    if target is not None:
+        checks.number("target", target, "(0, 1)", "0.5 halves the MACs.")
+    if isinstance(ranks, str):
+        checks.choice("way to choose ranks", ranks, ["vbmf"])
+    checks.whole("divisor", divisor)

@@ -1,11 +1,13 @@
-"""What a factorization did, layer by layer, and what it left alone and why."""
+"""What a factorization did, layer by layer, and what it skipped and why."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+from tfslim import checks
 from tfslim.graph import count
+from tfslim.pruning import surgery
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ class FactorizationReport:
 
     Attributes:
         layers: what became a chain, in the graph's order.
-        left_alone: layers with a kernel that stay, each with its reason in one line.
+        skipped: layers with a kernel that stay, each with its reason in one line.
         before: counts of the graph that came in.
         after: counts of the graph that came out.
         energy: the share kept in every layer: as asked for, or as found for a target;
@@ -51,13 +53,14 @@ class FactorizationReport:
     """
 
     layers: tuple[LayerFactorization, ...]
-    left_alone: Mapping[str, str]
+    skipped: Mapping[str, str]
     before: count.Counts
     after: count.Counts
     energy: float | None = None
+    left_alone = checks.renamed("left_alone", "skipped")
 
-    def lines(self) -> Iterator[str]:
-        """Yields the report as a table of fixed columns."""
+    def table(self) -> Iterator[str]:
+        """Yields a table of fixed columns, a line a layer, and the sums."""
         width = max([len("layer"), *(len(row.name) for row in self.layers)])
         yield (
             f"{'layer':{width}}  {'method':>6}  {'ranks':>20}  {'params':>24}  "
@@ -70,15 +73,12 @@ class FactorizationReport:
                 f"{_arrow(row.params_before, row.params_after):>24}  "
                 f"{_arrow(row.macs_before, row.macs_after):>28}  {row.error:6.3f}"
             )
-        for noun in ("params", "macs", "weight_bytes"):
-            old, new = getattr(self.before, noun), getattr(self.after, noun)
-            share = f" ({new / old - 1:+.1%})" if old else ""
-            yield f"{noun}: {_arrow(old, new)}{share}"
-        for name, reason in self.left_alone.items():
-            yield f"left alone: {name}: {reason}"
+        yield from surgery.sums(self.before, self.after)
 
     def __str__(self) -> str:
-        return "\n".join(self.lines())
+        """The table, what was skipped below it."""
+        skipped = [f"skipped: {name}: {why}" for name, why in self.skipped.items()]
+        return "\n".join([*self.table(), *skipped])
 
 
 def _times(ranks: tuple[int, ...]) -> str:

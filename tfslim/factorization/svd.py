@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfslim import ops
 from tfslim.factorization import base, spectrum
 from tfslim.graph import ir
 
-_CONVOLUTIONS = {"Conv1D", "Conv2D", "Conv3D"}
+_CONVOLUTIONS = ops.keras("convolution")
 
 
 class Svd:

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
+from tfslim import ops
 from tfslim.factorization import base, spectrum
 from tfslim.graph import ir
 
-_PLAIN = {"Conv1D", "Conv2D", "Conv3D"}
-_TRANSPOSED = {"Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"}
+_TRANSPOSED = ops.keras("transposed")
 # Alternating improves a truncated start by a few percent, nearly all of it at once.
 _ROUNDS = 5
 
@@ -28,7 +28,7 @@ class Tucker:
 
     def refusal(self, layer: ir.Layer) -> str | None:
         """Takes convolutions, transposed ones too, of one group, larger than 1x1."""
-        if layer.op not in _PLAIN | _TRANSPOSED:
+        if layer.op not in ops.keras("convolution", "transposed"):
             hint = ": method 'svd' takes it" if layer.op == "Dense" else ""
             return f"tucker takes convolutions, not {layer.op}{hint}"
         if layer.config.get("groups", 1) != 1:

@@ -5,33 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from tfslim import ops
 from tfslim.graph import ir
 
-# Ops whose every output position takes the whole of these weights.
-_PER_OUTPUT = {
-    "Conv1D": ("kernel",),
-    "Conv2D": ("kernel",),
-    "Conv3D": ("kernel",),
-    "DepthwiseConv1D": ("depthwise_kernel",),
-    "DepthwiseConv2D": ("depthwise_kernel",),
-    "SeparableConv1D": ("depthwise_kernel", "pointwise_kernel"),
-    "SeparableConv2D": ("depthwise_kernel", "pointwise_kernel"),
-}
-# Ops whose every input position takes the whole kernel.
-_PER_INPUT = {"Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Dense"}
-# Ops with weights, but without multiply-accumulates of their own by convention: a
-# normalization folds into the layer before it, the others move or shift values.
-_FREE = {
-    "LayerScale",
-    "BatchNormalization",
-    "Constant",
-    "Embedding",
-    "GroupNormalization",
-    "LayerNormalization",
-    "Normalization",
-    "PReLU",
-    "UnitNormalization",
-}
+# Ops whose every input position takes the whole kernel; of others every output does.
+_PER_INPUT = ops.keras("transposed") | {"Dense"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,17 +105,18 @@ def _is_paid(layer: ir.Layer) -> bool:
 
 def _macs(graph: ir.Graph, node: ir.Node) -> int | None:
     layer = graph.layer_of(node)
-    if layer.op in _PER_OUTPUT:
-        positions = _positions(node.shapes[0], layer)
-        per_position = sum(layer.weights[name].size for name in _PER_OUTPUT[layer.op])
-    elif layer.op in _PER_INPUT:
-        positions = _positions(graph.shape(node.inputs[0]), layer)
-        per_position = layer.weights["kernel"].size
+    kernels = ops.KERAS[layer.op].kernels if layer.op in ops.KERAS else ()
+    if kernels:
+        is_per_input = layer.op in _PER_INPUT
+        shape = graph.shape(node.inputs[0]) if is_per_input else node.shapes[0]
+        positions = _positions(shape, layer)
+        per_position = sum(layer.weights[name].size for name in kernels)
     elif layer.op == "matmul":
         positions = _size(node.shapes[0][1:])
         per_position = graph.shape(node.inputs[0])[-1] or 0
     else:
-        return 0 if not layer.weights or layer.op in _FREE else None
+        is_free = not layer.weights or layer.op in ops.keras("uncounted")
+        return 0 if is_free else None
     return None if positions is None else positions * per_position
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from tfslim.graph import ir
+from tfslim.graph import ir, names
 
 
 class Editor:
@@ -77,11 +76,16 @@ class Editor:
             weights: of the layer.
         """
         taken = {*self._layers, *self.graph.layers}
-        names = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(1)))
-        free = next(candidate for candidate in names if candidate not in taken)
-        return self.call(
-            ir.Layer(free, op, config or {}, weights or {}), args, (shape,)
-        )
+        layer = ir.Layer(names.free(name, taken), op, config or {}, weights or {})
+        return self.call(layer, args, (shape,))
+
+    def reshape(
+        self, name: str, x: ir.TensorRef, sides: tuple[int, ...]
+    ) -> ir.TensorRef:
+        """Calls a new layer that gives a tensor other sides; the batch stays."""
+        batch = self.shape(x)[0]
+        config = {"shape": [-1 if batch is None else batch, *sides]}
+        return self.add(name, "reshape", (x,), (batch, *sides), config)
 
     def shape(self, ref: ir.TensorRef) -> ir.Shape:
         """Returns the shape of a tensor of the new graph."""

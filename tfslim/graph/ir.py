@@ -16,7 +16,7 @@ The vocabulary of `Layer.op` is small and the same for tf_keras and Keras 3:
 * A function of tensors goes by its lower-case numpy or `keras.ops` name; its inputs
   are tensors, its parameters stand in the config:
   `add subtract multiply divide maximum minimum power matmul` of two tensors, which
-  broadcast as in numpy; the elementwise functions of `ELEMENTWISE`;
+  broadcast as in numpy; the elementwise functions of `tfslim.ops`;
   `mean sum max min` (`axis`, `keepdims`); `reshape` (`shape`, batch axis included);
   `transpose` (`axes`); `concatenate` (`axis`); `split` (`sizes`, `axis`);
   `pad` (`paddings`, `mode`, `value`); `clip` (`minimum`, `maximum`);
@@ -44,25 +44,6 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[Any]
 # The size of each axis, None where it is only known at run time (the batch).
 Shape: TypeAlias = tuple[int | None, ...]
-
-BINARY = frozenset(
-    ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power"]
-)
-ELEMENTWISE = frozenset(
-    """abs cast clip elu erf exp gelu hard_sigmoid hard_silu leaky_relu log
-    negative relu relu6 rsqrt selu sigmoid silu softplus softsign sqrt square
-    tanh hard_sigmoid_legacy""".split()
-)
-REDUCTIONS = frozenset(["mean", "sum", "max", "min"])
-FUNCTIONS = (
-    BINARY
-    | ELEMENTWISE
-    | REDUCTIONS
-    | frozenset(
-        """concatenate expand_dims getitem matmul pad reshape resize softmax split
-        squeeze transpose""".split()
-    )
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

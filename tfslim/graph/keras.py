@@ -6,13 +6,21 @@ the package of its class; only that package is imported.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from tfslim import errors
-from tfslim.graph import crossing, ir, names, precision
+from tfslim.graph import crossing, ir, keras_reader, keras_writer, names, precision
 
 KerasName: TypeAlias = Literal["tf_keras", "keras"]
+# What reads and writes models of each.
+_MODULES = {"tf_keras": "tfslim.graph.keras2", "keras": "tfslim.graph.keras3"}
+
+
+def _module(keras: KerasName) -> Any:
+    """Imports what reads and writes models of one Keras, and so that Keras."""
+    return importlib.import_module(_MODULES[keras])
 
 
 def keras_of(model: Any) -> KerasName:
@@ -68,13 +76,8 @@ def read(model: Any) -> ir.Graph:
     Raises:
         GraphError: the model is subclassed, not built, or none of Keras.
     """
-    if keras_of(model) == "tf_keras":
-        from tfslim.graph import keras2
-
-        return keras2.read(model)
-    from tfslim.graph import keras3
-
-    return keras3.read(model)
+    name = keras_of(model)
+    return keras_reader.read(model, _module(name).DIALECT, name)
 
 
 def write(graph: ir.Graph, keras: KerasName = "tf_keras") -> Any:
@@ -92,17 +95,11 @@ def write(graph: ir.Graph, keras: KerasName = "tf_keras") -> Any:
         ConfigError: there is no such Keras.
         GraphError: a layer or option does not exist in that Keras.
     """
+    if keras not in _MODULES:
+        raise errors.ConfigError(f"keras must be 'tf_keras' or 'keras', got {keras!r}.")
     if graph.source not in ("", keras):
         graph = crossing.cross(graph, keras)
-    if keras == "tf_keras":
-        from tfslim.graph import keras2
-
-        return keras2.write(graph)
-    if keras == "keras":
-        from tfslim.graph import keras3
-
-        return keras3.write(graph)
-    raise errors.ConfigError(f"keras must be 'tf_keras' or 'keras', got {keras!r}.")
+    return keras_writer.write(graph, _module(keras).BUILDER)
 
 
 def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
@@ -112,13 +109,7 @@ def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
         graph: what the model was written from.
         model: what `write` returned.
     """
-    if keras_of(model) == "tf_keras":
-        from tfslim.graph import keras2
-
-        return keras2.variables(graph, model)
-    from tfslim.graph import keras3
-
-    return keras3.variables(graph, model)
+    return keras_writer.variables(graph, model, _module(keras_of(model)).BUILDER)
 
 
 def own_variables(model: Any) -> dict[str, dict[str, Any]]:
@@ -129,13 +120,7 @@ def own_variables(model: Any) -> dict[str, dict[str, Any]]:
     Raises:
         GraphError: the model cannot be read.
     """
-    if keras_of(model) == "tf_keras":
-        from tfslim.graph import keras2
-
-        return keras2.own_variables(model)
-    from tfslim.graph import keras3
-
-    return keras3.own_variables(model)
+    return keras_reader.own_variables(model, _module(keras_of(model)).DIALECT)
 
 
 def to_keras3(model: Any) -> Any:

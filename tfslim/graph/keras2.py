@@ -12,13 +12,12 @@ from tf_keras.src.applications import convnext, inception_resnet_v2
 from tf_keras.src.engine import functional, keras_tensor
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
-from tfslim import errors
+from tfslim import errors, ops
 from tfslim.graph import (
     ir,
     keras2_functions,
-    keras_config,
+    keras_functions,
     keras_reader,
-    keras_state,
     keras_writer,
 )
 
@@ -39,22 +38,19 @@ _NATIVE_ACTIVATIONS = {
 _OPTIONS = {("LeakyReLU", "alpha"): "negative_slope"}
 
 
-# Layers that the applications of both Keras define for themselves.
-_OF_APPLICATIONS = {
-    "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
-    "LayerScale": convnext.LayerScale,
-}
-
-
-def _class_of(op: str) -> type | None:
-    return _OF_APPLICATIONS.get(op) or getattr(tf_keras.layers, op, None)
-
-
 class _Keras2(keras_reader.Dialect):
-    def calls(self, model: Any) -> Iterator[keras_reader.Call]:
+    layers: ClassVar[Any] = tf_keras.layers
+    applications: ClassVar[Mapping[str, type]] = {
+        "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
+        "LayerScale": convnext.LayerScale,
+    }
+    activations: ClassVar[Mapping[str, str]] = _ACTIVATIONS
+    options: ClassVar[Mapping[Any, str]] = _OPTIONS
+
+    def calls(self, model: Any) -> Iterator[keras_functions.Call]:
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
-                yield keras_reader.Call(
+                yield keras_functions.Call(
                     node.layer,
                     tuple(node.call_args or ()) if not node.is_input else (),
                     dict(node.call_kwargs or {}),
@@ -75,11 +71,10 @@ class _Keras2(keras_reader.Dialect):
             layer, "_nodes_by_depth"
         )
 
-    def function(self, call: keras_reader.Call) -> keras_reader.Function | None:
+    def function(self, call: keras_functions.Call) -> keras_functions.Function | None:
         return keras2_functions.read(call)
 
     def layer(self, native: Any, name: str, ndim: int) -> ir.Layer:
-        op = type(native).__name__
         if isinstance(native, tf_keras.layers.InputLayer):
             shape = [None if s is None else int(s) for s in native._batch_input_shape]
             return ir.Layer(
@@ -97,60 +92,10 @@ class _Keras2(keras_reader.Dialect):
                 {"function": native.symbol},
                 keras_class=type(native),
             )
-        known = _is_known(native)
-        weights = self.weights(native)
-        return ir.Layer(
-            name,
-            op,
-            _canonical(native, ndim) if known else keras_config.native(native),
-            {key: weight.numpy().copy() for key, weight in weights.items()},
-            frozenset(key for key, w in weights.items() if not w.trainable),
-            native.trainable,
-            None if known else type(native),
-        )
+        return super().layer(native, name, ndim)
 
-    def weights(self, native: Any) -> dict[str, Any]:
-        if _is_known(native) and type(native).__name__ in keras_state.WITHOUT_WEIGHTS:
-            return {}
-        return keras_config.named_weights(native.weights)
-
-
-def _is_known(native: Any) -> bool:
-    """Tells whether a layer is one of tf_keras' own that the vocabulary has."""
-    known = _class_of(type(native).__name__)
-    return known is type(native) and not keras_config.is_wrapper(native)
-
-
-def _canonical(native: Any, ndim: int) -> dict[str, Any]:
-    """Returns the config of a layer of tf_keras in the words of Keras 3."""
-    op = type(native).__name__
-    if op == "Lambda":
-        return keras_config.of_lambda(native)
-    config = {}
-    for key, value in keras_config.plain(keras_state.config(native)).items():
-        key = _OPTIONS.get((op, key), key)
-        if key in ("activation", "recurrent_activation"):
-            value = _activation(native, key, value)
-        elif key == "axis" and op.endswith("Normalization"):
-            value = keras_config.normalized_axis(value, ndim)
-        elif key == "dtype":
-            value = keras_config.dtype_name(value)
-        config[key] = value
-    return keras_config.without_fields(config)
-
-
-def _activation(native: Any, key: str, value: Any) -> Any:
-    """Returns an activation's name; a function of the user's stays a function."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return _ACTIVATIONS.get(value, value)
-    return getattr(native, key)
-
-
-def read(model: tf_keras.Model) -> ir.Graph:
-    """Reads a functional or sequential tf_keras model."""
-    return keras_reader.read(model, _Keras2(), "tf_keras")
+    def is_trained(self, weight: Any, native: Any) -> bool:
+        return bool(weight.trainable)
 
 
 def _has_mask(args: Any) -> bool:
@@ -160,35 +105,17 @@ def _has_mask(args: Any) -> bool:
     )
 
 
-# Layers without masks that make one tensor of one, of a shape that the node states.
-_SHAPED = frozenset(
-    """Activation Add AveragePooling2D BatchNormalization Concatenate Conv1D Conv2D
-    Conv2DTranspose Dense DepthwiseConv2D Dropout Flatten GlobalAveragePooling2D
-    GlobalMaxPooling2D LeakyReLU MaxPooling2D Multiply PReLU ReLU Rescaling Reshape
-    SeparableConv2D Softmax UpSampling2D ZeroPadding2D""".split()
-)
-
-
 class _Writer(keras_writer.Builder):
     name = "tf_keras"
     activations: ClassVar[Mapping[Any, str]] = _NATIVE_ACTIVATIONS
-    options: ClassVar[Mapping[Any, str]] = {
-        (op, new): old for (op, old), new in _OPTIONS.items()
-    }
-    weights: ClassVar[Mapping[Any, str]] = {}
+    base: ClassVar[type] = tf_keras.layers.Layer
     zeros: ClassVar[Any] = tf_keras.initializers.Zeros()
-
-    def layer_class(self, layer: ir.Layer) -> type | None:
-        if layer.keras_class is None:
-            return _class_of(layer.op)
-        if issubclass(layer.keras_class, tf_keras.layers.Layer):
-            return layer.keras_class
-        return None
 
     def call(
         self, native: Any, layer: ir.Layer, node: ir.Node, args: Any, kwargs: Any
     ) -> Any:
-        if layer.op not in _SHAPED or kwargs or len(args) != 1 or _has_mask(args):
+        is_shaped = layer.op in ops.keras("shaped")
+        if not is_shaped or kwargs or len(args) != 1 or _has_mask(args):
             return native(*args, **kwargs)
         if getattr(native, "activity_regularizer", None) is not None:
             return native(*args)
@@ -223,16 +150,5 @@ class _Writer(keras_writer.Builder):
         return tf_keras.Model(inputs, outputs, name=name)
 
 
-def write(graph: ir.Graph) -> tf_keras.Model:
-    """Builds a functional tf_keras model."""
-    return keras_writer.write(graph, _Writer())
-
-
-def own_variables(model: tf_keras.Model) -> dict[str, dict[str, Any]]:
-    """Returns the variables of any functional or sequential tf_keras model."""
-    return keras_reader.own_variables(model, _Keras2())
-
-
-def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
-    """Returns the variables of a model that was written from a graph."""
-    return keras_writer.variables(graph, model, _Writer())
+DIALECT = _Keras2()
+BUILDER = _Writer(DIALECT)

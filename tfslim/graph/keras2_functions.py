@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras.src.layers.core.tf_op_layer import SlicingOpLambda, TFOpLambda
 
-from tfslim.graph import keras_reader
+from tfslim.graph import ir, keras_functions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +34,17 @@ _REDUCE = {"axis": "axis", "keepdims": "keepdims"}
 _SYMBOLS: dict[str, _Symbol] = {
     "__operators__.add": _Symbol("add", _XY),
     "__operators__.truediv": _Symbol("divide", _XY),
-    "math.add": _Symbol("add", _XY),
-    "math.subtract": _Symbol("subtract", _XY),
-    "math.multiply": _Symbol("multiply", _XY),
-    "math.divide": _Symbol("divide", _XY),
     "math.truediv": _Symbol("divide", _XY),
-    "math.maximum": _Symbol("maximum", _XY),
-    "math.minimum": _Symbol("minimum", _XY),
     "math.pow": _Symbol("power", _XY),
+    **{
+        f"math.{name}": _Symbol(name, _XY)
+        for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum")
+    },
     "linalg.matmul": _Symbol("matmul", ("a", "b")),
-    "math.reduce_mean": _Symbol("mean", ("input_tensor",), _REDUCE),
-    "math.reduce_sum": _Symbol("sum", ("input_tensor",), _REDUCE),
-    "math.reduce_max": _Symbol("max", ("input_tensor",), _REDUCE),
-    "math.reduce_min": _Symbol("min", ("input_tensor",), _REDUCE),
+    **{
+        f"math.reduce_{name}": _Symbol(name, ("input_tensor",), _REDUCE)
+        for name in ("mean", "sum", "max", "min")
+    },
     "reshape": _Symbol("reshape", ("tensor",), {"shape": "shape"}),
     "transpose": _Symbol("transpose", ("a",), {"axes": "perm"}),
     "concat": _Symbol("concatenate", ("values",), {"axis": "axis"}),
@@ -80,12 +79,20 @@ _SYMBOLS |= {
     for name in ("abs exp erf log negative rsqrt sigmoid sqrt square tanh".split())
 }
 _SYMBOLS |= {f"nn.{name}": _SYMBOLS[f"math.{name}"] for name in ("sigmoid", "tanh")}
+# Function of the graph -> TensorFlow's: of several, the last.
+_TF = {
+    symbol.op: operator.attrgetter(name)(tf)
+    for name, symbol in _SYMBOLS.items()
+    if not name.startswith("__operators__.")
+}
 
 
-def read(call: keras_reader.Call) -> keras_reader.Function | None:
+def read(call: keras_functions.Call) -> keras_functions.Function | None:
     """Returns a call of a `TFOpLambda` in the graph's words, None if it has none."""
     if isinstance(call.layer, SlicingOpLambda):
-        return _read_getitem(call)
+        if call.layer.symbol != "__operators__.getitem":
+            return None
+        return keras_functions.getitem(*call.args)
     if not isinstance(call.layer, TFOpLambda):
         return None
     name = call.layer.symbol
@@ -102,50 +109,16 @@ def read(call: keras_reader.Call) -> keras_reader.Function | None:
         if name not in known and value != defaults[name].default:
             return None
     bound.apply_defaults()
-    config = {key: _plain(bound.arguments[p]) for key, p in symbol.config.items()}
-    if any(value is _UNKNOWN for value in config.values()):
-        return None
+    config = {key: bound.arguments[p] for key, p in symbol.config.items()}
     operands = tuple(bound.arguments[name] for name in symbol.operands)
-    return keras_reader.Function(symbol.op, operands, config)
-
-
-_UNKNOWN = object()
+    return keras_functions.function(symbol.op, operands, ir.map_leaves(_plain, config))
 
 
 def _plain(value: Any) -> Any:
-    """Returns an option as plain data; `_UNKNOWN` for one that is computed."""
-    if isinstance(value, list | tuple):
-        items = [_plain(item) for item in value]
-        return _UNKNOWN if _UNKNOWN in items else items
+    """Returns TensorFlow's types and tensors as data, and all else as it is."""
     if isinstance(value, tf.DType):
         return value.name
-    if isinstance(value, tf.Tensor | tf.Variable | np.ndarray | np.generic):
-        return np.asarray(value).tolist()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return _UNKNOWN
-
-
-def _read_getitem(call: keras_reader.Call) -> keras_reader.Function | None:
-    if call.layer.symbol != "__operators__.getitem":
-        return None
-    tensor, key = call.args
-    entries = []
-    for entry in key if isinstance(key, tuple | list) else (key,):
-        if isinstance(entry, Mapping):
-            entry = [entry.get(name) for name in ("start", "stop", "step")]
-        elif isinstance(entry, slice):
-            entry = [entry.start, entry.stop, entry.step]
-        if entry is not Ellipsis and not _is_index(entry):
-            return None
-        entries.append("..." if entry is Ellipsis else entry)
-    return keras_reader.Function("getitem", (tensor,), {"key": entries})
-
-
-def _is_index(entry: Any) -> bool:
-    if isinstance(entry, list):
-        return all(item is None or isinstance(item, int) for item in entry)
-    return isinstance(entry, int) and not isinstance(entry, bool)
+    return np.asarray(value) if isinstance(value, tf.Tensor | tf.Variable) else value
 
 
 def write(
@@ -227,48 +200,4 @@ _COMPOSED = {
     "hard_sigmoid": _hard_sigmoid,
     "hard_silu": _hard_silu,
     "hard_sigmoid_legacy": _hard_sigmoid_legacy,
-}
-_TF = {
-    "abs": tf.abs,
-    "add": tf.add,
-    "cast": tf.cast,
-    "clip": tf.clip_by_value,
-    "concatenate": tf.concat,
-    "divide": tf.divide,
-    "elu": tf.nn.elu,
-    "erf": tf.math.erf,
-    "exp": tf.exp,
-    "expand_dims": tf.expand_dims,
-    "gelu": tf.nn.gelu,
-    "leaky_relu": tf.nn.leaky_relu,
-    "log": tf.math.log,
-    "matmul": tf.matmul,
-    "max": tf.reduce_max,
-    "maximum": tf.maximum,
-    "mean": tf.reduce_mean,
-    "min": tf.reduce_min,
-    "minimum": tf.minimum,
-    "multiply": tf.multiply,
-    "negative": tf.negative,
-    "pad": tf.pad,
-    "power": tf.pow,
-    "relu": tf.nn.relu,
-    "relu6": tf.nn.relu6,
-    "reshape": tf.reshape,
-    "resize": tf.image.resize,
-    "rsqrt": tf.math.rsqrt,
-    "selu": tf.nn.selu,
-    "sigmoid": tf.sigmoid,
-    "silu": tf.nn.silu,
-    "softmax": tf.nn.softmax,
-    "softplus": tf.math.softplus,
-    "softsign": tf.nn.softsign,
-    "split": tf.split,
-    "sqrt": tf.sqrt,
-    "square": tf.square,
-    "squeeze": tf.squeeze,
-    "subtract": tf.subtract,
-    "sum": tf.reduce_sum,
-    "tanh": tf.tanh,
-    "transpose": tf.transpose,
 }

@@ -17,8 +17,8 @@ from tfslim.graph import (
     ir,
     keras3_functions,
     keras_config,
+    keras_functions,
     keras_reader,
-    keras_state,
     keras_writer,
 )
 
@@ -31,24 +31,21 @@ _WEIGHTS = {
 }
 
 
-# Layers that the applications of both Keras define for themselves.
-_OF_APPLICATIONS = {
-    "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
-    "LayerScale": convnext.LayerScale,
-}
-
-
-def _class_of(op: str) -> type | None:
-    return _OF_APPLICATIONS.get(op) or getattr(keras.layers, op, None)
-
-
 class _Keras3(keras_reader.Dialect):
-    def calls(self, model: Any) -> Iterator[keras_reader.Call]:
+    layers: ClassVar[Any] = keras.layers
+    applications: ClassVar[Mapping[str, type]] = {
+        "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer,
+        "LayerScale": convnext.LayerScale,
+    }
+    activations: ClassVar[Mapping[str, str]] = _SYNONYMS
+    weight_names: ClassVar[Mapping[Any, str]] = _WEIGHTS
+
+    def calls(self, model: Any) -> Iterator[keras_functions.Call]:
         nodes = _functional(model)._nodes_by_depth
         for depth in sorted(nodes, reverse=True):
             for node in nodes[depth]:
                 args = tuple(node.arguments.args)
-                yield keras_reader.Call(
+                yield keras_functions.Call(
                     node.operation,
                     args,
                     _given(node.operation, args, node.arguments.kwargs),
@@ -68,11 +65,10 @@ class _Keras3(keras_reader.Dialect):
     def is_functional(self, layer: Any) -> bool:
         return isinstance(_functional(layer), Functional)
 
-    def function(self, call: keras_reader.Call) -> keras_reader.Function | None:
+    def function(self, call: keras_functions.Call) -> keras_functions.Function | None:
         return keras3_functions.read(call)
 
     def layer(self, native: Any, name: str, ndim: int) -> ir.Layer:
-        op = type(native).__name__
         if isinstance(native, keras.layers.InputLayer):
             shape = list(native.batch_shape)
             return ir.Layer(
@@ -80,29 +76,19 @@ class _Keras3(keras_reader.Dialect):
             )
         if not isinstance(native, keras.layers.Layer):
             config = keras_config.without_fields(native.get_config())
-            return ir.Layer(name, f"ops.{op}", config, keras_class=type(native))
-        known = _is_known(native)
-        weights = self.weights(native)
-        return ir.Layer(
-            name,
-            op,
-            _canonical(native, ndim) if known else keras_config.native(native),
-            {key: weight.numpy().copy() for key, weight in weights.items()},
-            frozenset(
-                key
-                for key, weight in weights.items()
-                if not _is_trained(weight, native)
-            ),
-            native.trainable,
-            None if known else type(native),
-        )
+            return ir.Layer(
+                name, f"ops.{type(native).__name__}", config, keras_class=type(native)
+            )
+        return super().layer(native, name, ndim)
 
-    def weights(self, native: Any) -> dict[str, Any]:
-        op = type(native).__name__
-        if _is_known(native) and op in keras_state.WITHOUT_WEIGHTS:
-            return {}
-        named = keras_config.named_weights(getattr(native, "weights", ()))
-        return {_WEIGHTS.get((op, key), key): weight for key, weight in named.items()}
+    def is_trained(self, weight: Any, native: Any) -> bool:
+        # A frozen layer's variables all say trainable=False; those made without an
+        # optimizer in mind are kept in another list. Those of a GRU belong to its cell.
+        return any(
+            weight is each
+            for held in native._flatten_layers()
+            for each in held._trainable_variables
+        )
 
 
 def _given(
@@ -130,54 +116,9 @@ def _given(
     return {key: v for key, v in kwargs.items() if not is_recorded(key, v)}
 
 
-def _is_known(native: Any) -> bool:
-    """Tells whether a layer is one of Keras 3's own that the vocabulary has."""
-    known = _class_of(type(native).__name__)
-    return known is type(native) and not keras_config.is_wrapper(native)
-
-
 def _functional(model: Any) -> Any:
     """Returns the functional model inside a sequential one, else the model itself."""
     return model._functional if isinstance(model, keras.Sequential) else model
-
-
-def _is_trained(weight: Any, layer: Any) -> bool:
-    """Tells whether training may change a weight, were its layer not frozen."""
-    # A frozen layer's variables all say trainable=False; those made without an
-    # optimizer in mind are kept in another list. Those of a GRU belong to its cell.
-    holders = layer._flatten_layers()
-    return any(weight is each for held in holders for each in held._trainable_variables)
-
-
-def _canonical(native: Any, ndim: int) -> dict[str, Any]:
-    """Returns the config of a layer in the words of the graph."""
-    op = type(native).__name__
-    if op == "Lambda":
-        return keras_config.of_lambda(native)
-    config = {}
-    for key, value in keras_config.plain(keras_state.config(native)).items():
-        if key in ("activation", "recurrent_activation"):
-            value = _activation(native, key, value)
-        elif key == "axis" and op.endswith("Normalization"):
-            value = keras_config.normalized_axis(value, ndim)
-        elif key == "dtype":
-            value = keras_config.dtype_name(value)
-        config[key] = value
-    return keras_config.without_fields(config)
-
-
-def _activation(native: Any, key: str, value: Any) -> Any:
-    """Returns an activation's name; a function of the user's stays a function."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return _SYNONYMS.get(value, value)
-    return getattr(native, key)
-
-
-def read(model: keras.Model) -> ir.Graph:
-    """Reads a functional or sequential Keras 3 model."""
-    return keras_reader.read(model, _Keras3(), "keras")
 
 
 class _Writer(keras_writer.Builder):
@@ -187,21 +128,11 @@ class _Writer(keras_writer.Builder):
         for name in dir(keras.activations)
         if not name.startswith("_") and name not in ("get", "serialize", "deserialize")
     }
-    options: ClassVar[Mapping[Any, str]] = {}
-    weights: ClassVar[Mapping[Any, str]] = {
-        (op, new): old for (op, old), new in _WEIGHTS.items()
-    }
+    base: ClassVar[type] = keras.Operation
     zeros: ClassVar[Any] = keras.initializers.Zeros()
 
     def free_name(self, name: str) -> str:
         return name.replace("/", "_")  # Keras 3 takes no slashes.
-
-    def layer_class(self, layer: ir.Layer) -> type | None:
-        if layer.keras_class is None:
-            return _class_of(layer.op)
-        if issubclass(layer.keras_class, keras.Operation):
-            return layer.keras_class
-        return None
 
     def input(self, layer: ir.Layer) -> Any:
         return keras.Input(
@@ -219,16 +150,5 @@ class _Writer(keras_writer.Builder):
         return keras.Model(inputs, outputs, name=name)
 
 
-def write(graph: ir.Graph) -> keras.Model:
-    """Builds a functional Keras 3 model."""
-    return keras_writer.write(graph, _Writer())
-
-
-def own_variables(model: keras.Model) -> dict[str, dict[str, Any]]:
-    """Returns the variables of any functional or sequential Keras 3 model."""
-    return keras_reader.own_variables(model, _Keras3())
-
-
-def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:
-    """Returns the variables of a model that was written from a graph."""
-    return keras_writer.variables(graph, model, _Writer())
+DIALECT = _Keras3()
+BUILDER = _Writer(DIALECT)

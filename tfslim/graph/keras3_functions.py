@@ -2,92 +2,39 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfslim.graph import keras_reader
+from tfslim import ops as table
+from tfslim.graph import keras_functions
 
-
-@dataclasses.dataclass(frozen=True)
-class _Operation:
-    """How a class of operations says an op of the graph.
-
-    `function` is what builds it; `config` maps an option of the graph to the
-    parameter of both, `operands` is the number of tensors it takes.
-    """
-
-    op: str
-    function: Callable[..., Any]
-    config: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    operands: int = 1
-
-
-_REDUCE = {"axis": "axis", "keepdims": "keepdims"}
-_OPERATIONS: dict[str, _Operation] = {
-    "Add": _Operation("add", ops.add, operands=2),
-    "Subtract": _Operation("subtract", ops.subtract, operands=2),
-    "Multiply": _Operation("multiply", ops.multiply, operands=2),
-    "Divide": _Operation("divide", ops.divide, operands=2),
-    "TrueDivide": _Operation("divide", ops.divide, operands=2),
-    "Maximum": _Operation("maximum", ops.maximum, operands=2),
-    "Minimum": _Operation("minimum", ops.minimum, operands=2),
-    "Power": _Operation("power", ops.power, operands=2),
-    "Matmul": _Operation("matmul", ops.matmul, operands=2),
-    "Mean": _Operation("mean", ops.mean, _REDUCE),
-    "Sum": _Operation("sum", ops.sum, _REDUCE),
-    "Max": _Operation("max", ops.max, _REDUCE),
-    "Min": _Operation("min", ops.min, _REDUCE),
-    "Reshape": _Operation("reshape", ops.reshape, {"shape": "newshape"}),
-    "Transpose": _Operation("transpose", ops.transpose, {"axes": "axes"}),
-    "Concatenate": _Operation("concatenate", ops.concatenate, {"axis": "axis"}),
-    "Split": _Operation("split", ops.split, {"axis": "axis"}),
-    "Pad": _Operation(
-        "pad",
-        ops.pad,
-        {"paddings": "pad_width", "mode": "mode", "value": "constant_values"},
-    ),
-    "Clip": _Operation("clip", ops.clip, {"minimum": "x_min", "maximum": "x_max"}),
-    "Resize": _Operation(
-        "resize",
-        ops.image.resize,
-        {"size": "size", "interpolation": "interpolation"},
-    ),
-    "ExpandDims": _Operation("expand_dims", ops.expand_dims, {"axis": "axis"}),
-    "Squeeze": _Operation("squeeze", ops.squeeze, {"axis": "axis"}),
-    "Cast": _Operation("cast", ops.cast, {"dtype": "dtype"}),
-    "Softmax": _Operation("softmax", ops.softmax, {"axis": "axis"}),
-    "LeakyRelu": _Operation(
-        "leaky_relu", ops.leaky_relu, {"negative_slope": "negative_slope"}
-    ),
-    "Gelu": _Operation("gelu", ops.gelu, {"approximate": "approximate"}),
-    "Abs": _Operation("abs", ops.absolute),
-    "Absolute": _Operation("abs", ops.absolute),
-    "Negative": _Operation("negative", ops.negative),
-    "Square": _Operation("square", ops.square),
-    "Sqrt": _Operation("sqrt", ops.sqrt),
-    "Rsqrt": _Operation("rsqrt", ops.rsqrt),
-    "Exp": _Operation("exp", ops.exp),
-    "Log": _Operation("log", ops.log),
-    "Erf": _Operation("erf", ops.erf),
-    "Tanh": _Operation("tanh", ops.tanh),
-    "Relu": _Operation("relu", ops.relu),
-    "Relu6": _Operation("relu6", ops.relu6),
-    "Sigmoid": _Operation("sigmoid", ops.sigmoid),
-    "Silu": _Operation("silu", ops.silu),
-    "Elu": _Operation("elu", ops.elu),
-    "Selu": _Operation("selu", ops.selu),
-    "Softplus": _Operation("softplus", ops.softplus),
-    "Softsign": _Operation("softsign", ops.softsign),
-    "HardSigmoid": _Operation("hard_sigmoid", ops.hard_sigmoid),
-    "HardSilu": _Operation("hard_silu", ops.hard_silu),
+# Function of the graph -> its options -> what the operation and the function that
+# makes it call them.
+_OPTIONS: dict[str, dict[str, str]] = {
+    **{op: {"axis": "axis", "keepdims": "keepdims"} for op in table.keras("reduction")},
+    **{op: {"axis": "axis"} for op in ("concatenate", "split", "squeeze", "softmax")},
+    "cast": {"dtype": "dtype"},
+    "clip": {"minimum": "x_min", "maximum": "x_max"},
+    "expand_dims": {"axis": "axis"},
+    "gelu": {"approximate": "approximate"},
+    "leaky_relu": {"negative_slope": "negative_slope"},
+    "pad": {"paddings": "pad_width", "mode": "mode", "value": "constant_values"},
+    "reshape": {"shape": "newshape"},
+    "resize": {"size": "size", "interpolation": "interpolation"},
+    "transpose": {"axes": "axes"},
 }
-_BY_OP = {operation.op: operation for operation in _OPERATIONS.values()}
+# Class of an operation -> function of the graph.
+_OPERATIONS = {
+    **{op.title().replace("_", ""): op for op in table.keras("function")},
+    "Absolute": "abs",
+    "TrueDivide": "divide",
+}
+_TWO_OPERANDS = table.keras("binary") | {"matmul"}
 # Options that change nothing at these values.
 _NEUTRAL = {
     "alpha": 1.0,
@@ -100,7 +47,7 @@ _NEUTRAL = {
 }
 
 
-def read(call: keras_reader.Call) -> keras_reader.Function | None:
+def read(call: keras_functions.Call) -> keras_functions.Function | None:
     """Returns a call of an operation in the graph's words, None if it has none."""
     operation = call.layer
     if isinstance(operation, keras.layers.Layer):
@@ -109,20 +56,19 @@ def read(call: keras_reader.Call) -> keras_reader.Function | None:
     bound = inspect.signature(operation.call).bind(*call.args, **call.kwargs)
     arguments = list(bound.arguments.values())
     if name == "GetItem":
-        return _read_getitem(*arguments)
-    known = _OPERATIONS.get(name)
-    if known is None or type(operation).__module__.split(".")[:2] != ["keras", "src"]:
+        return keras_functions.getitem(*arguments)
+    op = _OPERATIONS.get(name)
+    if op is None or type(operation).__module__.split(".")[:2] != ["keras", "src"]:
         return None
     options = _options(operation)
-    options |= dict(list(bound.arguments.items())[known.operands :])
-    config = {key: _plain(options.pop(p, None)) for key, p in known.config.items()}
+    operands = 2 if op in _TWO_OPERANDS else 1
+    options |= dict(list(bound.arguments.items())[operands:])
+    config = {key: options.pop(p, None) for key, p in _OPTIONS.get(op, {}).items()}
     for key, value in options.items():
         neutral = _NEUTRAL.get(key)
         if value is not None and neutral is not ... and value != neutral:
             return None
-    if any(value is _UNKNOWN for value in config.values()):
-        return None
-    return keras_reader.Function(known.op, tuple(arguments[: known.operands]), config)
+    return keras_functions.function(op, arguments[:operands], config)
 
 
 def _options(operation: Any) -> dict[str, Any]:
@@ -132,35 +78,6 @@ def _options(operation: Any) -> dict[str, Any]:
     if config.get("data_format") in (None, keras.config.image_data_format()):
         config.pop("data_format", None)
     return config
-
-
-_UNKNOWN = object()
-
-
-def _plain(value: Any) -> Any:
-    """Returns an option as plain data; `_UNKNOWN` for one that is computed."""
-    if isinstance(value, list | tuple):
-        items = [_plain(item) for item in value]
-        return _UNKNOWN if _UNKNOWN in items else items
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return _UNKNOWN
-
-
-def _read_getitem(tensor: Any, key: Any) -> keras_reader.Function | None:
-    entries: list[Any] = []
-    for entry in key if isinstance(key, tuple | list) else (key,):
-        if isinstance(entry, slice):
-            entries.append([entry.start, entry.stop, entry.step])
-        elif entry is Ellipsis:
-            entries.append("...")
-        elif isinstance(entry, int) and not isinstance(entry, bool):
-            entries.append(entry)
-        else:
-            return None
-    return keras_reader.Function("getitem", (tensor,), {"key": entries})
 
 
 def write(
@@ -188,12 +105,12 @@ def _call(op: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
         return ops.split(operands[0], indices, axis=config["axis"])
     if op == "concatenate":
         return ops.concatenate(list(operands), axis=config["axis"])
-    operation = _BY_OP[op]
-    options = {operation.config[key]: value for key, value in config.items()}
+    options = {_OPTIONS[op][key]: value for key, value in config.items()}
     if op == "squeeze" and len(config["axis"]) == 1:
         options["axis"] = config["axis"][0]
     if op == "reshape":
         return ops.reshape(operands[0], config["shape"])
     if op == "pad" and config["mode"] != "constant":
         del options["constant_values"]  # Only zeros may be named there.
-    return operation.function(*operands, **options)
+    function = ops.image.resize if op == "resize" else getattr(ops, op)
+    return function(*operands, **options)

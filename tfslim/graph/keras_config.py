@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import errors, ops
 
 # Options that only one Keras has, with the value at which they do nothing.
 _NEUTRAL: dict[str, Any] = {
@@ -44,10 +44,8 @@ _INTERNAL = {"implementation", "rng_type"}
 _KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
 _IDLE = {
     "Conv2DTranspose": ("groups",),
-    "DepthwiseConv1D": ("filters", *_KERNEL),
-    "DepthwiseConv2D": ("filters", *_KERNEL),
-    "SeparableConv1D": _KERNEL,
-    "SeparableConv2D": _KERNEL,
+    **dict.fromkeys(ops.keras("depthwise"), ("filters", *_KERNEL)),
+    **dict.fromkeys(ops.keras("separable"), _KERNEL),
 }
 # Packages whose classes both Keras find by the name alone.
 _KERAS_PACKAGES = {"keras", "tf_keras", "tensorflow"}

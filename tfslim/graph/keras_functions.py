@@ -1,14 +1,85 @@
-"""Options of functions of tensors in one form, however the user wrote them."""
+"""Functions of tensors in one form, however the user wrote them in either Keras."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from tfslim.graph import ir
 
 _AXES_OF_INPUT = {"mean", "sum", "max", "min", "squeeze"}
 _AXIS_OF_INPUT = {"concatenate", "split", "softmax"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a layer as Keras recorded it."""
+
+    layer: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """A call that is a function of the graph's vocabulary.
+
+    `operands` are symbolic tensors or constants; a list of tensors for `concatenate`.
+    """
+
+    op: str
+    operands: tuple[Any, ...]
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def function(
+    op: str, operands: Sequence[Any], config: Mapping[str, Any]
+) -> Function | None:
+    """Returns a function with its options as plain data, None if one is computed."""
+    plain = {key: _plain(value) for key, value in config.items()}
+    if any(value is _UNKNOWN for value in plain.values()):
+        return None
+    return Function(op, tuple(operands), plain)
+
+
+_UNKNOWN = object()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        items = [_plain(item) for item in value]
+        return _UNKNOWN if _UNKNOWN in items else items
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    is_plain = value is None or isinstance(value, bool | int | float | str)
+    return value if is_plain else _UNKNOWN
+
+
+def getitem(tensor: Any, key: Any) -> Function | None:
+    """Returns `tensor[key]` as a function, None for a key that is computed.
+
+    Args:
+        tensor: a symbolic tensor.
+        key: one entry or several: an int, an ellipsis, or a slice, which tf_keras
+            writes as a dict.
+    """
+    entries: list[Any] = []
+    for entry in key if isinstance(key, tuple | list) else (key,):
+        if isinstance(entry, Mapping):
+            entry = slice(*(entry.get(name) for name in ("start", "stop", "step")))
+        if isinstance(entry, slice):
+            entry = [entry.start, entry.stop, entry.step]
+            is_known = all(item is None or isinstance(item, int) for item in entry)
+        else:
+            is_known = isinstance(entry, int) and not isinstance(entry, bool)
+        if entry is not Ellipsis and not is_known:
+            return None
+        entries.append("..." if entry is Ellipsis else entry)
+    return Function("getitem", (tensor,), {"key": entries})
 
 
 def normalize(

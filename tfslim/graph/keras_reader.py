@@ -9,38 +9,33 @@ import abc
 import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tfslim import errors
-from tfslim.graph import editor, ir, keras_functions
-
-
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """One call of a layer as Keras recorded it."""
-
-    layer: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    outputs: tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Function:
-    """A call that is a function of the graph's vocabulary.
-
-    `operands` are symbolic tensors or constants; a list of tensors for `concatenate`.
-    """
-
-    op: str
-    operands: tuple[Any, ...]
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+from tfslim.graph import (
+    editor,
+    ir,
+    keras_config,
+    keras_functions,
+    keras_state,
+    names,
+)
+from tfslim.graph.keras_functions import Call, Function
 
 
 class Dialect(abc.ABC):
     """Where one Keras keeps what the reader needs."""
+
+    # The module of the layers, and those that keras.applications define themselves.
+    layers: ClassVar[Any]
+    applications: ClassVar[Mapping[str, type]]
+    # Names of activations here -> the graph's, where they differ.
+    activations: ClassVar[Mapping[str, str]]
+    # (class, name here) -> name in the graph, of options and weights.
+    options: ClassVar[Mapping[tuple[str, str], str]] = {}
+    weight_names: ClassVar[Mapping[tuple[str, str], str]] = {}
 
     @abc.abstractmethod
     def calls(self, model: Any) -> Iterator[Call]:
@@ -63,16 +58,66 @@ class Dialect(abc.ABC):
         """Tells whether `layer` is a model whose calls can be read."""
 
     @abc.abstractmethod
-    def layer(self, native: Any, name: str, ndim: int) -> ir.Layer:
-        """Returns a Keras layer as a value; `ndim` is the rank of its input."""
-
-    @abc.abstractmethod
-    def weights(self, native: Any) -> dict[str, Any]:
-        """Returns a layer's variables by their names in the graph."""
+    def is_trained(self, weight: Any, native: Any) -> bool:
+        """Tells whether training may change a weight, were its layer not frozen."""
 
     @abc.abstractmethod
     def function(self, call: Call) -> Function | None:
         """Returns a call of a function of the vocabulary, None for all else."""
+
+    def class_of(self, op: str) -> type | None:
+        """Returns the class of a layer by its name, None if this Keras has none."""
+        return self.applications.get(op) or getattr(self.layers, op, None)
+
+    def layer(self, native: Any, name: str, ndim: int) -> ir.Layer:
+        """Returns a Keras layer as a value; `ndim` is the rank of its input."""
+        known = self._is_known(native)
+        weights = self.weights(native)
+        return ir.Layer(
+            name,
+            type(native).__name__,
+            self._config(native, ndim) if known else keras_config.native(native),
+            {key: weight.numpy().copy() for key, weight in weights.items()},
+            frozenset(k for k, w in weights.items() if not self.is_trained(w, native)),
+            native.trainable,
+            None if known else type(native),
+        )
+
+    def weights(self, native: Any) -> dict[str, Any]:
+        """Returns a layer's variables by their names in the graph."""
+        op = type(native).__name__
+        if self._is_known(native) and op in keras_state.WITHOUT_WEIGHTS:
+            return {}
+        named = keras_config.named_weights(getattr(native, "weights", ()))
+        return {self.weight_names.get((op, key), key): w for key, w in named.items()}
+
+    def _is_known(self, native: Any) -> bool:
+        """Tells whether a layer is one of this Keras's own, and in the vocabulary."""
+        known = self.class_of(type(native).__name__)
+        return known is type(native) and not keras_config.is_wrapper(native)
+
+    def _config(self, native: Any, ndim: int) -> dict[str, Any]:
+        """Returns the config of a known layer in the words of the graph."""
+        op = type(native).__name__
+        if op == "Lambda":
+            return keras_config.of_lambda(native)
+        config = {}
+        for key, value in keras_config.plain(keras_state.config(native)).items():
+            key = self.options.get((op, key), key)
+            if key in ("activation", "recurrent_activation"):
+                value = self._activation(native, key, value)
+            elif key == "axis" and op.endswith("Normalization"):
+                value = keras_config.normalized_axis(value, ndim)
+            elif key == "dtype":
+                value = keras_config.dtype_name(value)
+            config[key] = value
+        return keras_config.without_fields(config)
+
+    def _activation(self, native: Any, key: str, value: Any) -> Any:
+        """Returns an activation's name; a function of the user's stays a function."""
+        if isinstance(value, str):
+            return self.activations.get(value, value)
+        return None if value is None else getattr(native, key)
 
 
 def read(model: Any, dialect: Dialect, source: str) -> ir.Graph:
@@ -302,12 +347,7 @@ class _Reader:
     def _free_name(self, name: str, prefix: str) -> str:
         if name not in self.layers:
             return name
-        base = f"{prefix}{name}"
-        candidate, number = base, 1
-        while candidate in self.layers:
-            candidate = f"{base}_{number}"
-            number += 1
-        return candidate
+        return names.free(f"{prefix}{name}", self.layers)
 
 
 def _takes_training(layer: Any) -> bool:

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-_LOOKUPS = frozenset({"IntegerLookup", "StringLookup", "TextVectorization"})
+from tfslim import ops
+
+_LOOKUPS = ops.keras("vocabulary")
 # What `adapt` counted on the way stands in variables that no result depends on.
 WITHOUT_WEIGHTS = _LOOKUPS | {"Discretization"}
 

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from tfslim import errors
-from tfslim.graph import ir, keras_config, keras_state, ops
+from tfslim import errors, ops
+from tfslim.graph import ir, keras_config, keras_reader, keras_state
 
 
 class Builder(abc.ABC):
@@ -17,19 +17,27 @@ class Builder(abc.ABC):
     name: ClassVar[str]
     # Names of activations of the graph -> what this Keras calls them.
     activations: ClassVar[Mapping[str, str]]
-    # (op, name in the graph) -> name here.
-    options: ClassVar[Mapping[tuple[str, str], str]]
-    weights: ClassVar[Mapping[tuple[str, str], str]]
+    # What is a layer of this Keras, or a function that it builds like one.
+    base: ClassVar[type]
     # An initializer that costs nothing.
     zeros: ClassVar[Any]
+
+    def __init__(self, dialect: keras_reader.Dialect):
+        """Takes over the names of options and weights by which the Keras is read."""
+        self._dialect = dialect
+        # (op, name in the graph) -> name here.
+        self.options = _inverse(dialect.options)
+        self.weights = _inverse(dialect.weight_names)
 
     def free_name(self, name: str) -> str:
         """Returns the name of a layer as this Keras allows it."""
         return name
 
-    @abc.abstractmethod
     def layer_class(self, layer: ir.Layer) -> type | None:
         """Returns the class of a layer, None if this Keras has none."""
+        if layer.keras_class is None:
+            return self._dialect.class_of(layer.op)
+        return layer.keras_class if issubclass(layer.keras_class, self.base) else None
 
     @abc.abstractmethod
     def input(self, layer: ir.Layer) -> Any:
@@ -52,6 +60,12 @@ class Builder(abc.ABC):
         """Returns the functional model from `inputs` to `outputs`."""
 
 
+def _inverse(
+    names: Mapping[tuple[str, str], str],
+) -> dict[tuple[str, str], str]:
+    return {(op, new): old for (op, old), new in names.items()}
+
+
 def write(graph: ir.Graph, builder: Builder) -> Any:
     """Builds the model of a graph; see `tfslim.graph.keras.write`."""
     natives: dict[str, Any] = {}
@@ -64,31 +78,29 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
         tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
     inputs = ir.substitute(graph.inputs, tensors)
     outputs = ir.substitute(graph.outputs, tensors)
-    try:
+    with errors.raised_as(
+        errors.GraphError,
+        lambda cause: (
+            f"Model '{graph.name}' cannot be built in {builder.name}: {cause}"
+        ),
+    ):
         model = builder.model(inputs, outputs, graph.name)
-    except Exception as error:
-        raise errors.GraphError(
-            f"Model '{graph.name}' cannot be built in {builder.name}: "
-            f"{errors.first_line(error)}"
-        ) from error
     for name, native in natives.items():
         _assign(builder, graph.layers[name], native)
     return model
 
 
-@contextlib.contextmanager
-def _named_errors(layer: ir.Layer, builder: Builder) -> Iterator[None]:
+def _named_errors(
+    layer: ir.Layer, builder: Builder
+) -> contextlib.AbstractContextManager[None]:
     """Turns what Keras says of a layer it cannot build into one line with its name."""
-    try:
-        yield
-    except errors.TfslimError:
-        raise
-    except Exception as error:
-        raise errors.GraphError(
+    return errors.raised_as(
+        errors.GraphError,
+        lambda cause: (
             f"Layer '{layer.name}' ({layer.op}) cannot be built in {builder.name}: "
-            f"{errors.first_line(error)} Replace it, or keep the model in the Keras "
-            "it came from."
-        ) from error
+            f"{cause} Replace it, or keep the model in the Keras it came from."
+        ),
+    )
 
 
 def _results(
@@ -104,7 +116,7 @@ def _results(
     if layer.op == "Constant":
         return _constant(layer)
     args = ir.substitute(node.args, tensors)
-    if layer.op in ir.FUNCTIONS:
+    if layer.op in ops.keras("function"):
         operands = args[0] if layer.op == "concatenate" else args
         name = builder.free_name(layer.name)
         return builder.function(layer.op, name, operands, layer.config)
@@ -136,7 +148,7 @@ def _call(
     activation = layer.config.get("activation")
     if not isinstance(activation, str) or activation in builder.activations:
         activation = None
-    elif layer.op in ops.RECURRENT:
+    elif layer.op in ops.keras("recurrent"):
         raise _unknown_activation(builder, layer, activation)
     elif layer.op == "Activation":
         return _activate(builder, layer, activation, arguments[0][0], layer.name)
@@ -183,7 +195,7 @@ def _zeros_for_weights(
 def _activate(
     builder: Builder, layer: ir.Layer, activation: str, tensor: Any, name: str
 ) -> Any:
-    if activation not in ir.ELEMENTWISE:
+    if activation not in ops.keras("function") & ops.keras("elementwise"):
         raise _unknown_activation(builder, layer, activation)
     return builder.function(activation, builder.free_name(name), [tensor], {})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 
 from tfslim.graph import ir
 
@@ -26,7 +26,7 @@ def scoped(graph: ir.Graph) -> tuple[ir.Graph, dict[str, str]]:
     new = {}
     for name in graph.layers:
         if not is_scope(name):
-            new[name] = _free(_safe(name), taken)
+            new[name] = free(_safe(name), taken)
             taken.add(new[name])
     return dataclasses.replace(rename(graph, new), name=_safe(graph.name)), new
 
@@ -51,7 +51,8 @@ def _safe(name: str) -> str:
     return safe if is_scope(safe) else f"layer{safe}"
 
 
-def _free(name: str, taken: Iterable[str]) -> str:
+def free(name: str, taken: Container[str]) -> str:
+    """Returns the name, numbered if it is taken."""
     free, number = name, 1
     while free in taken:
         free, number = f"{name}_{number}", number + 1

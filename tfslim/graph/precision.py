@@ -20,7 +20,7 @@ def precisions(graph: ir.Graph) -> tuple[str, ...]:
     """Returns what layers compute in beside float32, e.g. ("mixed_bfloat16",)."""
     found: set[str] = set()
     for layer in graph.layers.values():
-        _find(layer.config, found)
+        _replaced(layer.config, found)
         # A number in the model's arithmetic takes the type of what it meets.
         if layer.op != "Constant":
             found |= {w.dtype.name for w in layer.weights.values()} & OTHERS
@@ -47,7 +47,9 @@ def _converted(layer: ir.Layer) -> ir.Layer:
         name: np.asarray(w, np.float32) if w.dtype.name in OTHERS else w
         for name, w in layer.weights.items()
     }
-    return dataclasses.replace(layer, config=_replaced(layer.config), weights=weights)
+    return dataclasses.replace(
+        layer, config=_replaced(layer.config, set()), weights=weights
+    )
 
 
 def _is_policy(value: Any) -> bool:
@@ -58,25 +60,19 @@ def _is_policy(value: Any) -> bool:
     return isinstance(value, str) and value in OTHERS
 
 
-def _find(config: Any, found: set[str]) -> None:
-    if isinstance(config, Mapping):
-        for key, value in config.items():
-            if key == "dtype" and _is_policy(value):
-                found.add(value if isinstance(value, str) else value["config"]["name"])
-            else:
-                _find(value, found)
-    elif isinstance(config, list | tuple):
-        for item in config:
-            _find(item, found)
+def _replaced(config: Any, found: set[str]) -> Any:
+    """Returns a config, those of layers inside it included, with float32 policies.
 
-
-def _replaced(config: Any) -> Any:
-    """Returns a config, those of layers inside it included, with float32 policies."""
-    if isinstance(config, Mapping):
-        return {
-            key: "float32" if key == "dtype" and _is_policy(value) else _replaced(value)
-            for key, value in config.items()
-        }
+    The names of the others are added to `found`.
+    """
     if isinstance(config, list | tuple):
-        return type(config)(_replaced(item) for item in config)
-    return config
+        return type(config)(_replaced(item, found) for item in config)
+    if not isinstance(config, Mapping):
+        return config
+    result = {}
+    for key, value in config.items():
+        if key == "dtype" and _is_policy(value):
+            found.add(value if isinstance(value, str) else value["config"]["name"])
+            value = "float32"
+        result[key] = _replaced(value, found)
+    return result

@@ -45,15 +45,9 @@ def _is_nearest(layer: ir.Layer) -> bool:
 def _tile(
     editor: Editor, layer: ir.Layer, x: ir.TensorRef, shape: ir.Shape
 ) -> ir.TensorRef:
-    batch = shape[0]
     height, width, channels = (int(side or 0) for side in shape[1:])
     rows, columns = layer.config["size"]
     row = width * columns * channels
-
-    def read_as(name: str, *sides: int) -> ir.TensorRef:
-        config = {"shape": [-1 if batch is None else batch, *sides]}
-        title = f"{layer.name}_{name}"
-        return editor.add(title, "reshape", (x,), (batch, *sides), config)
 
     def join(name: str, copies: int, axis: int) -> ir.TensorRef:
         if copies == 1:
@@ -65,6 +59,7 @@ def _tile(
         return editor.add(title, "Concatenate", parts, (*sides,), {"axis": axis})
 
     x = join("columns", columns, -1)
-    x = read_as("row", height, 1, row)
+    x = editor.reshape(f"{layer.name}_row", x, (height, 1, row))
     x = join("rows", rows, 2)
-    return read_as("image", height * rows, width * columns, channels)
+    sides = (height * rows, width * columns, channels)
+    return editor.reshape(f"{layer.name}_image", x, sides)

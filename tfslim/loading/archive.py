@@ -16,7 +16,6 @@ import h5py
 
 from tfslim import containers, errors
 from tfslim.loading import budget, build, legacy, safety
-from tfslim.loading.message import first_line
 
 _CONFIG, _METADATA = "config.json", "metadata.json"
 _WEIGHTS, _ASSETS = "model.weights.h5", "assets/"
@@ -47,7 +46,7 @@ def load_archive(
             keras=keras,
             custom_objects=custom_objects,
             allow_unsafe=allow_unsafe,
-            told=_told(folder / _WEIGHTS),
+            risks=_weight_risks(folder / _WEIGHTS),
         )
         if allow_unsafe:
             return _load_trusted(path, keras, check.objects, ".keras")
@@ -111,7 +110,7 @@ def load_hdf5(
             keras=keras,
             custom_objects=custom_objects,
             allow_unsafe=allow_unsafe,
-            told=_told(copy),
+            risks=_weight_risks(copy),
         )
         if allow_unsafe:
             return _load_trusted(path, keras, check.objects, ".h5", config)
@@ -133,7 +132,7 @@ def _listed(file: h5py.File) -> list[Any]:
     return listed
 
 
-def _told(weights: Path) -> list[str]:
+def _weight_risks(weights: Path) -> list[str]:
     """Returns what to say of a weights file that reaches out of itself."""
     try:
         with containers.open_hdf5(weights):
@@ -165,23 +164,18 @@ def _load_trusted(
 
 def _unpack(path: Path, folder: Path) -> list[str]:
     """Unpacks what Keras reads of an archive, and returns the names of that."""
-    try:
-        with containers.open_zip(path) as archive:
-            names = archive.namelist()
-            if _CONFIG not in names:
-                raise errors.ConfigError(
-                    f"'{path}' is a zip archive without {_CONFIG}: no Keras model."
-                )
-            _require_readable(archive, path)
-            known = {_CONFIG, _METADATA, _WEIGHTS}
-            names = [n for n in names if n in known or n.startswith(_ASSETS)]
-            for name in names:
-                archive.extract(name, folder)
-            return names
-    except errors.TfslimError:
-        raise
-    except Exception as error:  # Of zipfile, zlib or lzma.
-        raise _damaged(path, error) from error
+    with _undamaged(path), containers.open_zip(path) as archive:
+        names = archive.namelist()
+        if _CONFIG not in names:
+            raise errors.ConfigError(
+                f"'{path}' is a zip archive without {_CONFIG}: no Keras model."
+            )
+        _require_readable(archive, path)
+        known = {_CONFIG, _METADATA, _WEIGHTS}
+        names = [n for n in names if n in known or n.startswith(_ASSETS)]
+        for name in names:
+            archive.extract(name, folder)
+        return names
 
 
 def _require_readable(archive: zipfile.ZipFile, path: Path) -> None:
@@ -207,28 +201,24 @@ def _pack(config: Any, names: list[str], folder: Path) -> str:
 
 
 def _parse(text: bytes | str, path: Path) -> dict[str, Any]:
-    try:
+    with _undamaged(path):
         commas = text.count(b",") if isinstance(text, bytes) else text.count(",")
         if commas > _MAX_VALUES:
             raise ValueError(f"a config of more than {_MAX_VALUES:,} values")
         value = json.loads(text)
-    except (AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(value, dict):
-        raise _damaged(path, TypeError(f"a {type(value).__name__} for a config"))
-    return value
+        if not isinstance(value, dict):
+            raise TypeError(f"a {type(value).__name__} for a config")
+        return value
 
 
 def _read_hdf5(file: h5py.File, path: Path) -> tuple[Any, Any]:
     """Returns the model's config and the version of the Keras that wrote it."""
-    try:
+    with _undamaged(path):
         config = file.attrs.get("model_config")
         is_weights = "layer_names" in file.attrs or path.name.endswith(".weights.h5")
         version = file.attrs.get("keras_version")
         if version is None and "model_weights" in file:
             version = file["model_weights"].attrs.get("keras_version")
-    except Exception as error:  # h5py's have no class in common.
-        raise _damaged(path, error) from error
     if config is None:
         what = "holds weights only, no model" if is_weights else "holds no Keras model"
         raise errors.ConfigError(
@@ -257,9 +247,11 @@ def _keras_of(version: Any, path: Path) -> Any:
         ) from error
 
 
-def _damaged(path: Path, error: Exception) -> errors.DataError:
-    return errors.DataError(
-        f"'{path}' is damaged or cut short: {first_line(error)}. Save or copy it again."
+def _undamaged(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Explains what zipfile, zlib, h5py and json raise: no class in common."""
+    return errors.raised_as(
+        errors.DataError,
+        lambda cause: f"'{path}' is damaged or cut short: {cause} {errors.AGAIN}",
     )
 
 
@@ -267,13 +259,9 @@ def _damaged(path: Path, error: Exception) -> errors.DataError:
 def _opened(copy: Path, path: Path, *, is_trusted: bool = False) -> Iterator[h5py.File]:
     """Yields an HDF5 file; messages call it `path`."""
     with contextlib.ExitStack() as stack:
-        opener = h5py.File(copy) if is_trusted else containers.open_hdf5(copy, path)
-        try:
+        with _undamaged(path):
+            opener = h5py.File(copy) if is_trusted else containers.open_hdf5(copy, path)
             file = stack.enter_context(opener)
-        except errors.TfslimError:
-            raise
-        except Exception as error:  # h5py's have no class in common.
-            raise _damaged(path, error) from error
         yield file
 
 
@@ -288,12 +276,12 @@ def _explained(path: Path, keras: Any, suffix: str = "") -> Iterator[None]:
     except errors.TfslimError:
         raise
     except Exception as error:
-        reason = first_line(error)
+        reason = errors.first_line(error)
         if isinstance(error, IndexError):
-            reason = "it names an output that a layer does not have"
+            reason = "it names an output that a layer does not have."
         raise errors.DataError(
             f"{keras.__name__} {keras.__version__} cannot open '{path}': "
-            f"{reason}. {hint}".strip()
+            f"{reason} {hint}".strip()
         ) from error
 
 

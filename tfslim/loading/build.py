@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tfslim import errors
+from tfslim import errors, ops
 
-_LOOKUPS = {"IntegerLookup", "StringLookup", "TextVectorization"}
+_LOOKUPS = ops.keras("vocabulary")
 
 
 class _Bounded(list[Any]):

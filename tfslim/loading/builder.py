@@ -13,7 +13,6 @@ from typing import Any
 
 from tfslim import errors, registry
 from tfslim.graph import keras as graph_keras
-from tfslim.loading.message import first_line
 
 
 def build_application(package: str, name: str, options: Mapping[str, Any]) -> Any:
@@ -41,12 +40,12 @@ def build_application(package: str, name: str, options: Mapping[str, Any]) -> An
         return getattr(applications, name)(**options)
     except (TypeError, ValueError) as error:
         raise errors.ConfigError(
-            f"{package}.applications.{name}: {first_line(error)}"
+            f"{package}.applications.{name}: {errors.first_line(error)}"
         ) from error
     except Exception as error:  # A bare Exception without a network.
         raise errors.DataError(
             f"The weights of {package}.applications.{name} cannot be downloaded: "
-            f"{first_line(error)}. Check the network, or take weights=None."
+            f"{errors.first_line(error)} Check the network, or take weights=None."
         ) from error
 
 
@@ -91,7 +90,7 @@ def _call(function: Any, source: str, options: Mapping[str, Any]) -> Any:
         raise
     except Exception as error:
         raise errors.ConfigError(
-            f"'{source}' failed: {type(error).__name__}: {first_line(error)}"
+            f"'{source}' failed: {type(error).__name__}: {errors.first_line(error)}"
         ) from error
 
 
@@ -106,7 +105,7 @@ def _import(name: str) -> ModuleType:
     except Exception as error:
         raise errors.ConfigError(
             f"Module '{name}' cannot be imported: {type(error).__name__}: "
-            f"{first_line(error)}"
+            f"{errors.first_line(error)}"
         ) from error
     finally:
         sys.path.remove(folder)
@@ -123,6 +122,6 @@ def _import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         raise errors.ConfigError(
-            f"'{path}' failed: {type(error).__name__}: {first_line(error)}"
+            f"'{path}' failed: {type(error).__name__}: {errors.first_line(error)}"
         ) from error
     return module

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfslim import errors
+from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.loading import budget
-from tfslim.loading.message import first_line
 
 # Same layers, same order of operations: only the runtime's own rounding is left.
 _MAX_RELATIVE_ERROR = 1e-5
@@ -51,7 +51,9 @@ def to_functional(
     try:
         functional = keras.Model(inputs, model.call(inputs), name=model.name)
     except Exception as error:
-        raise _not_functional(model, source, first_line(error)) from error
+        raise _not_functional(
+            model, source, errors.first_line(error).rstrip(".")
+        ) from error
     if len(functional.weights) != len(model.weights):
         raise _not_functional(
             model,
@@ -75,15 +77,15 @@ def _with_shape(model: Any, shape: tuple[int, ...], source: str, keras: Any) -> 
         )
     name = model.inputs[0].name.split(":")[0]
     inputs = keras.Input(shape, dtype=model.inputs[0].dtype, name=name)
-    try:
+    with errors.raised_as(
+        errors.ConfigError,
+        lambda cause: (
+            f"'{source}' takes {found[0]} and cannot take input_shape {shape}: {cause}"
+        ),
+    ):
         changed = keras.models.clone_model(model, input_tensors=inputs)
         changed.set_weights(model.get_weights())
-    except Exception as error:
-        raise errors.ConfigError(
-            f"'{source}' takes {found[0]} and cannot take input_shape {shape}: "
-            f"{first_line(error)}"
-        ) from error
-    return changed
+        return changed
 
 
 def _symbolic_inputs(
@@ -125,7 +127,7 @@ def _require_equal(model: Any, functional: Any, inputs: Any, source: str) -> Non
         shape = [8 if size is None else size for size in tensor.shape[1:]]
         return random.normal(size=(2, *shape)).astype(np.float32)
 
-    given = _map(array, inputs)
+    given = ir.map_leaves(array, inputs)
     for wanted, got in zip(
         _arrays(model(given, training=False)),
         _arrays(functional(given, training=False)),
@@ -134,14 +136,6 @@ def _require_equal(model: Any, functional: Any, inputs: Any, source: str) -> Non
         scale = float(np.max(np.abs(wanted))) or 1.0
         if float(np.max(np.abs(wanted - got))) > _MAX_RELATIVE_ERROR * scale:
             raise _not_functional(model, source, "its outputs depend on more than that")
-
-
-def _map(function: Callable[[Any], Any], inputs: Any) -> Any:
-    if isinstance(inputs, dict):
-        return {name: function(value) for name, value in inputs.items()}
-    if isinstance(inputs, list):
-        return [function(value) for value in inputs]
-    return function(inputs)
 
 
 def _arrays(outputs: Any) -> list[np.ndarray]:

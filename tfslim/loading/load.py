@@ -46,7 +46,7 @@ def load_model(
 
     Args:
         source: one of
-            - a `.keras`, `.h5` or `.hdf5` file of Keras 1, 2 or 3 (told by its
+            - a `.keras`, `.h5` or `.hdf5` file of Keras 1, 2 or 3 (recognized by its
               content, not its name), or a SavedModel folder of tf.keras;
             - "module:function" or "file.py:function", which runs your own code and
               returns a model; a subclassed one is converted where its `call` is a

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import preprocessing
+from tfslim import ops, preprocessing
 from tfslim.loading import source as source_lib
 
 # Operations that scale; before the first layer with weights they do it to pixels.
-_SCALES = {"Rescaling", "Normalization", "TrueDivide", "Divide", "Subtract"}
+_SCALES = ops.keras("scaling") | {"TrueDivide", "Divide", "Subtract"}
 _SCALING_FUNCTIONS = {"truediv", "divide", "subtract", "sub"}
 
 

@@ -7,61 +7,18 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from tfslim import escape
 from tfslim.loading import allowed
-from tfslim.loading.message import plain
 
-# Classes that run code, or load further files, from inside a config.
-RUNS_CODE = {
-    "Lambda": "holds Python bytecode, which runs when the file is opened",
-    "__lambda__": "holds Python bytecode, which runs when the file is opened",
-    "TFSMLayer": "loads a further SavedModel and runs its operations",
-    "TorchModuleWrapper": "holds a pickle, which runs when the file is opened",
-    "JaxLayer": "holds serialized code",
-    "FlaxLayer": "holds serialized code",
-    "TensorFlowOpLayer": "holds a raw operation, which can reach outside the model",
-    "DenseFeatures": "holds feature columns, which can name files",
-    "SequenceFeatures": "holds feature columns, which can name files",
-}
-# What looks like an object and is data.
-DATA = {
-    "TensorShape",
-    "__bytes__",
-    "__ellipsis__",
-    "__keras_tensor__",
-    "__slice__",
-    "__tuple__",
-}
-CONSTANTS = {"__numpy__", "__tensor__"}
-_TYPES = {"tf.RaggedTensorSpec", "tf.SparseTensorSpec", "tf.TensorSpec"}
+_shown = escape.terminal
+
+RUNS_CODE: Mapping[str, str] = allowed.LISTS["runs_code"]
+DATA = allowed.names("data")
+CONSTANTS = allowed.names("constants")
+_TYPES = allowed.names("types")
+_COUNTS: Mapping[str, int] = allowed.LISTS["counts"]
+_MANY_OUTPUTS = allowed.names("many_outputs")
 _PREFIXES = ("", "compat.v1.")
-# Arguments that Keras or TensorFlow counts up to, whatever the input: argument -> most.
-_COUNTS = {
-    "chain_depth": 100,
-    "ngrams": 100,
-    "num_chains": 100,
-    "num_ops": 100,
-    "num_oov_indices": 2**20,
-    "power_iterations": 1000,
-}
-# Operations that make as many outputs as they are told to.
-_MANY_OUTPUTS = {
-    "ArraySplit",
-    "CTCDecode",
-    "Dsplit",
-    "Hsplit",
-    "Split",
-    "Unstack",
-    "Vsplit",
-    "compat.v1.nn.ctc_beam_search_decoder",
-    "compat.v1.sparse.split",
-    "compat.v1.split",
-    "compat.v1.unstack",
-    "dynamic_partition",
-    "nn.ctc_beam_search_decoder",
-    "sparse.split",
-    "split",
-    "unstack",
-}
 _MAX_OUTPUTS = 100_000
 
 
@@ -88,14 +45,14 @@ def _acts(kind: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> str
         if _is_pure(function):
             return None
         function = function.removeprefix("compat.v1.")
-        return f"calls tf.{plain(function):.80}, which is not known to be harmless"
+        return f"calls tf.{_shown(function):.80}, which is not known to be harmless"
     if kind == "ClassMethod":
         symbol, method = config.get("cls_symbol"), config.get("method_name")
         is_pure = f"{symbol}.{method}" in allowed.CLASS_METHODS
         return (
             None
             if is_pure
-            else f"calls {method!r:.80}, a method of tf.{plain(symbol):.80}"
+            else f"calls {method!r:.80}, a method of tf.{_shown(symbol):.80}"
         )
     if kind in ("InstanceProperty", "InstanceMethod"):
         attribute = config.get("attr_name")

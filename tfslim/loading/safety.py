@@ -15,11 +15,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfslim import errors
+from tfslim import errors, escape
 from tfslim.loading import allowed, reasons, wiring
-from tfslim.loading.message import first_line, plain
 
 _LOGGER = logging.getLogger(__name__)
+_shown = escape.terminal
 
 # Wrappers of the model optimization toolkit: what takes them off.
 _TFMOT = {
@@ -33,7 +33,7 @@ _MAX_DEPTH = 100
 # What an input of one sample may have: 256 MB of float32.
 _MAX_INPUT = 2**26
 _SHAPES = ("batch_input_shape", "batch_shape", "build_input_shape", "input_shape")
-_MAX_TOLD = 5
+_MAX_RISKS = 5
 
 
 def check(
@@ -43,7 +43,7 @@ def check(
     keras: Any,
     custom_objects: Mapping[str, Any],
     allow_unsafe: bool,
-    told: Sequence[str] = (),
+    risks: Sequence[str] = (),
 ) -> Check:
     """Checks a model's config; says what it will run if the user vouches for it.
 
@@ -54,7 +54,7 @@ def check(
         custom_objects: the user's own classes and functions by name.
         allow_unsafe: whether the user vouches for the file; then the classes that it
             names are imported from their modules.
-        told: what else such a file is opened with.
+        risks: what else such a file is opened with.
 
     Raises:
         ConfigError: code in it, a class that is not Keras's, the name of a file.
@@ -63,19 +63,17 @@ def check(
     done = Check(
         source, keras=keras, custom_objects=custom_objects, allow_unsafe=allow_unsafe
     )
-    try:
+    with errors.raised_as(  # A list for a name, a text for a number, ...
+        errors.DataError,
+        lambda cause: (
+            f"'{source}' is damaged: its config cannot be read: {cause} {errors.AGAIN}"
+        ),
+    ):
         done.visit(config)
         wiring.check(config, source)
-    except errors.TfslimError:
-        raise
-    except Exception as error:  # A list for a name, a text for a number, ...
-        raise errors.DataError(
-            f"'{source}' is damaged: its config cannot be read ({first_line(error)}). "
-            "Save or copy it again."
-        ) from error
     if allow_unsafe:
-        done.told += told
-        done.tell()
+        done.risks += risks
+        done.warn()
     return done
 
 
@@ -86,7 +84,7 @@ class Check:
         keras: the module that opens it, `tf_keras` or `keras`.
         objects: the custom objects to open it with.
         has_custom: whether the config names any of them.
-        told: what of the refused is in it, where the user vouches for the file.
+        risks: what of the refused is in it, where the user vouches for the file.
     """
 
     def __init__(
@@ -101,7 +99,7 @@ class Check:
         self.keras = keras
         self.objects = dict(custom_objects)
         self.has_custom = False
-        self.told: list[str] = []
+        self.risks: list[str] = []
         self._source = source
         self.keras = keras
         self._allow_unsafe = allow_unsafe
@@ -139,7 +137,7 @@ class Check:
             value.encode()
         except UnicodeEncodeError as error:
             raise errors.DataError(
-                f"'{self._source}' holds the text '{plain(value)}', which is no "
+                f"'{self._source}' holds the text '{_shown(value)}', which is no "
                 "Unicode: it is damaged. Save or copy it again."
             ) from error
 
@@ -151,22 +149,22 @@ class Check:
             numbers = [s for s in sizes if isinstance(s, int | float) and s > 1]
             if math.prod(numbers) > _MAX_INPUT and not self._allow_unsafe:
                 raise errors.DataError(
-                    f"'{self._source}' declares an input of {plain(shape)}, more than "
+                    f"'{self._source}' declares an input of {_shown(shape)}, more than "
                     f"{_MAX_INPUT:,} numbers: it is damaged, or made to fill the "
                     "memory. If you trust where it comes from, open it with "
                     "allow_unsafe=True (--allow_unsafe)."
                 )
 
-    def tell(self) -> None:
+    def warn(self) -> None:
         """Says what a file that the user vouches for is about to run or read."""
-        if not self.told:
+        if not self.risks:
             return
-        told = list(dict.fromkeys(self.told))
-        more = f" and {len(told) - _MAX_TOLD} more" if len(told) > _MAX_TOLD else ""
+        risks = list(dict.fromkeys(self.risks))
+        more = f" and {len(risks) - _MAX_RISKS} more" if len(risks) > _MAX_RISKS else ""
         _LOGGER.warning(
             "allow_unsafe: '%s' is opened with %s%s.",
             self._source,
-            "; ".join(told[:_MAX_TOLD]),
+            "; ".join(risks[:_MAX_RISKS]),
             more,
         )
 
@@ -220,7 +218,7 @@ class Check:
             f"layer {name!r:.80} ({kind:.80})" if isinstance(name, str) else f"a {kind}"
         )
         if self._allow_unsafe:
-            self.told.append(f"{what}, which {reason}")
+            self.risks.append(f"{what}, which {reason}")
             return
         raise errors.ConfigError(
             f"'{self._source}': {what} {reason}. If you trust where the file comes "
@@ -244,7 +242,7 @@ class Check:
         module, name = entry.get("module"), _name(entry)
         if not module or module == "builtins":
             return
-        self.told.append(f"'{name}' of module '{module}', which is imported")
+        self.risks.append(f"'{name}' of module '{module}', which is imported")
         try:
             value = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
@@ -308,7 +306,10 @@ def _is_keras(entry: Mapping[str, Any], keras: Any) -> bool:
 def _foreign(
     entry: Mapping[str, Any], source: str, *, is_model: bool
 ) -> errors.ConfigError:
-    name, module = plain(_name(entry)), plain(entry.get("module") or "")
+    name, module = (
+        _shown(_name(entry)),
+        _shown(entry.get("module") or ""),
+    )
     if name in _TFMOT:
         return errors.ConfigError(
             f"'{source}' still has the wrapper {name} of the model optimization "

@@ -7,6 +7,7 @@ the folder is run.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import math
@@ -14,12 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from google.protobuf import message
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import (
+    saved_model_pb2,
+    saved_object_graph_pb2,
+    trackable_object_graph_pb2,
+)
 
 from tfslim import containers, errors, quiet
 from tfslim.loading import budget, build, safety
-from tfslim.loading.message import first_line
 
 _FILE = "saved_model.pb"
 _METADATA = "keras_metadata.pb"
@@ -50,20 +53,18 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
         keras=tf_keras,
         custom_objects=custom_objects,
         allow_unsafe=allow_unsafe,
-        told=["functions of its own, which TensorFlow runs"],
+        risks=["functions of its own, which TensorFlow runs"],
     )
     with containers.private_folder() as folder:
-        try:
+
+        def explain(cause: str) -> str:
+            cause = cause.replace(str(folder), str(path / _VARIABLES))
+            return f"SavedModel '{path}' cannot be opened: {cause}"
+
+        with errors.raised_as(errors.DataError, explain):
             if allow_unsafe:
                 return _load_trusted(path, tf_keras, check.objects)
             return _build(path, folder, saved, configs[0], check)
-        except errors.TfslimError:
-            raise
-        except Exception as error:
-            reason = first_line(error).replace(str(folder), str(path / _VARIABLES))
-            raise errors.DataError(
-                f"SavedModel '{path}' cannot be opened: {reason}"
-            ) from error
 
 
 def _load_trusted(path: Path, tf_keras: Any, objects: Mapping[str, Any]) -> Any:
@@ -85,24 +86,33 @@ def _build(
     tensorflow = importlib.import_module("tensorflow")
     _copy_variables(path, folder)
     prefix = str(folder / _VARIABLES)
-    shapes = _shapes(tensorflow.train.load_checkpoint(prefix), folder, path)
+    reader = tensorflow.train.load_checkpoint(prefix)
+    shapes = _shapes(reader, folder, path)
     with budget.limited(check, shapes, str(path)):
         model = build.from_legacy(check.keras, config, check.objects)
     if model.built:
-        _require_one_model(saved, model, path)
+        for nodes in (
+            saved.meta_graphs[0].object_graph_def.nodes,
+            _checkpointed(reader).nodes,
+        ):
+            _require_one_model(nodes, model, path)
     status = tensorflow.train.Checkpoint(root=model).read(prefix)
     status.assert_existing_objects_matched()
     build.finish(model)
     return model
 
 
-def _require_one_model(
-    saved: saved_model_pb2.SavedModel, model: Any, path: Path
-) -> None:
+def _checkpointed(reader: Any) -> trackable_object_graph_pb2.TrackableObjectGraph:
+    """Returns the graph of the objects whose variables the checkpoint holds."""
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    graph.ParseFromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+    return graph
+
+
+def _require_one_model(nodes: Any, model: Any, path: Path) -> None:
     """Refuses variables of another model: what is missing would go unnoticed."""
-    nodes = saved.meta_graphs[0].object_graph_def.nodes
     found = [
-        sum(nodes[item.node_id].HasField("variable") for item in nodes[i].children)
+        sum(_is_variable(nodes[item.node_id]) for item in nodes[i].children)
         for i in (
             c.node_id for c in nodes[_ROOT].children if c.local_name == _VARIABLES
         )
@@ -113,6 +123,12 @@ def _require_one_model(
             f"'{path}' holds {found[0]} variables, and its config is of a model with "
             f"{number}: its files are not of one model. Save or copy it again."
         )
+
+
+def _is_variable(node: Any) -> bool:
+    if isinstance(node, saved_object_graph_pb2.SavedObject):
+        return node.HasField("variable")
+    return any(value.name == "VARIABLE_VALUE" for value in node.attributes)
 
 
 def _copy_variables(path: Path, folder: Path) -> None:
@@ -174,14 +190,15 @@ def _configs(metadata: list[tuple[int, str, str]], path: Path) -> list[Any]:
 
 def _parse(text: str, path: Path) -> Any:
     """Returns class and config of a Keras object."""
-    try:
+    with _undamaged(path / _METADATA):
         value = json.loads(text)
         return {"class_name": value["class_name"], "config": value.get("config")}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise errors.DataError(
-            f"'{path / _METADATA}' is damaged: {first_line(error)}. Save or copy it "
-            "again."
-        ) from error
+
+
+def _undamaged(file: Path) -> contextlib.AbstractContextManager[None]:
+    return errors.raised_as(
+        errors.DataError, lambda cause: f"'{file}' is damaged: {cause} {errors.AGAIN}"
+    )
 
 
 def _read(
@@ -197,13 +214,9 @@ def _read(
         containers.require_file(file)
         if not allow_links:
             _require_own(file)
-        try:
+        with _undamaged(file):
             proto.ParseFromString(file.read_bytes())
             nodes = saved.meta_graphs[0].object_graph_def.nodes
-        except (message.DecodeError, IndexError) as error:
-            raise errors.DataError(
-                f"'{file}' is damaged: {first_line(error)}. Save or copy it again."
-            ) from error
     if path / _METADATA in files:
         kept = files[path / _METADATA].nodes
         return saved, sorted((n.node_id, n.identifier, n.metadata) for n in kept)

@@ -55,13 +55,16 @@ def conv_bn(
     *,
     strides: int = 1,
     name: str,
-    bn_name: str,
+    bn_name: str = "",
 ) -> Tensor:
-    """Applies a 'same' convolution without bias, then batch normalization."""
+    """Applies a 'same' convolution without bias, then batch normalization.
+
+    Its name is `bn_name`, by default that of the convolution and "_bn".
+    """
     x = layers.Conv2D(
         filters, kernel_size, strides=strides, padding="same", use_bias=False, name=name
     )(x)
-    return batch_norm(x, name=bn_name)
+    return batch_norm(x, name=bn_name or f"{name}_bn")
 
 
 def depthwise_bn(
@@ -71,13 +74,16 @@ def depthwise_bn(
     strides: int = 1,
     padding: str = "same",
     name: str,
-    bn_name: str,
+    bn_name: str = "",
 ) -> Tensor:
-    """Applies a depthwise convolution without bias, then batch normalization."""
+    """Applies a depthwise convolution without bias, then batch normalization.
+
+    Its name is `bn_name`, by default that of the convolution and "_bn".
+    """
     x = layers.DepthwiseConv2D(
         kernel_size, strides=strides, padding=padding, use_bias=False, name=name
     )(x)
-    return batch_norm(x, name=bn_name)
+    return batch_norm(x, name=bn_name or f"{name}_bn")
 
 
 def relu6(x: Tensor, *, name: str) -> Tensor:
@@ -125,6 +131,11 @@ def squeeze_excite(x: Tensor, *, ratio: float, name: str) -> Tensor:
 def dropout(x: Tensor, rate: float, *, name: str) -> Tensor:
     """Applies dropout in training; a rate of 0 adds no layer."""
     return layers.Dropout(rate, name=name)(x) if rate else x
+
+
+def classifier(x: Tensor, num_classes: int, activation: str | None) -> Tensor:
+    """Turns [batch, features] into [batch, num_classes]."""
+    return layers.Dense(num_classes, activation=activation, name="predictions")(x)
 
 
 def conv_classifier(

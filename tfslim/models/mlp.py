@@ -8,6 +8,7 @@ from numbers import Integral
 from tf_keras import layers
 
 from tfslim import errors
+from tfslim.models import blocks
 from tfslim.models.blocks import Tensor
 
 
@@ -54,7 +55,5 @@ def mlp(
     for index, units in enumerate(hidden, start=1):
         x = layers.Dense(units, activation="relu", name=f"hidden{index}")(x)
     if num_classes is not None:
-        return layers.Dense(
-            num_classes, activation=classifier_activation, name="predictions"
-        )(x)
+        return blocks.classifier(x, num_classes, classifier_activation)
     return layers.Dense(num_outputs or 1, name="output")(x)

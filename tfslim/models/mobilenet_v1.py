@@ -47,9 +47,7 @@ def mobilenet_v1(
     def width(channels: int) -> int:
         return max(1, int(channels * alpha))
 
-    x = blocks.conv_bn(
-        inputs, width(32), 3, strides=2, name="conv1", bn_name="conv1_bn"
-    )
+    x = blocks.conv_bn(inputs, width(32), 3, strides=2, name="conv1")
     x = blocks.relu6(x, name="conv1_relu")
     for index, (channels, strides) in enumerate(_BLOCKS, start=1):
         x = _separable_block(x, width(channels), strides=strides, index=index)
@@ -68,10 +66,8 @@ def _separable_block(x: Tensor, filters: int, *, strides: int, index: int) -> Te
         x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"conv_pad_{index}")(x)
         padding = "valid"
     name = f"conv_dw_{index}"
-    x = blocks.depthwise_bn(
-        x, 3, strides=strides, padding=padding, name=name, bn_name=f"{name}_bn"
-    )
+    x = blocks.depthwise_bn(x, 3, strides=strides, padding=padding, name=name)
     x = blocks.relu6(x, name=f"{name}_relu")
     name = f"conv_pw_{index}"
-    x = blocks.conv_bn(x, filters, 1, name=name, bn_name=f"{name}_bn")
+    x = blocks.conv_bn(x, filters, 1, name=name)
     return blocks.relu6(x, name=f"{name}_relu")

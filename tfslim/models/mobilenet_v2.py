@@ -43,14 +43,8 @@ def mobilenet_v2(
     Returns:
         [batch, num_classes].
     """
-    x = blocks.conv_bn(
-        inputs,
-        blocks.make_divisible(32 * alpha),
-        3,
-        strides=2,
-        name="Conv1",
-        bn_name="bn_Conv1",
-    )
+    first = blocks.make_divisible(32 * alpha)
+    x = blocks.conv_bn(inputs, first, 3, strides=2, name="Conv1", bn_name="bn_Conv1")
     x = blocks.relu6(x, name="Conv1_relu")
     index = 0
     for expansion, channels, num_blocks, first_strides in _STAGES:
@@ -63,13 +57,11 @@ def mobilenet_v2(
             )
             index += 1
     last = blocks.make_divisible(1280 * max(1.0, alpha))
-    x = blocks.conv_bn(x, last, 1, name="Conv_1", bn_name="Conv_1_bn")
+    x = blocks.conv_bn(x, last, 1, name="Conv_1")
     x = blocks.relu6(x, name="out_relu")
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     x = blocks.dropout(x, dropout_rate, name="dropout")
-    return layers.Dense(
-        num_classes, activation=classifier_activation, name="predictions"
-    )(x)
+    return blocks.classifier(x, num_classes, classifier_activation)
 
 
 def _inverted_residual(
@@ -77,21 +69,14 @@ def _inverted_residual(
 ) -> Tensor:
     shortcut = x
     if expansion > 1:
-        x = blocks.conv_bn(
-            x,
-            expansion * x.shape[-1],
-            1,
-            name=f"{name}_expand",
-            bn_name=f"{name}_expand_BN",
-        )
-        x = blocks.relu6(x, name=f"{name}_expand_relu")
-    x = blocks.depthwise_bn(
-        x, 3, strides=strides, name=f"{name}_depthwise", bn_name=f"{name}_depthwise_BN"
-    )
-    x = blocks.relu6(x, name=f"{name}_depthwise_relu")
-    x = blocks.conv_bn(
-        x, filters, 1, name=f"{name}_project", bn_name=f"{name}_project_BN"
-    )
+        part, wide = f"{name}_expand", expansion * x.shape[-1]
+        x = blocks.conv_bn(x, wide, 1, name=part, bn_name=f"{part}_BN")
+        x = blocks.relu6(x, name=f"{part}_relu")
+    part = f"{name}_depthwise"
+    x = blocks.depthwise_bn(x, 3, strides=strides, name=part, bn_name=f"{part}_BN")
+    x = blocks.relu6(x, name=f"{part}_relu")
+    part = f"{name}_project"
+    x = blocks.conv_bn(x, filters, 1, name=part, bn_name=f"{part}_BN")
     if strides == 1 and shortcut.shape[-1] == filters:
         x = layers.Add(name=f"{name}_add")([shortcut, x])
     return x

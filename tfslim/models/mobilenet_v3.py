@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from tf_keras import layers
@@ -54,7 +55,8 @@ _SMALL = (
 )
 
 
-def mobilenet_v3_small(
+def mobilenet_v3(
+    size: tuple[tuple[_Block, ...], int],
     inputs: Tensor,
     *,
     num_classes: int = 1000,
@@ -64,13 +66,15 @@ def mobilenet_v3_small(
     include_preprocessing: bool = True,
     dropout_rate: float = 0.2,
 ) -> Tensor:
-    """Builds MobileNetV3-Small; takes the weights of `MobileNetV3Small`.
+    """Builds MobileNetV3; takes the weights of `tf_keras.applications`.
 
     Source: Howard et al., "Searching for MobileNetV3", ICCV 2019,
     https://arxiv.org/abs/1905.02244. Outputs equal those of
     `tf_keras.applications`; layers have the names of Keras 3, which allows no "/".
 
     Args:
+        size: the blocks, and the channels before the classifier, which grow with
+            `alpha`, but never shrink.
         inputs: [batch, height, width, channels], at least 32x32.
         num_classes: width of the output.
         classifier_activation: activation of the output; None gives logits.
@@ -84,31 +88,20 @@ def mobilenet_v3_small(
     Returns:
         [batch, num_classes].
     """
-    x = _features(inputs, _SMALL, alpha, minimalistic, include_preprocessing)
-    x = _embedding(x, 1024, alpha, minimalistic)
+    rows, embedding = size
+    x = _features(inputs, rows, alpha, minimalistic, include_preprocessing)
+    x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
+    channels = blocks.make_divisible(embedding * max(1.0, alpha))
+    x = layers.Conv2D(channels, 1, name="conv_2")(x)
+    x = _activate(x, "hard_swish", minimalistic, name="conv_2")
     x = blocks.dropout(x, dropout_rate, name="dropout")
     return blocks.conv_classifier(
         x, num_classes, classifier_activation, conv_name="logits"
     )
 
 
-def mobilenet_v3_large(
-    inputs: Tensor,
-    *,
-    num_classes: int = 1000,
-    classifier_activation: str | None = "softmax",
-    alpha: float = 1.0,
-    minimalistic: bool = False,
-    include_preprocessing: bool = True,
-    dropout_rate: float = 0.2,
-) -> Tensor:
-    """Builds MobileNetV3-Large; see `mobilenet_v3_small` for source and arguments."""
-    x = _features(inputs, _LARGE, alpha, minimalistic, include_preprocessing)
-    x = _embedding(x, 1280, alpha, minimalistic)
-    x = blocks.dropout(x, dropout_rate, name="dropout")
-    return blocks.conv_classifier(
-        x, num_classes, classifier_activation, conv_name="logits"
-    )
+mobilenet_v3_small = functools.partial(mobilenet_v3, (_SMALL, 1024))
+mobilenet_v3_large = functools.partial(mobilenet_v3, (_LARGE, 1280))
 
 
 def _activate(x: Tensor, activation: str, minimalistic: bool, *, name: str) -> Tensor:
@@ -128,23 +121,15 @@ def _features(
     if include_preprocessing:
         x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(x)
     # The first 16 channels do not scale with alpha.
-    x = blocks.conv_bn(x, 16, 3, strides=2, name="conv", bn_name="conv_bn")
+    x = blocks.conv_bn(x, 16, 3, strides=2, name="conv")
     x = _activate(x, "hard_swish", minimalistic, name="conv")
     for index, row in enumerate(rows):
         name = f"expanded_conv_{index}" if index else "expanded_conv"
         filters = blocks.make_divisible(row.channels * alpha)
         x = _inverted_residual(x, row, filters, minimalistic, name=name)
     last = blocks.make_divisible(x.shape[-1] * 6)
-    x = blocks.conv_bn(x, last, 1, name="conv_1", bn_name="conv_1_bn")
+    x = blocks.conv_bn(x, last, 1, name="conv_1")
     return _activate(x, "hard_swish", minimalistic, name="conv_1")
-
-
-def _embedding(x: Tensor, channels: int, alpha: float, minimalistic: bool) -> Tensor:
-    """Averages over the map, then one layer that grows with alpha but never shrinks."""
-    x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
-    channels = blocks.make_divisible(channels * max(1.0, alpha))
-    x = layers.Conv2D(channels, 1, name="conv_2")(x)
-    return _activate(x, "hard_swish", minimalistic, name="conv_2")
 
 
 def _inverted_residual(
@@ -154,21 +139,16 @@ def _inverted_residual(
     if row.expansion != 1:
         part = f"{name}_expand"
         expanded = blocks.make_divisible(x.shape[-1] * row.expansion)
-        x = blocks.conv_bn(x, expanded, 1, name=part, bn_name=f"{part}_bn")
+        x = blocks.conv_bn(x, expanded, 1, name=part)
         x = _activate(x, row.activation, minimalistic, name=part)
     part = f"{name}_depthwise"
-    x = blocks.depthwise_bn(
-        x,
-        3 if minimalistic else row.kernel_size,
-        strides=row.strides,
-        name=part,
-        bn_name=f"{part}_bn",
-    )
+    size = 3 if minimalistic else row.kernel_size
+    x = blocks.depthwise_bn(x, size, strides=row.strides, name=part)
     x = _activate(x, row.activation, minimalistic, name=part)
     if row.has_squeeze and not minimalistic:
         x = blocks.squeeze_excite(x, ratio=0.25, name=f"{name}_squeeze_excite")
     part = f"{name}_project"
-    x = blocks.conv_bn(x, filters, 1, name=part, bn_name=f"{part}_bn")
+    x = blocks.conv_bn(x, filters, 1, name=part)
     if row.strides == 1 and shortcut.shape[-1] == filters:
         x = layers.Add(name=f"{name}_add")([shortcut, x])
     return x

@@ -66,89 +66,53 @@ def _adapt_mlp(spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:
     )
 
 
-_SPECS = (
-    ModelSpec(
-        name="alexnet",
-        builder="tfslim.models.alexnet:alexnet",
-        preprocessing="torch",
-        min_size=63,
-    ),
-    ModelSpec(
-        name="vgg16",
-        builder="tfslim.models.vgg16:vgg16",
-        preprocessing="torch",
-        applications="VGG16",
-        adapt=_adapt_vgg16,
-    ),
-    ModelSpec(
-        name="resnet18",
-        builder="tfslim.models.resnet18:resnet18",
-        preprocessing="torch",
-        adapt=_adapt_resnet18,
-    ),
-    ModelSpec(
-        name="mobilenet_v1",
-        builder="tfslim.models.mobilenet_v1:mobilenet_v1",
-        applications="MobileNet",
-    ),
-    ModelSpec(
-        name="mobilenet_v2",
-        builder="tfslim.models.mobilenet_v2:mobilenet_v2",
-        applications="MobileNetV2",
-    ),
-    ModelSpec(
-        name="mobilenet_v3_small",
-        builder="tfslim.models.mobilenet_v3:mobilenet_v3_small",
-        preprocessing="raw",
-        applications="MobileNetV3Small",
-        adapt=_adapt_mobilenet_v3,
-    ),
-    ModelSpec(
-        name="mobilenet_v3_large",
-        builder="tfslim.models.mobilenet_v3:mobilenet_v3_large",
-        preprocessing="raw",
-        applications="MobileNetV3Large",
-        adapt=_adapt_mobilenet_v3,
-    ),
-    ModelSpec(
-        name="autoencoder",
-        builder="tfslim.models.autoencoder:autoencoder",
-        task="reconstruction",
-        input_shape=(28, 28, 1),
-        preprocessing="unit",
-        min_size=4,
-        size_multiple=4,
-    ),
-    ModelSpec(
-        name="mlp",
-        builder="tfslim.models.mlp:mlp",
-        task="regression",
-        input_shape=(2,),
-        preprocessing="raw",
-        min_size=None,
-        adapt=_adapt_mlp,
-    ),
-    ModelSpec(
-        name="yolov3",
-        builder="tfslim.models.yolov3:yolov3",
-        task="detection",
-        input_shape=(416, 416, 3),
-        preprocessing="unit",
-        size_multiple=32,
-    ),
-    ModelSpec(
-        name="yolov3_tiny",
-        builder="tfslim.models.yolov3:yolov3_tiny",
-        task="detection",
-        input_shape=(416, 416, 3),
-        preprocessing="unit",
-        size_multiple=32,
-    ),
-)
-
 MODELS: Registry[ModelSpec] = Registry("model")
-for _spec in _SPECS:
-    MODELS.register(_spec.name)(_spec)
+
+
+def _add(name: str, module: str = "", **facts: Any) -> None:
+    """Adds the model that the function `name` builds, in a module of that name."""
+    builder = f"tfslim.models.{module or name}:{name}"
+    MODELS.register(name)(ModelSpec(name=name, builder=builder, **facts))
+
+
+_add("alexnet", preprocessing="torch", min_size=63)
+_add("vgg16", preprocessing="torch", applications="VGG16", adapt=_adapt_vgg16)
+_add("resnet18", preprocessing="torch", adapt=_adapt_resnet18)
+_add("mobilenet_v1", applications="MobileNet")
+_add("mobilenet_v2", applications="MobileNetV2")
+for _size in ("Small", "Large"):
+    _add(
+        f"mobilenet_v3_{_size.lower()}",
+        "mobilenet_v3",
+        preprocessing="raw",
+        applications=f"MobileNetV3{_size}",
+        adapt=_adapt_mobilenet_v3,
+    )
+_add(
+    "autoencoder",
+    task="reconstruction",
+    input_shape=(28, 28, 1),
+    preprocessing="unit",
+    min_size=4,
+    size_multiple=4,
+)
+_add(
+    "mlp",
+    task="regression",
+    input_shape=(2,),
+    preprocessing="raw",
+    min_size=None,
+    adapt=_adapt_mlp,
+)
+for _name in ("yolov3", "yolov3_tiny"):
+    _add(
+        _name,
+        "yolov3",
+        task="detection",
+        input_shape=(416, 416, 3),
+        preprocessing="unit",
+        size_multiple=32,
+    )
 
 
 def model_spec(name: str, **options: Any) -> ModelSpec:

@@ -66,6 +66,4 @@ def vgg16(
                 4096, activation="relu", kernel_initializer="he_normal", name=name
             )(x)
             x = blocks.dropout(x, dropout_rate, name=f"{name}_dropout")
-    return layers.Dense(
-        num_classes, activation=classifier_activation, name="predictions"
-    )(x)
+    return blocks.classifier(x, num_classes, classifier_activation)

@@ -56,16 +56,16 @@ def load(
         raise errors.ConfigError(
             f"weights must be 'imagenet' or the path of a file, but '{path}' is none."
         )
-    try:
-        with _read(path, model) as arrays:
-            _assign(model, arrays, source=f"'{path}'")
-    except errors.TfslimError:
-        raise
-    except Exception as error:  # Zipfile, h5py and numpy have no class in common.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise errors.DataError(
-            f"The weights in '{path}' cannot be read into {model.name}: {reason}"
-        ) from error
+    with (
+        errors.raised_as(
+            errors.DataError,
+            lambda cause: (
+                f"The weights in '{path}' cannot be read into {model.name}: {cause}"
+            ),
+        ),
+        _read(path, model) as arrays,
+    ):
+        _assign(model, arrays, source=f"'{path}'")
 
 
 @contextlib.contextmanager
@@ -194,11 +194,11 @@ def _imagenet(spec: ModelSpec, options: Mapping[str, Any]) -> list[np.ndarray]:
     if spec.name.startswith("mobilenet_v3"):
         arguments["minimalistic"] = minimalistic
     application = getattr(tf_keras.applications, spec.applications)
-    try:
-        return list(application(weights="imagenet", **arguments).get_weights())
-    except Exception as error:  # Keras raises a bare Exception without a network.
-        reason = str(error).splitlines()[0]
-        raise errors.DataError(
-            f"The ImageNet weights of {spec.name} cannot be downloaded: {reason}. "
+    with errors.raised_as(  # Keras raises a bare Exception without a network.
+        errors.DataError,
+        lambda cause: (
+            f"The ImageNet weights of {spec.name} cannot be downloaded: {cause} "
             "Check the network, or pass the path of a weights file."
-        ) from error
+        ),
+    ):
+        return list(application(weights="imagenet", **arguments).get_weights())

@@ -33,7 +33,7 @@ def yolov3(
 
     Args:
         inputs: [batch, height, width, channels], sides divisible by 32, RGB in 0..1.
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         alpha: width multiplier of all convolutions but the last of each head.
 
     Returns:
@@ -69,7 +69,7 @@ def yolov3_tiny(
 
     Args:
         inputs: as for `yolov3`.
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         alpha: width multiplier of all convolutions but the last of each head.
 
     Returns:

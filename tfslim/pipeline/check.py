@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import convert, errors, evaluation
+from tfslim.evaluation import Predict
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import structure
 from tfslim.pipeline.job import Job
 
-Predict = Callable[[Any], list[np.ndarray]]
 EvalFn = Callable[[Predict], float]
 
 
@@ -29,60 +29,51 @@ def measure_file(job: Job, content: bytes, eval_fn: EvalFn | None) -> float | No
     return _measure(job, evaluation.Predictor(content), eval_fn)
 
 
+def _measure(job: Job, predict: Predict, eval_fn: EvalFn | None) -> float | None:
+    if eval_fn is not None:
+        return float(eval_fn(predict))
+    if not _has_targets(job):
+        return None
+    evaluator = evaluation.Evaluator(predict, _batches(job), job.task)
+    return evaluator.metric(evaluator.outputs)
+
+
 def rehearse(job: Job) -> None:
     """Measures one batch, for what the metric does not take to be told early.
 
     Raises:
         ConfigError: the data's targets are not those of the model.
     """
-    if job.feed.test is None or not job.feed.has_targets:
-        return
-    x, y = next(iter(job.feed.test()))
-    names = structure.output_names(job.model)
-    targets = structure.in_order(job.task.target(x, y), names, "targets")
-    _metric_of(job, _keras_predict(job.model)(x), targets)
+    if _has_targets(job):
+        x, targets = next(_batches(job)())
+        evaluation.metric_of(job.task, _keras_predict(job.model)(x), targets)
 
 
-def _measure(job: Job, predict: Predict, eval_fn: EvalFn | None) -> float | None:
-    if eval_fn is not None:
-        return float(eval_fn(predict))
-    if job.feed.test is None or not job.feed.has_targets:
-        return None
-    return _metric_of(job, _run(predict, job.feed.test()), _targets(job))
+def _has_targets(job: Job) -> bool:
+    return job.feed.test is not None and job.feed.has_targets
 
 
-def _run(predict: Predict, batches: Iterable[tuple[Any, Any]]) -> list[np.ndarray]:
-    parts = [predict(x) for x, _ in batches]
-    return [np.concatenate(output) for output in zip(*parts, strict=True)]
+def _batches(job: Job) -> Callable[[], Iterator[tuple[Any, Any]]]:
+    """Returns what starts a pass over the test batches, with the task's targets."""
+    names, test = structure.output_names(job.model), job.feed.test
+    assert test is not None  # noqa: S101 - asked for first.
 
+    def batches() -> Iterator[tuple[Any, Any]]:
+        for x, y in test():
+            targets = None
+            if job.feed.has_targets:
+                targets = structure.in_order(job.task.target(x, y), names, "targets")
+            yield x, targets
 
-def _targets(job: Job) -> Any:
-    """Returns all targets, as one array or one for each output of the model."""
-    assert job.feed.test is not None  # noqa: S101 - asked for first.
-    names = structure.output_names(job.model)
-    return structure.joined(
-        [
-            structure.in_order(job.task.target(x, y), names, "targets")
-            for x, y in job.feed.test()
-        ]
-    )
-
-
-def _metric_of(job: Job, outputs: list[np.ndarray], targets: Any) -> float:
-    """Returns the task's metric; over several targets the mean of each output's."""
-    if isinstance(targets, list) and not job.task.all_outputs:
-        pairs = zip(outputs, targets, strict=True)
-        return float(np.mean([job.task.metric(*pair) for pair in pairs]))
-    return float(job.task.metric(job.task.measured(outputs), targets))
+    return batches
 
 
 class Checker:
-    """Holds the outputs of the Keras model and of the float file to compare with.
+    """Holds every file against the Keras model that it was made from.
 
     Attributes:
+        keras: what the Keras model answers on the test batches, and the targets.
         keras_metric: of the Keras model, None without targets.
-        outputs: of the Keras model on the test batches.
-        targets: what they are compared with, None without.
     """
 
     def __init__(
@@ -95,35 +86,34 @@ class Checker:
         """
         self._job = job
         self._eval_fn = eval_fn
-        self._batches = job.feed.test or _random_batches(
-            job.model, config.verify.num_samples
+        self._batches = (
+            _batches(job)
+            if job.feed.test is not None
+            else _random_batches(job.model, config.verify.num_samples)
         )
         self._predict = _keras_predict(job.model)
         self._inputs = [tuple(tensor.shape) for tensor in job.model.inputs]
-        self.outputs = self._run(self._predict)
-        _require_finite(job.model, self.outputs)
-        self._float_outputs: list[np.ndarray] = []
-        has_targets = job.feed.test is not None and job.feed.has_targets
-        self.targets = _targets(job) if has_targets else None
-        self.keras_metric = self._metric(self.outputs, self._predict)
+        scored = 0 if _has_targets(job) else None
+        self.keras = evaluation.Evaluator(
+            self._predict, self._batches, job.task, scored=scored
+        )
+        _require_finite(job.model, self.keras.outputs)
+        self._float_outputs: Sequence[np.ndarray] = []
+        self.keras_metric = self._metric(self.keras.outputs, self._predict)
 
-    def outputs_of(self, inputs: Iterable[Any]) -> list[np.ndarray]:
+    def outputs_of(self, inputs: Sequence[Any]) -> list[np.ndarray]:
         """Returns the Keras model's outputs for other inputs."""
-        return _run(self._predict, ((x, None) for x in inputs))
+        parts = [self._predict(x) for x in inputs]
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
-    def _run(self, predict: Predict) -> list[np.ndarray]:
-        return _run(predict, self._batches())
-
-    def _metric(self, outputs: list[np.ndarray], predict: Predict) -> float | None:
+    def _metric(self, outputs: Sequence[np.ndarray], predict: Predict) -> float | None:
         if self._eval_fn is not None:
             return float(self._eval_fn(predict))
-        if self.targets is None:
-            return None
-        return _metric_of(self._job, outputs, self.targets)
+        return self.keras.metric(outputs)
 
     def check_float(self, content: bytes) -> dict[str, Any]:
         """Returns metric and parity of the float file, or raises if they differ."""
-        row, outputs = self._compare(content, self.outputs)
+        row, outputs = self._compare(content, self.keras.outputs)
         parity = evaluation.Parity(**row["parity"])
         noise = 0.0
         if parity.relative_error > evaluation.MAX_RELATIVE_ERROR:
@@ -151,18 +141,18 @@ class Checker:
     def _noise(self) -> float:
         """Returns how far the Keras model is from itself on the first batch."""
         x, _ = next(iter(self._batches()))
-        return evaluation.noise_floor(_keras_predict(self._job.model), x)
+        return evaluation.noise_floor(self._predict, x)
 
     def figures(self, content: bytes) -> dict[str, Any]:
-        """Returns metric and parity of a quantized file, sick or not."""
+        """Returns metric and parity of a quantized file, collapsed or not."""
         row, _ = self._compare(content, self._float_outputs)
         return row
 
     def _compare(
-        self, content: bytes, reference: list[np.ndarray]
+        self, content: bytes, reference: Sequence[np.ndarray]
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
         predict = evaluation.Predictor(content)
-        outputs = self._run(predict)
+        outputs = self.keras.run(predict)
         parity = evaluation.compare(
             reference, outputs, self._job.task, inputs=self._inputs
         )
@@ -174,7 +164,7 @@ class Checker:
 
 
 def _keras_predict(model: Any) -> Predict:
-    """Calls a Keras model as `verify.Predictor` calls a file."""
+    """Calls a Keras model as `evaluation.Predictor` calls a file."""
     # TensorFlow compiles no layers with spaces in their names.
     model, _ = graph_keras.to_scoped_names(model)
     specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in model.inputs]
@@ -197,7 +187,7 @@ def _keras_predict(model: Any) -> Predict:
     return predict
 
 
-def _require_finite(model: Any, outputs: list[np.ndarray]) -> None:
+def _require_finite(model: Any, outputs: Sequence[np.ndarray]) -> None:
     bad = [~np.isfinite(o).reshape(len(o), -1).all(axis=1) for o in outputs]
     rows = np.logical_or.reduce(bad)
     if not rows.any():

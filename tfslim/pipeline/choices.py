@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
+from tfslim import config as config_lib
 from tfslim import (
     data,
-    defaults,
     errors,
     loading,
     models,
     preprocessing,
     quantization,
     registry,
+    settings,
     tasks,
 )
 from tfslim.pipeline import folder
@@ -54,6 +56,17 @@ class Choices:
     timing: timing_lib.Timing
 
 
+def as_config(
+    config: ml_collections.ConfigDict | Mapping[str, Any] | None,
+) -> ml_collections.ConfigDict:
+    """Returns a whole config: of None the defaults, of a dict merged onto them."""
+    if isinstance(config, ml_collections.ConfigDict):
+        return config
+    whole = config_lib.default_config()
+    config_lib.merge(whole, config or {})
+    return whole
+
+
 def resolve(
     model: Any, config: ml_collections.ConfigDict, *, has_data: bool
 ) -> ml_collections.ConfigDict:
@@ -72,7 +85,7 @@ def resolve(
     name = str(model or config.model.name)
     is_name = isinstance(model, str | Path | None)
     is_zoo = is_name and loading.is_zoo(name)
-    if is_name:
+    if is_name and not name.endswith(".tflite"):
         _check_model(name)
     if resolved.training.epochs is None:
         resolved.training.epochs = _EPOCHS if is_zoo else 0
@@ -93,7 +106,7 @@ def _require_no_data(name: str, config: ml_collections.ConfigDict) -> None:
         raise errors.ConfigError(
             f"There is no data for '{name}': INT8 ranges and accuracy need images like "
             "those it was made for. Name them, --data=folder:photos, or export what "
-            "needs none, --quantize=float32,float16,dynamic_int8."
+            "needs none, --recipe=float32,float16,dynamic_int8."
         )
 
 
@@ -120,12 +133,7 @@ def check(
 
 def check_names(config: ml_collections.ConfigDict) -> None:
     """Raises ConfigError for a name in a resolved config that means nothing."""
-    for field, value, known in (
-        ("quantization.io", config.quantization.io, quantization.IO),
-        ("model.save_format", config.model.save_format, ("keras", "tf_keras")),
-    ):
-        if value not in known:
-            raise registry.unknown_name(f"config.{field}", value, known)
+    config_lib.check(config)
     preset = config.model.preprocessing
     if preset not in ("auto", *preprocessing.PRESETS):
         raise registry.unknown_name(
@@ -133,14 +141,10 @@ def check_names(config: ml_collections.ConfigDict) -> None:
         )
     if config.task != "auto" and config.task not in tasks.TASKS:
         raise registry.unknown_name("task", config.task, tasks.TASKS.names())
-    if config.training.epochs < 0:
-        raise errors.ConfigError(
-            f"epochs must be 0 or more, got {config.training.epochs}."
-        )
     for text in config.steps:
-        name = str(text).partition(":")[0]
-        if name not in defaults.STEPS:
-            raise registry.unknown_name("step", name, defaults.STEPS)
+        name = config_lib.today(str(text).partition(":")[0])
+        if name not in settings.STEPS:
+            raise registry.unknown_name("step", name, settings.STEPS)
     if config.data.spec is not None:
         data.check(config.data.spec)
 
@@ -159,7 +163,8 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
         ConfigError: a name is unknown, or choices contradict each other.
     """
     fields = config.quantization
-    quantization.check_method(fields.calibration)
+    shared = [field.name for field in dataclasses.fields(settings.Quantizing)]
+    options = quantization.Options(**{n: fields.to_dict()[n] for n in shared})
     if fields.recipes is not None and not fields.recipes:
         raise errors.ConfigError(
             "config.quantization.recipes is empty. Name at least one of: "
@@ -171,14 +176,7 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
     return Choices(
         recipes=recipes,
         are_named=fields.recipes is not None,
-        quantization=quantization.Options(
-            calibration=fields.calibration,
-            equalize=fields.equalize,
-            rounding=fields.rounding,
-            bias_correction=fields.bias_correction,
-            io=fields.io,
-            layers=fields.layers.to_dict(),
-        ),
+        quantization=options,
         ranges=quantization.read_ranges(fields.ranges) if fields.ranges else None,
         max_drop=fields.max_drop,
         timing=timing_lib.plan(config),

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfslim import errors
-from tfslim.detection import info as info_lib
-from tfslim.detection.deployment import prepare_deployment
-from tfslim.detection.task import DetectionTask
 from tfslim.pipeline.job import Job
 
 
@@ -31,36 +28,24 @@ class Ready:
 
 
 def check_steps(job: Job, steps: Sequence[str]) -> None:
-    """Raises ConfigError for a step that the task's deployment does not know."""
-    names = [text.partition(":")[0] for text in steps]
-    if isinstance(job.task, DetectionTask) and "quantize" in names:
-        raise errors.ConfigError(
-            "The step 'quantize' does not know of boxes: the heads of a detector are "
-            "decoded in float. Leave it out; the recipe 'int8' keeps the heads apart."
-        )
+    """Raises ConfigError for a step that is not for the task."""
+    for name in (text.partition(":")[0] for text in steps):
+        if name in job.task.refused_steps:
+            raise errors.ConfigError(
+                f"The step '{name}' is not for the task '{job.task.name}': "
+                f"{job.task.refused_steps[name]}. Leave it out."
+            )
 
 
 def prepare(job: Job) -> Ready:
-    """Returns the job as it is, or a detector with boxes and scores as its outputs."""
-    if not isinstance(job.task, DetectionTask):
+    """Returns the job as it is, or with what its task makes of the model."""
+    if job.task.prepare_export is None:
         return Ready(job=job)
-    ready = prepare_deployment(job.model, job.task.heads)
-    metadata = {}
-    if job.preprocessing is not None:
-        metadata = info_lib.DetectorInfo(
-            preprocessing=job.preprocessing,
-            heads=job.task.heads,
-            outputs=ready.outputs,
-            resize=_RESIZE,
-            labels=tuple(job.feed.facts["class_names"]),
-        ).to_metadata()
+    names = job.feed.facts["class_names"]
+    made = job.task.prepare_export(job.model, job.preprocessing, names)
     return Ready(
-        job=dataclasses.replace(job, model=ready.model, task=job.task.decoded()),
-        layers=ready.layers,
-        metadata=metadata,
-        notes=ready.notes,
+        job=dataclasses.replace(job, model=made.model, task=made.task),
+        layers=made.layers,
+        metadata=made.metadata,
+        notes=made.notes,
     )
-
-
-# As our sources of data with boxes make images fit.
-_RESIZE = "stretch"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import numpy as np
-
 from tfslim import evaluation, report
 from tfslim.pipeline import check
 from tfslim.pipeline import job as job_lib
@@ -15,7 +13,6 @@ from tfslim.pipeline import job as job_lib
 _FEW = 50
 # Training samples that are looked at.
 _SEEN = 64
-_TRIED = 256
 
 
 def of_sizes(job: job_lib.Job, trained: dict[str, Any] | None) -> list[str]:
@@ -42,13 +39,18 @@ def _moves(job: job_lib.Job, number: int) -> str:
 def of_model(job: job_lib.Job, checker: check.Checker) -> list[str]:
     """Says that the Keras model itself is of no use, whatever its files are."""
     classes = job.task.name == "classification"
-    targets = None if isinstance(checker.targets, list) else checker.targets
-    symptom = evaluation.one_answer(checker.outputs, targets, classes=classes)
+    targets = None if isinstance(checker.keras.targets, list) else checker.keras.targets
+    symptom = evaluation.one_answer(checker.keras.outputs, targets, classes=classes)
     if symptom is None:
-        return _of_preprocessing(job, checker)
+        if job.feed.examples is None:
+            return []
+        doubt = checker.keras.doubt_preprocessing(
+            job.feed.examples, job.preprocessing, flag="--config.model.preprocessing"
+        )
+        return [] if doubt is None else [doubt.text]
     seen = list(itertools.islice(job.feed.calibration or (), _SEEN))
     if seen and classes:
-        chosen = _classes(job, checker.outputs_of(seen)[0])
+        chosen = checker.keras.chosen(checker.outputs_of(seen))
         symptom += " of the test"
         if (chosen == chosen[0]).all():
             symptom += ", and of the training, too"
@@ -57,40 +59,6 @@ def of_model(job: job_lib.Job, checker: check.Checker) -> list[str]:
         "however well it agrees. Train for longer, on more data, at a lower learning "
         "rate, or look at the preprocessing."
     ]
-
-
-def _classes(job: job_lib.Job, outputs: np.ndarray) -> np.ndarray:
-    """Returns the class that a model chooses for each sample."""
-    if job.task.threshold is not None:
-        return (outputs > job.task.threshold).reshape(-1).astype(int)
-    chosen: np.ndarray = outputs.argmax(axis=-1)
-    return chosen
-
-
-def _of_preprocessing(job: job_lib.Job, checker: check.Checker) -> list[str]:
-    """Tries other preprocessing where the model is right as often as by chance."""
-    examples, given = job.feed.examples, job.preprocessing
-    is_one = checker.targets is not None and not isinstance(checker.targets, list)
-    if examples is None or given is None or not is_one:
-        return []
-    is_chance = job.task.name == "classification" and evaluation.is_chance(
-        checker.keras_metric or 0.0, np.asarray(checker.targets)
-    )
-    if not is_chance:
-        return []
-    count = min(_TRIED, len(examples))
-    chosen = np.sort(np.random.default_rng(0).permutation(len(examples))[:count])
-    images = examples.inputs(chosen)
-    if isinstance(images, dict):
-        return []
-    doubt = evaluation.preprocessing_doubt(
-        lambda x: _classes(job, checker.outputs_of([x])[0]),
-        images,
-        examples.targets[chosen],
-        given,
-        flag="--config.model.preprocessing",
-    )
-    return [] if doubt is None else [doubt.text]
 
 
 def of_variants(rows: list[dict[str, Any]]) -> list[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfslim import apps, convert, errors, report, tasks, training
-from tfslim import config as config_lib
-from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import (
     check,
     choices,
     deployment,
     doubts,
-    drop,
+    fitting,
+    from_tflite,
     making,
+    max_drop,
     proving,
     result,
 )
@@ -30,17 +29,17 @@ from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
-from tfslim.training.job import Backup
-from tfslim.training.training import Training
+from tfslim.training import seeds
 
 OnStep = Callable[[str], None]
 
 
+@seeds.kept()
 def export_model(
     model: Any = None,
     *,
     out_dir: Path | str,
-    config: ml_collections.ConfigDict | None = None,
+    config: ml_collections.ConfigDict | Mapping[str, Any] | None = None,
     train_data: Any = None,
     validation_data: Any = None,
     eval_data: Any = None,
@@ -55,9 +54,11 @@ def export_model(
     Args:
         model: a built tf_keras or Keras 3 model, a name of the zoo or what else
             `tfslim.load_model` opens; None: the config's. A model given as an object,
-            or opened, is trained only if the config sets epochs.
+            or opened, is trained only if the config sets epochs. A float `.tflite` is
+            quantized, verified and timed.
         out_dir: folder of the results; made when absent.
-        config: see `tfslim.config.default_config`; None: the defaults.
+        config: see `tfslim.default_config`, or a dict of what differs from it; None:
+            the defaults.
         train_data: batches (x, y) as a `tf.data.Dataset`, or arrays (x, y), already
             preprocessed; x or y a tuple or dict for several inputs or outputs. Also
             calibrates INT8. None: the config's data, for a model by name.
@@ -84,21 +85,25 @@ def export_model(
             that cannot be made is left out with its reason; where it was asked for by
             name, the error comes when all else is written.
     """
+    whole = choices.as_config(config)
+    source = model if model is not None else whole.model.name
+    if from_tflite.is_file(source):
+        return from_tflite.export_file(
+            str(source), whole, Path(out_dir), overwrite=overwrite, on_step=on_step
+        )
     user_data = (train_data, validation_data, eval_data)
     has_data = any(part is not None for part in user_data)
-    config = choices.resolve(
-        model, config or config_lib.default_config(), has_data=has_data
-    )
+    whole = choices.resolve(model, whole, has_data=has_data)
     folder = Path(out_dir)
-    is_writer = training.is_chief(config.training.strategy)
+    is_writer = training.is_chief(whole.training.strategy)
     if is_writer:
         folder_lib.claim(folder, overwrite)
-    choices.check_names(config)
-    plan = _plan(config)
-    job = job_lib.prepare(model, config, task, user_data)
-    _check_job(plan, job, config)
-    job.backup = _backup(job, config)
-    run = _Run(job, config, plan, train_fn, eval_fn, on_step)
+    choices.check_names(whole)
+    plan = _plan(whole)
+    job = job_lib.prepare(model, whole, task, user_data)
+    _check_job(plan, job, whole)
+    job.backup = fitting.backup_of(job, whole)
+    run = _Run(job, whole, plan, train_fn, eval_fn, on_step)
     if not is_writer:
         run.train()
         return {}
@@ -122,7 +127,7 @@ def _plan(config: ml_collections.ConfigDict) -> _Plan:
     proving.require(config.verify.consumers)
     return _Plan(
         choices=chosen,
-        training=_fit_options(config),
+        training=fitting.options_of(config),
         steps=steps_lib.plan(config),
     )
 
@@ -147,10 +152,13 @@ class _Run:
             self.on_step(note)
         convert.require_finite(self.job.model)
         if self.train_fn is None:  # Else it is the caller's model as it is.
-            self._compute_in_float32()
+            fitting.to_float32(self.job, self.on_step)
         self._rehearse()
-        self.trained = self._train(self.plan.training)
-        self._compute_in_float32()
+        if self.train_fn is not None:
+            self.trained = fitting.by_caller(self.job, self.train_fn, self.on_step)
+        else:
+            self.trained = fitting.fit(self.job, self.plan.training, self.on_step)
+        fitting.to_float32(self.job, self.on_step)
         self.job.original = self.job.model
         if self.plan.steps:
             convert.require_finite(self.job.model)
@@ -160,19 +168,12 @@ class _Run:
             row = steps_lib.run(
                 step,
                 self.job,
-                self._train,
+                lambda options: fitting.fit(self.job, options, self.on_step),
                 lambda: self.job.backup.value(
                     lambda: check.measure(self.job, self.eval_fn)
                 ),
             )
             self.steps.append(row)
-
-    def _compute_in_float32(self) -> None:
-        self.job.model, found = graph_keras.to_float32(self.job.model)
-        if found:
-            note = f"The model computed in {', '.join(found)}; it is float32 now."
-            self.job.feed.facts["notes"].append(note)
-            self.on_step(note)
 
     def _rehearse(self) -> None:
         """Finds out before the training what could only fail after it."""
@@ -202,15 +203,10 @@ class _Run:
                 self.on_step,
             )
         made.warnings += doubts.of_sizes(self.job, self.trained)
-        timed = dict(made.contents)
-        if self.original is not None:
-            timed = {making.ORIGINAL: self.original.content, **timed}
-        timings, problem = timing_lib.run(timed, self.plan.choices.timing, self.on_step)
-        if problem is not None:
-            made.notes.append(f"Not timed: {problem}")
-            made.problem = made.problem or problem
-        for row in made.rows:
-            row |= timings[row["name"]]
+        first = (
+            {} if self.original is None else {making.ORIGINAL: self.original.content}
+        )
+        timings = made.time(self.plan.choices.timing, self.on_step, first)
         made.warnings += doubts.of_variants(made.rows)
         original = None
         if self.original is not None:
@@ -239,42 +235,14 @@ class _Run:
         """Saves what was trained where the job fails before it would be saved."""
         try:
             yield
-        except errors.VerificationError:  # It is of no use.
-            raise
-        except Exception:
-            if self.trained is not None or self.steps:
+        except Exception as error:
+            # What failed a check is of no use.
+            is_sound = not isinstance(error, errors.VerificationError)
+            if is_sound and (self.trained is not None or self.steps):
                 making.keep(folder, self.job.model, self.config, self.on_step)
+            if folder.had_results:
+                self.on_step("the job failed; the earlier results were removed")
             raise
-
-    def _train(self, options: training.FitOptions | None) -> dict[str, Any] | None:
-        """Trains `job.model`; returns what the report says of it, None for nothing."""
-        start = time.monotonic()
-        job = self.job
-        if self.train_fn is not None:
-            self.on_step("training by the caller's train_fn")
-            job.model = job.backup.tuned(job.model, self.train_fn)
-            return {"by": "train_fn", "seconds": time.monotonic() - start}
-        if options is None or job.feed.train is None:
-            return None
-        self.on_step(f"training {job.name} for {options.epochs} epochs")
-        if graph_keras.keras_of(job.model) == "keras":
-            # `fit` is tf_keras's; model.keras crosses the bridge back.
-            job.model = graph_keras.to_tf_keras(job.model)
-        how = Training(
-            train=job.feed.train,
-            validation=job.feed.validation,
-            task=job.task,
-            options=options,
-        )
-        done = job.backup.train(job.model, how)
-        return {
-            "by": "tfslim.fit",
-            "epochs": len(done.history["loss"]),
-            "best_epoch": done.best_epoch + 1,
-            "monitor": done.monitor,
-            "seconds": time.monotonic() - start,
-            "history": done.history,
-        }
 
 
 def _check_job(
@@ -289,36 +257,7 @@ def _check_job(
                 "train_data or eval_data, or leave it out of quantization.recipes."
             )
     deployment.check_steps(job, config.steps)
-    drop.require_data(job, plan.choices.max_drop)
-
-
-def _fit_options(config: ml_collections.ConfigDict) -> training.FitOptions | None:
-    fields = config.training.to_dict()
-    fields.pop("augment")
-    fields.pop("backup_dir")  # Of the whole job; each training has its own in it.
-    if not fields["epochs"]:
-        return None
-    # 0 and "" stand for "not set" in a config, whose fields have fixed types.
-    given = {name: value for name, value in fields.items() if value not in (0, "")}
-    options = training.FitOptions(seed=config.seed, **given)
-    training.check_names(options)
-    return options
-
-
-def _backup(job: job_lib.Job, config: ml_collections.ConfigDict) -> Backup:
-    """Opens the folder from which the job goes on after a kill, if it has one."""
-    options = training.FitOptions(
-        seed=config.seed,
-        strategy=config.training.strategy,
-        backup_dir=config.training.backup_dir or None,
-    )
-    fields = config.to_dict()
-    for name in ("backup_dir", "log_dir"):
-        fields["training"].pop(name)
-    # What comes after the steps may differ: it is done anew.
-    decisive = ("seed", "task", "model", "data", "training", "steps")
-    names = [*decisive, *steps_lib.STEPS.names()]
-    return Backup(options, job.model, {f"config.{n}": fields[n] for n in names})
+    max_drop.require_data(job, plan.choices.max_drop)
 
 
 def start_tensorflow(strategy: str = "none") -> None:

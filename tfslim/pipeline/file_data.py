@@ -1,72 +1,130 @@
-"""What `--data` gives: samples to calibrate with, and a test for every file."""
+"""What the data of a file gives: samples to calibrate with, and a test for files."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from absl import flags
+import numpy as np
 
 from tfslim import data, errors, quantization, tasks, tflite
-from tfslim.data import file_feeding
-from tfslim.data.file_samples import Test
+from tfslim.data import file_inputs, file_labels
+from tfslim.data.file_inputs import FeedOptions
+from tfslim.evaluation import FileTest
+from tfslim.preprocessing import Preprocessing
+
+# Of the test split, to look for faults with.
+_UNSEEN = 32
+# Examples that a file is tested with at a time.
+_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Samples and a test; all None without `--data`.
+    """Samples and a test; all None without data.
 
     Attributes:
         model: the file; sizes that it leaves open are written as the data has them.
         calibration: single inputs from the training split.
         unseen: 32 inputs from the test split.
-        test: measures files on the test split; None with --eval_samples=0.
+        test: measures files on the test split; None where none is asked for.
         notes: what the user should know about the data, one line each.
+        preprocessing: how examples become the input, as JSON; None where they are
+            taken as they are.
     """
 
     model: bytes
     calibration: Iterable[tflite.Inputs] | None = None
     unseen: Iterable[tflite.Inputs] | None = None
-    test: Test | None = None
+    test: FileTest | None = None
     notes: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] | None = None
+
+    def tracked(self, on_step: Any) -> Data:
+        """Returns the same, with a bar for each pass over the calibration samples."""
+        if self.calibration is None:
+            return self
+        calibration = on_step.track(self.calibration, "samples")
+        return dataclasses.replace(self, calibration=calibration)
 
 
-def load(values: flags.FlagValues, model: bytes) -> Data:
-    """Loads what the flags `--data`, `--preprocessing` and `--task` name.
+def load(
+    model: bytes,
+    options: FeedOptions,
+    *,
+    task: str = "classification",
+    num_samples: int = 300,
+    num_test: int = 1000,
+) -> Data:
+    """Loads the data that a file is calibrated and tested with.
+
+    Args:
+        model: the float `.tflite`, or one that is quantized already.
+        options: which data, and how they become inputs.
+        task: a name in `tasks.TASKS`.
+        num_samples: to calibrate with.
+        num_test: test examples; 0: nothing is tested.
 
     Raises:
         ConfigError: the data does not fit the model.
         QuantizationError: the float model guesses, and another preprocessing works.
     """
     content = tflite.read(model)
-    if values.data is None or file_feeding.is_passed_on(values, content):
+    if file_inputs.is_passed_on(options, content):
         return Data(model)
-    task = tasks.resolve(values.task, content)
-    dataset, prepare = file_feeding.prepared(values, content)
+    resolved = tasks.resolve(task, content)
+    dataset, prepare = file_inputs.prepared(options, content)
     batch = content.inputs[0].shape[0] if content.inputs[0].shape else 1
     samples, unseen = (
-        file_feeding.grouped(
-            data.calibration_samples(split, prepare, count, values.seed), batch
-        )
-        for split, count in ((dataset.train, values.samples), (dataset.test, 32))
+        data.calibration_samples(split, prepare, count, options.seed, batch_size=batch)
+        for split, count in ((dataset.train, num_samples), (dataset.test, _UNSEEN))
     )
     model = quantization.sized_for_first(model, samples)
+    if not num_test:
+        return Data(model, samples, unseen, None, dataset.notes)
+    order = np.random.default_rng(options.seed).permutation(len(dataset.test))
+    examples = data.Subset(dataset.test, np.sort(order[:num_test]))
+    test = _test(model, dataset, examples, prepare, resolved)
+    doubt = test.doubt_preprocessing(dataset.train, prepare)
     notes = list(dataset.notes)
-    test = None
-    if values.eval_samples:
-        test = Test(
-            model,
-            dataset,
-            prepare,
-            task,
-            num_examples=values.eval_samples,
-            seed=values.seed,
-        )
-        doubt = test.doubt_preprocessing(dataset.train)
-        # A file that is passed on is none the worse.
-        is_wrong = doubt is not None and doubt.better is not None
-        if doubt is not None and is_wrong and not content.is_quantized:
-            raise errors.QuantizationError(f"{doubt.text} Nothing is written.")
-        if doubt is not None and (is_wrong or not test.doubt):
-            notes.append(doubt.text)
-    return Data(model, samples, unseen, test, tuple(notes))
+    # A file that is passed on is none the worse.
+    is_wrong = doubt is not None and doubt.better is not None
+    if doubt is not None and is_wrong and not content.is_quantized:
+        raise errors.QuantizationError(f"{doubt.text} Nothing is written.")
+    if doubt is not None and (is_wrong or not test.doubt):
+        notes.append(doubt.text)
+    return Data(
+        model=model,
+        calibration=samples,
+        unseen=unseen,
+        test=test,
+        notes=tuple(notes),
+        preprocessing=prepare.to_json() if isinstance(prepare, Preprocessing) else None,
+    )
+
+
+def _test(
+    model: bytes,
+    dataset: data.Dataset,
+    examples: data.Examples,
+    prepare: data.Prepare,
+    task: tasks.Task,
+) -> FileTest:
+    """Makes the test of files, and finds the output that the labels are of."""
+    content = tflite.read(model)
+    outputs = [content.tensors[index] for index in content.output_names.values()]
+    rows = [file_labels.is_row_each(tensor, content.inputs[0]) for tensor in outputs]
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        for x, y in data.batches(examples, prepare, _BATCH):
+            yield x, task.target(x, y)
+
+    return FileTest(
+        model,
+        batches,
+        task,
+        scored=file_labels.scored(dataset, task, outputs, prepare.input_shape, rows),
+        # An ARG_MAX has chosen already.
+        classes=[n for n, o in enumerate(outputs) if file_labels.are_classes(o)],
+    )

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from tfslim import benchmark, errors, quantization, report
-from tfslim.data.file_samples import Test
+from tfslim.evaluation import FileTest
 
 OnStep = Callable[[str], None]
 
 # Recipes that need no calibration are quickly made and tested.
 _CHEAP = ("dynamic_int8", "float16")
 # Below that an output's error shows; recipes without it are worth a look.
-_POOR_DB = 15.0
+POOR_DB = 15.0
 
 
 def measured(
-    contents: dict[str, bytes], test: Test | None, on_step: OnStep
+    contents: dict[str, bytes], test: FileTest | None, on_step: OnStep
 ) -> list[dict[str, Any]]:
     """Returns a row for each file: size, time and what the test says."""
     on_step("timing")
@@ -31,7 +31,7 @@ def measured(
 
 
 def require_fit(
-    name: str, content: bytes, model: bytes, test: Test, on_step: OnStep
+    name: str, content: bytes, model: bytes, test: FileTest, on_step: OnStep
 ) -> None:
     """Refuses a file whose output collapsed, or that is as wrong as a constant.
 
@@ -45,7 +45,6 @@ def require_fit(
     Raises:
         QuantizationError: it is useless; names the recipes that are not.
     """
-    test(content)
     fault = test.fault(content)
     if not fault:
         return
@@ -65,13 +64,14 @@ def require_fit(
 def better(
     contents: dict[str, bytes],
     rows: list[dict[str, Any]],
-    test: Test | None,
+    test: FileTest | None,
     on_step: OnStep,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Looks for a better recipe where a file is slower than float, or far from it.
 
     Args:
-        contents: the float file and the quantized one, by their names.
+        contents: the float file and the quantized one, by their names; nothing is
+            said of one file alone.
         rows: what `measured` gives of them; where others are tried, all are timed
             together, and these rows take the new times.
         test: measures files against it; None: nothing is known of errors.
@@ -80,8 +80,10 @@ def better(
     Returns:
         Rows of the recipes that were tried, and notes.
     """
+    if len(rows) < 2:
+        return [], []
     before, after = rows
-    is_poor = test is not None and after["sqnr_db"] < _POOR_DB
+    is_poor = test is not None and after["sqnr_db"] < POOR_DB
     if not is_poor and not report.is_slower(after, before):
         return [], []
     name, model = after["name"], contents[before["name"]]

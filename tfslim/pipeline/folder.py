@@ -48,7 +48,7 @@ def claim(folder: Path, overwrite: bool) -> None:
         raise errors.ConfigError(
             f"{folder} already holds {standing[0]}"
             f"{'' if is_whole else ' of an export that did not end'}. Pass "
-            "--overwrite (overwrite=True) to replace it, or choose another --out_dir."
+            "--overwrite (overwrite=True) to replace it, or choose another --out."
         )
 
 
@@ -66,12 +66,13 @@ def taken(folder: Path, overwrite: bool, variants: Iterable[str]) -> Iterator[Fo
     """
     with contextlib.ExitStack() as stack:
         try:
+            is_new = not folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(folder))
             # What another job wrote meanwhile.
             claim(folder, overwrite)
             own = Folder(folder, variants)
-            stack.callback(own.clean)
+            stack.callback(own.leave, is_new)
             own.prepare()
         except OSError as error:
             raise errors.ConfigError(
@@ -94,7 +95,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
         raise errors.ConfigError(
             f"Another export is writing to '{folder}'. Wait for its end, or choose "
-            "another --out_dir."
+            "another --out."
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
@@ -107,7 +108,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class Folder:
-    """A folder that is ours alone to write to; `taken` makes it."""
+    """A folder that is ours alone to write to; `taken` makes it.
+
+    Attributes:
+        had_results: whether `start` removed results of an earlier export.
+    """
 
     def __init__(self, path: Path, variants: Iterable[str]):
         """Takes the names of the variants that are to be made."""
@@ -116,6 +121,7 @@ class Folder:
         self._scratch = path
         self._written: set[str] = set()
         self._journaled: set[str] = set()
+        self.had_results = False
 
     def prepare(self) -> None:
         """Removes what killed jobs left half written, and tries to write.
@@ -127,7 +133,7 @@ class Folder:
             if (self._path / name).is_dir():
                 raise errors.ConfigError(
                     f"{self._path} has a folder called {name}, as a file of the "
-                    "results will be. Move it, or choose another --out_dir."
+                    "results will be. Move it, or choose another --out."
                 )
         self.clean()
         # One of its own, as other programs may write to the folder, too.
@@ -140,6 +146,16 @@ class Folder:
         for path in self._path.glob(f"{_SCRATCH}*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
+
+    def leave(self, is_new: bool) -> None:
+        """Cleans up; where no result stands, nothing is left, nor a new folder."""
+        self.clean()
+        is_bare = not any((self._path / name).exists() for name in self._journaled)
+        if self._journaled and is_bare:
+            (self._path / _JOURNAL).unlink(missing_ok=True)
+        if is_new:
+            with contextlib.suppress(OSError):  # It holds something.
+                self._path.rmdir()
 
     def _standing(self) -> set[str]:
         """Returns the files that earlier exports wrote, whether they ended or not."""
@@ -157,7 +173,9 @@ class Folder:
         """
         # Those that are planned go, too: one that cannot be made must not leave a
         # file that nobody named beside the new report.
-        standing = self._standing() | self._planned
+        found = self._standing()
+        self.had_results = bool(found)
+        standing = found | self._planned
         self._journal(standing)
         last = (RESULT, manifest.NAME)
         # The model is replaced next: should that fail, there is still the old one.

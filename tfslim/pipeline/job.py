@@ -8,11 +8,11 @@ from typing import Any
 
 import ml_collections
 import numpy as np
-import tf_keras
 
 from tfslim import data, errors, loading, models, preprocessing, tasks, training
 from tfslim.pipeline import feed, opened
-from tfslim.training.job import Backup
+from tfslim.training import seeds
+from tfslim.training.job import ResumableJob
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -33,8 +33,8 @@ class Job:
     preprocessing: preprocessing.Preprocessing | None = None
     original: Any = None
     quantization_aware: Any = None
-    backup: Backup = dataclasses.field(
-        default_factory=lambda: Backup(training.FitOptions())
+    backup: ResumableJob = dataclasses.field(
+        default_factory=lambda: ResumableJob(training.FitOptions())
     )
 
 
@@ -46,7 +46,7 @@ def prepare(
 ) -> Job:
     """Gets the model and its data together, each from the user or from the config."""
     # A job that goes on after a kill must begin with the same random weights.
-    tf_keras.utils.set_random_seed(config.seed)
+    seeds.set_all(config.seed)
     wanted = task or (None if config.task == "auto" else config.task)
     is_name = isinstance(model, str | Path | None)
     name = str(model or config.model.name) if is_name else model.name

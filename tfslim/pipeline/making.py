@@ -9,11 +9,12 @@ from typing import Any
 
 import ml_collections
 
-from tfslim import convert, errors, quantization
-from tfslim.pipeline import check, choices, deployment, doubts, drop, proving
+from tfslim import convert, errors, evaluation, quantization
+from tfslim.pipeline import check, choices, deployment, doubts, max_drop, proving
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import variants as variants_lib
+from tfslim.pipeline.maker import Made, Maker, sizes
 
 OnStep = Callable[[str], None]
 # The model before the steps: a row of the report, not a file.
@@ -21,35 +22,35 @@ ORIGINAL = "original"
 
 
 @dataclasses.dataclass(kw_only=True)
-class Made:
-    """What was made.
+class MadeOfKeras(Made):
+    """What was made of a Keras model.
 
     Attributes:
         saved_by: the Keras that opens `model.keras`.
         keras_metric: of the Keras model.
-        rows: what the result says of each variant.
-        contents: name -> file.
-        consumers: name -> consumer -> what came of the file in it.
-        failed: variant -> why it could not be made.
-        notes: what the user should know.
-        warnings: what speaks against the figures.
-        problem: what the job ends with though all else is written.
     """
 
     saved_by: str
     keras_metric: float | None
-    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    contents: dict[str, bytes] = dataclasses.field(default_factory=dict)
-    consumers: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    failed: dict[str, str] = dataclasses.field(default_factory=dict)
-    notes: list[str] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
-    problem: errors.TfslimError | None = None
 
-    @property
-    def files(self) -> dict[str, bytes]:
-        """Name of the file -> its content."""
-        return {row["file"]: self.contents[row["name"]] for row in self.rows}
+
+@dataclasses.dataclass(frozen=True)
+class _Judge:
+    """Holds the files against the Keras model, and against what its float file gave."""
+
+    job: job_lib.Job
+    checker: check.Checker
+    checked: dict[str, Any]
+
+    def goal(self, points: float) -> evaluation.Goal:
+        return max_drop.goal(self.job, points, self.checked["metric"])
+
+    def value(self, key: str, content: bytes) -> float:
+        row = self.checker.figures(content)
+        return float(row.get(key, row["parity"].get(key)))
+
+    def check(self, name: str, content: bytes) -> dict[str, Any]:
+        return self.checked if name == "float32" else self.checker.check(name, content)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ def rehearse(
     if eval_fn is None:
         check.rehearse(ready.job)
     content, _ = variants_lib.convert_float(ready.job, config, ready.metadata)
-    samples = variants_lib.samples_for(ready.job, content)
+    samples = ready.job.feed.calibration
     first = None if samples is None else [next(iter(samples))]
     for recipe in chosen.recipes:
         is_static = recipe.scheme == "static_int8"
@@ -124,7 +125,7 @@ def original(
     row = {
         "name": ORIGINAL,
         "metric": check.measure_file(ready.job, content, eval_fn),
-        **variants_lib.sizes(content),
+        **sizes(content),
         **variants_lib.costs(ready.job.model),
     }
     return Original(row, content)
@@ -137,7 +138,7 @@ def make(
     chosen: choices.Choices,
     eval_fn: check.EvalFn | None,
     on_step: OnStep,
-) -> Made:
+) -> MadeOfKeras:
     """Saves, converts, quantizes, checks and writes.
 
     Raises:
@@ -152,121 +153,40 @@ def make(
     saved_by, notes = variants_lib.save_keras(
         job.model, config.model.save_format, folder
     )
-    made = Made(saved_by=saved_by, keras_metric=checker.keras_metric, notes=notes)
+    made = MadeOfKeras(
+        saved_by=saved_by, keras_metric=checker.keras_metric, notes=notes
+    )
     made.warnings += doubts.of_model(ready.job, checker)
     on_step("converting to a float .tflite, checked against the Keras model")
     float_file, unmapped = variants_lib.convert_float(ready.job, config, ready.metadata)
     made.notes += [*ready.notes, *unmapped]
-    maker = _Maker(ready, chosen, float_file, checker, folder, made, on_step)
-    checked = checker.check_float(float_file)
-    for recipe in chosen.recipes:
-        maker.add(recipe, checked)
+    maker = Maker(
+        float_file=float_file,
+        samples=ready.job.feed.calibration,
+        layers=ready.layers,
+        chosen=chosen,
+        judge=_Judge(ready.job, checker, checker.check_float(float_file)),
+        folder=folder,
+        made=made,
+        on_step=on_step,
+    )
+    maker.add_all()
     if job.quantization_aware is not None:
-        maker.add_quantization_aware(job, config)
+        name = folder_lib.QUANTIZATION_AWARE
+        on_step(f"converting and verifying {name}")
+
+        def trained() -> tuple[dict[str, Any], bytes]:
+            row, content = variants_lib.convert_quantization_aware(job, config)
+            return row | checker.check(name, content), content
+
+        maker.put(name, trained, was_named=True)
+    maker.require_any()
     made.consumers = proving.prove(
-        ready.job, made.contents, config.verify.consumers, checker.outputs, on_step
+        ready.job,
+        made.contents,
+        config.verify.consumers,
+        checker.keras.outputs,
+        on_step,
     )
     made.warnings += proving.warnings(made.consumers)
-    if not made.rows:
-        reasons = [f"{name}: {reason}" for name, reason in made.failed.items()]
-        raise errors.QuantizationError(
-            f"None of the files could be made. {' '.join(reasons)}"
-        )
     return made
-
-
-@dataclasses.dataclass(frozen=True)
-class _Maker:
-    """Makes one variant after another."""
-
-    ready: deployment.Ready
-    chosen: choices.Choices
-    float_file: bytes
-    checker: check.Checker
-    folder: folder_lib.Folder
-    made: Made
-    on_step: OnStep
-
-    def add(self, recipe: quantization.Recipe, checked: dict[str, Any]) -> None:
-        """Makes the variant of a recipe; `checked` is what the float file gave."""
-        self.on_step(f"quantizing and verifying {recipe.name}")
-        try:
-            row, content = self._quantized(recipe, checked)
-        except errors.ConfigError:
-            raise
-        except errors.TfslimError as error:
-            self._fail(recipe.name, error)
-            return
-        self._write(row, content)
-
-    def add_quantization_aware(
-        self, job: job_lib.Job, config: ml_collections.ConfigDict
-    ) -> None:
-        """Makes the variant that was trained with 8 bits."""
-        name = folder_lib.QUANTIZATION_AWARE
-        self.on_step(f"converting and verifying {name}")
-        try:
-            row, content = variants_lib.convert_quantization_aware(job, config)
-            row |= self.checker.check(name, content)
-        except errors.TfslimError as error:
-            self._fail(name, error, was_named=True)
-            return
-        self._write(row, content)
-
-    def _quantized(
-        self, recipe: quantization.Recipe, checked: dict[str, Any]
-    ) -> tuple[dict[str, Any], bytes]:
-        options = dataclasses.replace(
-            self.chosen.quantization,
-            # What the config says of a layer comes first.
-            layers={**self.ready.layers, **self.chosen.quantization.layers},
-        )
-        job = self.ready.job
-        accurate = variants_lib.quantize(
-            job, recipe, self.float_file, options, self.chosen.ranges
-        )
-        is_static = recipe.scheme == "static_int8"
-        fallen: dict[str, Any] = {}
-        if is_static and self.chosen.max_drop is not None:
-            goal = drop.goal(job, self.chosen.max_drop, checked["metric"])
-            self.on_step(f"--max_drop: {goal.least:.4f} wanted, as {goal.reason}")
-            accurate, fallen = drop.keep_accuracy(
-                accurate,
-                goal,
-                job,
-                self.float_file,
-                options,
-                self.checker,
-                self.on_step,
-            )
-            if not fallen["is_met"]:
-                self._miss(recipe.name, goal)
-        done = accurate.quantized
-        row = variants_lib.describe(recipe, accurate) | fallen
-        is_float = recipe.name == "float32"
-        row |= checked if is_float else self.checker.check(recipe.name, done.tflite)
-        if is_static and done.calibration:
-            self.folder.write_ranges(done.calibration, self.float_file)
-        return row, done.tflite
-
-    def _write(self, row: dict[str, Any], content: bytes) -> None:
-        self.folder.write_bytes(row["file"], content)
-        self.made.rows.append(row)
-        self.made.contents[row["name"]] = content
-
-    def _fail(
-        self, name: str, error: errors.TfslimError, *, was_named: bool = False
-    ) -> None:
-        self.on_step(f"{name} is left out: {error}")
-        self.made.failed[name] = str(error)
-        if was_named or self.chosen.are_named:
-            self.made.problem = self.made.problem or type(error)(
-                f"{name} could not be made, the rest is written: {error}"
-            )
-
-    def _miss(self, name: str, goal: drop.Goal) -> None:
-        self.made.problem = self.made.problem or errors.QuantizationError(
-            f"{name}.tflite is written, but --max_drop={self.chosen.max_drop:g} "
-            f"({goal.reason}; {goal.least:.4f} wanted) cannot be met: with all layers "
-            "in float it is missed, too. Test on more examples."
-        )

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import gzip
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ml_collections
 
 import tfslim
-from tfslim import convert, errors, quantization, tflite
+from tfslim import convert, errors, ops, quantization
 from tfslim.graph import count, keras_probe
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
+from tfslim.pipeline.maker import sizes
 
 
 def save_keras(
     model: Any, package: Any, folder: folder_lib.Folder
 ) -> tuple[str, list[str]]:
+    """Writes model.keras, as `save_keras_to` does."""
+    with folder.writing(folder_lib.MODEL) as path:
+        return save_keras_to(model, package, path)
+
+
+def save_keras_to(model: Any, package: Any, path: Path) -> tuple[str, list[str]]:
     """Writes the model, without optimizer state, in the wanted Keras's own format.
 
     Returns:
@@ -32,8 +38,7 @@ def save_keras(
     except errors.GraphError as error:
         notes.append(f"model.keras is in the format of {own}, not {package}: {error}")
         plain, package = model, own
-    with folder.writing(folder_lib.MODEL) as path:
-        plain.save(path)
+    plain.save(path)
     return package, notes
 
 
@@ -55,9 +60,10 @@ def convert_float(
         found = quantization.map_layers(done.tflite, graph, run)
     except errors.GraphError as error:
         return done.tflite, [f"Layers are known by the names in the file only: {error}"]
-    notes = []
-    if found.unmapped:
-        notes.append(f"Layers not found in the file: {', '.join(found.unmapped)}.")
+    # What does nothing in inference, such as dropout, leaves no op.
+    idle = ops.keras("idle")
+    missing = [name for name in found.unmapped if graph.layers[name].op not in idle]
+    notes = [f"Layers not found in the file: {', '.join(missing)}."] if missing else []
     return quantization.put_layers(done.tflite, found), notes
 
 
@@ -90,78 +96,7 @@ def convert_quantization_aware(
     return row, done.tflite
 
 
-def sizes(content: bytes) -> dict[str, int]:
-    """Returns a file's size as it is and packed."""
-    return {
-        "size_bytes": len(content),
-        "gzip_bytes": len(gzip.compress(content, 6, mtime=0)),
-    }
-
-
-def quantize(
-    job: job_lib.Job,
-    recipe: quantization.Recipe,
-    float_file: bytes,
-    options: quantization.Options,
-    ranges: Any,
-) -> quantization.AccurateResult:
-    """Makes one variant of the float file; `options.io` is of static INT8 ones."""
-    if recipe.scheme != "static_int8":
-        options = dataclasses.replace(options, io="float")
-    return quantization.quantize_accurately(
-        float_file,
-        recipe,
-        samples=samples_for(job, float_file),
-        options=options,
-        # Ranges kept from an earlier run are those of 8-bit activations.
-        ranges=ranges if recipe.scheme == "static_int8" else None,
-    )
-
-
 def costs(model: Any) -> dict[str, int]:
     """Returns a Keras model's params and MACs."""
     counts = count.count(graph_keras.read(model))
     return {"params": counts.params, "macs": counts.macs}
-
-
-def samples_for(job: job_lib.Job, float_file: bytes) -> Iterable[Any] | None:
-    """Returns the calibration samples; several inputs by their names in the file."""
-    samples = job.feed.calibration
-    if samples is None or len(job.model.inputs) == 1:
-        return samples
-    return _Named(samples, list(tflite.read(float_file).input_names))
-
-
-class _Named:
-    """Samples as dicts, read anew each pass."""
-
-    def __init__(self, samples: Iterable[Any], names: list[str]):
-        self._samples = samples
-        self._names = names
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for sample in self._samples:
-            yield dict(zip(self._names, sample, strict=True))
-
-
-def describe(
-    recipe: quantization.Recipe, accurate: quantization.AccurateResult
-) -> dict[str, Any]:
-    """Returns what the result says of a variant before it is checked and timed."""
-    done = accurate.quantized
-    calibrated = done.calibration
-    return {
-        "name": recipe.name,
-        "file": f"{recipe.name}.tflite",
-        "calibration": calibrated
-        and {
-            "method": calibrated.method,
-            "num_samples": calibrated.num_samples,
-            "trials": [dataclasses.asdict(trial) for trial in calibrated.trials],
-            "steps": accurate.steps,
-            "taken": accurate.taken,
-        },
-        "scheme": recipe.scheme,
-        **sizes(done.tflite),
-        "kept_float": [dataclasses.asdict(kept) for kept in done.kept_float],
-    }

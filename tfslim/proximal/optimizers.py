@@ -32,7 +32,7 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-from tfslim import errors, registry
+from tfslim import errors, fields
 from tfslim.graph import keras as graph_keras
 from tfslim.proximal import operators
 from tfslim.training import access
@@ -42,7 +42,7 @@ METRICS = ("euclidean", "adam")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rule:
+class _Rule(fields.Checked):
     """What is done to which variables after an update.
 
     Attributes:
@@ -53,21 +53,11 @@ class _Rule:
         kernels: by numbered short name.
     """
 
-    strength: float
-    penalty: str
-    metric: str
-    share: float
-    kernels: Mapping[str, access.Kernel]
-
-    def __post_init__(self) -> None:
-        _check(self.strength, self.penalty)
-        if not 0.0 < self.share <= 1.0:
-            raise errors.ConfigError(
-                f"share must be in (0, 1], got {self.share}. 0.6 penalizes the smaller "
-                "60% of each kernel."
-            )
-        if self.metric not in METRICS:
-            raise registry.unknown_name("proximal metric", self.metric, METRICS)
+    strength: float = fields.field(1e-4, least=0, below=math.inf)
+    penalty: str = fields.field("l1", choices=PENALTIES)
+    metric: str = fields.field("euclidean", choices=METRICS)
+    share: float = fields.field(1.0, above=0, most=1)
+    kernels: Mapping[str, access.Kernel] = dataclasses.field(default_factory=dict)
 
     def step(
         self, values: tf.Tensor, rate: Any, kernel: access.Kernel, metric: Any = None
@@ -266,13 +256,9 @@ def ProxSGD(
     model: Any,
     learning_rate: Any = 0.01,
     *,
-    strength: float = 1e-4,
-    penalty: str = "l1",
     momentum: float = 0.0,
     nesterov: bool = False,
-    share: float = 1.0,
-    layers: str | Sequence[str] = "*",
-    relative: bool = False,
+    **options: Any,
 ) -> Any:
     """Returns Prox-SG, a stochastic gradient step and then a proximal one.
 
@@ -282,28 +268,16 @@ def ProxSGD(
     Args:
         model: as for `Proximal`.
         learning_rate: a number or a Keras schedule.
-        strength: as for `Proximal`.
-        penalty: as for `Proximal`.
-        momentum: 0 is the algorithm of the books.
+        momentum: of the gradient step; 0 is plain Prox-SG, as it is published.
         nesterov: whether momentum looks ahead.
-        share: as for `Proximal`.
-        layers: as for `Proximal`.
-        relative: as for `Proximal`.
+        **options: `strength`, `penalty`, `share`, `layers`, `relative` of `Proximal`.
 
     Raises:
         ConfigError: as for `Proximal`.
     """
     package = importlib.import_module(graph_keras.keras_of(model))
     sgd = package.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
-    return Proximal(
-        sgd,
-        model,
-        strength=strength,
-        penalty=penalty,
-        share=share,
-        layers=layers,
-        relative=relative,
-    )
+    return Proximal(sgd, model, **options)
 
 
 def proximal_step(
@@ -352,15 +326,6 @@ def proximal_step(
         update(tf.distribute.get_strategy())
     else:
         replica.merge_call(update)
-
-
-def _check(strength: float, penalty: str) -> None:
-    if not (strength >= 0.0 and math.isfinite(strength)):
-        raise errors.ConfigError(
-            f"The strength of the penalty must be 0 or more, got {strength}."
-        )
-    if penalty not in PENALTIES:
-        raise registry.unknown_name("sparsity penalty", penalty, PENALTIES)
 
 
 def _check_optimizer(optimizer: Any, package: str, metric: str) -> None:

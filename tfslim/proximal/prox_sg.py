@@ -8,81 +8,102 @@ the smaller network and train it again.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tf_keras
 
-from tfslim import errors
-from tfslim.graph import count, ir
+from tfslim import checks, errors, fields
+from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.proximal.optimizers import Proximal
 from tfslim.pruning import budget as budget_lib
-from tfslim.pruning import phases
+from tfslim.pruning import loop, sparse_training
 from tfslim.pruning import ratios as ratios_lib
 from tfslim.pruning import scores as scores_lib
 from tfslim.pruning.prune import PruneReport, prune_channels
-from tfslim.pruning.rounds import Rounds
-from tfslim.training import FitOptions
+from tfslim.pruning.step_budgets import StepBudgets
+from tfslim.training import FitOptions, seeds
+from tfslim.training.training import Training
 
 # Of an idle weight over the training, in units of the mean magnitude of its kernel.
 _SHRINKAGE = 2.0
 
 
-@dataclasses.dataclass(frozen=True)
-class ProxReport:
-    """What training with Prox-SG and the cut after it did.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProxStep(loop.Step):
+    """The training with Prox-SG, the cut and the training after it.
 
     Attributes:
         sparsity: layer -> share of its kernel that was zero after the training.
         ratios: group of channels -> share that was removed.
         sparse_training: Keras' logs of that training, one value per epoch.
         cut: what was removed.
-        retraining: Keras' logs of the training after the cut.
-        before: the cost of the model that was passed in.
-        after: the cost of the one that came out.
+        fine_tuning: Keras' logs of the training after the cut.
     """
 
     sparsity: Mapping[str, float]
     ratios: Mapping[str, float]
     sparse_training: Mapping[str, list[float]]
     cut: PruneReport
-    retraining: Mapping[str, list[float]]
-    before: count.Counts
-    after: count.Counts
+    fine_tuning: Mapping[str, list[float]]
 
     def lines(self) -> Iterator[str]:
-        """Yields the report, a line per layer."""
+        """Yields a line per layer."""
         for name, sparsity in self.sparsity.items():
             ratio = self.ratios.get(name)
             then = "" if ratio is None else f", {ratio:.1%} of the channels removed"
             yield f"{name}: {sparsity:.1%} of the kernel is zero{then}"
-        for name, why in self.cut.left_alone.items():
-            yield f"left alone: {name}: {why}"
-        yield phases.summary(self.before, self.after)
-
-    def __str__(self) -> str:
-        """The lines as one text."""
-        return "\n".join(self.lines())
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProxReport(loop.LoopReport):
+    """What training with Prox-SG and the cut after it did: one step."""
+
+    @property
+    def step(self) -> ProxStep:
+        """The only step."""
+        [step] = self.steps
+        return step
+
+    sparsity = checks.renamed("sparsity", "step.sparsity")
+    ratios = checks.renamed("ratios", "step.ratios")
+    sparse_training = checks.renamed("sparse_training", "step.sparse_training")
+    cut = checks.renamed("cut", "step.cut")
+    retraining = checks.renamed("retraining", "step.fine_tuning")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProxOptions(sparse_training.SparseOptions):
+    """Options of Prox-SG beside those of the training.
+
+    The sparse training runs without momentum, which would carry weights away from
+    zero. A network that has learnt nothing yet takes a higher `sparse_learning_rate`,
+    0.1. Without a `strength`, but with `relative`, a weight that nothing holds would
+    shrink by twice the mean magnitude of its kernel. Without a `share`, all of a kernel
+    is penalized, but for "group_lasso" with a budget the share of the channels that an
+    even cut to the budget takes.
+
+    Attributes:
+        relative: see `tfslim.optimizers.Proximal`.
+        penalty: "l1" for zeros anywhere in a kernel, "group_lasso" for whole filters.
+        divisor: widths are rounded up to a multiple of it; a budget has its own.
+    """
+
+    relative: bool = True
+    penalty: str = "l1"
+    divisor: int = fields.field(16, least=1)
+
+
+@seeds.kept()
 def prox_sg(
     model: Any,
     train: Any,
     validation: Any = None,
     *,
-    task: Any,
-    strength: float | None = None,
-    relative: bool = True,
-    penalty: str = "l1",
-    share: float | None = None,
-    layers: str | Sequence[str] = "*",
+    task: Any = "classification",
     budget: budget_lib.Budget | None = None,
-    divisor: int = 16,
-    sparse_epochs: int = 10,
-    retrain_epochs: int = 10,
-    sparse_learning_rate: float = 0.05,
+    how: ProxOptions | None = None,
     options: FitOptions | None = None,
     **overrides: Any,
 ) -> tuple[Any, ProxReport]:
@@ -92,30 +113,17 @@ def prox_sg(
 
     Args:
         model: a functional or Sequential model of tf_keras or Keras 3.
-        train: as for `tfslim.fit`.
-        validation: as for `tfslim.fit`; chooses the best epoch of the retraining.
+        train: as for `tfslim.fit`; or a `Training`, which also has the validation data,
+            the task and the options.
+        validation: as for `tfslim.fit`; chooses the best epoch of the fine-tuning.
         task: what the model is for, as for `tfslim.fit`.
-        strength: weight of the penalty, see `tfslim.optimizers.Proximal`. None takes,
-            with `relative`, what would shrink a weight that nothing holds by twice the
-            mean magnitude of its kernel.
-        relative: see `tfslim.optimizers.Proximal`.
-        penalty: "l1" for zeros anywhere in a kernel, "group_lasso" for whole filters.
-        share: which part of each kernel is penalized, see `tfslim.optimizers.Proximal`.
-            None takes, for "group_lasso" with a budget, the share of the channels that
-            an even cut to the budget takes; otherwise all.
-        layers: names or patterns of the layers to penalize.
         budget: a limit to meet: the ratios are raised or lowered together until they
             just do. None cuts exactly what the zeros say.
-        divisor: widths are rounded up to a multiple of it; a budget has its own.
-        sparse_epochs: length of the training with Prox-SG (without momentum, which
-            would carry weights away from zero); its last epoch counts, not its most
-            accurate one.
-        retrain_epochs: length of the training after the cut.
-        sparse_learning_rate: peak for Prox-SG; more, 0.1, for a network that has learnt
-            nothing yet. The retraining has that of `options`.
-        options: how to train; `epochs` is not used, `optimizer` only for retraining.
-            With `backup_dir`, the same call after a kill goes on from the last epoch.
-        **overrides: fields of `FitOptions` that replace those of `options`.
+        how: options of the method; None takes the defaults.
+        options: how to train; `epochs` is not used, `optimizer` only for fine-tuning.
+            With `backup_dir`, the same call resumes from the last epoch after a kill.
+        **overrides: fields of `ProxOptions`, such as `strength`, or of `FitOptions`
+            that replace those of `how` and `options`.
 
     Returns:
         A smaller plain model of the same Keras, not compiled, and the report.
@@ -131,97 +139,103 @@ def prox_sg(
             task="classification",
         )
     """
-    trainer = phases.Trainer(train, validation, task, options, overrides)
-    trainer.check(
-        sparse_epochs=sparse_epochs,
-        retrain_epochs=retrain_epochs,
-        sparse_learning_rate=sparse_learning_rate,
-    )
-    own = budget_lib.Budget(pruning_ratio=0.0, divisor=divisor)
+    checks.renamed_keyword(overrides, "retrain_epochs", "fine_tune_epochs")
+    given = Training.of(train, validation, task, options)
+    own, training = given.split(ProxOptions, how, overrides)
     if budget is not None:
         _check_budget(graph_keras.read(model), budget)
-    trainer = trainer.backed_up(
-        model,
-        {
-            "method": "prox_sg",
-            "strength": strength,
-            "relative": relative,
-            "penalty": penalty,
-            "share": share,
-            "layers": layers,
-            "budget": budget,
-            "divisor": divisor,
-            "epochs": [sparse_epochs, retrain_epochs],
-            "sparse_learning_rate": sparse_learning_rate,
-        },
-    )
-    current = graph_keras.to_tf_keras(model)
-    if strength is None:
-        rates = trainer.total_rate(sparse_epochs, sparse_learning_rate)
-        strength = _general_strength(rates, relative=relative)
-    if share is None:
-        share = 1.0
-        if penalty == "group_lasso" and budget is not None:
-            graph = graph_keras.read(current)
-            share = trainer.backup.value(functools.partial(_even_share, graph, budget))
-    logs = trainer.run(
-        current,
-        sparse_epochs,
-        keep="last",
-        learning_rate=sparse_learning_rate,
-        optimizer=lambda rate: Proximal(
-            tf_keras.optimizers.SGD(rate),
-            current,
-            strength=strength,
-            penalty=penalty,
-            share=share,
-            layers=layers,
-            relative=relative,
-        ),
-    ).history
-    graph, report = _shrink(trainer, current, logs, (budget, own), retrain_epochs)
-    trainer.backup.finish()
-    return graph_keras.write(graph, graph_keras.keras_of(model)), report
+    smaller, report = _ProxSg(model, training, own, budget).run(model)
+    return smaller, ProxReport(**vars(report))
 
 
-def _shrink(
-    trainer: phases.Trainer,
-    sparse: Any,
-    logs: Mapping[str, list[float]],
-    budgets: tuple[budget_lib.Budget | None, budget_lib.Budget],
-    epochs: int,
-) -> tuple[ir.Graph, ProxReport]:
-    """Cuts a sparse model by its zeros, trains it again, and tells what was done."""
-    whole = graph_keras.read(sparse)
-    sparsity = ratios_lib.ratios_from_sparsity(whole)
-    ratios, budget = _plan(whole, sparsity, *budgets)
-    smaller, cut = prune_channels(sparse, budget=budget)
-    retraining = trainer.run(smaller, epochs)
-    graph = graph_keras.read(smaller)
-    report = ProxReport(
-        sparsity=sparsity,
-        ratios=ratios,
-        sparse_training=logs,
-        cut=cut,
-        retraining=retraining.history,
-        before=count.count(whole),
-        after=count.count(graph),
-    )
-    return graph, report
+class _ProxSg(sparse_training.SparseMethod):
+    step_type = ProxStep
+
+    def __init__(
+        self,
+        model: Any,
+        training: Training,
+        how: ProxOptions,
+        budget: budget_lib.Budget | None,
+    ):
+        super().__init__("prox_sg", model, training, how, budget)
+        self._budget = budget
+
+    def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
+        """Trains with Prox-SG and cuts by the zeros, once."""
+        if steps:
+            return None
+        how = self.how
+        strength, share = how.strength, self._share(model)
+        if strength is None:
+            strength = _general_strength(self.total_rate(), relative=how.relative)
+        logs = self.train_sparse(
+            model,
+            lambda rate: Proximal(
+                tf_keras.optimizers.SGD(rate),
+                model,
+                strength=strength,
+                penalty=how.penalty,
+                share=share,
+                layers=how.layers,
+                relative=how.relative,
+            ),
+        ).history
+        sparse = graph_keras.read(model)
+        sparsity = ratios_lib.ratios_from_sparsity(sparse)
+        ratios, budget = self._plan(sparse, sparsity)
+        smaller, report = prune_channels(model, budget=budget)
+        figures = {
+            "sparsity": sparsity,
+            "ratios": ratios,
+            "sparse_training": logs,
+            "cut": report,
+            "error": report.error,
+            "skipped": report.skipped,
+        }
+        return loop.Cut(model=smaller, figures=figures)
+
+    def _share(self, model: Any) -> float:
+        """Returns which part of each kernel is penalized."""
+        budget = self._budget
+        if self.how.share is not None:
+            return float(self.how.share)
+        if self.how.penalty != "group_lasso" or budget is None:
+            return 1.0
+        even = dataclasses.replace(budget, scope="uniform")
+
+        def fraction() -> float:
+            channels = budget_lib.analyze(graph_keras.read(model), even)
+            scores = scores_lib.score_channels(channels, scores_lib.Scoring())
+            return sparse_training.fraction_to_prune(channels, scores, even)
+
+        return float(self.job.value(fraction))
+
+    def _plan(
+        self, graph: ir.Graph, sparsity: Mapping[str, float]
+    ) -> tuple[dict[str, float], budget_lib.Budget]:
+        """Returns the ratio of each group and the budget that has them."""
+        own = budget_lib.Budget(pruning_ratio=0.0, divisor=self.how.divisor)
+        budget = self._budget
+        channels = budget_lib.analyze(graph, budget or own)
+        ratios, _ = ratios_lib.group_ratios(channels, sparsity)
+        if budget is None:
+            return ratios, dataclasses.replace(own, ratios=ratios)
+        ratios = ratios_lib.meet_limit(channels, ratios, budget)
+        return ratios, budget_lib.Budget(
+            pruning_ratio=0.0,
+            ratios=ratios,
+            min_channels=budget.min_channels,
+            divisor=budget.divisor,
+            ignore=budget.ignore,
+            cut_layer_norms=budget.cut_layer_norms,
+        )
 
 
 def _check_budget(graph: ir.Graph, budget: budget_lib.Budget) -> None:
     """Refuses a budget without a limit, or one out of reach for any order."""
     ratios_lib.required_limit(budget)
-    Rounds(budget_lib.analyze(graph, budget), budget, 1, "geometric")
-
-
-def _even_share(graph: Any, budget: budget_lib.Budget) -> float:
-    """Returns the share of the channels that a cut of all layers alike takes."""
-    channels = budget_lib.analyze(graph, budget)
-    scores = scores_lib.score_channels(channels, scores_lib.Scoring())
-    even = dataclasses.replace(budget, scope="uniform")
-    return phases.share_to_go(channels, scores, even)
+    StepBudgets(budget_lib.analyze(graph, budget), budget, 1, "geometric")
 
 
 def _general_strength(total_rate: float, *, relative: bool) -> float:
@@ -231,32 +245,3 @@ def _general_strength(total_rate: float, *, relative: bool) -> float:
             "usual for a long training."
         )
     return _SHRINKAGE / total_rate
-
-
-def _plan(
-    graph: Any,
-    sparsity: Mapping[str, float],
-    budget: budget_lib.Budget | None,
-    own: budget_lib.Budget,
-) -> tuple[dict[str, float], budget_lib.Budget]:
-    """Returns the ratio of each group and the budget that has them.
-
-    Args:
-        graph: the sparse network.
-        sparsity: layer -> share of its kernel that is zero.
-        budget: the limit to meet, None for none.
-        own: that without a limit.
-    """
-    channels = budget_lib.analyze(graph, budget or own)
-    ratios, _ = ratios_lib.group_ratios(channels, sparsity)
-    if budget is None:
-        return ratios, dataclasses.replace(own, ratios=ratios)
-    ratios = ratios_lib.meet_limit(channels, ratios, budget)
-    return ratios, budget_lib.Budget(
-        pruning_ratio=0.0,
-        ratios=ratios,
-        min_channels=budget.min_channels,
-        divisor=budget.divisor,
-        ignore=budget.ignore,
-        cut_layer_norms=budget.cut_layer_norms,
-    )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import checks, errors, fields
 from tfslim.graph import count, ir
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import surgery
@@ -18,7 +17,7 @@ from tfslim.pruning.scores import Scores
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Budget:
+class Budget(fields.Checked):
     """How much to remove and what to spare.
 
     Exactly one of `pruning_ratio` and the `max_*` limits is given; with a limit, the
@@ -49,48 +48,35 @@ class Budget:
     max_weight_bytes: float | None = None
     max_cost: float | None = None
     cost: Callable[[ir.Graph], float] | None = None
-    scope: str = "uniform"
+    scope: str = fields.field("uniform", choices=("uniform", "global"))
     ratios: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    min_channels: int = 1
-    divisor: int = 16
+    min_channels: int = fields.field(1, least=1)
+    divisor: int = fields.field(16, least=1)
     ignore: Sequence[str] = ()
     cut_layer_norms: bool = False
 
     def __post_init__(self) -> None:
         """Checks what can be checked without a graph."""
-        given = [name for name in ("pruning_ratio", *_LIMITS) if _is_set(self, name)]
+        super().__post_init__()
+        given = [n for n in ("pruning_ratio", *LIMITS) if getattr(self, n) is not None]
         if len(given) > 1 or not (given or self.ratios):
             raise errors.ConfigError(
-                f"A budget needs one of pruning_ratio, {', '.join(_LIMITS)}; got "
+                f"A budget needs one of pruning_ratio, {', '.join(LIMITS)}; got "
                 f"{', '.join(given) or 'none'}."
             )
         if (self.max_cost is None) != (self.cost is None):
             raise errors.ConfigError("max_cost and cost are given together or not.")
         for ratio in (self.pruning_ratio or 0.0, *self.ratios.values()):
-            _check_ratio(ratio)
-        if self.scope not in ("uniform", "global"):
-            raise registry.unknown_name("scope", self.scope, ["uniform", "global"])
-        for name in ("min_channels", "divisor"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or value < 1:
-                raise errors.ConfigError(
-                    f"{name} must be at least 1, a whole number; got {value!r}."
-                )
+            check_ratio(ratio)
 
 
-_LIMITS = ("max_params", "max_macs", "max_weight_bytes", "max_cost")
+CURVES = ("cubic", "geometric", "linear")
+LIMITS = ("max_params", "max_macs", "max_weight_bytes", "max_cost")
 
 
-def _is_set(budget: Budget, name: str) -> bool:
-    return getattr(budget, name) is not None
-
-
-def _check_ratio(ratio: float) -> None:
-    if not 0.0 <= ratio < 1.0:
-        raise errors.ConfigError(
-            f"pruning_ratio must be in [0, 1), got {ratio}. 0.3 removes 30% of the "
-            "channels."
-        )
+def check_ratio(ratio: float, name: str = "pruning_ratio") -> None:
+    """Raises ConfigError unless a share of channels can be removed."""
+    checks.number(name, ratio, "[0, 1)", "0.3 removes 30% of the channels.")
 
 
 def analyze(graph: ir.Graph, budget: Budget) -> channels_lib.Channels:
@@ -124,14 +110,11 @@ def select_channels(
         >>> select_channels(np.array([.1, .9, .5, .7]), pruning_ratio=0.5, divisor=1)
         array([False,  True, False,  True])
     """
-    _check_ratio(pruning_ratio)
-    channels = len(scores)
-    # 100 * 0.29 is 28.999...: the epsilon keeps whole numbers whole.
-    wanted = channels - int(channels * pruning_ratio + 1e-9)
-    return _best(scores, wanted, divisor=divisor, min_channels=min_channels)
+    check_ratio(pruning_ratio)
+    return _best(scores, _width(len(scores), pruning_ratio), divisor, min_channels)
 
 
-def _best(scores: ir.Array, wanted: int, *, divisor: int, min_channels: int) -> Mask:
+def _best(scores: ir.Array, wanted: int, divisor: int, min_channels: int) -> Mask:
     wanted = max(1, min_channels, wanted)
     kept = min(len(scores), -(-wanted // divisor) * divisor)
     # A stable sort makes ties, hence exported files, reproducible.
@@ -156,9 +139,7 @@ def plan(
     Raises:
         ConfigError: a pattern of `ratios` fits no group, or the limit cannot be met.
     """
-    for pattern in budget.ratios:
-        if not fnmatch.filter(scores.groups, pattern):
-            raise registry.unknown_name("channel group", pattern, scores.groups)
+    checks.matching("channel group", budget.ratios, scores.groups)
     limit = limit_of(budget)
     if limit is None:
         return _plan_at(scores, budget, budget.pruning_ratio or 0.0)
@@ -174,7 +155,7 @@ def plan(
 
 def limit_of(budget: Budget) -> str | None:
     """Returns the name of the limit that a budget sets, None for a ratio."""
-    return next((name for name in _LIMITS if _is_set(budget, name)), None)
+    return next((n for n in LIMITS if getattr(budget, n) is not None), None)
 
 
 def cost_of(graph: ir.Graph, budget: Budget) -> float:
@@ -222,38 +203,36 @@ def search_ratio(
 
 
 def _plan_at(scores: Scores, budget: Budget, ratio: float) -> dict[str, Mask]:
-    own = {
-        name: next(
-            (r for p, r in budget.ratios.items() if fnmatch.fnmatchcase(name, p)), None
-        )
-        for name in scores.groups
-    }
-    general = {n: s for n, s in scores.groups.items() if own[n] is None}
-    kept = dict.fromkeys(general, -1)
-    if budget.scope == "global" and general:
+    own = {name: ratio_of(budget, name) for name in scores.groups}
+    kept = {}
+    if budget.scope == "global":
+        general = {n: s for n, s in scores.groups.items() if own[n] is None}
         kept = _global_widths(general, ratio)
     keep = {}
     for name, values in scores.groups.items():
         each = own[name]
-        if each is None and budget.scope == "global":
-            keep[name] = _best(
-                values,
-                kept[name],
-                divisor=budget.divisor,
-                min_channels=budget.min_channels,
-            )
-        else:
-            keep[name] = select_channels(
-                values,
-                pruning_ratio=ratio if each is None else each,
-                divisor=budget.divisor,
-                min_channels=budget.min_channels,
-            )
+        wanted = kept.get(name)
+        if wanted is None:
+            wanted = _width(len(values), ratio if each is None else each)
+        keep[name] = _best(values, wanted, budget.divisor, budget.min_channels)
     return keep
+
+
+def ratio_of(budget: Budget, name: str) -> float | None:
+    """Returns the own ratio of a group, None where the general one counts."""
+    ratios = budget.ratios
+    return next((r for p, r in ratios.items() if fnmatch.fnmatchcase(name, p)), None)
+
+
+def _width(channels: int, ratio: float) -> int:
+    # 100 * 0.29 is 28.999...: the epsilon keeps whole numbers whole.
+    return channels - int(channels * ratio + 1e-9)
 
 
 def _global_widths(scores: Mapping[str, ir.Array], ratio: float) -> dict[str, int]:
     """Returns how many channels stay if the least important of all are removed."""
+    if not scores:
+        return {}
     everything = np.concatenate(list(scores.values()))
     removed = np.zeros(len(everything), bool)
     number = int(len(everything) * ratio + 1e-9)
@@ -279,17 +258,13 @@ def schedule(
         >>> [round(r, 3) for r in schedule(0.75, 2)]
         [0.5, 0.75]
     """
-    _check_ratio(pruning_ratio)
-    if not isinstance(steps, numbers.Integral) or steps < 1:
-        raise errors.ConfigError(
-            f"steps must be at least 1, a whole number; got {steps!r}."
-        )
+    check_ratio(pruning_ratio)
+    checks.whole("steps", steps)
+    checks.choice("curve", curve, CURVES)
     done = np.arange(1, steps + 1) / steps
-    curves = {
+    ratios = {
         "cubic": pruning_ratio * (1 - (1 - done) ** 3),
         "geometric": 1 - (1 - pruning_ratio) ** done,
         "linear": pruning_ratio * done,
     }
-    if curve not in curves:
-        raise registry.unknown_name("curve", curve, curves)
-    return tuple(float(ratio) for ratio in curves[curve])
+    return tuple(float(ratio) for ratio in ratios[curve])

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfslim import errors, registry
+from tfslim import checks, errors, registry
 from tfslim.graph import ir
 from tfslim.pruning.labels import FIXED, LabelArray, Labels
 from tfslim.pruning.rules import base, normalization
@@ -50,12 +50,12 @@ class Group:
     Attributes:
         name: the layer that makes the channels first.
         labels: one label per channel, ascending.
-        makers: every layer whose output channels these are.
+        producers: every layer whose output channels these are.
     """
 
     name: str
     labels: LabelArray
-    makers: tuple[str, ...]
+    producers: tuple[str, ...]
 
     def __len__(self) -> int:
         """The number of channels."""
@@ -70,14 +70,14 @@ class Channels:
         graph: what was analyzed.
         wirings: one per node, in terms of united labels.
         groups: what can be pruned, in the order of the graph.
-        left_alone: layers whose outputs stay, with the reason in one line.
+        skipped: layers whose outputs stay, with the reason in one line.
         num_labels: labels run from 0 to this.
     """
 
     graph: ir.Graph
     wirings: tuple[base.Wiring, ...]
     groups: tuple[Group, ...]
-    left_alone: Mapping[str, str]
+    skipped: Mapping[str, str]
     num_labels: int
 
     @functools.cached_property
@@ -160,19 +160,13 @@ def analyze(
     Raises:
         ConfigError: a pattern matches no layer.
     """
-    _check_patterns(graph, ignore)
+    checks.matching("layer", ignore, graph.layers)
     tracer = _Tracer(graph, ignore, cut_layer_norms)
     for node in graph.nodes:
         tracer.trace(node)
     for ref in graph.output_refs:
         tracer.labels.explain(tracer.tensors[ref], "is an output of the model")
     return tracer.result()
-
-
-def _check_patterns(graph: ir.Graph, patterns: Sequence[str]) -> None:
-    for pattern in patterns:
-        if not fnmatch.filter(graph.layers, pattern):
-            raise registry.unknown_name("layer", pattern, graph.layers)
 
 
 class _Tracer:
@@ -203,7 +197,7 @@ class _Tracer:
         outputs = tuple(self._settled(call, labels) for labels in wiring.outputs)
         if any(fnmatch.fnmatchcase(layer.name, p) for p in self._ignore):
             for labels in (*outputs, *call.made.values()):
-                self.labels.freeze(labels, "left alone as asked")
+                self.labels.freeze(labels, "ignored as asked")
         for weight, axes in wiring.weights.items():
             for axis, vector in enumerate(axes):
                 if vector is not None:
@@ -259,7 +253,7 @@ class _Tracer:
             for layer, made in self._made.items()
             if "out" in made and self._graph.layers[layer].op != "Constant"
         }
-        left_alone = {
+        skipped = {
             layer: self.labels.reason(roots[0]) or "stays"
             for layer, roots in made.items()
             if frozen[roots].all()
@@ -269,7 +263,7 @@ class _Tracer:
             graph=self._graph,
             wirings=wirings,
             groups=_groups(wirings, prunable, len(self.labels)),
-            left_alone=left_alone,
+            skipped=skipped,
             num_labels=len(self.labels),
         )
 
@@ -296,14 +290,14 @@ def _groups(
         part[inside] = split + part.max(initial=0) + 1
     _, firsts = np.unique(part, return_index=True)
     firsts = np.sort(firsts)
-    # All channels of a group have the same makers, so the first speaks for them.
-    makers: list[list[str]] = [[] for _ in firsts]
+    # All channels of a group have the same producers, so the first speaks for them.
+    producers: list[list[str]] = [[] for _ in firsts]
     for layer, roots in made.items():
         for place in np.flatnonzero(np.isin(prunable[firsts], roots)):
-            makers[place].append(layer)
+            producers[place].append(layer)
     groups = []
     names: dict[str, int] = {}
-    for first, layers in zip(firsts, makers, strict=True):
+    for first, layers in zip(firsts, producers, strict=True):
         names[layers[0]] = number = names.get(layers[0], -1) + 1
         name = f"{layers[0]}:{number}" if number else layers[0]
         groups.append(Group(name, prunable[part == part[first]], tuple(layers)))

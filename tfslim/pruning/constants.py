@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tfslim import registry
-from tfslim.graph import ir, ops
+from tfslim import checks, ops
+from tfslim.graph import ir
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning.rules import base
 
@@ -35,6 +35,9 @@ _FUNCTIONS: dict[str, Callable[[_Values], _Values]] = {
     "softplus": lambda x: np.logaddexp(x, 0.0),
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
 }
+
+
+FOLDS = ("none", "exact", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +302,7 @@ def _merge(context: _Context) -> _Values:
     return total / len(values) if kind == "average" else total
 
 
-@_rule(*(f"ZeroPadding{n}D" for n in (1, 2, 3)))
+@_rule(*ops.keras("padding"))
 def _zero_padding(context: _Context) -> _Values:
     """Zeros around a constant that is not zero: no longer one value."""
     values = context.lookup(0)
@@ -307,13 +310,8 @@ def _zero_padding(context: _Context) -> _Values:
 
 
 # Ops that bring values elsewhere unchanged: the label says which.
-_MOVING = (
-    ops.POOLING
-    | ops.CROPPING
-    | ops.UPSAMPLING
-    | ops.MOVING
-    | ops.IDLE
-    | frozenset("Concatenate concatenate getitem max mean min split".split())
+_MOVING = ops.keras("pooling", "cropping", "upsampling", "moving", "idle") | frozenset(
+    "Concatenate concatenate getitem max mean min split".split()
 )
 
 
@@ -324,5 +322,4 @@ def _by_label(context: _Context) -> _Values:
 
 def check_mode(mode: str) -> None:
     """Raises ConfigError unless `mode` is a known way to fold."""
-    if mode not in ("none", "exact", "all"):
-        raise registry.unknown_name("folding", mode, ["none", "exact", "all"])
+    checks.choice("folding", mode, FOLDS)

@@ -3,102 +3,80 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, registry, tasks
+from tfslim import fields, tasks
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning import constants, criteria
+from tfslim.pruning import constants, criteria, loop
 from tfslim.pruning import prune as cutting
 from tfslim.pruning import scores as scores_lib
-from tfslim.pruning.rounds import Rounds
-from tfslim.training import training
-from tfslim.training.job import Backup, options_of
+from tfslim.pruning.step_budgets import StepBudgets
+from tfslim.training import seeds, training, with_overrides
+from tfslim.training.job import ResumableJob, options_of
 
 # What rounding up single channels may leave of a ratio, in small networks.
 _ROUNDING = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Round:
-    """One round of pruning and training.
+class PruningStep(loop.Step):
+    """One step of pruning and training.
 
     Attributes:
-        number: from 1.
         pruning_ratio: share of the original channels that are gone, in all.
-        params: weights that are left.
-        macs: multiply-accumulates (1 MAC = 2 FLOPs) at batch 1 that are left.
         cost: what the budget limits, as it is now; None for a ratio.
-        metric: after training; None if nothing measures it.
-        error: how far the cut is proved, see `PruneReport`.
-        is_kept: false for the round that lost too much.
     """
 
-    number: int
     pruning_ratio: float
-    params: int
-    macs: int
     cost: float | None
-    metric: float | None
-    error: float
-    is_kept: bool
+
+    def lines(self) -> Iterator[str]:
+        """Yields the step in one line."""
+        for line in super().lines():
+            yield f"{line}, {self.pruning_ratio:.1%} of the channels removed"
 
 
-@dataclasses.dataclass(frozen=True)
-class IterativeReport:
-    """What iterative pruning did.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IterativeOptions(fields.Checked):
+    """How a target is reached in steps.
 
     Attributes:
-        rounds: in order; the last one may not be kept.
-        metric_before: of the model that was passed in; None if nothing measures it.
-        params_before: its weights.
-        macs_before: its multiply-accumulates.
-        stopped: why there was no further round, in one line.
+        steps: number of steps.
+        curve: how the target is split: `geometric`, `cubic` or `linear`, see
+            `budget.schedule`; of a limit, it is the share to save that is split.
+        criterion: as for `prune_channels`.
+        data: as for `prune_channels`.
+        loss: as for `prune_channels`.
+        fold: as for `prune_channels`.
     """
 
-    rounds: tuple[Round, ...]
-    metric_before: float | None
-    params_before: int
-    macs_before: int
-    stopped: str
-
-    def __str__(self) -> str:
-        """A table with one line a round, and why it ended."""
-        lines = [f"{'round':>5}  {'removed':>7}  {'params':>12}  {'MACs':>14}  metric"]
-        lines.append(
-            f"{0:>5}  {0:>7.1%}  {self.params_before:>12,}  {self.macs_before:>14,}  "
-            f"{_number(self.metric_before)}"
-        )
-        lines += [
-            f"{r.number:>5}  {r.pruning_ratio:>7.1%}  {r.params:>12,}  {r.macs:>14,}  "
-            f"{_number(r.metric)}{'' if r.is_kept else '  (not kept)'}"
-            for r in self.rounds
-        ]
-        return "\n".join([*lines, f"stopped: {self.stopped}"])
+    steps: int = fields.field(5, least=1)
+    curve: str = fields.field("geometric", choices=budget_lib.CURVES)
+    criterion: str | criteria.Criterion | scores_lib.Scoring = "l1_norm"
+    data: Any = None
+    loss: Any = None
+    fold: str = fields.field("exact", choices=constants.FOLDS)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
+@seeds.kept()
 def prune_iteratively(
     model: Any,
     fine_tune: Callable[[Any], Any] | training.Training,
     *,
     pruning_ratio: float | None = None,
     budget: budget_lib.Budget | None = None,
-    steps: int = 5,
-    curve: str = "geometric",
     evaluate: Callable[[Any], float] | None = None,
     higher_is_better: bool = True,
     max_drop: float | None = None,
     backup_dir: Path | str | None = None,
-    **options: Any,
-) -> tuple[Any, IterativeReport]:
+    options: IterativeOptions | None = None,
+    **overrides: Any,
+) -> tuple[Any, loop.LoopReport]:
     """Prunes a little, trains, and again, until the target is reached.
 
     Source: Zhu and Gupta, "To prune, or not to prune", 2017,
@@ -112,17 +90,16 @@ def prune_iteratively(
         pruning_ratio: share of the original channels to remove in all, in [0, 1).
         budget: the target in other terms: `Budget(max_macs=...)`, or a measured
             latency, `Budget(max_cost=..., cost=...)`.
-        steps: number of rounds.
-        curve: how the target is split: `geometric`, `cubic` or `linear`, see
-            `budget.schedule`; of a limit, it is the share to save that is split.
         evaluate: returns the metric of a model; None: that of `Training`.
         higher_is_better: of `evaluate`; a `Training` knows it from its task.
-        max_drop: how much worse than before the metric may be; the round that loses
+        max_drop: how much worse than before the metric may be; the step that loses
             more is undone and ends the loop. None: no limit.
         backup_dir: where finished trainings, and what was measured and decided, are
-            kept until the end; the same call after a kill goes on from there, a
-            `Training` from its last epoch. None: that of the `Training`.
-        **options: `criterion`, `data`, `loss` and `fold` of `prune_channels`.
+            kept until the end; the same call resumes there after a kill, a `Training`
+            from its last epoch. None: that of the `Training`.
+        options: how the target is reached; None takes the defaults.
+        **overrides: fields of `IterativeOptions` that replace those of `options`, such
+            as `steps` and `criterion`.
 
     Returns:
         The last model that was good enough, trained, and the report.
@@ -136,158 +113,122 @@ def prune_iteratively(
             model, training, budget=tfslim.Budget(max_macs=50e6), max_drop=0.01
         )
     """
-    judge = evaluate or _no_metric
+    judge = evaluate or _unmeasured
     if isinstance(fine_tune, training.Training) and evaluate is None:
         judge = fine_tune.metric
         higher_is_better = tasks.resolve(fine_tune.task, model).higher_is_better
     target = cutting.budget_of(pruning_ratio, budget)
-    loop = _loop(target, graph_keras.keras_of(model), options)
-    job = {
-        "method": "prune_iteratively",
-        "budget": target,
-        "criterion": loop.criterion,
-        "fold": loop.fold,
-        "steps": steps,
-        "curve": curve,
-        "max_drop": max_drop,
-    }
-    backup = Backup(options_of(fine_tune, backup_dir), model, job)
-    rounds = Rounds(loop.channels(model), target, steps, curve)
-    report = _start(model, backup.value(lambda: judge(model)), max_drop)
-    while not report.stopped:
-        step = len(report.rounds)
-        smaller, row = loop.run(model, rounds, step, fine_tune, judge, backup)
-        end = _reached(target, row) if row.number == steps else ""
-        report = _judged(report, row, end, max_drop, higher_is_better)
-        model = smaller if report.rounds[-1].is_kept else model
-    backup.finish()
-    return model, report
+    how = with_overrides(options, overrides, IterativeOptions)
+    channels = budget_lib.analyze(graph_keras.read(model), target)
+    description = {"budget": target, "max_drop": max_drop, **vars(how)}
+    for name in ("data", "loss"):  # Of the criterion; data may be read only once.
+        description.pop(name)
+    description["method"] = "prune_iteratively"
+    job = ResumableJob(options_of(fine_tune, backup_dir), model, description)
+    method = _Iterative(
+        target=target,
+        how=how,
+        job=job,
+        fine_tune=fine_tune,
+        judge=judge,
+        kind=graph_keras.keras_of(model),
+        budgets=StepBudgets(channels, target, how.steps, how.curve),
+        data=None if how.data is None else [*training.batches(how.data)],
+    )
+    before = job.value(lambda: judge(model))
+    limit = loop.Limit(before, max_drop, higher_is_better)
+    smaller, steps = loop.run(method, model, limit)
+    job.finish()
+    report = loop.LoopReport(
+        steps=steps,
+        before=count.count(channels.graph),
+        after=count.count(graph_keras.read(smaller)),
+        metric_before=before,
+        stopped=_stopped(target, steps[-1], limit),
+    )
+    return smaller, report
 
 
-def _no_metric(model: Any) -> float | None:
+def _unmeasured(model: Any) -> float | None:
     return None
 
 
-def _loop(
-    target: budget_lib.Budget, kind: graph_keras.KerasName, options: dict[str, Any]
-) -> _Loop:
-    known = ["criterion", "data", "fold", "loss"]
-    for name in options:
-        if name not in known:
-            raise registry.unknown_name("pruning option", name, known)
-    constants.check_mode(options.get("fold", "exact"))
-    if options.get("data") is not None:
-        options = {**options, "data": list(training.batches(options["data"]))}
-    return _Loop(target=target, kind=kind, **options)
-
-
-def _start(model: Any, metric: float | None, max_drop: float | None) -> IterativeReport:
-    """Returns the report before the first round."""
-    if max_drop is not None and metric is None:
-        raise errors.ConfigError(
-            "max_drop needs a metric: pass evaluate, a function of a model, or a "
-            "Training with validation data."
+def _stopped(target: budget_lib.Budget, step: PruningStep, limit: loop.Limit) -> str:
+    """Says why there was no step after the last; a limit is met, or refused before."""
+    if not step.is_kept:
+        return (
+            f"step {step.number} made the metric {limit.lost(step):.4g} worse, more "
+            f"than max_drop={limit.max_drop:g}; it is undone"
         )
-    before = count.count(graph_keras.read(model))
-    return IterativeReport((), metric, before.params, before.macs, "")
-
-
-def _reached(target: budget_lib.Budget, row: Round) -> str:
-    """Says how the last round left the target; a limit is met, or refused before."""
     wanted = target.pruning_ratio or 0.0
     if target.ratios:
-        return "the rounds are over, each group as near to its ratio as its divisor is"
-    if row.pruning_ratio > wanted - min(_ROUNDING, wanted / 2):
+        return "the steps are over, each group as near to its ratio as its divisor is"
+    if step.pruning_ratio > wanted - min(_ROUNDING, wanted / 2):
         return "the target is reached"
     return (
-        f"the rounds are over with {row.pruning_ratio:.1%} of the channels removed, "
+        f"the steps are over with {step.pruning_ratio:.1%} of the channels removed, "
         f"not {wanted:.1%}: widths are rounded up to multiples of divisor="
         f"{target.divisor}, and min_channels={target.min_channels} and ignored layers "
         "stay"
     )
 
 
-def _judged(
-    report: IterativeReport,
-    row: Round,
-    stopped: str,
-    max_drop: float | None,
-    higher_is_better: bool,
-) -> IterativeReport:
-    """Adds a round, and decides whether it is kept and whether it was the last."""
-    if max_drop is not None and row.metric is not None:
-        lost = training.drop(
-            row.metric, report.metric_before or 0.0, higher_is_better=higher_is_better
-        )
-        if lost > max_drop:
-            row = dataclasses.replace(row, is_kept=False)
-            stopped = (
-                f"round {row.number} made the metric {lost:.4g} worse, more than "
-                f"max_drop={max_drop:g}; it is undone"
-            )
-    return dataclasses.replace(report, rounds=(*report.rounds, row), stopped=stopped)
+@dataclasses.dataclass(kw_only=True)
+class _Iterative(loop.Method):
+    """Cuts by a criterion to the next part of the target."""
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Loop:
-    """What stays the same in all rounds."""
+    step_type = PruningStep
 
     target: budget_lib.Budget
+    how: IterativeOptions
+    job: ResumableJob
+    fine_tune: Callable[[Any], Any]
+    judge: Callable[[Any], float | None]
     kind: graph_keras.KerasName
-    criterion: str | criteria.Criterion | scores_lib.Scoring = "l1_norm"
-    data: list[Any] | None = None
-    loss: Any = None
-    fold: str = "exact"
+    budgets: StepBudgets
+    data: list[Any] | None
 
-    def channels(self, model: Any) -> channels_lib.Channels:
+    def _channels(self, model: Any) -> channels_lib.Channels:
         return budget_lib.analyze(graph_keras.read(model), self.target)
 
-    def plan(
-        self, channels: channels_lib.Channels, rounds: Rounds, step: int
-    ) -> dict[str, channels_lib.Mask]:
-        scores = cutting.score_by(
-            channels, self.kind, self.criterion, self.data, self.loss
-        )
-        budget = rounds.budget(step, channels, scores.groups)
-        return budget_lib.plan(channels, scores, budget)
-
-    def cost(self, channels: channels_lib.Channels) -> float | None:
-        if budget_lib.limit_of(self.target) is None:
+    def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
+        """Ends after the number of steps, or with one that lost too much."""
+        if len(steps) == self.how.steps or not all(step.is_kept for step in steps):
             return None
-        return budget_lib.cost_of(channels.graph, self.target)
-
-    def run(
-        self,
-        model: Any,
-        rounds: Rounds,
-        step: int,
-        fine_tune: Callable[[Any], Any],
-        judge: Callable[[Any], float | None],
-        backup: Backup,
-    ) -> tuple[Any, Round]:
-        """Cuts, trains and measures once."""
-        channels = self.channels(model)
+        channels = self._channels(model)
         # Kept, as measured costs would not give the same plan a second time.
-        keep = backup.value(lambda: self.plan(channels, rounds, step))
-        smaller, cut = cutting.cut_and_prove(
+        keep = self.job.value(lambda: self._plan(channels, len(steps)))
+        smaller, report = cutting.cut_and_prove(
             channels,
             keep,
             self.kind,
             batches=self.data or (),
-            fold=self.fold,
+            fold=self.how.fold,
             original=model,
         )
-        if not all(kept.all() for kept in keep.values()):
-            smaller = backup.tuned(smaller, fine_tune)
-        left = self.channels(smaller)
-        metric, cost = backup.value(lambda: (judge(smaller), self.cost(left)))
-        return smaller, Round(
-            number=step + 1,
-            pruning_ratio=rounds.removed(left),
-            params=cut.cut.after.params,
-            macs=cut.cut.after.macs,
-            cost=cost,
-            metric=metric,
-            error=cut.error,
-            is_kept=True,
+        figures = {"error": report.error, "skipped": channels.skipped}
+        is_smaller = not all(kept.all() for kept in keep.values())
+        return loop.Cut(model=smaller, figures=figures, trains=is_smaller)
+
+    def _plan(
+        self, channels: channels_lib.Channels, step: int
+    ) -> dict[str, channels_lib.Mask]:
+        how = self.how
+        scores = cutting.score_by(
+            channels, self.kind, how.criterion, self.data, how.loss
         )
+        budget = self.budgets.budget(step, channels, scores.groups)
+        return budget_lib.plan(channels, scores, budget)
+
+    def measure(self, model: Any) -> Mapping[str, Any]:
+        """Returns the metric, and what the budget limits."""
+        left = self._channels(model)
+        has_limit = budget_lib.limit_of(self.target) is not None
+
+        def figures() -> tuple[float | None, float | None]:
+            cost = budget_lib.cost_of(left.graph, self.target) if has_limit else None
+            return self.judge(model), cost
+
+        metric, cost = self.job.value(figures)
+        ratio = self.budgets.removed(left)
+        return {"metric": metric, "cost": cost, "pruning_ratio": ratio}

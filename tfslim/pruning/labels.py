@@ -69,7 +69,7 @@ class Labels:
                 self._reasons.setdefault(int(other), self._reasons[int(one)])
 
     def freeze(self, labels: LabelArray, reason: str) -> None:
-        """Forbids to cut labels; the first reason is the one that is told."""
+        """Forbids to cut labels; the first reason is the one that is reported."""
         for root in np.unique(self.roots(labels)):
             if root != FIXED:
                 self._reasons.setdefault(int(root), reason)

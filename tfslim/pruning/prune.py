@@ -6,14 +6,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.graph import count, ir
 from tfslim.graph import keras as graph_keras
+from tfslim.pruning import batch_statistics, constants, criteria, proof, surgery
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning import constants, criteria, evidence, proof, surgery
 from tfslim.pruning import ratios as ratios_lib
 from tfslim.pruning import scores as scores_lib
+from tfslim.training import training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class PruneReport:
         error: largest relative difference between the cut model and the original with
             the same channels masked, on random and on given inputs.
         folding: what became of removed channels that are constant; None if not asked.
-        left_alone: layers and groups that stayed whole, with the reason.
+        skipped: layers and groups that stayed whole, with the reason.
         notes: what the user should know before the next step.
     """
 
@@ -34,15 +35,16 @@ class PruneReport:
     keep: Mapping[str, channels_lib.Mask]
     error: float
     folding: constants.Folding | None
-    left_alone: Mapping[str, str]
+    skipped: Mapping[str, str]
     notes: tuple[str, ...]
+    left_alone = checks.renamed("left_alone", "skipped")
 
     def __str__(self) -> str:
-        """The table of layers, the proof, what was left alone and the notes."""
+        """The table of layers, the proof, what was skipped and the notes."""
         lines = [
             *self.cut.lines(),
             f"proof: cut equals masked within {self.error:.1e}",
-            *(f"left alone: {name}: {why}" for name, why in self.left_alone.items()),
+            *(f"skipped: {name}: {why}" for name, why in self.skipped.items()),
             *self.notes,
         ]
         return "\n".join(lines)
@@ -108,7 +110,7 @@ def prune_channels(
         kind,
         batches=batches or (),
         fold=fold,
-        left_alone={**unused, **scores.unscored, **whole_groups(keep, budget)},
+        skipped={**unused, **scores.unscored, **whole_groups(keep, budget)},
         original=model,
     )
 
@@ -120,7 +122,7 @@ def cut_and_prove(
     *,
     batches: Sequence[Any] = (),
     fold: str = "exact",
-    left_alone: Mapping[str, str] | None = None,
+    skipped: Mapping[str, str] | None = None,
     original: Any = None,
 ) -> tuple[Any, PruneReport]:
     """Cuts what was chosen and compares with the original, masked.
@@ -131,7 +133,7 @@ def cut_and_prove(
         kind: the Keras to build the smaller model in.
         batches: the proof runs on the first, besides random inputs.
         fold: as for `prune_channels`.
-        left_alone: what was not cut, with reasons for the report.
+        skipped: what was not cut, with reasons for the report.
         original: the model that the graph was read from, if there is one.
 
     Raises:
@@ -153,7 +155,7 @@ def cut_and_prove(
     written = graph_keras.write(smaller, kind)
     inputs = [proof.random_inputs(graph)]
     if batches:
-        inputs.append(proof.flat(evidence.inputs_of(batches[0])))
+        inputs.append(proof.flat(training.inputs_of(batches[0])))
     error = proof.prove(masked, smaller, kind, inputs)
     lost = proof.check_savable(written, smaller, original, inputs[-1])
     report = PruneReport(
@@ -161,7 +163,7 @@ def cut_and_prove(
         keep=keep,
         error=error,
         folding=folding,
-        left_alone=left_alone or {},
+        skipped=skipped or {},
         notes=_notes(folding, lost),
     )
     return written, report
@@ -191,7 +193,7 @@ def _budget(
             "and ratios by layer."
         )
     if ratios is None:
-        return budget or budget_lib.Budget(pruning_ratio=pruning_ratio), {}
+        return budget_of(pruning_ratio, budget), {}
     used, unused = ratios_lib.group_ratios(channels_lib.analyze(graph), ratios)
     # Groups without a ratio stay whole.
     return budget_lib.Budget(pruning_ratio=0.0, ratios=used), unused
@@ -205,31 +207,19 @@ def score_by(
     loss: Any,
 ) -> scores_lib.Scores:
     """Scores the channels of a model; arguments as for `prune_channels`."""
-    scoring = _scoring(channels.graph, kind, criterion, batches, loss)
-    return scores_lib.score_channels(channels, scoring)
-
-
-def _scoring(
-    graph: ir.Graph,
-    kind: graph_keras.KerasName,
-    criterion: str | criteria.Criterion | scores_lib.Scoring,
-    batches: Sequence[Any] | None,
-    loss: Any,
-) -> scores_lib.Scoring:
-    if isinstance(criterion, scores_lib.Scoring):
-        scoring = criterion
-    else:
-        scoring = scores_lib.Scoring(criterion=criterion)
+    scoring = criterion
+    if not isinstance(scoring, scores_lib.Scoring):
+        scoring = scores_lib.Scoring(criterion=scoring)
     needs = criteria.needed_arrays(criteria.resolve(scoring.criterion))
-    if not needs & criteria.DATA_ARRAYS or scoring.evidence:
-        return scoring
-    if not batches:
-        raise errors.ConfigError(
-            f"This criterion looks at {', '.join(sorted(needs))}: pass data, batches "
-            "of inputs and targets, and the loss if it looks at gradients."
-        )
-    found = evidence.gather(graph, kind, batches, needs, loss)
-    return dataclasses.replace(scoring, evidence=found)
+    if needs & criteria.DATA_ARRAYS and not scoring.statistics:
+        if not batches:
+            raise errors.ConfigError(
+                f"This criterion looks at {', '.join(sorted(needs))}: pass data, "
+                "batches of inputs and targets, and the loss if it looks at gradients."
+            )
+        found = batch_statistics.gather(channels.graph, kind, batches, needs, loss)
+        scoring = dataclasses.replace(scoring, statistics=found)
+    return scores_lib.score_channels(channels, scoring)
 
 
 def whole_groups(
@@ -280,10 +270,11 @@ def scale_width(
     Raises:
         ConfigError: `alpha` is out of range.
     """
-    if not 0.0 < alpha <= 1.0:
-        raise errors.ConfigError(
-            f"alpha must be in (0, 1], got {alpha}. 0.5 halves every layer's width; a "
-            "wider model has to be built and trained."
-        )
+    checks.number(
+        "alpha",
+        alpha,
+        "(0, 1]",
+        "0.5 halves every layer's width; a wider model has to be built and trained.",
+    )
     budget = budget_lib.Budget(pruning_ratio=1.0 - alpha, divisor=divisor)
     return prune_channels(model, criterion=criterion, budget=budget)

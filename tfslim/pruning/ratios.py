@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import checks, errors
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import surgery
 
-_MAKERS = ("kernel", "pointwise_kernel")
+_KERNELS = ("kernel", "pointwise_kernel")
 _LARGEST = 1.0 - 1e-9
 
 
@@ -43,12 +43,11 @@ def ratios_from_sparsity(model: Any, *, threshold: float = 0.0) -> dict[str, flo
     Example:
         smaller, report = prune_channels(model, ratios=ratios_from_sparsity(model))
     """
-    if not threshold >= 0.0:
-        raise errors.ConfigError(f"threshold must be 0 or more, got {threshold}.")
+    checks.number("threshold", threshold, "[0, inf)")
     graph = model if isinstance(model, ir.Graph) else graph_keras.read(model)
     ratios = {}
     for layer in graph.layers.values():
-        kernels = [layer.weights[name] for name in _MAKERS if name in layer.weights]
+        kernels = [layer.weights[name] for name in _KERNELS if name in layer.weights]
         if kernels and kernels[0].ndim > 1:
             zeros = float((np.abs(kernels[0]) <= threshold).mean())
             axis = -2 if layer.op.endswith("Transpose") else -1
@@ -77,12 +76,8 @@ def group_ratios(
     """
     layers = channels.graph.layers
     for pattern, ratio in ratios.items():
-        if not 0.0 <= ratio < 1.0:
-            raise errors.ConfigError(
-                f"The ratio of '{pattern}' must be in [0, 1), got {ratio}."
-            )
-        if not fnmatch.filter(layers, pattern):
-            raise registry.unknown_name("layer", pattern, layers)
+        budget_lib.check_ratio(ratio, f"The ratio of '{pattern}'")
+    checks.matching("layer", ratios, layers)
     own = {}
     for layer in layers:
         fits = [r for p, r in ratios.items() if fnmatch.fnmatchcase(layer, p)]
@@ -90,15 +85,15 @@ def group_ratios(
             own[layer] = fits[0]
     used = {}
     for group in channels.groups:
-        found = [own[maker] for maker in group.makers if maker in own]
+        found = [own[producer] for producer in group.producers if producer in own]
         if found:
             used[group.name] = float(np.mean(found))
-    makers = {maker for group in channels.groups for maker in group.makers}
+    producers = {producer for group in channels.groups for producer in group.producers}
     unused = {
         layer: f"its ratio of {ratio:.3g} was not used: "
-        + channels.left_alone.get(layer, "it makes no channels of its own")
+        + channels.skipped.get(layer, "it makes no channels of its own")
         for layer, ratio in own.items()
-        if layer not in makers and ratio > 0.0
+        if layer not in producers and ratio > 0.0
     }
     return used, unused
 

@@ -11,11 +11,11 @@ import numpy as np
 from tfslim import errors
 from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
-from tfslim.pruning import evidence
+from tfslim.training import training
 
 
 def recalibrate_batch_norm(model: Any, data: Iterable[Any]) -> Any:
-    """Estimates the moving statistics of batch normalization anew, without training.
+    """Estimates the moving statistics of batch normalization again, without training.
 
     After a cut the mean and variance that reach a normalization are others. They are
     taken from the data in one pass in which every normalization uses its batch and
@@ -41,7 +41,7 @@ def recalibrate_batch_norm(model: Any, data: Iterable[Any]) -> Any:
     number = 0
     for batch in data:
         number += 1
-        watched(evidence.inputs_of(batch))
+        watched(training.inputs_of(batch))
         for name in norms:
             means[name].append(np.array(variables[name]["moving_mean"].numpy()))
             spreads[name].append(np.array(variables[name]["moving_variance"].numpy()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import importlib
 from collections.abc import Iterable, Mapping
@@ -9,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.graph import ir, keras_run
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import channels as channels_lib
-from tfslim.pruning import evidence
+from tfslim.training import training
 
 _FITTED = ("Conv2D", "Dense")
 # Rows of the least-squares problem per unknown: below two the fit follows noise, and
@@ -29,11 +30,12 @@ class Reconstruction:
     Attributes:
         errors: layer -> relative error of its output against the original's on the
             samples, before and after the fit.
-        left_alone: layer that lost inputs -> why it was not fitted.
+        skipped: layer that lost inputs -> why it was not fitted.
     """
 
     errors: Mapping[str, tuple[float, float]]
-    left_alone: Mapping[str, str]
+    skipped: Mapping[str, str]
+    left_alone = checks.renamed("left_alone", "skipped")
 
 
 def reconstruct_kernels(
@@ -49,7 +51,7 @@ def reconstruct_kernels(
 
     Layer by layer in the order of the graph: kernel and bias are the ridge regression
     from what reaches the layer now, after the layers before it were fitted, to what it
-    gave before the cut. The pull is towards the cut kernel, not towards zero, so that
+    gave before the cut. The regularization is towards the cut kernel, not zero, so that
     few samples do little harm.
     Source: He et al., "Channel Pruning for Accelerating Very Deep Neural Networks",
     ICCV 2017, https://arxiv.org/abs/1707.06168, section 3.1, step (ii).
@@ -59,7 +61,7 @@ def reconstruct_kernels(
         smaller: what `prune_channels` made of it; not changed.
         keep: the report's `keep`.
         data: batches of inputs or `(inputs, targets)`; some hundred samples.
-        ridge: weight of the pull, in units of the mean squared input.
+        ridge: weight of the regularization, in units of the mean squared input.
         seed: of the choice of positions.
 
     Returns:
@@ -70,13 +72,11 @@ def reconstruct_kernels(
     """
     kind = graph_keras.keras_of(smaller)
     before, after = graph_keras.read(original), graph_keras.read(smaller)
-    batches = [evidence.inputs_of(batch) for batch in data]
+    batches = [training.inputs_of(batch) for batch in data]
     if not batches:
         raise errors.DataError("Reconstruction needs data: there was no batch.")
-    lost = _layers_that_lost_inputs(before, keep)
-    left = {name: why for name, why in lost.items() if why}
-    names = [name for name, why in lost.items() if not why]
-    kept_outputs = _kept_outputs(before, keep, names)
+    kept_outputs, skipped = _layers_that_lost_inputs(before, keep)
+    names = list(kept_outputs)
     problems = {
         name: _Problem(
             before.layers[name], after.layers[name], kept_outputs[name], len(batches)
@@ -98,49 +98,38 @@ def reconstruct_kernels(
         changed[name], found[name] = problem.solve(np.concatenate(rows), ridge)
         new.set_weights(changed[name])
     return graph_keras.write(after.with_layers(changed), kind), Reconstruction(
-        found, left
+        found, skipped
     )
 
 
 def _layers_that_lost_inputs(
     graph: ir.Graph, keep: Mapping[str, channels_lib.Mask]
-) -> dict[str, str]:
-    """Returns the layers whose kernels were cut on the input side, "" or why not."""
+) -> tuple[dict[str, channels_lib.Mask], dict[str, str]]:
+    """Finds the layers whose kernels were cut on the input side.
+
+    Returns:
+        Layer to fit -> which of its outputs were kept; and layer -> why it is not.
+    """
     channels = channels_lib.analyze(graph)
     mask = channels.mask(keep)
-    calls: dict[str, int] = {}
-    for node in graph.nodes:
-        calls[node.layer] = calls.get(node.layer, 0) + 1
-    lost: dict[str, str] = {}
+    calls = collections.Counter(node.layer for node in graph.nodes)
+    fitted: dict[str, channels_lib.Mask] = {}
+    skipped: dict[str, str] = {}
     for node, wiring in zip(graph.nodes, channels.wirings, strict=True):
         layer = graph.layer_of(node)
         summed = wiring.sums.get("kernel")
-        if summed is None or layer.name in lost:
-            continue
-        taken = wiring.weights["kernel"][summed]
+        taken = None if summed is None else wiring.weights["kernel"][summed]
         if taken is None or mask[taken].all():
             continue
-        reason = ""
         if layer.op not in _FITTED:
-            reason = f"{layer.op} is not fitted"
+            skipped[layer.name] = f"{layer.op} is not fitted"
         elif layer.config.get("groups", 1) != 1:
-            reason = "has groups"
+            skipped[layer.name] = "has groups"
         elif calls[layer.name] > 1:
-            reason = "is called more than once"
-        lost[layer.name] = reason
-    return lost
-
-
-def _kept_outputs(
-    graph: ir.Graph, keep: Mapping[str, channels_lib.Mask], names: list[str]
-) -> dict[str, channels_lib.Mask]:
-    channels = channels_lib.analyze(graph)
-    mask = channels.mask(keep)
-    return {
-        node.layer: mask[wiring.weights["kernel"][-1]]
-        for node, wiring in zip(graph.nodes, channels.wirings, strict=True)
-        if node.layer in names
-    }
+            skipped[layer.name] = "is called more than once"
+        else:
+            fitted[layer.name] = mask[wiring.weights["kernel"][-1]]
+    return fitted, skipped
 
 
 class _Inputs:

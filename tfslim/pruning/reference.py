@@ -6,12 +6,13 @@ channels are not enough of a reference: the statistics have to leave them out to
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tfslim.graph import ir
+from tfslim.graph.editor import Editor
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning.rules import base
 
@@ -37,103 +38,47 @@ def reduce_layer_norms(
     ]
     if not any(cut):
         return graph
-    rewriter = _Rewriter(graph)
-    for number, (node, wiring) in enumerate(zip(graph.nodes, wirings, strict=True)):
+    editor = Editor(graph)
+    for number, wiring in enumerate(wirings):
         if cut[number]:
             kept = mask[wiring.outputs[0].reshape(-1)]
-            rewriter.replace(number, node, kept.astype(np.float32))
+            _replace(editor, number, kept.astype(np.float32))
         else:
-            rewriter.copy(number, node)
-    return rewriter.result()
+            editor.copy(number)
+    return editor.finish()
 
 
-class _Rewriter:
-    """Copies a graph node by node and puts functions in the place of some."""
+def _replace(editor: Editor, number: int, kept: ir.Array) -> None:
+    """Adds a LayerNormalization's formula over the kept channels."""
+    node = editor.graph.nodes[number]
+    layer = editor.graph.layer_of(node)
+    shape = node.shapes[0]
+    one = (*shape[:-1], 1)  # A number for each position.
 
-    def __init__(self, graph: ir.Graph):
-        self._graph = graph
-        self._layers = dict(graph.layers)
-        self._nodes: list[ir.Node] = []
-        self._moved: dict[ir.TensorRef, ir.TensorRef] = {}
-
-    def copy(self, number: int, node: ir.Node) -> None:
-        """Adds a node as it is."""
-        args = ir.substitute(node.args, self._moved)
-        kwargs = ir.substitute(node.kwargs, self._moved)
-        self._nodes.append(dataclasses.replace(node, args=args, kwargs=kwargs))
-        for port in range(len(node.shapes)):
-            place = ir.TensorRef(len(self._nodes) - 1, port)
-            self._moved[ir.TensorRef(number, port)] = place
-
-    def replace(self, number: int, node: ir.Node, kept: ir.Array) -> None:
-        """Adds a LayerNormalization's formula over the kept channels."""
-        layer = self._graph.layer_of(node)
-        name = f"{layer.name}_{number}"
-
-        def call(op: str, *operands: ir.TensorRef) -> ir.TensorRef:
-            return self._add(op, name, operands)
-
-        def constant(value: ir.Array | float) -> ir.TensorRef:
-            return self._constant(name, np.asarray(value, np.float32))
-
-        def mean(x: ir.TensorRef) -> ir.TensorRef:
-            total = self._add("sum", name, (x,), axis=[len(node.shapes[0]) - 1])
-            return call("multiply", total, constant(1.0 / kept.sum()))
-
-        inside = constant(kept)
-        x = self._moved[node.inputs[0]]
-        centered = call("subtract", x, mean(call("multiply", x, inside)))
-        centered = call("multiply", centered, inside)
-        variance = mean(call("square", centered))
-        shifted = call("add", variance, constant(layer.config["epsilon"]))
-        y = call("multiply", centered, call("rsqrt", shifted))
-        if "gamma" in layer.weights:
-            y = call("multiply", y, constant(layer.weights["gamma"] * kept))
-        if "beta" in layer.weights:
-            y = call("add", y, constant(layer.weights["beta"] * kept))
-        self._moved[ir.TensorRef(number)] = y
-
-    def _add(
-        self,
-        op: str,
-        name: str,
-        operands: tuple[ir.TensorRef, ...],
-        *,
-        axis: list[int] | None = None,
+    def call(
+        op: str, *operands: ir.TensorRef, shape: ir.Shape = shape, **config: Any
     ) -> ir.TensorRef:
-        """Adds a function; with `axis` it sums over the last one and keeps it."""
-        shapes = [self._nodes[ref.node].shapes[ref.port] for ref in operands]
-        # The others are constants, or one number for each position.
-        shape = max(shapes, key=lambda each: (len(each), each[-1:]))
-        config = {} if axis is None else {"axis": axis, "keepdims": True}
-        shape = shape if axis is None else (*shape[:-1], 1)
-        layer = ir.Layer(f"{name}_{op}_{len(self._nodes)}", op, config)
-        return self._append(layer, operands, shape)
+        return editor.add(f"{layer.name}_{op}", op, operands, shape, config)
 
-    def _constant(self, name: str, value: ir.Array) -> ir.TensorRef:
-        layer = ir.Layer(
-            f"{name}_constant_{len(self._nodes)}",
-            "Constant",
-            weights={"value": value},
-            state=frozenset(["value"]),
-            trainable=False,
-        )
-        return self._append(layer, (), value.shape)
+    def constant(value: ir.Array | float) -> ir.TensorRef:
+        array = np.asarray(value, np.float32)
+        weights = {"value": array}
+        name = f"{layer.name}_constant"
+        return editor.add(name, "Constant", (), array.shape, {}, weights)
 
-    def _append(
-        self, layer: ir.Layer, operands: tuple[ir.TensorRef, ...], shape: ir.Shape
-    ) -> ir.TensorRef:
-        self._layers[layer.name] = layer
-        self._nodes.append(ir.Node(layer.name, operands, (shape,)))
-        return ir.TensorRef(len(self._nodes) - 1)
+    def mean(x: ir.TensorRef) -> ir.TensorRef:
+        total = call("sum", x, shape=one, axis=[len(shape) - 1], keepdims=True)
+        return call("multiply", total, constant(1.0 / kept.sum()), shape=one)
 
-    def result(self) -> ir.Graph:
-        """Returns the new graph; layers that no node calls any more are gone."""
-        called = {node.layer for node in self._nodes}
-        return ir.Graph(
-            name=self._graph.name,
-            layers={n: layer for n, layer in self._layers.items() if n in called},
-            nodes=tuple(self._nodes),
-            inputs=ir.substitute(self._graph.inputs, self._moved),
-            outputs=ir.substitute(self._graph.outputs, self._moved),
-        )
+    inside = constant(kept)
+    x = editor.moved[node.inputs[0]]
+    centered = call("subtract", x, mean(call("multiply", x, inside)))
+    centered = call("multiply", centered, inside)
+    variance = mean(call("square", centered))
+    shifted = call("add", variance, constant(layer.config["epsilon"]), shape=one)
+    y = call("multiply", centered, call("rsqrt", shifted, shape=one))
+    if "gamma" in layer.weights:
+        y = call("multiply", y, constant(layer.weights["gamma"] * kept))
+    if "beta" in layer.weights:
+        y = call("add", y, constant(layer.weights["beta"] * kept))
+    editor.moved[ir.TensorRef(number)] = y

@@ -14,11 +14,11 @@ from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import criteria
 
 # The kernels whose channel axis makes new channels.
-_MAKERS = ("kernel", "pointwise_kernel")
+_KERNELS = ("kernel", "pointwise_kernel")
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class BatchStatistics:
     """What one batch of data showed, for criteria that look at data.
 
     Attributes:
@@ -42,8 +42,8 @@ class Scoring:
 
     Attributes:
         criterion: a name of `criteria.CRITERIA`, or a function of that form.
-        evidence: one `Evidence` a batch, for criteria that look at data; every batch
-            is scored on its own and the scores are averaged.
+        statistics: one `BatchStatistics` a batch, for criteria that look at data; every
+            batch is scored on its own and the scores are averaged.
         reduction: a name of `criteria.REDUCTIONS`: how the scores of the layers of a
             group become one.
         normalization: a name of `criteria.NORMALIZATIONS`: how the scores of a group
@@ -51,7 +51,7 @@ class Scoring:
     """
 
     criterion: str | criteria.Criterion = "l1_norm"
-    evidence: Iterable[Evidence] = ()
+    statistics: Iterable[BatchStatistics] = ()
     reduction: str = "mean"
     normalization: str = "mean"
 
@@ -77,18 +77,18 @@ def score_channels(channels: channels_lib.Channels, scoring: Scoring) -> Scores:
         scoring: the criterion and its options.
 
     Raises:
-        ConfigError: an unknown name, or a criterion without its evidence.
+        ConfigError: an unknown name, or a criterion without its statistics.
     """
     function = criteria.resolve(scoring.criterion)
     reduce = criteria.REDUCTIONS.get(scoring.reduction)
     normalize = criteria.NORMALIZATIONS.get(scoring.normalization)
     needs = criteria.needed_arrays(function)
-    evidence: Iterable[Evidence] = scoring.evidence
+    statistics = scoring.statistics
     if not needs & criteria.DATA_ARRAYS:
-        evidence = (Evidence(),)
+        statistics = (BatchStatistics(),)
     sums: dict[str, ir.Array] = {}
     batches = 0
-    for batch in evidence:
+    for batch in statistics:
         batches += 1
         for group in channels.groups:
             rows = list(_rows(channels, group, function, batch))
@@ -113,7 +113,7 @@ def _rows(
     channels: channels_lib.Channels,
     group: channels_lib.Group,
     criterion: criteria.Criterion,
-    evidence: Evidence,
+    batch: BatchStatistics,
 ) -> Any:
     """Yields the scores [channels] of the group by each member that has what it takes.
 
@@ -122,7 +122,7 @@ def _rows(
     """
     needs = criteria.needed_arrays(criterion)
     for member in channels.members(group):
-        arrays = _arrays(channels.graph, member, evidence)
+        arrays = _arrays(channels.graph, member, batch)
         if not needs <= set(arrays):
             continue
         by_layer = needs <= {"activations", "activation_gradients"}
@@ -135,13 +135,13 @@ def _rows(
 
 
 def _arrays(
-    graph: ir.Graph, member: channels_lib.Member, evidence: Evidence
+    graph: ir.Graph, member: channels_lib.Member, batch: BatchStatistics
 ) -> dict[str, ir.Array]:
     """Returns what is known of a member, by the names that criteria use."""
     weight = graph.layers[member.layer].weights[member.weight]
     if member.weight == "gamma" and weight.ndim == 1:
         return {"gamma": weight}
-    if member.weight not in _MAKERS:
+    if member.weight not in _KERNELS:
         return {}
-    seen = evidence.weights.get(member.layer, {}).get(member.weight, {})
-    return {"kernel": weight, **seen, **evidence.layers.get(member.layer, {})}
+    seen = batch.weights.get(member.layer, {}).get(member.weight, {})
+    return {"kernel": weight, **seen, **batch.layers.get(member.layer, {})}

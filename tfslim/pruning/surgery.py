@@ -31,14 +31,14 @@ class LayerCut:
 
 @dataclasses.dataclass(frozen=True)
 class CutReport:
-    """What a cut removed, layer by layer, and what it left alone and why.
+    """What a cut removed, layer by layer, and what it skipped and why.
 
-    `before` and `after` have the sums; `left_alone` maps layers to reasons.
+    `before` and `after` have the sums; `skipped` maps layers to reasons.
     """
 
     before: count.Counts
     after: count.Counts
-    left_alone: Mapping[str, str]
+    skipped: Mapping[str, str]
 
     @property
     def layers(self) -> tuple[LayerCut, ...]:
@@ -68,16 +68,21 @@ class CutReport:
             params = _arrow(row.params_before, row.params_after)
             macs = _arrow(row.macs_before, row.macs_after)
             yield f"{row.name:{width}}  {shape:>21}  {params:>24}  {macs:>28}"
-        for noun in ("params", "macs", "weight_bytes"):
-            old, new = getattr(self.before, noun), getattr(self.after, noun)
-            share = f" ({new / old - 1:+.1%})" if old else ""
-            yield f"{noun}: {old:,} -> {new:,}{share}"
-        for name, reason in self.left_alone.items():
-            yield f"left alone: {name}: {reason}"
+        yield from sums(self.before, self.after)
+        for name, reason in self.skipped.items():
+            yield f"skipped: {name}: {reason}"
 
     def __str__(self) -> str:
-        """The table, what was left alone below it."""
+        """The table, what was skipped below it."""
         return "\n".join(self.lines())
+
+
+def sums(before: count.Counts, after: count.Counts) -> Iterator[str]:
+    """Yields a line for each sum of two counts, and its change."""
+    for noun in ("params", "macs", "weight_bytes"):
+        old, new = getattr(before, noun), getattr(after, noun)
+        share = f" ({new / old - 1:+.1%})" if old else ""
+        yield f"{noun}: {old:,} -> {new:,}{share}"
 
 
 def _arrow(before: int | None, after: int | None) -> str:
@@ -124,7 +129,7 @@ def cut_channels(
         )
         nodes.append(dataclasses.replace(node, shapes=shapes))
     smaller = dataclasses.replace(graph, layers=layers, nodes=tuple(nodes))
-    report = CutReport(count.count(graph), count.count(smaller), channels.left_alone)
+    report = CutReport(count.count(graph), count.count(smaller), channels.skipped)
     return smaller, report
 
 

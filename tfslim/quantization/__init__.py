@@ -1,75 +1,52 @@
-"""Post-training quantization of float `.tflite` files, whoever made them."""
+"""Post-training quantization of float `.tflite` files, whoever made them.
 
-from tfslim.quantization.accurate import (
-    AccurateResult,
-    Options,
-    quantize_accurately,
-)
-from tfslim.quantization.graph_equalization import equalize_graph
-from tfslim.quantization.layers.layer_map import LayerMap, map_layers, put_layers
+`quantize` tells the way of one file; `accurate` adds what keeps its accuracy, and
+`fall_back` returns layers to float where that is not enough.
+"""
+
+from tfslim.quantization.accurate import AccurateResult, quantize_accurately
+from tfslim.quantization.fall_back import FallbackResult, fall_back, keep_accuracy, rank
+from tfslim.quantization.layers.layer_map import map_layers, put_layers
 from tfslim.quantization.layers.plot import check_plot, plot_layers
-from tfslim.quantization.layers.sensitivity import (
-    FallbackResult,
-    LayerError,
-    fall_back,
-    rank_layers,
-)
-from tfslim.quantization.ptq import (
-    IO,
-    KeptFloat,
-    QuantizeResult,
-    check_io,
-    quantize_tflite,
-)
+from tfslim.quantization.layers.sensitivity import LayerError, rank_layers
+from tfslim.quantization.options import IO, Options
+from tfslim.quantization.quantize import QuantizeResult, check_io, quantize_tflite
 from tfslim.quantization.ranges.calibration import (
     Calibration,
-    Ranges,
+    GivenRanges,
     TensorRange,
     calibrate,
-    check_method,
     method_names,
 )
 from tfslim.quantization.ranges.collect import Samples, collect, sized_for_first
 from tfslim.quantization.ranges.ranges_file import read_ranges, write_ranges
 from tfslim.quantization.ranges.thresholds import THRESHOLDS
-from tfslim.quantization.repair.bias import Shift, correct_biases
-from tfslim.quantization.repair.diagnosis import Finding, diagnose
-from tfslim.quantization.repair.equalization import Equalized, EqualizeResult, equalize
-from tfslim.quantization.repair.improve import CORRECTIONS, ROUNDINGS, Improver
-from tfslim.quantization.repair.rounding import Rounded, RoundResult, round_weights
-from tfslim.quantization.repair.scalable_pairs import Refused
+from tfslim.quantization.repair.bias import correct_biases
+from tfslim.quantization.repair.diagnosis import diagnose
+from tfslim.quantization.repair.equalization import equalize
+from tfslim.quantization.repair.equalize_graph import equalize_graph
+from tfslim.quantization.repair.improve import Improver
+from tfslim.quantization.repair.rounding import round_weights
 from tfslim.quantization.rules.recipe import Recipe
 from tfslim.quantization.rules.recipe import get as get_recipe
-from tfslim.quantization.rules.recipe import names as recipe_names
+from tfslim.recipe_names import names as recipe_names
 
 __all__ = [
-    "CORRECTIONS",
     "IO",
-    "ROUNDINGS",
     "THRESHOLDS",
     "AccurateResult",
     "Calibration",
-    "EqualizeResult",
-    "Equalized",
     "FallbackResult",
-    "Finding",
+    "GivenRanges",
     "Improver",
-    "KeptFloat",
     "LayerError",
-    "LayerMap",
     "Options",
     "QuantizeResult",
-    "Ranges",
     "Recipe",
-    "Refused",
-    "RoundResult",
-    "Rounded",
     "Samples",
-    "Shift",
     "TensorRange",
     "calibrate",
     "check_io",
-    "check_method",
     "check_plot",
     "collect",
     "correct_biases",
@@ -78,12 +55,14 @@ __all__ = [
     "equalize_graph",
     "fall_back",
     "get_recipe",
+    "keep_accuracy",
     "map_layers",
     "method_names",
     "plot_layers",
     "put_layers",
     "quantize_accurately",
     "quantize_tflite",
+    "rank",
     "rank_layers",
     "read_ranges",
     "recipe_names",

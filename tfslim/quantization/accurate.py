@@ -7,41 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tfslim import errors, tflite
-from tfslim.quantization.ptq import QuantizeResult, quantize_tflite
-from tfslim.quantization.ranges import auto
-from tfslim.quantization.ranges.calibration import Calibration
+from tfslim.quantization.options import Options
+from tfslim.quantization.quantize import QuantizeResult, quantize
+from tfslim.quantization.ranges.calibration import Calibration, GivenRanges
 from tfslim.quantization.ranges.collect import Samples, sized_for_first
-from tfslim.quantization.repair import improve
 from tfslim.quantization.repair.equalization import equalize, is_equalized
-from tfslim.quantization.repair.improve import Improver
+from tfslim.quantization.repair.improve import GAIN_DB, Improved, Improver
 from tfslim.quantization.rules import recipe
 
 OnStep = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What to try.
-
-    Attributes:
-        calibration: a name of `method_names()`.
-        equalize: whether to balance channels first.
-        rounding: one of `ROUNDINGS`.
-        bias_correction: one of `CORRECTIONS`.
-        io: as in `quantize_tflite`.
-        layers: as in `quantize_tflite`.
-    """
-
-    calibration: str = auto.NAME
-    equalize: bool = True
-    rounding: str = "gptq"
-    bias_correction: str = "full"
-    io: str = "float"
-    layers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Checks the names of the steps."""
-        improve.check_names(self.rounding, self.bias_correction)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +45,7 @@ def quantize_accurately(
     *,
     samples: Samples | None = None,
     options: Options | None = None,
-    ranges: Mapping[str, tuple[float, float]] | Calibration | None = None,
+    ranges: GivenRanges | None = None,
     on_step: OnStep = lambda text: None,
 ) -> AccurateResult:
     """Quantizes a float `.tflite`, with all that helps to keep its accuracy.
@@ -104,7 +78,8 @@ def quantize_accurately(
             "equalize it by."
         )
     if samples is None or not chosen.rules or tflite.read(model).is_quantized:
-        return AccurateResult(_quantize(model, chosen, samples, options, ranges), model)
+        done = quantize(model, chosen, options=options, samples=samples, ranges=ranges)
+        return AccurateResult(done, model)
     if isinstance(samples, Iterator):
         raise errors.ConfigError(
             "samples is read several times: pass a list or another object that starts "
@@ -113,15 +88,29 @@ def quantize_accurately(
     if chosen.scheme != "static_int8":
         options = dataclasses.replace(options, equalize=False, bias_correction="none")
     model = sized_for_first(model, samples)
-    sources = _sources(model, samples, options, ranges, on_step)
-    return _try(model, sources, chosen, samples, options, ranges, on_step)
+    # With another recipe than static INT8 another io is refused there.
+    ends = "float" if chosen.scheme == "static_int8" else options.io
+    plain = dataclasses.replace(options, io=ends)
+    files, sources = {}, _sources(model, samples, options, ranges, on_step)
+    for name, source in sources.items():
+        on_step(f"quantizing, {name}")
+        files[name] = quantize(
+            source, chosen, options=plain, samples=samples, ranges=ranges
+        )
+    if not any(tflite.read(file.tflite).is_quantized for file in files.values()):
+        done = files["plain"]  # In float16 nothing is to be mended.
+        if options.io != "float":  # Nothing but the borders is quantized.
+            done = quantize(model, chosen, options=options, ranges=done.calibration)
+        return AccurateResult(done, model)
+    improver = Improver(model, samples, options)
+    return _repaired(files, sources, options, improver, on_step)
 
 
 def _sources(
     model: bytes,
     samples: Samples,
     options: Options,
-    ranges: Mapping[str, tuple[float, float]] | Calibration | None,
+    ranges: GivenRanges | None,
     on_step: OnStep,
 ) -> dict[str, bytes]:
     """Returns the float files to try, by step."""
@@ -137,68 +126,55 @@ def _sources(
     return {"plain": model, **found}
 
 
-def _try(
-    model: bytes,
+def _repaired(
+    files: Mapping[str, QuantizeResult],
     sources: Mapping[str, bytes],
-    chosen: recipe.Recipe,
-    samples: Samples,
     options: Options,
-    ranges: Mapping[str, tuple[float, float]] | Calibration | None,
+    improver: Improver,
     on_step: OnStep,
 ) -> AccurateResult:
-    first = options
-    if chosen.scheme == "static_int8":  # Else another io is refused there.
-        first = dataclasses.replace(options, io="float")
-    files = {}
-    for name, source in sources.items():
-        on_step(f"quantizing, {name}")
-        files[name] = _quantize(source, chosen, samples, first, ranges)
-    if not any(tflite.read(file.tflite).is_quantized for file in files.values()):
-        if options.io != "float":  # Nothing but the borders is quantized.
-            done = files["plain"]
-            done = _quantize(model, chosen, None, options, done.calibration)
-            return AccurateResult(done, model)
-        return AccurateResult(files["plain"], model)  # float16: nothing to mend.
-    improver = Improver(
-        model,
-        samples,
-        rounding=options.rounding,
-        bias_correction=options.bias_correction,
-    )
+    """Takes the first file, unless another is better by more than noise; mends it."""
     steps = {name: improver.held_out.measure(f.tflite)[0] for name, f in files.items()}
-    best = _best(steps)
-    done, source = files[best], sources[best]
-    improved = improver(done.tflite, source, on_step=on_step)
-    steps |= {n: value for n, value in improved.steps.items() if n != "plain"}
-    outputs = improver.held_out.by_output(improved.tflite)
-    done = dataclasses.replace(done, tflite=improved.tflite)
-    if options.io != "float":
-        done = _quantize(source, chosen, None, options, done.calibration)
-        mended = improver.apply(done.tflite, source, improved.taken)
-        done = dataclasses.replace(done, tflite=mended)
-    taken = improved.taken if best == "plain" else (best, *improved.taken)
-    return AccurateResult(done, source, steps, taken, outputs)
-
-
-def _best(steps: Mapping[str, float]) -> str:
-    """Returns the best step, the first unless another is better by more than noise."""
     first, best = next(iter(steps)), max(steps, key=lambda name: steps[name])
-    return best if steps[best] > steps[first] + improve.GAIN_DB else first
-
-
-def _quantize(
-    source: bytes,
-    chosen: recipe.Recipe,
-    samples: Samples | None,
-    options: Options,
-    ranges: Mapping[str, tuple[float, float]] | Calibration | None,
-) -> QuantizeResult:
-    return quantize_tflite(
-        source,
-        chosen,
-        samples=samples,
-        calibration=options.calibration,
-        ranges=ranges,
-        layers=options.layers,
-        io=options.io,
+    best = best if steps[best] > steps[first] + GAIN_DB else first
+    mended = mend(
+        files[best],
+        sources[best],
+        options=options,
+        improver=improver,
+        on_step=on_step,
     )
+    steps |= {n: value for n, value in mended.steps.items() if n != "plain"}
+    taken = mended.taken if best == "plain" else (best, *mended.taken)
+    return dataclasses.replace(mended, steps=steps, taken=taken)
+
+
+def mend(
+    done: QuantizeResult,
+    source: bytes,
+    *,
+    options: Options,
+    improver: Improver | None,
+    on_step: OnStep = lambda text: None,
+) -> AccurateResult:
+    """Improves a file with float inputs and outputs, then gives it those wanted.
+
+    Args:
+        done: the file.
+        source: the float file that it was made from.
+        options: it was made by them, except the inputs and outputs.
+        improver: rounds and corrects; None: nothing does.
+        on_step: called with a line of text before each step.
+    """
+    improved, outputs = Improved(done.tflite, {}, ()), {}
+    if improver is not None:
+        improved = improver(done.tflite, source, on_step=on_step)
+        outputs = improver.held_out.by_output(improved.tflite)
+    file = improved.tflite
+    if options.io != "float":
+        done = quantize(source, done.recipe, options=options, ranges=done.calibration)
+        file = done.tflite
+        if improver is not None:
+            file = improver.apply(file, source, improved.taken)
+    done = dataclasses.replace(done, tflite=file)
+    return AccurateResult(done, source, improved.steps, improved.taken, outputs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +26,7 @@ from tfslim.tflite import flatbuffer
 
 # What litert-quantizer calls differently.
 _NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+Rules = Sequence[Mapping[str, Any]]
 # What it raises at a model that it did not foresee.
 _FAILURES = (
     ArithmeticError,
@@ -38,7 +41,7 @@ _FAILURES = (
 
 def quantize(
     model: bytes,
-    rules: Sequence[Mapping[str, Any]],
+    rules: Rules,
     ranges: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> bytes:
     """Quantizes `model` by `rules`.
@@ -90,13 +93,13 @@ def quantize(
     return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))
 
 
-def check(rules: Sequence[Mapping[str, Any]]) -> None:
+def check(rules: Rules) -> None:
     """Raises ConfigError if `quantize` would not understand a rule."""
     with _quiet():
         _manager(rules)
 
 
-def _manager(rules: Sequence[Mapping[str, Any]]) -> recipe_manager.RecipeManager:
+def _manager(rules: Rules) -> recipe_manager.RecipeManager:
     recipes = recipe_manager.RecipeManager()
     try:
         recipes.load_quantization_recipe([_as_known(rule) for rule in rules])
@@ -159,10 +162,14 @@ def _as_known(rule: Mapping[str, Any]) -> dict[str, Any]:
 
 def takes(rule: Mapping[str, Any], op: str) -> bool:
     """Whether a rule can be meant for an op of this name."""
+    return _takes(json.dumps({**rule, "regex": ".*", "operation": op}, default=str))
+
+
+@functools.lru_cache(1024)
+def _takes(rule: str) -> bool:
     try:
-        rules = [_as_known({**rule, "operation": op})]
-        recipe_manager.RecipeManager().load_quantization_recipe(rules)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        check([json.loads(rule)])
+    except errors.ConfigError:
         return False
     return True
 

@@ -3,7 +3,7 @@
 from tfslim.report.better import better_files, is_slower
 from tfslim.report.consumers_table import consumers_to_markdown, consumers_to_terminal
 from tfslim.report.latency import latency_to_markdown, latency_to_terminal
-from tfslim.report.markdown import to_markdown
+from tfslim.report.markdown import step_facts, to_markdown
 from tfslim.report.table import to_terminal
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "is_slower",
     "latency_to_markdown",
     "latency_to_terminal",
+    "step_facts",
     "to_markdown",
     "to_terminal",
 ]

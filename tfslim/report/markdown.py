@@ -51,15 +51,19 @@ def _block(lines: Sequence[str], kind: str = "") -> str:
 
 def _facts(result: Result) -> str:
     model, data, training = result["model"], result["data"], result["training"]
+    is_keras = model["keras"] is not None  # Else a .tflite was given.
+    macs = f", {table.count(model['macs'])} MACs (1 MAC = 2 FLOPs) for one input"
     lines = [
         f"- Model: {escape.code(model['name'])}, input {model['input_shape']}, "
-        f"{table.count(model['params'])} params ({model['params']:,}), "
-        f"{table.count(model['macs'])} MACs (1 MAC = 2 FLOPs) for one input.",
-        f"- `model.keras`: opens with {model['keras']}.",
+        f"{table.count(model['params'])} params ({model['params']:,})"
+        f"{macs if is_keras else ''}.",
+        *([f"- `model.keras`: opens with {model['keras']}."] if is_keras else []),
         f"- Data: {escape.code(data['spec'])}{_sizes(data)}, "
         f"seed {result['config']['seed']}.",
     ]
     lines += [f"- {escape.markdown(note)}" for note in data["notes"]]
+    if not is_keras:
+        return "\n".join(lines)
     lines.append(f"- Training: {_training(training) if training else 'none'}.")
     if result["slimming"]:
         lines[-1] += " What the steps trained stands below."
@@ -82,8 +86,15 @@ def _training(training: Mapping[str, Any]) -> str:
         return f"by the caller's train_fn, {training['seconds']:.0f} s"
     return (
         f"{training['epochs']} epochs in {training['seconds']:.0f} s, weights of epoch "
-        f"{training['best_epoch']} kept (best {training['monitor']})"
+        f"{training['best_epoch']} kept (best {_watched(training['monitor'])})"
     )
+
+
+def _watched(monitor: str) -> str:
+    """Returns what Keras calls "val_binary_accuracy_of_logits" in words."""
+    name = monitor.removeprefix("val_").removesuffix("_of_logits")
+    name = name.removeprefix("binary_").replace("_", " ")
+    return f"{'validation' if name != monitor else 'training'} {name}"
 
 
 def _conditions(result: Result) -> str:
@@ -122,39 +133,31 @@ def _consumers(result: Result) -> list[str]:
 
 def _step(step: Mapping[str, Any], metric_name: str) -> str:
     """Describes a slimming step: cost and metric before and after, layer by layer."""
+    facts = [f"- {escape.markdown(fact)}" for fact in step_facts(step, metric_name)]
+    title = f"## Step: {escape.markdown(step['step'])}"
+    return "\n".join([title, "", *facts, "", _block(step["layers"])])
+
+
+def step_facts(step: Mapping[str, Any], metric_name: str) -> list[str]:
+    """Returns what a step did, a plain sentence each, but for its single layers."""
     (params, params_left), (macs, macs_left) = step["params"], step["macs"]
     metric = ", ".join(
         f"{stage.replace('_', '-')} {table.figure(value)}"
         for stage, value in step["metric"].items()
         if value is not None
     )
-    training = step.get("training")
-    return "\n".join(
-        [
-            f"## Step: {escape.markdown(step['step'])}",
-            "",
-            f"- Params {params:,} → {params_left:,} "
-            f"({params / max(params_left, 1):.2f}x fewer), MACs {macs:,} → "
-            f"{macs_left:,} ({macs / max(macs_left, 1):.2f}x fewer).",
-            f"- {escape.markdown(metric_name)}: {metric}.",
-            *([f"- Training within: {step['trains']}."] if step["trains"] else []),
-            *([f"- Fine-tuning: {_training(training)}."] if training else []),
-            *_proof(step["proof_error"]),
-            *(
-                f"- Left alone: {escape.markdown(f'{name}: {reason}')}."
-                for name, reason in step["left_alone"].items()
-            ),
-            *(f"- {escape.markdown(note)}" for note in step["notes"]),
-            "",
-            _block(step["layers"]),
-        ]
-    )
-
-
-def _proof(error: float | None) -> list[str]:
-    if error is None:
-        return []
-    return [f"- Proof: cut equals masked within {error:.1e}."]
+    training, error = step.get("training"), step["proof_error"]
+    return [
+        f"Params {params:,} → {params_left:,} "
+        f"({params / max(params_left, 1):.2f}x fewer), MACs {macs:,} → "
+        f"{macs_left:,} ({macs / max(macs_left, 1):.2f}x fewer).",
+        *([f"{metric_name}: {metric}."] if metric else []),
+        *([f"Training within: {step['trains']}."] if step["trains"] else []),
+        *([f"Fine-tuning: {_training(training)}."] if training else []),
+        *([] if error is None else [f"Proof: cut equals masked within {error:.1e}."]),
+        *(f"Skipped: {name}: {why}." for name, why in step["skipped"].items()),
+        *step["notes"],
+    ]
 
 
 def _parity(result: Result) -> str:
@@ -167,8 +170,8 @@ def _parity(result: Result) -> str:
                 variant["name"],
                 variant["against"],
                 f"{parity['num_samples']}",
-                f"{parity['max_abs_error']:.3g}",
-                f"{parity['relative_error']:.2e}",
+                table.figure(parity.get("max_abs_error"), ".3g"),
+                table.figure(parity.get("relative_error"), ".2e"),
                 f"{parity['sqnr_db']:.1f}",
                 f"{timing.get('partitions', '-')}",
                 f"{timing.get('other_ops', '-')}",

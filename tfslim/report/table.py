@@ -93,9 +93,9 @@ def all_rows(result: Result) -> list[Mapping[str, Any]]:
     return [*([original] if original else []), *result["variants"]]
 
 
-def figure(value: float | None) -> str:
-    """Formats a metric with four significant digits."""
-    return "-" if value is None else f"{value:.4g}"
+def figure(value: float | None, form: str = ".4g") -> str:
+    """Formats a metric, with four significant digits if not told otherwise."""
+    return "-" if value is None else format(value, form)
 
 
 def to_terminal(result: Result, file: TextIO | None = None) -> None:

@@ -1,6 +1,6 @@
 """Network slimming: an L1 penalty on the scales of batch normalization.
 
-A channel whose scale (gamma) is driven to zero says nothing and can be removed; the
+A channel whose scale (gamma) is driven to zero is constant and can be removed; the
 ranking of what is left is the criterion `bn_scale`.
 
 Sources: Liu et al., "Learning Efficient Convolutional Networks through Network
@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tfslim import errors, registry
+from tfslim import checks, errors
 from tfslim.graph import keras as graph_keras
 from tfslim.training import access
 
@@ -81,7 +81,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
                 of all learning rates is how far SGD can move a gamma.
             share: which part of all gammas is penalized, in (0, 1]: at each step the
                 smallest ones. The others train as if there were no penalty, so a
-                strong one does not wear down what will stay.
+                strong one does not shrink what will stay.
             layers: names or patterns of batch normalizations.
             schedule: "constant"; "linear", which grows evenly to `strength` in the
                 last epoch; or a function of the epoch, from 0, that gives the
@@ -95,10 +95,9 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         super().__init__()
         _check_strength(strength)
         _check_share(share)
-        if not callable(schedule) and schedule not in SCHEDULES:
-            raise registry.unknown_name("schedule of the strength", schedule, SCHEDULES)
-        if not threshold > 0.0:
-            raise errors.ConfigError(f"threshold must be above 0, got {threshold}.")
+        if not callable(schedule):
+            checks.choice("schedule of the strength", schedule, SCHEDULES)
+        checks.number("threshold", threshold, "(0, inf)")
         if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
             raise errors.MissingExtraError(
                 "tensorboard", extra="tensorflow", needed_for="log_dir"
@@ -219,7 +218,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         return self.strength * SCHEDULES[self.schedule](epoch, epochs)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what a training that goes on after a kill needs, as plain data."""
+        """Returns what a resumed training needs, as plain data."""
         return {"history": self.history}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -261,7 +260,7 @@ def slimming_penalty(
     graph_keras.require_tensorflow(model, "slimming_penalty")
     known = tf.get_static_value(strength) if tf.is_tensor(strength) else strength
     if known is not None:
-        _check_strength(known)
+        _check_strength(float(known))
     gammas = [_flat(gamma) for gamma in _choose(model, layers)[0].values()]
     if share == 1.0:
         return strength * tf.add_n([_l1(gamma) for gamma in gammas])
@@ -339,8 +338,8 @@ def _flat(gamma: Any) -> tf.Tensor:
 def _spread(total: int) -> np.ndarray:
     """Returns the order in which equal scales count: any first part is from all layers.
 
-    In a new network all are 1. What is pulled first stays the smallest, so that in the
-    order of the layers the first ones would be emptied.
+    In a new network all are 1. What is penalized first stays the smallest, so that in
+    the order of the layers the first ones would be emptied.
     """
     golden = (math.sqrt(5.0) - 1.0) / 2.0
     return np.argsort(np.arange(total) * golden % 1.0, kind="stable")
@@ -368,16 +367,10 @@ def _histogram(gammas: np.ndarray) -> dict[str, list[float]]:
 
 
 def _check_share(share: float) -> None:
-    if not 0.0 < share <= 1.0:
-        raise errors.ConfigError(
-            f"share must be in (0, 1], got {share}. 0.6 penalizes the smaller 60% of "
-            "the scales."
-        )
+    hint = "0.6 penalizes the smaller 60% of the scales."
+    checks.number("share", share, "(0, 1]", hint)
 
 
 def _check_strength(strength: float) -> None:
-    if not (strength >= 0.0 and math.isfinite(strength)):
-        raise errors.ConfigError(
-            f"The strength of the penalty must be 0 or more, got {strength}. 1e-4 is "
-            "usual for a long training."
-        )
+    hint = "1e-4 is usual for a long training."
+    checks.number("The strength of the penalty", strength, "[0, inf)", hint)

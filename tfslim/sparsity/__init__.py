@@ -4,27 +4,14 @@ The only place that imports tensorflow_model_optimization. Each method is a cont
 that wraps a copy of the model and gives back a plain one.
 """
 
-from tfslim.sparsity.cluster import check_clusters, cluster_kernels, least_clusters
-from tfslim.sparsity.prune import (
-    prune_blocks,
-    prune_for_xnnpack,
-    prune_m_by_n,
-    prune_magnitude,
-)
-from tfslim.sparsity.quantize import quantize_aware
-from tfslim.sparsity.schemes import KEEP
-from tfslim.sparsity.training import SparsityReport, Training
-
-__all__ = [
-    "KEEP",
-    "SparsityReport",
-    "Training",
-    "check_clusters",
-    "cluster_kernels",
-    "least_clusters",
-    "prune_blocks",
-    "prune_for_xnnpack",
-    "prune_m_by_n",
-    "prune_magnitude",
-    "quantize_aware",
-]
+from tfslim.sparsity.cluster import check_clusters as check_clusters
+from tfslim.sparsity.cluster import cluster_kernels as cluster_kernels
+from tfslim.sparsity.cluster import least_clusters as least_clusters
+from tfslim.sparsity.prune import prune_blocks as prune_blocks
+from tfslim.sparsity.prune import prune_for_xnnpack as prune_for_xnnpack
+from tfslim.sparsity.prune import prune_m_by_n as prune_m_by_n
+from tfslim.sparsity.prune import prune_magnitude as prune_magnitude
+from tfslim.sparsity.quantize import quantize_aware as quantize_aware
+from tfslim.sparsity.schemes import KEEP as KEEP
+from tfslim.sparsity.wrapped import SparsityReport as SparsityReport
+from tfslim.sparsity.wrapped import Wrapped as Wrapped

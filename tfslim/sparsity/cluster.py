@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,30 +14,23 @@ from tensorflow_model_optimization.python.core.clustering.keras import (
     clustering_algorithm,
 )
 
-from tfslim import errors, registry
+from tfslim import checks
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
-from tfslim.sparsity import kernels, training
+from tfslim.sparsity import kernels, wrapped
 
-INITIALIZATIONS = {
-    "density": cluster_config.CentroidInitialization.DENSITY_BASED,
-    "kmeans++": cluster_config.CentroidInitialization.KMEANS_PLUS_PLUS,
-    "linear": cluster_config.CentroidInitialization.LINEAR,
-}
 # A value's gradient is the mean over the weights that have it. TF-MOT's default is the
 # sum, by which gradient descent without a rate for each variable soon diverges.
 GRADIENT = cluster_config.GradientAggregation.AVG
 
 
-@contextlib.contextmanager
 def cluster_kernels(
     model: Any,
     *,
     clusters: int = 16,
-    initialization: str = "kmeans++",
     keep_zeros: bool = False,
     ignore: str | Iterable[str] = (),
-) -> Iterator[training.Training]:
+) -> wrapped.Wrapped:
     """Gives each kernel at most `clusters` different values, trained with the model.
 
     Within the context, compile and fit `training.model`; after it, `training.result`
@@ -50,8 +42,6 @@ def cluster_kernels(
         model: a functional or Sequential model of tf_keras or Keras 3, trained;
             not changed.
         clusters: different values a kernel may have, at least 2 (3 with `keep_zeros`).
-        initialization: how the first values are chosen: "kmeans++", "density" or
-            "linear" (evenly between minimum and maximum).
         keep_zeros: zeros stay zeros, one of the values is 0: for a pruned model.
         ignore: names of layers, or patterns, or one of them, to leave as they are.
 
@@ -60,18 +50,15 @@ def cluster_kernels(
         GraphError: the model cannot be read.
     """
     _check_number(clusters, keep_zeros)
-    if initialization not in INITIALIZATIONS:
-        raise registry.unknown_name("initialization", initialization, INITIALIZATIONS)
-
     graph = graph_keras.read(model)
-    chosen, left_alone = kernels.choose(
+    chosen, skipped = kernels.choose(
         graph, ignore, kernels.CLUSTERABLE, _refusal(clusters, keep_zeros)
     )
     copy = graph_keras.write(graph, "tf_keras")
     variables = graph_keras.variables(graph, copy)
-    for name in left_alone if keep_zeros else ():
+    for name in skipped if keep_zeros else ():
         for variable in variables[name].values():
-            training.hold_zeros(variable)
+            wrapped.hold_zeros(variable)
 
     def wrap(native: Any) -> Any:
         if native.name not in chosen:
@@ -79,16 +66,16 @@ def cluster_kernels(
         return _ClusterWeights(
             native,
             clusters,
-            INITIALIZATIONS[initialization],
+            cluster_config.CentroidInitialization.KMEANS_PLUS_PLUS,
             preserve_sparsity=keep_zeros,
             cluster_gradient_aggregation=GRADIENT,
         )
 
-    wrapped = tf_keras.models.clone_model(copy, clone_function=wrap)
-    wrappers = [w for w in wrapped.layers if isinstance(w, _ClusterWeights)]
+    clone = tf_keras.models.clone_model(copy, clone_function=wrap)
+    wrappers = [w for w in clone.layers if isinstance(w, _ClusterWeights)]
 
-    def finish() -> tuple[Any, training.SparsityReport]:
-        values = training.values_of(variables)
+    def finish() -> tuple[Any, wrapped.SparsityReport]:
+        values = wrapped.values_of(variables)
         treated = {}
         for wrapper in wrappers:
             wrapper.update_clustered_weights_associations()
@@ -96,13 +83,11 @@ def cluster_kernels(
                 kernel = np.asarray(wrapper.get_weight_from_layer(name))
                 values[wrapper.layer.name][name] = kernel
                 treated[wrapper.layer.name] = f"{len(np.unique(kernel))} values"
-        result = training.with_weights(graph, values, graph_keras.keras_of(model))
+        result = wrapped.with_weights(graph, values, graph_keras.keras_of(model))
         method = f"Clustered to {clusters} values"
-        return result, training.SparsityReport(method, treated, left_alone)
+        return result, wrapped.SparsityReport(method, treated, skipped)
 
-    active = training.Training(wrapped, finish)
-    yield active
-    active.finish()
+    return wrapped.Wrapped(clone, finish)
 
 
 def check_clusters(
@@ -130,9 +115,7 @@ def least_clusters(*, keep_zeros: bool) -> int:
 
 
 def _check_number(clusters: int, keep_zeros: bool) -> None:
-    least = least_clusters(keep_zeros=keep_zeros)
-    if isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < least:
-        raise errors.ConfigError(f"clusters must be {least} or more, got {clusters!r}.")
+    checks.whole("clusters", clusters, least_clusters(keep_zeros=keep_zeros))
 
 
 def _refusal(clusters: int, keep_zeros: bool) -> Callable[[ir.Layer], str | None]:

@@ -1,27 +1,23 @@
-"""Which layers have a kernel that can be treated, and what is left alone."""
+"""Which layers have a kernel that can be treated, and what is skipped."""
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import checks, errors, ops
 from tfslim.graph import ir
 
-# Op -> the weight that TF-MOT masks, clusters.
-PRUNABLE = {
-    "Conv1D": "kernel",
-    "Conv2D": "kernel",
-    "Conv2DTranspose": "kernel",
-    "Conv3D": "kernel",
-    "Conv3DTranspose": "kernel",
-    "Dense": "kernel",
-    "SeparableConv1D": "pointwise_kernel",
-    "SeparableConv2D": "pointwise_kernel",
+# Op -> the weight that TF-MOT clusters, masks: the last of its kernels.
+CLUSTERABLE = {
+    name: [*op.kernels][-1]
+    for name, op in ops.KERAS.items()
+    if op.kernels and "depthwise" not in op.traits
 }
-CLUSTERABLE = {**PRUNABLE, "Conv1DTranspose": "kernel"}
+PRUNABLE = {
+    name: kernel for name, kernel in CLUSTERABLE.items() if name != "Conv1DTranspose"
+}
 
 
 def kernel_of(layer: ir.Layer) -> ir.Array:
@@ -64,8 +60,8 @@ def choose(
     """
     candidates = with_kernels(graph)
     names = [layer.name for layer in candidates]
-    ignored = matching(ignore, names)
-    chosen, left_alone = [], {}
+    ignored = checks.matching("layer to ignore", ignore, names)
+    chosen, skipped = [], {}
     for layer in candidates:
         if layer.name in ignored:
             reason: str | None = "ignored as asked"
@@ -78,14 +74,14 @@ def choose(
         if reason is None:
             chosen.append(layer.name)
         else:
-            left_alone[layer.name] = reason
+            skipped[layer.name] = reason
     if not chosen:
-        reasons = "; ".join(f"'{n}': {r}" for n, r in left_alone.items())
+        reasons = "; ".join(f"'{n}': {r}" for n, r in skipped.items())
         raise errors.ConfigError(
             f"No layer of '{graph.name}' can be treated: "
             f"{reasons or 'none has a kernel'}."
         )
-    return chosen, left_alone
+    return chosen, skipped
 
 
 def with_kernels(graph: ir.Graph) -> list[ir.Layer]:
@@ -99,19 +95,3 @@ def with_kernels(graph: ir.Graph) -> list[ir.Layer]:
             for name, weight in layer.weights.items()
         )
     ]
-
-
-def matching(patterns: str | Iterable[str], names: Iterable[str]) -> list[str]:
-    """Returns the names that fit one of the patterns, in their order.
-
-    Raises:
-        ConfigError: a pattern fits none.
-    """
-    patterns = [patterns] if isinstance(patterns, str) else patterns
-    names, found = list(names), set()
-    for pattern in patterns:
-        fitting = fnmatch.filter(names, pattern)
-        if not fitting:
-            raise registry.unknown_name("layer to ignore", pattern, names)
-        found |= set(fitting)
-    return [name for name in names if name in found]

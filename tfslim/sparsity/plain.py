@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tf_keras
 
+from tfslim import ops
 from tfslim.graph import ir, keras2_functions
 from tfslim.graph.editor import Editor
 from tfslim.sparsity import hard
@@ -27,6 +28,7 @@ _MERGES = {
     "multiply": "Multiply",
     "subtract": "Subtract",
 }
+_ELEMENTWISE = ops.keras("function") & ops.keras("elementwise")
 _CLIPS = {"relu": None, "relu6": 6.0}
 
 
@@ -45,7 +47,7 @@ class GraphFunction(tf_keras.layers.Layer):
         constants: Sequence[Any] = (None,),
         **fields: Any,
     ):
-        """Takes an op of `ir.FUNCTIONS` and its config."""
+        """Takes a function of the vocabulary and its config."""
         super().__init__(**fields)
         self.op = op
         self.options = dict(options or {})
@@ -89,7 +91,7 @@ def plain(graph: ir.Graph) -> ir.Graph:
                 (source,),
                 {},
             )
-        elif layer.op in ir.FUNCTIONS:
+        elif layer.op in ops.keras("function"):
             chain, args = _as_layer(graph, layer, node)
         elif layer.op == "Activation":
             chain = [_activation(layer.name, layer.config["activation"]) or layer]
@@ -148,7 +150,7 @@ def _activation(name: str, activation: Any) -> ir.Layer | None:
     """Returns a layer of its own for an activation, None where Keras's will do."""
     if activation in _CLIPS:
         return _relu(name, _CLIPS[activation])
-    if activation in ir.ELEMENTWISE and activation not in INSIDE:
+    if activation in _ELEMENTWISE and activation not in INSIDE:
         return _graph_function(name, {"op": activation})
     return None
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,18 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
 
-from tfslim import errors, registry
+from tfslim import checks, errors, registry
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
-from tfslim.sparsity import kernels, padding, training
+from tfslim.sparsity import kernels, padding, wrapped
 from tfslim.sparsity.masks import Pattern, PatternPruneLowMagnitude
 
 SCHEDULES = ("polynomial", "constant")
+_SHARE = "It is the share of zeros: 0.8 leaves a fifth of the weights."
 # A mask is made anew this often while sparsity rises.
 _UPDATES = 100
 
 
-@contextlib.contextmanager
 def prune_magnitude(
     model: Any,
     *,
@@ -30,7 +29,7 @@ def prune_magnitude(
     schedule: str = "polynomial",
     steps: int,
     ignore: str | Iterable[str] = (),
-) -> Iterator[training.Training]:
+) -> wrapped.Wrapped:
     """Zeroes the smallest weights of each kernel while the model trains.
 
     Within the context, compile and fit `training.model` with `training.callbacks`;
@@ -55,16 +54,14 @@ def prune_magnitude(
             pruned; on leaving, that no training step ran.
         GraphError: the model cannot be read.
     """
-    _check_share(target)
+    checks.number("target", target, "(0, 1)", _SHARE)
     wrap = _wrapper(make_schedule(schedule, target, steps))
-    with _pruned(model, f"Pruned to {target:.0%} zeros", wrap, ignore) as active:
-        yield active
+    return _pruned(model, f"Pruned to {target:.0%} zeros", wrap, ignore)
 
 
-@contextlib.contextmanager
 def prune_m_by_n(
     model: Any, *, m: int = 2, n: int = 4, ignore: str | Iterable[str] = ()
-) -> Iterator[training.Training]:
+) -> wrapped.Wrapped:
     """Zeroes m of every n consecutive inputs of each output, from the first step on.
 
     The groups lie along the last axis of the kernel in a `.tflite`. Kernels with
@@ -93,11 +90,9 @@ def prune_m_by_n(
 
     wrap = _wrapper(make_schedule("constant", m / n, 1), Pattern(m_by_n=(m, n)))
     name = f"Pruned {m} of every {n} weights"
-    with _pruned(model, name, wrap, ignore, refusal) as active:
-        yield active
+    return _pruned(model, name, wrap, ignore, refusal)
 
 
-@contextlib.contextmanager
 def prune_blocks(
     model: Any,
     *,
@@ -106,7 +101,7 @@ def prune_blocks(
     schedule: str = "polynomial",
     steps: int,
     ignore: str | Iterable[str] = (),
-) -> Iterator[training.Training]:
+) -> wrapped.Wrapped:
     """Zeroes blocks of weights, those with the smallest mean magnitude first.
 
     TF-MOT takes blocks for Dense layers only; here convolutions have them too, at
@@ -125,7 +120,7 @@ def prune_blocks(
         ConfigError: as `prune_magnitude`.
         GraphError: the model cannot be read.
     """
-    _check_share(target)
+    checks.number("target", target, "(0, 1)", _SHARE)
     if len(block) != 2 or min(block) < 1 or tuple(block) == (1, 1):
         raise errors.ConfigError(
             f"block must be two numbers (inputs, outputs), not both 1, got {block}."
@@ -138,11 +133,9 @@ def prune_blocks(
 
     wrap = _wrapper(make_schedule(schedule, target, steps), Pattern(block=block))
     name = f"Pruned to {target:.0%} zero blocks of {block[0]}x{block[1]}"
-    with _pruned(model, name, wrap, ignore, refusal) as active:
-        yield active
+    return _pruned(model, name, wrap, ignore, refusal)
 
 
-@contextlib.contextmanager
 def prune_for_xnnpack(
     model: Any,
     *,
@@ -151,7 +144,7 @@ def prune_for_xnnpack(
     steps: int,
     symmetric_padding: bool = False,
     ignore: str | Iterable[str] = (),
-) -> Iterator[training.Training]:
+) -> wrapped.Wrapped:
     """Prunes the 1x1 convolutions alone, where XNNPACK's sparse kernels could run.
 
     TF-MOT's `PruneForLatencyOnXNNPack` first checks that the model has the form these
@@ -173,7 +166,7 @@ def prune_for_xnnpack(
         ConfigError: as `prune_magnitude`, and if the model has another form.
         GraphError: the model cannot be read.
     """
-    _check_share(target)
+    checks.number("target", target, "(0, 1)", _SHARE)
     graph = graph_keras.read(model)
     if symmetric_padding:
         graph = padding.symmetric(graph)
@@ -189,16 +182,12 @@ def prune_for_xnnpack(
         ) from None
 
     def refusal(layer: ir.Layer) -> str | None:
-        is_pointwise = layer.op == "Conv2D" and kernels.kernel_of(layer).shape[:2] == (
-            1,
-            1,
-        )
-        return None if is_pointwise else "no 1x1 convolution"
+        size = kernels.kernel_of(layer).shape[:2]
+        return None if layer.op == "Conv2D" and size == (1, 1) else "no 1x1 convolution"
 
     wrap = _wrapper(make_schedule(schedule, target, steps))
     name = f"Pruned to {target:.0%} zeros in 1x1 convolutions"
-    with _pruned(model, name, wrap, ignore, refusal, graph=graph) as active:
-        yield active
+    return _pruned(model, name, wrap, ignore, refusal, graph=graph)
 
 
 def make_schedule(name: str, target: float, steps: int) -> Any:
@@ -207,8 +196,7 @@ def make_schedule(name: str, target: float, steps: int) -> Any:
     Raises:
         ConfigError: there is no such schedule, or `steps` is below 1.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise errors.ConfigError(f"steps must be 1 or more, got {steps!r}.")
+    checks.whole("steps", steps)
     frequency = max(1, steps // _UPDATES)
     if name == "polynomial":
         # It updates at multiples of the frequency alone: the last must have the target.
@@ -251,13 +239,6 @@ def _unfinished(schedule: Any, trained: int) -> tuple[str, ...]:
     )
 
 
-def _check_share(target: float) -> None:
-    if not 0 < target < 1:
-        raise errors.ConfigError(
-            f"target must be the share of zeros, between 0 and 1, got {target}."
-        )
-
-
 def _wrapper(schedule: Any, pattern: Pattern | None = None) -> Callable[[Any], Any]:
     def wrap(layer: Any) -> Any:
         if pattern is None:
@@ -269,7 +250,6 @@ def _wrapper(schedule: Any, pattern: Pattern | None = None) -> Callable[[Any], A
     return wrap
 
 
-@contextlib.contextmanager
 def _pruned(
     model: Any,
     method: str,
@@ -278,15 +258,15 @@ def _pruned(
     refusal: Callable[[ir.Layer], str | None] = lambda layer: None,
     *,
     graph: ir.Graph | None = None,
-) -> Iterator[training.Training]:
+) -> wrapped.Wrapped:
     graph = graph or graph_keras.read(model)
-    chosen, left_alone = kernels.choose(graph, ignore, kernels.PRUNABLE, refusal)
+    chosen, skipped = kernels.choose(graph, ignore, kernels.PRUNABLE, refusal)
     copy = graph_keras.write(graph, "tf_keras")
     variables = graph_keras.variables(graph, copy)
-    wrapped = tf_keras.models.clone_model(
+    clone = tf_keras.models.clone_model(
         copy, clone_function=lambda n: wrap(n) if n.name in chosen else n
     )
-    wrappers = pruning_wrapper.collect_prunable_layers(wrapped)
+    wrappers = pruning_wrapper.collect_prunable_layers(clone)
     for wrapper in wrappers:
         # TF-MOT's callback does this; so a loop of one's own, or a fit without the
         # callback, prunes as well.
@@ -296,7 +276,7 @@ def _pruned(
         for wrapper in wrappers:
             wrapper.pruning_obj.weight_mask_op()
 
-    def finish() -> tuple[Any, training.SparsityReport]:
+    def finish() -> tuple[Any, wrapped.SparsityReport]:
         trained = int(wrappers[0].pruning_step.numpy())
         if trained < 1:
             raise errors.ConfigError(
@@ -304,21 +284,19 @@ def _pruned(
                 "training.model there."
             )
         mask()
-        values = training.values_of(variables)
+        values = wrapped.values_of(variables)
         pruned = {
             name: f"{np.mean(kernels.kernel_in(graph.layers[name], values) == 0):.1%} "
             "zeros"
             for name in chosen
         }
-        result = training.with_weights(graph, values, graph_keras.keras_of(model))
+        result = wrapped.with_weights(graph, values, graph_keras.keras_of(model))
         notes = _unfinished(wrappers[0].pruning_schedule, trained)
-        return result, training.SparsityReport(method, pruned, left_alone, notes)
+        return result, wrapped.SparsityReport(method, pruned, skipped, notes)
 
-    active = training.Training(
-        wrapped,
+    return wrapped.Wrapped(
+        clone,
         finish,
         callbacks=[tfmot.sparsity.keras.UpdatePruningStep()],
         after_step=mask,
     )
-    yield active
-    active.finish()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,19 @@ from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_wrapper,
 )
 
-from tfslim import errors, registry
+from tfslim import checks, errors
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
-from tfslim.sparsity import kernels, training
+from tfslim.sparsity import kernels, wrapped
 from tfslim.sparsity.fold import fold
 from tfslim.sparsity.plain import plain
 from tfslim.sparsity.quantizers import MAX_CLUSTERS, keep_frozen, stop_training_kernels
 from tfslim.sparsity.schemes import KEEP, OutputConfig, Scheme
 
 
-@contextlib.contextmanager
 def quantize_aware(
     model: Any, *, keep: str = "nothing", ignore: str | Iterable[str] = ()
-) -> Iterator[training.Training]:
+) -> wrapped.Wrapped:
     """Trains with the rounding of an INT8 file, so that weights get used to it.
 
     Within the context, compile and fit `training.model`; after it, `training.result`
@@ -47,19 +45,18 @@ def quantize_aware(
             leaving, that no training step ran.
         GraphError: the model cannot be read.
     """
-    if keep not in KEEP:
-        raise registry.unknown_name("keep", keep, KEEP)
+    checks.choice("keep", keep, KEEP)
     graph = graph_keras.read(model)
     if keep in ("nothing", "zeros"):
         graph = fold(graph)  # It would tear clusters apart.
     graph = plain(graph)
-    ignored = kernels.matching(ignore, graph.layers)
+    ignored = checks.matching("layer to ignore", ignore, graph.layers)
     unwrapped = _unwrapped(graph)
-    left_alone = {**unwrapped, **dict.fromkeys(ignored, "ignored as asked")}
+    skipped = {**unwrapped, **dict.fromkeys(ignored, "ignored as asked")}
     quantized = _quantized(graph, keep, ignored, unwrapped)
     at_start = _state(quantized)
 
-    def finish() -> tuple[Any, training.SparsityReport]:
+    def finish() -> tuple[Any, wrapped.SparsityReport]:
         if all(map(np.array_equal, at_start, _state(quantized))):
             raise errors.ConfigError(
                 "No training step ran inside the context, so the ranges of the "
@@ -68,18 +65,16 @@ def quantize_aware(
         treated = {
             layer.name: _treated(layer, keep)
             for layer in kernels.with_kernels(graph)
-            if layer.name not in left_alone
+            if layer.name not in skipped
         }
         notes = ("The result is a tf_keras model with fake quantization.",)
         method = "Trained with 8-bit weights and activations"
         if keep != "nothing":
             kept = "zeros and clusters" if keep == "both" else keep
             method += f", {kept} kept"
-        return quantized, training.SparsityReport(method, treated, left_alone, notes)
+        return quantized, wrapped.SparsityReport(method, treated, skipped, notes)
 
-    active = training.Training(quantized, finish)
-    yield active
-    active.finish()
+    return wrapped.Wrapped(quantized, finish)
 
 
 def _unwrapped(graph: ir.Graph) -> dict[str, str]:
@@ -132,7 +127,7 @@ def _quantized(
     if keep in ("zeros", "both"):
         for variable in quantized.trainable_variables:
             if len(variable.shape) > 1:
-                training.hold_zeros(variable)
+                wrapped.hold_zeros(variable)
     return quantized
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfslim import errors, registry, sparsity, tasks, training
-from tfslim.training import inputs, replicas
-from tfslim.training import training as fitting
-from tfslim.training.job import Backup
+from tfslim import checks, errors, fields, registry, sparsity, tasks
+from tfslim.training import FitOptions, TrainingResult, replicas, seeds
+from tfslim.training.job import ResumableJob
+from tfslim.training.training import Training
 
 # Method -> its stages, each of which is trained. Zeros and clusters that an earlier
 # stage made are kept by the later ones.
@@ -29,38 +28,104 @@ METHODS = {
     "cqat": ("cluster", "quantize"),
     "pcqat": ("magnitude", "cluster", "quantize"),
 }
-# Stage -> its context, and the options that it has beside target and schedule.
-_SCHEDULED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
-    "magnitude": (sparsity.prune_magnitude, ()),
-    "block": (sparsity.prune_blocks, ("block",)),
-    "xnnpack": (sparsity.prune_for_xnnpack, ("symmetric_padding",)),
+# Stage -> its context, and the options that it has.
+_STAGES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "magnitude": (sparsity.prune_magnitude, ("target", "schedule")),
+    "block": (sparsity.prune_blocks, ("target", "schedule", "block")),
+    "xnnpack": (
+        sparsity.prune_for_xnnpack,
+        ("target", "schedule", "symmetric_padding"),
+    ),
+    "cluster": (sparsity.cluster_kernels, ("clusters",)),
+    "quantize": (sparsity.quantize_aware, ()),
 }
+# Those in which sparsity rises.
+_SCHEDULED = {name for name, (_, options) in _STAGES.items() if "target" in options}
 # Trains a model, given the callbacks that its `fit` needs.
 TrainFn = Callable[[Any, list[Any]], Any]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparsifyOptions(fields.Checked):
+    """Options of TF-MOT's methods beside those of the training.
+
+    Attributes:
+        target: share of zeros; for "magnitude", "block", "xnnpack", "pqat", "pcqat".
+        schedule: how sparsity rises: "polynomial" or "constant".
+        steps: with `train_fn`: training steps within which sparsity rises.
+        block: (inputs, outputs) of a block.
+        clusters: different values in each kernel.
+        keep: what an earlier call made of the kernels, for "cluster" and "qat" to
+            keep: "nothing", "zeros", "clusters" or "both".
+        symmetric_padding: for "xnnpack"; see `sparsity.prune_for_xnnpack`.
+        ignore: names of layers, or patterns, or one of them, to skip.
+    """
+
+    target: float = 0.8
+    schedule: str = "polynomial"
+    steps: int | None = None
+    block: tuple[int, int] = (1, 4)
+    clusters: int = 16
+    keep: str = fields.field("nothing", choices=sparsity.KEEP)
+    symmetric_padding: bool = False
+    ignore: str | Iterable[str] = ()
+
+    def __post_init__(self) -> None:
+        """Checks what no method looks at before its training."""
+        super().__post_init__()
+        if not isinstance(self.ignore, str):
+            object.__setattr__(self, "ignore", tuple(self.ignore))
+
+
 @dataclasses.dataclass(frozen=True)
-class SparsifyResult:
-    """A model after a method of TF-MOT.
+class SparsifyReport:
+    """What a method of TF-MOT did.
+
+    Attributes:
+        stages: what was done and skipped, one report a stage.
+        trainings: results of `tfslim.fit`, one a stage; none with a `train_fn`.
+        is_quantized: whether the model has fake quantization.
+    """
+
+    stages: tuple[sparsity.SparsityReport, ...]
+    trainings: tuple[TrainingResult, ...]
+    is_quantized: bool
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Layer with a kernel -> why a stage did not treat it."""
+        return {n: why for stage in self.stages for n, why in stage.skipped.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else the user should know."""
+        return tuple(note for stage in self.stages for note in stage.notes)
+
+    def __str__(self) -> str:
+        """Returns the reports of the stages, one after another."""
+        return "\n".join(map(str, self.stages))
+
+
+class _ModelAndReport(NamedTuple):
+    model: Any
+    report: SparsifyReport
+
+
+class SparsifyResult(_ModelAndReport):
+    """A model after a method of TF-MOT, and the report.
 
     Attributes:
         model: a plain model of the Keras that was passed in; after quantization a
             tf_keras model with fake quantization, for `tfslim.convert_quantized`.
-        is_quantized: whether `model` has fake quantization.
-        reports: what was done and left alone, one report a stage.
-        trainings: results of `tfslim.fit`, one a stage; none with a `train_fn`.
+        report: what was done.
     """
 
-    model: Any
-    is_quantized: bool
-    reports: tuple[sparsity.SparsityReport, ...]
-    trainings: tuple[training.TrainingResult, ...]
-
-    def __str__(self) -> str:
-        """Returns the reports, one after another."""
-        return "\n".join(map(str, self.reports))
+    is_quantized = checks.renamed("is_quantized", "report.is_quantized")
+    reports = checks.renamed("reports", "report.stages")
+    trainings = checks.renamed("trainings", "report.trainings")
 
 
+@seeds.kept()
 def sparsify(
     model: Any,
     train: Any = None,
@@ -69,15 +134,8 @@ def sparsify(
     method: str = "magnitude",
     task: str | tasks.Task = "classification",
     train_fn: TrainFn | None = None,
-    steps: int | None = None,
-    target: float = 0.8,
-    schedule: str = "polynomial",
-    block: tuple[int, int] = (1, 4),
-    clusters: int = 16,
-    keep: str = "nothing",
-    symmetric_padding: bool = False,
-    ignore: str | Iterable[str] = (),
-    options: training.FitOptions | None = None,
+    how: SparsifyOptions | None = None,
+    options: FitOptions | None = None,
     **overrides: Any,
 ) -> SparsifyResult:
     """Makes weights zero, few or 8-bit while the model trains on.
@@ -88,108 +146,129 @@ def sparsify(
     Args:
         model: a functional or Sequential model of tf_keras or Keras 3, trained;
             not changed.
-        train: training data as `tfslim.fit` takes it.
+        train: training data as `tfslim.fit` takes it; or a `Training`, which also has
+            the validation data, the task and the options.
         validation: validation data as `tfslim.fit` takes it.
         method: one of `METHODS`, or "m:n" for other numbers than 2:4.
         task: what the model is for, as for `tfslim.fit`.
         train_fn: trains instead of `train`: called with a tf_keras model, not
             compiled, and the callbacks that its `fit` needs.
-        steps: with `train_fn`: training steps within which sparsity rises.
-        target: share of zeros; for "magnitude", "block", "xnnpack", "pqat", "pcqat".
-        schedule: how sparsity rises: "polynomial" or "constant".
-        block: (inputs, outputs) of a block.
-        clusters: different values in each kernel.
-        keep: what an earlier call made of the kernels, for "cluster" and "qat" to
-            keep: "nothing", "zeros", "clusters" or "both".
-        symmetric_padding: for "xnnpack"; see `sparsity.prune_for_xnnpack`.
-        ignore: names of layers, or patterns, or one of them, to leave alone.
+        how: options of the method; None takes the defaults.
         options: how to train; None takes the defaults. With `backup_dir`, the same
-            call after a kill goes on from the last epoch; stages that a `train_fn`
+            call resumes from the last epoch after a kill; stages that a `train_fn`
             has trained are not trained again.
-        **overrides: fields of `FitOptions` that replace those of `options`.
+        **overrides: fields of `SparsifyOptions`, such as `target`, or of `FitOptions`
+            that replace those of `how` and `options`.
+
+    Returns:
+        The model and the report.
 
     Raises:
         ConfigError: an option is wrong, or no layer can be treated.
         GraphError: the model cannot be read.
 
     Example:
-        >>> pruned = sparsify(model, (x, y), method="magnitude", target=0.9).model
+        >>> pruned, _ = sparsify(model, (x, y), method="magnitude", target=0.9)
     """
     stages = _stages(method)
+    given = Training.of(train, validation, task, options)
+    own, training = given.split(SparsifyOptions, how, overrides)
+    options = training.options
     if (train is None) == (train_fn is None):
         raise errors.ConfigError("Pass either training data or a train_fn.")
-    if train_fn is not None and steps is None and not {*stages}.isdisjoint(_SCHEDULED):
+    _check(model, method, stages, own, options, has_train_fn=train_fn is not None)
+    training = dataclasses.replace(training, task=tasks.resolve(training.task, model))
+    job = ResumableJob(options, model, {"method": f"sparsify {method}", **vars(own)})
+    rising_epochs = max(1, options.epochs // 2)
+    if train_fn is None and not _SCHEDULED.isdisjoint(stages):
+        own = dataclasses.replace(own, steps=_rising_steps(training, rising_epochs))
+    # A wrapped model cannot be copied into a strategy.
+    strategy = replicas.resolve_strategy(options.strategy)
+    reports, trainings = [], []
+    for number, stage in enumerate(stages):
+        context = _context(stage, stages[:number], own)
+        with strategy.scope(), context(model) as active:
+            if train_fn is not None:
+                trained = functools.partial(_trained, active, train_fn)
+                active.model.set_weights(job.value(trained))
+            else:
+                rises = stage in _SCHEDULED and own.schedule == "polynomial"
+                result = job.train(
+                    active.model,
+                    training,
+                    active.callbacks,
+                    strategy=strategy,
+                    best_from_epoch=rising_epochs - 1 if rises else 0,
+                )
+                trainings.append(result)
+        model = active.result
+        reports.append(active.report)
+    job.finish()
+    is_quantized = stages[-1] == "quantize"
+    report = SparsifyReport(tuple(reports), tuple(trainings), is_quantized)
+    return SparsifyResult(model, report)
+
+
+def _check(
+    model: Any,
+    method: str,
+    stages: tuple[str, ...],
+    how: SparsifyOptions,
+    options: FitOptions,
+    *,
+    has_train_fn: bool,
+) -> None:
+    """Refuses before the first training what would fail after it."""
+    if has_train_fn and how.steps is None and not _SCHEDULED.isdisjoint(stages):
         raise errors.ConfigError(
             f"method='{method}' with a train_fn needs steps: the number of training "
             "steps within which sparsity rises."
         )
-    given = {
-        "target": target,
-        "schedule": schedule,
-        "block": block,
-        "clusters": clusters,
-        "keep": keep,
-        "symmetric_padding": symmetric_padding,
-        "ignore": (ignore,) if isinstance(ignore, str) else tuple(ignore),
-    }
-    _check_later_stages(model, stages, given)
-    how = fitting.Training(
-        train=train,
-        validation=validation,
-        task=tasks.resolve(task, model),
-        options=training.with_overrides(options, overrides),
-    )
-    backup = Backup(how.options, model, {"method": f"sparsify {method}", **given})
-    trainer = _Trainer(how, train_fn, steps, backup)
-    reports = []
-    for number, stage in enumerate(stages):
-        context = _context(stage, stages[:number], given, trainer)
-        with trainer.scope(), context(model) as active:
-            trainer.fit(active, rises=stage in _SCHEDULED and schedule == "polynomial")
-        model = active.result
-        reports.append(active.report)
-    backup.finish()
-    return SparsifyResult(
-        model, stages[-1] == "quantize", tuple(reports), tuple(trainer.results)
-    )
+    if options.mixed_precision:
+        raise errors.ConfigError(
+            "mixed_precision trains a copy of the model, which would lose what TF-MOT "
+            "wrapped. Train in float32."
+        )
+    if "cluster" in stages:
+        before = stages[: stages.index("cluster")]
+        sparsity.check_clusters(model, **_chosen("cluster", before, how))
+
+
+def _trained(active: sparsity.Wrapped, train_fn: TrainFn) -> list[np.ndarray]:
+    train_fn(active.model, active.callbacks)
+    weights: list[np.ndarray] = active.model.get_weights()
+    return weights
+
+
+def _rising_steps(training: Training, rising_epochs: int) -> int:
+    """Returns the steps within which sparsity rises, and masks change."""
+    steps = training.num_steps()
+    return max(1, steps // 2) if training.options.epochs == 1 else steps * rising_epochs
 
 
 def _context(
-    stage: str, before: tuple[str, ...], given: Mapping[str, Any], trainer: _Trainer
-) -> Callable[[Any], contextlib.AbstractContextManager[sparsity.Training]]:
+    stage: str, before: tuple[str, ...], how: SparsifyOptions
+) -> Callable[[Any], sparsity.Wrapped]:
     """Returns what wraps a model for a stage, given those before it."""
-    ignore = given["ignore"]
+    if stage not in _STAGES:
+        m, n = map(int, stage.split(":"))
+        return functools.partial(sparsity.prune_m_by_n, m=m, n=n, ignore=how.ignore)
+    return functools.partial(_STAGES[stage][0], **_chosen(stage, before, how))
+
+
+def _chosen(
+    stage: str, before: tuple[str, ...], how: SparsifyOptions
+) -> dict[str, Any]:
+    """Returns the options of a stage, given those before it."""
+    chosen = {name: getattr(how, name) for name in (*_STAGES[stage][1], "ignore")}
     if stage in _SCHEDULED:
-        make, names = _SCHEDULED[stage]
-        chosen = {name: given[name] for name in ("target", "schedule", *names)}
-        steps = trainer.rising_steps()
-        return functools.partial(make, steps=steps, ignore=ignore, **chosen)
-    if stage == "cluster":
-        return functools.partial(sparsity.cluster_kernels, **_clustering(before, given))
-    if stage == "quantize":
-        keep = _kept(before) if before else given["keep"]
-        return functools.partial(sparsity.quantize_aware, keep=keep, ignore=ignore)
-    m, n = map(int, stage.split(":"))
-    return functools.partial(sparsity.prune_m_by_n, m=m, n=n, ignore=ignore)
-
-
-def _clustering(before: tuple[str, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "clusters": given["clusters"],
-        "keep_zeros": bool(before) or given["keep"] in ("zeros", "both"),
-        "ignore": given["ignore"],
-    }
-
-
-def _check_later_stages(
-    model: Any, stages: tuple[str, ...], given: Mapping[str, Any]
-) -> None:
-    """Checks, before anything is trained, what the first stage does not look at."""
-    if given["keep"] not in sparsity.KEEP:
-        raise registry.unknown_name("keep", given["keep"], sparsity.KEEP)
-    if "cluster" in stages:
-        before = stages[: stages.index("cluster")]
-        sparsity.check_clusters(model, **_clustering(before, given))
+        chosen["steps"] = how.steps
+    elif stage == "cluster":
+        chosen["keep_zeros"] = bool(before) or how.keep in ("zeros", "both")
+    else:
+        made = {(): how.keep, ("magnitude",): "zeros", ("cluster",): "clusters"}
+        chosen["keep"] = made.get(before, "both")
+    return chosen
 
 
 def _stages(method: str) -> tuple[str, ...]:
@@ -198,74 +277,3 @@ def _stages(method: str) -> tuple[str, ...]:
     if re.fullmatch(r"\d+:\d+", method):
         return (method,)
     raise registry.unknown_name("method", method, METHODS)
-
-
-def _kept(before: tuple[str, ...]) -> str:
-    if "cluster" not in before:
-        return "zeros" if before else "nothing"
-    return "both" if len(before) > 1 else "clusters"
-
-
-class _Trainer:
-    """Trains each stage the same way."""
-
-    def __init__(
-        self,
-        how: fitting.Training,
-        train_fn: TrainFn | None,
-        steps: int | None,
-        backup: Backup,
-    ):
-        if how.options.mixed_precision:
-            raise errors.ConfigError(
-                "mixed_precision trains a copy of the model, which would lose what "
-                "TF-MOT wrapped. Train in float32."
-            )
-        self._how = how
-        self._train_fn = train_fn
-        self._steps = steps
-        self._backup = backup
-        self._strategy = replicas.resolve_strategy(how.options.strategy)
-        self.results: list[training.TrainingResult] = []
-
-    @property
-    def _rising_epochs(self) -> int:
-        return max(1, self._how.options.epochs // 2)
-
-    def rising_steps(self) -> int:
-        """Returns the steps within which sparsity rises, and masks change."""
-        if self._train_fn is not None:
-            return self._steps or 1
-        options = self._how.options
-        task = tasks.resolve(self._how.task)
-        steps = inputs.num_steps(self._how.train, task, options)
-        if options.epochs == 1:
-            return max(1, steps // 2)
-        return steps * self._rising_epochs
-
-    def scope(self) -> contextlib.AbstractContextManager[Any]:
-        """Returns the strategy's scope: a wrapped model cannot be copied into one."""
-        scope: contextlib.AbstractContextManager[Any] = self._strategy.scope()
-        return scope
-
-    def fit(self, active: sparsity.Training, *, rises: bool) -> None:
-        """Trains the wrapped model."""
-        if self._train_fn is not None:
-            active.model.set_weights(
-                self._backup.value(lambda: self._trained_by_user(active))
-            )
-            return
-        result = self._backup.train(
-            active.model,
-            self._how,
-            active.callbacks,
-            strategy=self._strategy,
-            best_from_epoch=self._rising_epochs - 1 if rises else 0,
-        )
-        self.results.append(result)
-
-    def _trained_by_user(self, active: sparsity.Training) -> list[np.ndarray]:
-        if self._train_fn is not None:
-            self._train_fn(active.model, active.callbacks)
-        weights: list[np.ndarray] = active.model.get_weights()
-        return weights

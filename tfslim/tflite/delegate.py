@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -88,7 +89,5 @@ def _inside(graph: model.Graph, node: Mapping[str, Any]) -> set[int]:
 
 def count_names(ops: Iterable[model.Op]) -> dict[str, int]:
     """Counts ops by name, the most frequent first."""
-    counts: dict[str, int] = {}
-    for op in ops:
-        counts[op.name] = counts.get(op.name, 0) + 1
+    counts = collections.Counter(op.name for op in ops)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -185,6 +185,31 @@ def pack(flat: Any, *, attached: Mapping[str, bytes] | None = None) -> bytes:
     return content
 
 
+def operator(
+    flat: Any, name: str, source: int, target: int, *, version: int = 1
+) -> Any:
+    """Returns a new builtin op of one input and one output; adds its op code.
+
+    Args:
+        flat: the model that it is for.
+        name: e.g. "DEQUANTIZE".
+        source: number of the tensor that it reads.
+        target: number of the tensor that it writes.
+        version: of the op, if the file does not have it yet.
+    """
+    number = getattr(schema.BuiltinOperator, name)
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in flat.operatorCodes]
+    if number not in codes:
+        code = schema.OperatorCodeT(
+            builtinCode=number, deprecatedBuiltinCode=number, version=version
+        )
+        flat.operatorCodes.append(code)
+        codes.append(number)
+    return schema.OperatorT(
+        opcodeIndex=codes.index(number), inputs=[source], outputs=[target]
+    )
+
+
 def share_buffers(flat: Any) -> None:
     """Lets tensors with equal constants share one buffer; changes `flat` in place."""
     # Buffer 0 is the empty one by the schema's rule.

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import interpreter as litert
 
-from tfslim import errors, quiet
+from tfslim import errors, ops, quiet
 from tfslim.tflite import flatbuffer, model, trial
 
 # One array for a model with one input, else input name -> array.
 Inputs = np.ndarray | Mapping[str, np.ndarray]
 
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _LARGEST_FACTOR = 256.0
 
 
@@ -241,7 +240,7 @@ def _check_scales(file: model.TfliteModel) -> None:
     """
     for graph in file.graphs:
         for op in graph.ops:
-            if op.name not in _WEIGHTED:
+            if op.name not in ops.tflite("window"):
                 continue
             found = [
                 graph.tensors[i].quantization for i in (*op.inputs[:2], op.outputs[0])

@@ -142,7 +142,7 @@ def store_dense(tflite: bytes) -> bytes:
     """
     flat = flatbuffer.unpack(tflite)
     graph = flat.subgraphs[0]
-    twins: dict[int, int] = {}
+    sources: dict[int, int] = {}
     operators = []
     for op in graph.operators:
         inputs = flatbuffer.numbers(op.inputs)
@@ -154,9 +154,9 @@ def store_dense(tflite: bytes) -> bytes:
             dense = decode(values, source.sparsity, shape)
             source.sparsity = None
             flat.buffers[source.buffer].data = dense.reshape(-1).view(np.uint8)
-            twins[flatbuffer.numbers(op.outputs)[0]] = inputs[0]
+            sources[flatbuffer.numbers(op.outputs)[0]] = inputs[0]
             continue
-        op.inputs = [twins.get(index, index) for index in inputs]
+        op.inputs = [sources.get(index, index) for index in inputs]
         operators.append(op)
     graph.operators = operators
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(tflite))
@@ -172,7 +172,7 @@ def _is_worth(flat: Any, tensor: Any, min_zeros: float) -> bool:
 
 
 def _pack(flat: Any, graph: Any, index: int) -> int:
-    """Makes a tensor sparse; returns the number of its dense twin."""
+    """Makes a tensor sparse; returns the number of its dense copy."""
     sparse = graph.tensors[index]
     dense = copy.copy(sparse)
     dense.name, dense.buffer = sparse.name + b";dense", 0
@@ -215,17 +215,7 @@ def _vector(numbers: np.ndarray) -> tuple[int, Any]:
 
 
 def _densify(flat: Any, source: int, target: int) -> Any:
-    number = schema.BuiltinOperator.DENSIFY
-    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in flat.operatorCodes]
-    if number not in codes:
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = number
-        code.version = 1
-        flat.operatorCodes.append(code)
-        codes.append(number)
-    op = schema.OperatorT()
-    op.opcodeIndex = codes.index(number)
-    op.inputs, op.outputs = [source], [target]
+    op = flatbuffer.operator(flat, "DENSIFY", source, target)
     op.builtinOptionsType = schema.BuiltinOptions.DensifyOptions
     op.builtinOptions = schema.DensifyOptionsT()
     return op

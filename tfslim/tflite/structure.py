@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim import escape
+from tfslim import escape, ops
 from tfslim.tflite import arity
 from tfslim.tflite.reading import numbers, op_name, text
 
@@ -99,8 +99,7 @@ def _check_operators(flat: Any, graph: Any) -> None:
         name, is_custom = op_name(flat.operatorCodes[operator.opcodeIndex])
         fault = "" if is_custom else _builtin_fault(name, operator, tensors)
         # Old converters do not mark the state of recurrent layers as one.
-        is_stateful = any(kind in name for kind in ("LSTM", "RNN", "SVDF"))
-        for index in inputs[:1] if is_stateful else inputs:
+        for index in inputs[:1] if name in ops.tflite("stateful") else inputs:
             if index >= 0 and index not in ready:
                 fault = fault or f"reads {_name(index, tensors)}, which nothing wrote"
         for index in outputs:
@@ -118,7 +117,7 @@ def _builtin_fault(name: str, operator: Any, tensors: Any) -> str:
     inputs, outputs = numbers(operator.inputs), numbers(operator.outputs)
     options = operator.builtinOptions or operator.builtinOptions2
     fault = arity.fault(name, inputs, outputs, options)
-    if fault or not arity.passes_kind_on(name):
+    if fault or name not in ops.tflite("same_kind"):
         return fault
     kinds = [tensors[index].type in _FLOATS for index in (inputs[0], outputs[0])]
     # The runtime writes floats into the smaller place of integers.

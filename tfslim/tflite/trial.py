@@ -2,7 +2,7 @@
 
 The runtime trusts its files: a damaged one may end the process, or never come to an
 end. Files that were tried, and what is made of them here, run without a child from
-then on. A file from a disk is a stranger's, whatever it says about itself.
+then on. A file read from a disk is of unknown origin, whatever it says about itself.
 """
 
 from __future__ import annotations

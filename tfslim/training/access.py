@@ -5,28 +5,23 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfslim import errors, registry
+from tfslim import errors, ops, registry
 from tfslim.graph import keras as graph_keras
 
-# Class of a layer -> its kernels, with the axes that count the output channels.
-_KERNELS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
-    "Dense": {"kernel": (-1,)},
-    **{f"Conv{n}D": {"kernel": (-1,)} for n in (1, 2, 3)},
-    **{f"Conv{n}DTranspose": {"kernel": (-2,)} for n in (1, 2, 3)},
-    **{
-        f"DepthwiseConv{n}D": {"depthwise_kernel": (-2, -1), "kernel": (-2, -1)}
-        for n in (1, 2)
-    },
-    **{
-        f"SeparableConv{n}D": {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
-        for n in (1, 2)
-    },
+# Class of a layer -> its kernels, with the axes that count the output channels. A
+# depthwise layer of Keras 3 calls its own `kernel`.
+_KERNELS = {
+    name: {**op.kernels, "kernel": next(iter(op.kernels.values()))}
+    if "depthwise" in op.traits
+    else op.kernels
+    for name, op in ops.KERAS.items()
+    if op.kernels
 }
 
 

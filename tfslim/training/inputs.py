@@ -29,26 +29,21 @@ class Epochs:
 
 
 def training_epochs(
-    data: tf.data.Dataset | Arrays | EpochFn,
-    *,
-    task: tasks.Task,
-    batch_size: int,
-    seed: int,
-    num_epochs: int,
-    steps_per_epoch: int | None,
+    data: tf.data.Dataset | Arrays | EpochFn, task: tasks.Task, options: FitOptions
 ) -> Epochs:
     """Returns the epochs of whatever `fit` takes.
 
     Raises:
         ConfigError: `data` is of another kind, empty, or of unknown length.
     """
+    steps_per_epoch = options.steps_per_epoch
     if isinstance(data, tf.data.Dataset):
         steps = steps_per_epoch or _checked(data)
         # It may shuffle by counters of its own, so what was read before a kill is
         # read again.
         return Epochs(lambda start: _feed(data.repeat().skip(start * steps)), steps)
     if isinstance(data, tuple):
-        make = _shuffled_arrays(data, task=task, batch_size=batch_size, seed=seed)
+        make = _shuffled_arrays(data, task, options)
     elif callable(data):
         make = data
     else:
@@ -70,28 +65,9 @@ def training_epochs(
         return make(epoch).repeat().take(steps_per_epoch)
 
     def stream(start: int) -> tf.data.Dataset:
-        return _feed(tf.data.Dataset.range(start, num_epochs).flat_map(epoch_of))
+        return _feed(tf.data.Dataset.range(start, options.epochs).flat_map(epoch_of))
 
     return Epochs(stream, steps_per_epoch or _checked(first))
-
-
-def num_steps(
-    data: tf.data.Dataset | Arrays | EpochFn, task: tasks.Task, options: FitOptions
-) -> int:
-    """Returns the steps of one epoch of `fit`.
-
-    Raises:
-        ConfigError: as `training_epochs`.
-    """
-    epochs = training_epochs(
-        data,
-        task=task,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        num_epochs=options.epochs,
-        steps_per_epoch=options.steps_per_epoch,
-    )
-    return epochs.steps
 
 
 def _checked(dataset: tf.data.Dataset) -> int:
@@ -140,17 +116,17 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def _shuffled_arrays(
-    arrays: Arrays, *, task: tasks.Task, batch_size: int, seed: int
-) -> EpochFn:
+def _shuffled_arrays(arrays: Arrays, task: tasks.Task, options: FitOptions) -> EpochFn:
     parts, count = _tensors(arrays, "train")
 
     def make(epoch: Any) -> tf.data.Dataset:
-        key = tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=key)
+        key = [tf.constant(options.seed, tf.int64), tf.cast(epoch, tf.int64)]
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(count), seed=tf.stack(key)
+        )
         # A small rest would spoil batch normalization's statistics.
         indices = tf.data.Dataset.from_tensor_slices(order).batch(
-            batch_size, drop_remainder=count > batch_size
+            options.batch_size, drop_remainder=count > options.batch_size
         )
         return indices.map(lambda i: _gather(parts, i, task))
 

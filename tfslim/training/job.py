@@ -1,4 +1,4 @@
-"""What jobs of several trainings leave behind, so that a kill costs none of them."""
+"""A job of several trainings that resumes after a kill."""
 
 from __future__ import annotations
 
@@ -15,42 +15,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tf_keras
 
-from tfslim import errors, files, training
+from tfslim import errors, files
 from tfslim.graph import keras as graph_keras
-from tfslim.training import packing, replicas, workers
+from tfslim.training import packing, replicas, seeds, state, workers
 from tfslim.training import training as fitting
+from tfslim.training.loop import TrainingResult
+from tfslim.training.options import FitOptions, with_overrides
 
 # Number of an entry, and what a training began with.
 _ENTRY = re.compile(r"(\d{3,})(-[0-9a-f]{16}|\.bin)")
 _HALF_WRITTEN = (".job.json.*", ".[0-9][0-9][0-9]*")
 
 
-class Backup:
-    """A folder from which a job that was killed goes on.
+class ResumableJob:
+    """Several trainings, and a folder from which they resume after a kill.
 
     The job is run again from its start. Cuts are cheap and come out the same; a
     training that had ended is replaced by what it ended with, the one that was killed
-    goes on from its last epoch. A training is known again by its number and the
+    resumes from its last epoch. A training is known again by its number and the
     weights it begins with. Where a cut comes out differently after all, since threads
     add up in any order or a criterion draws numbers, what was kept from there on is
     removed and trained anew. What is measured, such as a latency that decides on a
     cut, never comes out the same: `value` keeps it.
 
     Example:
-        backup = Backup(options, model, {"ratio": 0.5})
+        job = ResumableJob(options, model, {"ratio": 0.5})
         for _ in range(3):
             model, _ = prune_channels(model, pruning_ratio=0.2)
-            backup.train(model, Training(train=data, options=options))
-        backup.finish()
+            job.train(model, Training(train=data, options=options))
+        job.finish()
     """
 
     def __init__(
         self,
-        options: training.FitOptions,
+        options: FitOptions,
         model: Any = None,
-        job: Mapping[str, Any] | None = None,
+        description: Mapping[str, Any] | None = None,
     ):
         """Opens the folder of a job.
 
@@ -58,8 +59,8 @@ class Backup:
             options: `backup_dir` is the folder, None keeps nothing; with
                 `keep_backup`, `finish` leaves it as it is.
             model: what the job begins with.
-            job: what is done to it, by which the job is known again. Models count by
-                their weights, functions by their names.
+            description: what is done to it, by which the job is known again. Models
+                count by their weights, functions by their names.
 
         Raises:
             ConfigError: the folder is of another job or model, or cannot be read.
@@ -73,9 +74,9 @@ class Backup:
             self._strategy = replicas.resolve_strategy(options.strategy)
             self._is_chief = workers.is_chief(self._strategy)
             if self._is_chief:
-                _check(self._folder, {**(job or {}), "model": model})
+                _check(self._folder, {**(description or {}), "model": model})
 
-    def part(self, options: training.FitOptions, model: Any) -> training.FitOptions:
+    def part(self, options: FitOptions, model: Any) -> FitOptions:
         """Returns the options for the next part of the job.
 
         Args:
@@ -93,17 +94,17 @@ class Backup:
         how: fitting.Training,
         callbacks: Sequence[Any] = (),
         **overrides: Any,
-    ) -> training.TrainingResult:
+    ) -> TrainingResult:
         """Trains a model in place; `overrides` are fields of `FitOptions`."""
-        options = training.with_overrides(how.options, overrides)
+        options = with_overrides(how.options, overrides)
         own = dataclasses.replace(how, options=self.part(options, model))
         return own.run(model, callbacks)
 
     def tuned(self, model: Any, fine_tune: Callable[[Any], Any]) -> Any:
         """Returns a model after a function that trains it, in place or as a new one.
 
-        A function that was killed is called anew; only what a `Training` does goes on
-        from its last epoch.
+        A function that was killed is called anew; only a `Training` resumes from its
+        last epoch.
         """
         place = None
         if isinstance(fine_tune, fitting.Training):
@@ -163,20 +164,20 @@ class Backup:
         if self._is_chief and not path.exists():
             _remove_from(self._folder, self._number)
         # What a user's function draws must not depend on what ran before it.
-        tf_keras.utils.set_random_seed(self._seed + self._number)
+        seeds.set_all(self._seed + self._number)
         return path
 
 
 def options_of(
     fine_tune: Callable[[Any], Any], backup_dir: Path | str | None
-) -> training.FitOptions:
+) -> FitOptions:
     """Returns the options of a job whose trainings are up to the user."""
     if not callable(fine_tune):
         raise errors.ConfigError(
             f"fine_tune is {fine_tune!r}; expected a tfslim.Training, or a function "
             "that trains a model."
         )
-    options = training.FitOptions()
+    options = FitOptions()
     if isinstance(fine_tune, fitting.Training):
         options = fine_tune.options
     if backup_dir is not None:
@@ -184,9 +185,9 @@ def options_of(
     return options
 
 
-def _check(folder: Path, job: Mapping[str, Any]) -> None:
+def _check(folder: Path, description: Mapping[str, Any]) -> None:
     """Writes down what is done in a folder, or compares it with what was."""
-    own = json.loads(json.dumps(job, default=_plain))
+    own = json.loads(json.dumps(description, default=_plain))
     path = folder / "job.json"
     files.make_folder(folder, "backup_dir")
     if not path.exists() or not _entries(folder):
@@ -196,12 +197,7 @@ def _check(folder: Path, job: Mapping[str, Any]) -> None:
         found = dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise _unreadable(path, error) from error
-    differing = [key for key in own if found.get(key) != own[key]]
-    if differing:
-        raise errors.ConfigError(
-            f"{folder} holds the state of another job (different "
-            f"{', '.join(differing)}). Delete it or choose another backup_dir."
-        )
+    state.refuse_other(folder, "job", own, found)
 
 
 def _unreadable(path: Path, error: Exception) -> errors.ConfigError:
@@ -213,8 +209,7 @@ def _unreadable(path: Path, error: Exception) -> errors.ConfigError:
 def _plain(value: Any) -> Any:
     """Returns what stands for a value in JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return {name: getattr(value, name) for name in names}
+        return vars(value)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, np.generic):

@@ -8,14 +8,13 @@ import importlib.util
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
-from tfslim import errors, registry, tasks
-from tfslim.training import backup as backup_lib
+from tfslim import checks, errors, tasks
 from tfslim.training import (
     inputs,
     keras3,
@@ -23,10 +22,12 @@ from tfslim.training import (
     optimizers,
     randomness,
     replicas,
+    seeds,
+    state,
     workers,
 )
 from tfslim.training.callbacks import BestWeights, FiniteLoss, Progress
-from tfslim.training.options import FitOptions
+from tfslim.training.options import FitOptions, with_overrides
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class TrainingResult:
     seconds: float
 
 
+@seeds.kept()
 def fit(
     model: Any,
     train: tf.data.Dataset | inputs.Arrays | inputs.EpochFn,
@@ -67,7 +69,7 @@ def fit(
     Keras, dtype policy and strategy: where another is needed, a copy is trained and
     its weights are set back. A Keras 3 model is always trained as a tf_keras copy.
 
-    With `backup_dir`, a training that was killed goes on from the end of its last
+    With `backup_dir`, a training that was killed resumes from the end of its last
     epoch, and ends with the weights that it would have had: the order of the data and
     the numbers that random layers draw depend on the seed and the step only.
 
@@ -99,23 +101,16 @@ def fit(
     strategy = replicas.resolve_strategy(options.strategy)
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
-    tf_keras.utils.set_random_seed(options.seed)
+    seeds.set_all(options.seed)
     _check_model(model)
-    epochs = inputs.training_epochs(
-        train,
-        task=task,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        num_epochs=options.epochs,
-        steps_per_epoch=options.steps_per_epoch,
-    )
+    epochs = inputs.training_epochs(train, task, options)
     if validation is not None:
         validation = inputs.validation_dataset(
             validation, task=task, batch_size=options.batch_size
         )
     best = _best_weights(task, validation, options)
     total_steps = epochs.steps * options.epochs
-    with _told_in_a_line():
+    with _short_errors():
         _check_shapes(model, task, epochs, validation)
         copy = _copy(model, epochs, strategy, options)
         with replicas.batch_norm_for(copy, total_steps):
@@ -132,9 +127,8 @@ def fit(
 def check_names(options: FitOptions) -> None:
     """Raises ConfigError for an unknown optimizer, schedule or strategy."""
     optimizers.build(options, total_steps=1)
-    name = options.strategy
-    if isinstance(name, str) and name not in replicas.STRATEGIES:
-        raise registry.unknown_name("strategy", name, replicas.STRATEGIES)
+    if isinstance(options.strategy, str):
+        checks.choice("strategy", options.strategy, replicas.STRATEGIES)
 
 
 def _copy(
@@ -183,18 +177,15 @@ def _run(
     started = time.perf_counter()
     bar = Progress(options.epochs, epochs.steps) if _is_verbose(options) else None
     callbacks = _callbacks(model, epochs.steps, best, bar, options, more)
-    backup, first_epoch = None, 0
+    kept, first_epoch = None, 0
     if options.backup_dir is not None:
+        description = state.describe(model, options, epochs.steps, best.monitor)
+        kept = state.EpochState(options.backup_dir, description, callbacks)
         # Last: an epoch counts as done when everything else about it is.
-        backup = backup_lib.Backup(
-            options.backup_dir,
-            backup_lib.describe(model, options, epochs.steps, best.monitor),
-            callbacks,
-        )
-        callbacks.append(backup)
-        first_epoch = backup.load(model)
+        callbacks.append(kept)
+        first_epoch = kept.load(model)
     try:
-        if first_epoch < options.epochs and not (backup and backup.is_stopped):
+        if first_epoch < options.epochs and not (kept and kept.is_stopped):
             model.fit(
                 epochs.stream(first_epoch),
                 epochs=options.epochs,
@@ -212,8 +203,8 @@ def _run(
     finally:
         if bar is not None:
             bar.close()
-    if backup is not None:
-        backup.finish(keep=options.keep_backup)
+    if kept is not None:
+        kept.finish(keep=options.keep_backup)
     names = best.epochs[0] if best.epochs else {}
     return TrainingResult(
         model=model,
@@ -272,21 +263,6 @@ def _best_weights(
     )
 
 
-def with_overrides(
-    options: FitOptions | None, overrides: Mapping[str, Any]
-) -> FitOptions:
-    """Returns the options with some fields replaced.
-
-    Raises:
-        ConfigError: there is no such field, or its value is out of range.
-    """
-    known = [field.name for field in dataclasses.fields(FitOptions)]
-    for name in overrides:
-        if name not in known:
-            raise registry.unknown_name("training option", name, known)
-    return dataclasses.replace(options or FitOptions(), **overrides)
-
-
 def _check_model(model: Any) -> None:
     if not isinstance(model, tf_keras.Model) and not (
         keras3.is_keras3(model) and hasattr(model, "layers")
@@ -307,7 +283,7 @@ def _check_shapes(
     epochs: inputs.Epochs,
     validation: tf.data.Dataset | None,
 ) -> None:
-    """Says in a line what Keras would say in a page."""
+    """Refuses, with a short error, what Keras would refuse with a long one."""
     inputs.check_fits(model, epochs.stream(0), "train")
     if validation is not None:
         inputs.check_fits(model, validation, "validation")
@@ -324,25 +300,27 @@ def _is_verbose(options: FitOptions) -> bool:
     return sys.stderr.isatty() if options.verbose is None else options.verbose
 
 
+# What TensorFlow's pages have in them -> what to tell of it.
+_DATA_ERRORS = {
+    r"DataError: (.+)": "{}",
+    r"label value of (-?\d+).*range of \[0, (\d+)\)": (
+        "A target is class {}, but the model has {} outputs. Classes count from 0."
+    ),
+    rf"\[{losses.NOT_BINARY}\] \[(\S+)\] \[(\S+)\]": (
+        "The targets go from {} to {}, but a model with one column of outputs knows "
+        "the classes 0 and 1."
+    ),
+}
+
+
 @contextlib.contextmanager
-def _told_in_a_line() -> Iterator[None]:
+def _short_errors() -> Iterator[None]:
     """Raises our own errors in place of those that TensorFlow made of them."""
     try:
         yield
     except tf.errors.OpError as error:
-        data_error = re.search(r"DataError: (.+)", str(error))
-        if data_error:
-            raise errors.DataError(data_error.group(1)) from None
-        label = re.search(r"label value of (-?\d+).*range of \[0, (\d+)\)", str(error))
-        if label:
-            raise errors.DataError(
-                f"A target is class {label.group(1)}, but the model has "
-                f"{label.group(2)} outputs. Classes count from 0."
-            ) from None
-        span = re.search(rf"\[{losses.NOT_BINARY}\] \[(\S+)\] \[(\S+)\]", str(error))
-        if span:
-            raise errors.DataError(
-                f"The targets go from {span.group(1)} to {span.group(2)}, but a model "
-                "with one column of outputs knows the classes 0 and 1."
-            ) from None
+        for pattern, text in _DATA_ERRORS.items():
+            found = re.search(pattern, str(error))
+            if found:
+                raise errors.DataError(text.format(*found.groups())) from None
         raise workers.lost(error) or error from None

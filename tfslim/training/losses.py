@@ -9,7 +9,7 @@ import tf_keras
 
 from tfslim import errors
 
-# What `fit` finds in TensorFlow's pages and makes a line of.
+# By which `fit` finds this error in TensorFlow's pages, to shorten it.
 NOT_BINARY = "not of two classes"
 # By which the sum of a softmax in float16 may differ from 1.
 _ROUNDING = 1e-3

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from tfslim import errors
+from tfslim import checks, fields, registry
 
-_FROM_ONE = ("epochs", "batch_size", "steps_per_epoch")
-_WHOLE = (*_FROM_ONE, "patience", "best_from_epoch", "seed")
+OptionsT = TypeVar("OptionsT")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class FitOptions(fields.Checked):
     """How to train.
 
     Attributes:
@@ -40,56 +39,54 @@ class FitOptions:
         steps_per_epoch: for data whose length is unknown or endless; a Dataset goes on
             in the next epoch where it stopped in the last.
         log_dir: where to write TensorBoard's logs.
-        backup_dir: where a training that is killed leaves its state after every
-            epoch; the same call goes on from there. Removed at the end.
+        backup_dir: where a training leaves its state after every epoch; after a kill
+            the same call resumes from there. Removed at the end.
         keep_backup: leave in `backup_dir` what the training ended with, so that the
             same call does not train again: for scripts of several trainings.
         seed: of the order of arrays and of random layers; sets TensorFlow's, NumPy's
-            and Python's global seeds.
+            and Python's global seeds until the training ends, and then gives their
+            state back.
         deterministic: make two runs bit-equal also where threads add up in any order;
             turns on TensorFlow's op determinism for the rest of the process.
         verbose: whether to show a progress bar; None shows it on a terminal only.
     """
 
-    epochs: int = 10
-    batch_size: int = 32
+    epochs: int = fields.field(10, least=1)
+    batch_size: int = fields.field(32, least=1)
     optimizer: Any = "adam"
-    learning_rate: float | None = None
+    learning_rate: float | None = fields.field(None, kind=float, above=0)
     schedule: str = "one_cycle"
-    patience: int = 0
-    best_from_epoch: int = 0
+    patience: int = fields.field(0, least=0)
+    best_from_epoch: int = fields.field(0, least=0)
     strategy: str | tf.distribute.Strategy = "none"
     sync_batch_norm: bool = False
     mixed_precision: bool = False
-    steps_per_epoch: int | None = None
+    steps_per_epoch: int | None = fields.field(None, kind=int, least=1)
     log_dir: Path | str | None = None
     backup_dir: Path | str | None = None
     keep_backup: bool = False
-    seed: int = 0
+    seed: int = fields.field(0)
     deterministic: bool = False
     verbose: bool | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        for name in _WHOLE:
-            value = getattr(self, name)
-            if value is None and name == "steps_per_epoch":
-                continue
-            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-                raise errors.ConfigError(
-                    f"{name} must be a whole number, got {value!r}."
-                )
-            if name in _FROM_ONE and value < 1:
-                raise errors.ConfigError(f"{name} must be 1 or more, got {value}.")
-        if self.patience < 0:
-            raise errors.ConfigError(
-                f"patience must be 0 (never stop) or more, got {self.patience}."
-            )
-        if not 0 <= self.best_from_epoch < self.epochs:
-            raise errors.ConfigError(
-                f"best_from_epoch must be an epoch from 0 to {self.epochs - 1}, got "
-                f"{self.best_from_epoch}."
-            )
-        rate = self.learning_rate
-        if rate is not None and not (isinstance(rate, numbers.Real) and rate > 0):
-            raise errors.ConfigError(f"learning_rate must be above 0, got {rate!r}.")
+        super().__post_init__()
+        checks.number("best_from_epoch", self.best_from_epoch, f"[0, {self.epochs})")
+
+
+def with_overrides(
+    options: OptionsT | None, overrides: Mapping[str, Any], kind: type = FitOptions
+) -> OptionsT:
+    """Returns options with some fields replaced; None takes the defaults of `kind`.
+
+    Raises:
+        ConfigError: there is no such field, or its value is out of range.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in overrides:
+        if name not in known:
+            raise registry.unknown_name("training option", name, known)
+    made: Any = kind() if options is None else options
+    replaced: OptionsT = dataclasses.replace(made, **overrides)
+    return replaced

@@ -2,7 +2,7 @@
 
 tf_keras draws dropout masks from counters inside of TensorFlow's kernels, which die
 with the process. Here every draw is a function of (seed, layer, call, step, replica),
-so a training that goes on after a kill draws what it would have drawn.
+so a training that resumes after a kill draws what it would have drawn.
 """
 
 from __future__ import annotations
@@ -33,6 +33,19 @@ def mixed(*parts: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
+def _stateless(draw: Any, *names: str) -> Any:
+    """Returns a generator's method, with these parameters, that draws by a seed."""
+
+    def method(self: Any, shape: Any, *given: Any, **named: Any) -> tf.Tensor:
+        options = {**dict(zip((*names, "dtype"), given, strict=False)), **named}
+        dtype = options.get("dtype") or backend.floatx()
+        chosen = {n: options[n] for n in names if options.get(n) is not None}
+        seed = self.make_seed_for_stateless_op()
+        return draw(shape, seed, dtype=dtype, **chosen)
+
+    return method
+
+
 class _StepGenerator(backend.RandomGenerator):
     """Stands in for a layer's own generator while a model is trained."""
 
@@ -59,55 +72,16 @@ class _StepGenerator(backend.RandomGenerator):
         step = tf.convert_to_tensor(self._step) * replicas + tf.cast(replica, tf.int64)
         return tf.stack([tf.constant(base, tf.int64), step])
 
-    def random_normal(
-        self,
-        shape: Any,
-        mean: Any = 0.0,
-        stddev: Any = 1.0,
-        dtype: Any = None,
-        **_: Any,
-    ) -> tf.Tensor:
-        return tf.random.stateless_normal(
-            shape, self.make_seed_for_stateless_op(), mean, stddev, _dtype(dtype)
-        )
-
-    def random_uniform(
-        self,
-        shape: Any,
-        minval: Any = 0.0,
-        maxval: Any = None,
-        dtype: Any = None,
-        **_: Any,
-    ) -> tf.Tensor:
-        # None is 1 for floats, as tf.random.uniform has it.
-        return tf.random.stateless_uniform(
-            shape,
-            self.make_seed_for_stateless_op(),
-            minval,
-            1 if maxval is None else maxval,
-            _dtype(dtype),
-        )
-
-    def truncated_normal(
-        self,
-        shape: Any,
-        mean: Any = 0.0,
-        stddev: Any = 1.0,
-        dtype: Any = None,
-        **_: Any,
-    ) -> tf.Tensor:
-        return tf.random.stateless_truncated_normal(
-            shape, self.make_seed_for_stateless_op(), mean, stddev, _dtype(dtype)
-        )
+    random_normal = _stateless(tf.random.stateless_normal, "mean", "stddev")
+    random_uniform = _stateless(tf.random.stateless_uniform, "minval", "maxval")
+    truncated_normal = _stateless(
+        tf.random.stateless_truncated_normal, "mean", "stddev"
+    )
 
     def dropout(self, inputs: Any, rate: Any, noise_shape: Any = None) -> tf.Tensor:
         return tf.nn.experimental.stateless_dropout(
             inputs, rate, self.make_seed_for_stateless_op(), noise_shape=noise_shape
         )
-
-
-def _dtype(dtype: Any) -> Any:
-    return dtype or backend.floatx()
 
 
 def _outermost_graph() -> Any:
@@ -162,7 +136,7 @@ class EpochSeeds(tf_keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Sets all generators to where they are at the beginning of this epoch."""
-        # Of no effect but in a training that goes on after a kill.
+        # Of no effect but in a training that resumes after a kill.
         self.model._train_counter.assign(epoch * self._steps)
         seed = mixed(self._seed, epoch)
         random.seed(seed)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfslim import errors, tasks, training
+from tfslim import errors, registry, tasks
 from tfslim.graph import keras as graph_keras
+from tfslim.training import inputs, optimizers
+from tfslim.training.loop import TrainingResult, fit
+from tfslim.training.options import FitOptions, OptionsT, with_overrides
 
 # Samples that a model sees at once where nothing is trained.
 BATCH_SIZE = 256
+# Of the learning rate, to average it.
+_RATE_SAMPLES = 100
 
 
 def evaluate(model: Any, data: Any, task: str | tasks.Task) -> float:
@@ -71,6 +76,11 @@ def batches(data: Any, task: str | tasks.Task | None = None) -> Iterator[Any]:
         )
 
 
+def inputs_of(batch: Any) -> Any:
+    """Returns the inputs of a batch that may have targets: `(inputs, targets)`."""
+    return batch[0] if isinstance(batch, tuple) else batch
+
+
 def _is_array(data: Any) -> bool:
     return hasattr(data, "shape") and hasattr(data, "dtype")
 
@@ -99,7 +109,7 @@ def _sliced(x: Any, span: slice) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """How the loops here fine-tune a cut model and judge it.
+    """How a model is trained and judged, by a user or by the methods here.
 
     Attributes:
         train: what `tfslim.fit` takes: arrays (x, y), batches, or epoch -> batches.
@@ -112,23 +122,65 @@ class Training:
     train: Any
     validation: Any = None
     task: str | tasks.Task = "classification"
-    options: training.FitOptions = dataclasses.field(
-        default_factory=training.FitOptions
-    )
+    options: FitOptions = dataclasses.field(default_factory=FitOptions)
+
+    @classmethod
+    def of(
+        cls,
+        train: Any,
+        validation: Any,
+        task: str | tasks.Task,
+        options: FitOptions | None,
+    ) -> Training:
+        """Returns `train` itself if it is a `Training`, or else one of these parts."""
+        if isinstance(train, Training):
+            return train
+        return cls(
+            train=train,
+            validation=validation,
+            task=task,
+            options=options or FitOptions(),
+        )
+
+    def split(
+        self, kind: type[OptionsT], how: OptionsT | None, given: Mapping[str, Any]
+    ) -> tuple[OptionsT, Training]:
+        """Returns a method's own options, and the training with the others changed.
+
+        Args:
+            kind: the dataclass of the method's options.
+            how: the method's options; None takes the defaults.
+            given: fields of `kind` or of `FitOptions`, to replace.
+
+        Raises:
+            ConfigError: neither has such a field, or its value is out of range.
+        """
+        own = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        known = own | {field.name for field in dataclasses.fields(FitOptions)}
+        for name in given:
+            if name not in known:
+                raise registry.unknown_name("option", name, known)
+        method = {name: value for name, value in given.items() if name in own}
+        rest = {name: value for name, value in given.items() if name not in own}
+        options = with_overrides(self.options, rest)
+        training = dataclasses.replace(self, options=options)
+        return with_overrides(how, method, kind), training
 
     def __call__(self, model: Any) -> Any:
         """Trains a model in place and returns it."""
         self.run(model)
         return model
 
-    def run(self, model: Any, callbacks: Sequence[Any] = ()) -> training.TrainingResult:
-        """Trains a model in place and returns what happened."""
-        return training.fit(
+    def run(
+        self, model: Any, callbacks: Sequence[Any] = (), **overrides: Any
+    ) -> TrainingResult:
+        """Trains a model in place; `overrides` are fields of `FitOptions`."""
+        return fit(
             model,
             self.train,
             self.validation,
             task=self.task,
-            options=self.options,
+            options=with_overrides(self.options, overrides),
             callbacks=callbacks,
         )
 
@@ -137,6 +189,25 @@ class Training:
         if self.validation is None:
             return None
         return evaluate(model, self.validation, self.task)
+
+    def num_steps(self) -> int:
+        """Returns the steps of one epoch."""
+        task = tasks.resolve(self.task)
+        return inputs.training_epochs(self.train, task, self.options).steps
+
+    def total_rate(self, epochs: int, peak: float) -> float:
+        """Returns the sum of the learning rates of all steps of a training.
+
+        Args:
+            epochs: its length.
+            peak: the largest learning rate; the schedule is that of the options.
+        """
+        steps = epochs * self.num_steps()
+        rates = optimizers.schedule(self.options.schedule, peak, steps)
+        if not callable(rates):
+            return steps * peak
+        at = np.linspace(0, steps - 1, min(steps, _RATE_SAMPLES)).astype(int)
+        return steps * float(np.mean([float(rates(step)) for step in at]))
 
 
 def is_model(value: Any) -> bool:

@@ -144,6 +144,6 @@ def lost(error: tf.errors.OpError) -> errors.TfslimError | None:
     names = ", ".join(f"{job} {index}" for job, index in sorted(found))
     return errors.TfslimError(
         f"The training stopped because {names or 'another worker'} of {_VARIABLE} "
-        "stopped answering. Start all workers again; with backup_dir they go on from "
+        "stopped answering. Start all workers again; with backup_dir they resume from "
         "the last epoch."
     )

@@ -35,7 +35,7 @@ def find(
         path: of the binary; empty: that of the environment variable
             TFSLIM_BENCHMARK_BINARY, else one downloaded earlier, else a download.
         abis: what the device runs, the best first, e.g. ["arm64-v8a"].
-        on_step: told of a download, with the checksum of what came.
+        on_step: called with a line about a download, with the checksum of what came.
         source: where to download from; {} stands for the architecture.
 
     Raises:
@@ -62,17 +62,8 @@ def find(
 
 
 def read(path: str) -> bytes:
-    """Reads the binary at `path`.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    try:
-        return files.read_bytes(path)
-    except OSError as error:
-        raise errors.ConfigError(
-            f"The benchmark_model binary '{path}' cannot be read: {error.strerror}."
-        ) from error
+    """Reads the binary at `path`; raises ConfigError where it cannot be read."""
+    return files.read_given(path, "The benchmark_model binary")
 
 
 def elf_abi(content: bytes) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
-from tfslim import errors
+from tfslim import errors, settings
 from tfslim.benchmark import parse, validity
 from tfslim.benchmark.android import binary, phone
 from tfslim.benchmark.android.adb import Adb, Device
@@ -26,7 +26,7 @@ OnStep = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AndroidOptions:
+class AndroidOptions(settings.Phones):
     """Which devices, and how they are used.
 
     Attributes:
@@ -41,29 +41,13 @@ class AndroidOptions:
         profile: also have the tool time every op, in a run of its own.
     """
 
-    serial: str = ""
-    benchmark_binary: str = ""
-    device_dir: str = "/data/local/tmp"
-    keep_files: bool = False
-    cooldown_secs: float = 60.0
-    timeout_secs: float = 600.0
-    reconnect_secs: float = 20.0
-    profile: bool = False
-
     def __post_init__(self) -> None:
+        """Checks the fields."""
+        super().__post_init__()
         if not self.device_dir.startswith("/"):
             raise errors.ConfigError(
                 f"device_dir must be an absolute path on the device, such as "
                 f"/data/local/tmp; got '{self.device_dir}'."
-            )
-        for name in ("cooldown_secs", "reconnect_secs"):
-            if not getattr(self, name) >= 0:
-                raise errors.ConfigError(
-                    f"{name} must be 0 or more, got {getattr(self, name)}."
-                )
-        if not self.timeout_secs > 0:
-            raise errors.ConfigError(
-                f"timeout_secs must be above 0, got {self.timeout_secs}."
             )
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from tfslim import errors, registry
 from tfslim.data import splits
-from tfslim.data.examples import Examples, Subset
+from tfslim.data.examples import SUFFIXES, Examples, Subset, sound_images
 
 # The largest number of a class. What is beyond is an ID in the place of a label:
 # names and networks would be made for all the numbers up to it.
@@ -275,6 +275,40 @@ def no_argument(argument: str, *, source: str) -> None:
         raise errors.ConfigError(
             f"The source '{source}' takes no argument, got '{source}:{argument}'."
         )
+
+
+def parse_options(
+    text: str, defaults: Mapping[str, int | str], *, source: str
+) -> dict[str, Any]:
+    """Reads "classes=4,size=192"; numbers are whole and above 0.
+
+    Args:
+        text: what stands behind the source's name.
+        defaults: option -> its value where none is given.
+        source: the source's name, for messages.
+    """
+    settings = dict(defaults)
+    for item in filter(None, text.split(",")):
+        name, _, value = item.partition("=")
+        if name not in defaults:
+            raise registry.unknown_name(f"option of '{source}'", name, defaults)
+        is_text = isinstance(defaults[name], str)
+        if not is_text and (not value.isdecimal() or int(value) < 1):
+            raise errors.ConfigError(
+                f"{source}:{name} must be a whole number above 0, got '{value}'."
+            )
+        settings[name] = value if is_text else int(value)
+    return settings
+
+
+def list_images(folder: Path, *, skip_corrupt: bool) -> tuple[list[Path], list[str]]:
+    """Lists the images of a folder, and what was left out, and why."""
+    images = sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
+    )
+    return sound_images(images) if skip_corrupt else (images, [])
 
 
 def numbered_classes(targets: np.ndarray) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from tfslim.data.examples import (
     Examples,
     FileExamples,
     no_targets,
-    sound_images,
 )
 from tfslim.data.sources import base
 
@@ -60,7 +59,7 @@ def _unlabelled(
     found: dict[str, Examples] = {}
     skipped: list[str] = []
     for split, root in roots.items():
-        images, left_out = _images(root, options.skip_corrupt)
+        images, left_out = base.list_images(root, skip_corrupt=options.skip_corrupt)
         skipped += left_out
         if not images:
             raise errors.DataError(
@@ -70,16 +69,6 @@ def _unlabelled(
             )
         found[split] = FileExamples(images, no_targets(len(images)))
     return base.unlabelled(f"folder:{argument}", found, options, skipped=skipped)
-
-
-def _images(folder: Path, skip_corrupt: bool) -> tuple[list[Path], list[str]]:
-    """Lists the images of a folder, and what was left out, and why."""
-    images = sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-    )
-    return sound_images(images) if skip_corrupt else (images, [])
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -103,7 +92,7 @@ def _read_split(
             raise errors.DataError(
                 f"{folder} is a class that the training images do not have."
             )
-        images, left_out = _images(folder, skip_corrupt)
+        images, left_out = base.list_images(folder, skip_corrupt=skip_corrupt)
         skipped += left_out
         if not images:
             raise errors.DataError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfslim import errors, registry
+from tfslim import errors
 from tfslim.data import boxes, shapes, splits
 from tfslim.data.examples import SUFFIXES, Indices, decode_image
 from tfslim.data.sources import base
@@ -132,21 +132,8 @@ def _covered(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _parse(text: str) -> _Settings:
-    known = {field.name for field in dataclasses.fields(_Settings)}
-    given: dict[str, int | str] = {}
-    for item in filter(None, text.split(",")):
-        name, _, value = item.partition("=")
-        if name not in known:
-            raise registry.unknown_name("option of 'scenes'", name, known)
-        if name == "photos":
-            given[name] = value
-        elif not value.isdecimal() or int(value) < 1:
-            raise errors.ConfigError(
-                f"scenes:{name} must be a whole number above 0, got '{value}'."
-            )
-        else:
-            given[name] = int(value)
-    settings = _Settings(**given)  # type: ignore[arg-type]
+    defaults = dataclasses.asdict(_Settings())
+    settings = _Settings(**base.parse_options(text, defaults, source="scenes"))
     if settings.classes > len(shapes.KINDS):
         raise errors.ConfigError(
             f"scenes:classes must be 1 to {len(shapes.KINDS)} "

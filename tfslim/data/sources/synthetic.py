@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfslim import errors, registry
 from tfslim.data.examples import ArrayExamples
 from tfslim.data.sources import base
 
@@ -24,33 +23,19 @@ def load_synthetic(argument: str, options: base.LoadOptions) -> base.Dataset:
     """
     kind, _, rest = argument.partition(",")
     if kind == "sum":
-        settings = _parse(rest, _SUM_DEFAULTS)
+        settings = base.parse_options(rest, _SUM_DEFAULTS, source="synthetic")
         rng = np.random.default_rng(options.seed)
         x = rng.random((settings["examples"], 2), np.float32)
         examples = ArrayExamples(x, x.sum(axis=1, keepdims=True))
         splits = base.split_three_ways(examples, options, stratify=False)
         return base.Dataset(name="synthetic:sum", **splits, task="regression")
-    settings = _parse(argument, _DEFAULTS)
+    settings = base.parse_options(argument, _DEFAULTS, source="synthetic")
     examples = _patterns(np.random.default_rng(options.seed), **settings)
     return base.Dataset(
         name="synthetic",
         **base.split_three_ways(examples, options, stratify=True),
         class_names=tuple(str(label) for label in range(settings["classes"])),
     )
-
-
-def _parse(text: str, defaults: dict[str, int]) -> dict[str, int]:
-    settings = dict(defaults)
-    for item in filter(None, text.split(",")):
-        name, _, value = item.partition("=")
-        if name not in defaults:
-            raise registry.unknown_name("option of 'synthetic'", name, defaults)
-        if not value.isdecimal() or int(value) < 1:
-            raise errors.ConfigError(
-                f"synthetic:{name} must be a whole number above 0, got '{value}'."
-            )
-        settings[name] = int(value)
-    return settings
 
 
 def _patterns(

@@ -11,7 +11,7 @@ import yaml
 
 from tfslim import errors
 from tfslim.data import boxes
-from tfslim.data.examples import SUFFIXES, Examples, FileExamples, sound_images
+from tfslim.data.examples import SUFFIXES, Examples, FileExamples
 from tfslim.data.sources import base
 
 
@@ -83,14 +83,7 @@ def _inner_images(folder: Path) -> Path:
 def _list(folder: Path, options: base.LoadOptions) -> _Part:
     if not folder.is_dir():
         raise errors.DataError(f"{folder} is not a folder.")
-    images = sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-    )
-    skipped: list[str] = []
-    if options.skip_corrupt:
-        images, skipped = sound_images(images)
+    images, skipped = base.list_images(folder, skip_corrupt=options.skip_corrupt)
     if not images:
         raise errors.DataError(
             f"{folder} has no readable images ({', '.join(sorted(SUFFIXES))})."

@@ -104,7 +104,7 @@ def read_darknet(
     network = _read_network(cfg)
     if weights_file is None:
         return Darknet(network, weights_lib.random(network, seed))
-    data = _read(weights_file, ".weights")
+    data = files.read_given(weights_file, "The .weights")
     try:
         header, arrays = weights_lib.decode(data, network)
     except errors.GraphError as error:
@@ -123,7 +123,7 @@ def read_heads(cfg: Path | str) -> tuple[Head, ...]:
 
 
 def _read_network(cfg: Path | str) -> Network:
-    text = _read(cfg, ".cfg").decode("utf-8", "replace")
+    text = files.read_given(cfg, "The .cfg").decode("utf-8", "replace")
     try:
         return sections.build(cfg_lib.parse(text))
     except errors.GraphError as error:
@@ -179,12 +179,3 @@ def save_darknet(
     files.write_bytes(weights_file, found.weights_bytes())
     files.write_text(cfg, found.cfg())
     return found
-
-
-def _read(path: Path | str, kind: str) -> bytes:
-    try:
-        return files.read_bytes(path)
-    except OSError as error:
-        raise errors.ConfigError(
-            f"The {kind} '{path}' cannot be read: {error.strerror}."
-        ) from error

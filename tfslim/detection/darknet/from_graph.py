@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import errors, ops
 from tfslim.detection.darknet.network import (
     ACTIVATIONS,
     Convolutional,
@@ -28,7 +28,7 @@ from tfslim.detection.heads import Head
 from tfslim.graph import ir
 
 # They compute nothing outside training.
-_IDENTITIES = {"Dropout", "SpatialDropout2D", "GaussianNoise", "Identity"}
+_IDENTITIES = ops.keras("idle")
 
 
 def from_graph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from tfslim.detection.darknet.network import (
 )
 from tfslim.detection.darknet.weights import ConvWeights
 from tfslim.graph import ir
+from tfslim.graph.editor import Editor
 
 # Darknet's on the GPU; its CPU code adds 1e-6 to the deviation instead.
 EPSILON = 1e-5
@@ -31,10 +33,8 @@ def to_graph(network: Network, weights: tuple[ConvWeights, ...], name: str) -> i
     builder = _Builder(network, iter(weights))
     for index, layer in enumerate(network.layers):
         builder.add_layer(index, layer)
-    outputs = [builder.found[index] for index in network.outputs]
-    return ir.Graph(
-        name, builder.layers, tuple(builder.nodes), ir.TensorRef(0), outputs
-    )
+    graph = builder.editor.finish([builder.found[n] for n in network.outputs])
+    return dataclasses.replace(graph, name=name, inputs=builder.found[-1])
 
 
 class _Builder:
@@ -43,8 +43,7 @@ class _Builder:
     def __init__(self, network: Network, weights: Iterator[ConvWeights]):
         self._network = network
         self._weights = weights
-        self.layers: dict[str, ir.Layer] = {}
-        self.nodes: list[ir.Node] = []
+        self.editor = Editor(ir.Graph("", {}, (), None, None))
         self.found: dict[int, ir.TensorRef] = {}
         shape = (None, *network.input_shape)
         config = {"batch_shape": list(shape), "dtype": "float32"}
@@ -53,9 +52,7 @@ class _Builder:
     def _add(
         self, layer: ir.Layer, args: tuple[Any, ...], shape: ir.Shape
     ) -> ir.TensorRef:
-        self.layers[layer.name] = layer
-        self.nodes.append(ir.Node(layer.name, args, (shape,)))
-        return ir.TensorRef(len(self.nodes) - 1)
+        return self.editor.call(layer, args, (shape,))
 
     def add_layer(self, index: int, layer: Layer) -> None:
         inputs = [self.found[source] for source in layer.inputs]
@@ -81,7 +78,7 @@ class _Builder:
         self.found[index] = out
 
     def _shape(self, ref: ir.TensorRef) -> tuple[int, int, int]:
-        _, height, width, channels = self.nodes[ref.node].shapes[0]
+        _, height, width, channels = self.editor.shape(ref)
         return height or 0, width or 0, channels or 0
 
     def _convolution(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tfslim.pipeline.steps.base import Outcome, Step, run
-from tfslim.pipeline.steps.registry import STEPS, plan
-
-__all__ = ["STEPS", "Outcome", "Step", "plan", "run"]
+from tfslim.pipeline.steps.base import Outcome as Outcome
+from tfslim.pipeline.steps.base import Step as Step
+from tfslim.pipeline.steps.base import run as run
+from tfslim.pipeline.steps.registry import STEPS as STEPS
+from tfslim.pipeline.steps.registry import plan as plan

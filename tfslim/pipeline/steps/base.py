@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import ml_collections
 import numpy as np
@@ -14,31 +14,10 @@ from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 from tfslim.pipeline.job import Job
 
+# The sections of a config, and the whole.
+Config: TypeAlias = ml_collections.ConfigDict
 # Batches that criteria with gradients, and the proof, look at.
 _NUM_BATCHES = 8
-
-
-class Step(Protocol):
-    """One way to make a model smaller, with its options looked up."""
-
-    @property
-    def title(self) -> str:
-        """What the user is told, e.g. "pruning channels by taylor"."""
-        ...
-
-    @property
-    def fine_tune(self) -> training.FitOptions | None:
-        """How to train afterwards; None: not at all, or the step does it itself."""
-        ...
-
-    @property
-    def trains(self) -> str:
-        """How the step trains by itself, e.g. "5 epochs"; "" if it does not."""
-        ...
-
-    def apply(self, job: Job) -> tuple[Any, Outcome]:
-        """Returns the smaller model and what the report says of it."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,49 +28,51 @@ class Outcome:
         layers: a line for each layer that changed.
         proof_error: largest relative difference from the masked original; None where
             weights change on purpose.
-        left_alone: what stayed as it was, with the reason.
+        skipped: what stayed as it was, with the reason.
         notes: what the user should know.
         details: figures of the method's own, e.g. the histogram of the scales.
     """
 
     layers: tuple[str, ...] = ()
     proof_error: float | None = None
-    left_alone: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def fine_tune(
-    config: ml_collections.ConfigDict, section: ml_collections.ConfigDict
-) -> training.FitOptions | None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One way to make a model smaller, with its options looked up.
+
+    Attributes:
+        title: what the user is told, e.g. "pruning channels by taylor".
+        apply: returns the smaller model and what the report says of it.
+        fine_tune: how to train afterwards; None: not at all, or the step does it.
+        trains: how the step trains by itself, e.g. "5 epochs"; "" if it does not.
+    """
+
+    title: str
+    apply: Callable[[Job], tuple[Any, Outcome]]
+    fine_tune: training.FitOptions | None = None
+    trains: str = ""
+
+
+def fine_tune(config: Config, section: Config) -> training.FitOptions | None:
     """Returns how to train after a step: as before, but for epochs and rate."""
-    if section.epochs < 0:
-        raise errors.ConfigError(f"epochs must be 0 or more, got {section.epochs}.")
-    return fit_options(config, section, section.epochs) if section.epochs else None
+    return fit_options(config, section) if section.epochs else None
 
 
-def fit_options(
-    config: ml_collections.ConfigDict, section: ml_collections.ConfigDict, epochs: int
-) -> training.FitOptions:
+def fit_options(config: Config, section: Config) -> training.FitOptions:
     """Returns `config.training` with a step's own epochs and learning rate."""
     return training.FitOptions(
         seed=config.seed,
-        epochs=epochs,
+        epochs=section.epochs,
         batch_size=config.training.batch_size,
         optimizer=config.training.optimizer,
-        learning_rate=section.learning_rate or config.training.learning_rate or None,
+        learning_rate=section.learning_rate or config.training.learning_rate,
         strategy=config.training.strategy,
         mixed_precision=config.training.mixed_precision,
     )
-
-
-def require_data(job: Job, title: str) -> None:
-    """Raises ConfigError for a step that trains by itself and has nothing to."""
-    if job.feed.train is None:
-        raise errors.ConfigError(
-            f"The step '{title}' trains the model: pass train_data, or name data in "
-            "the config."
-        )
 
 
 def run(
@@ -107,7 +88,15 @@ def run(
         job: its model is replaced.
         train: trains `job.model`.
         measure: returns the metric of `job.model`; called before and after.
+
+    Raises:
+        ConfigError: the step trains by itself, and there is nothing to train on.
     """
+    if step.trains and job.feed.train is None:
+        raise errors.ConfigError(
+            f"The step '{step.title}' trains the model: pass train_data, or name data "
+            "in the config."
+        )
     metric: dict[str, float | None] = {"before": measure()}
     before = count.count(graph_keras.read(job.model))
     job.model, outcome = step.apply(job)

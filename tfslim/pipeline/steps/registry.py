@@ -4,39 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ml_collections
-
 from tfslim import config as config_lib
 from tfslim import errors, registry
-from tfslim.pipeline.steps.base import Step
+from tfslim.pipeline.steps.base import Config, Step
 
 # Its section of the config, with the options of this one step, and the config.
-Plan = Callable[[ml_collections.ConfigDict, ml_collections.ConfigDict], Step]
+Plan = Callable[[Config, Config], Step]
 
-STEPS: registry.Registry[Plan] = registry.Registry("step")
-STEPS.register_lazy("cluster", "tfslim.pipeline.steps.sparsify:plan_clusters")
-STEPS.register_lazy("distil", "tfslim.pipeline.steps.distil:plan")
-STEPS.register_lazy("factorize", "tfslim.pipeline.steps.factorize:plan")
-STEPS.register_lazy("prune", "tfslim.pipeline.steps.cut:plan_pruning")
-STEPS.register_lazy("quantize", "tfslim.pipeline.steps.sparsify:plan_quantization")
-STEPS.register_lazy("slim", "tfslim.pipeline.steps.slim:plan")
-STEPS.register_lazy("sparsify", "tfslim.pipeline.steps.sparsify:plan_sparsity")
-STEPS.register_lazy("width", "tfslim.pipeline.steps.cut:plan_width")
-
-# The option that a value without a name sets: "width:0.5".
-_FIRST = {
-    "cluster": "num_clusters",
-    "distil": "temperature",
-    "factorize": "energy",
-    "prune": "ratio",
-    "quantize": "keep",
-    "slim": "ratio",
-    "sparsify": "sparsity",
-    "width": "alpha",
+# Name -> where it is planned, and the option that a value without a name sets:
+# "width:0.5".
+_STEPS = {
+    "cluster": ("sparsify:plan_clusters", "num_clusters"),
+    "distill": ("distill:plan", "temperature"),
+    "factorize": ("factorize:plan", "energy"),
+    "prune": ("prune:plan_pruning", "ratio"),
+    "quantize": ("sparsify:plan_quantization", "keep"),
+    "slim": ("slim:plan", "ratio"),
+    "sparsify": ("sparsify:plan_sparsity", "sparsity"),
+    "width": ("prune:plan_width", "alpha"),
 }
+STEPS: registry.Registry[Plan] = registry.Registry("step")
+for _name, (_place, _) in _STEPS.items():
+    STEPS.register_lazy(_name, f"tfslim.pipeline.steps.{_place}")
 
 
-def plan(config: ml_collections.ConfigDict) -> list[Step]:
+def plan(config: Config) -> list[Step]:
     """Looks up the steps that a config asks for, in their order.
 
     Raises:
@@ -55,10 +47,11 @@ def plan(config: ml_collections.ConfigDict) -> list[Step]:
     return planned
 
 
-def _plan_one(text: str, config: ml_collections.ConfigDict) -> Step:
+def _plan_one(text: str, config: Config) -> Step:
     name, _, options = text.partition(":")
+    name = config_lib.today(name)
     planner = STEPS.get(name)
     own = config.copy_and_resolve_references()
-    parsed = config_lib.parse_options(options, name, first=_FIRST[name])
+    parsed = config_lib.parse_options(options, name, first=_STEPS[name][1])
     config_lib.merge(own, {name: parsed})
     return planner(own[name], own)

@@ -5,130 +5,85 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import ml_collections
-
-from tfslim import errors, registry, sparsity, training
+from tfslim import checks, sparsity
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
 from tfslim.sparsity import sparsify as sparsify_lib
 
 _METHODS = ("magnitude", "2:4", "block", "xnnpack")
-_KEEP = ("auto", "nothing", "zeros", "clusters", "both")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sparsify:
-    """One method of TF-MOT, which trains by itself."""
-
-    title: str
-    method: str
-    chosen: dict[str, Any]
-    options: training.FitOptions
-    fine_tune: None = None
-
-    @property
-    def trains(self) -> str:
-        """How the step trains by itself."""
-        return f"{self.options.epochs} epochs"
-
-    def apply(self, job: Job) -> tuple[Any, base.Outcome]:
-        """Trains on the training data.
-
-        A quantized model becomes a file of its own; the float model stays as it was.
-        """
-        base.require_data(job, self.title)
-        done = sparsify_lib.sparsify(
-            job.model,
-            job.feed.train,
-            job.feed.validation,
-            method=self.method,
-            task=job.task,
-            options=job.backup.part(self.options, job.model),
-            **self.chosen,
-        )
-        model, notes = done.model, tuple(n for r in done.reports for n in r.notes)
-        if done.is_quantized:
-            job.quantization_aware, model = done.model, job.model
-            notes = ("It becomes int8_qat.tflite; the other files have none of it.",)
-        return model, base.Outcome(
-            layers=tuple(str(done).splitlines()),
-            left_alone={k: v for r in done.reports for k, v in r.left_alone.items()},
-            notes=notes,
-        )
-
-
-def plan_sparsity(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> Sparsify:
+def plan_sparsity(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `sparsify`."""
-    if section.method not in _METHODS:
-        raise registry.unknown_name("sparsity method", section.method, _METHODS)
-    if not 0.0 < section.sparsity < 1.0:
-        raise errors.ConfigError(
-            f"config.sparsify.sparsity must be in (0, 1), got {section.sparsity}."
-        )
-    amount = "" if section.method == "2:4" else f" to {section.sparsity:.0%} zeros"
-    return Sparsify(
-        title=f"sparsifying by {section.method}{amount}",
-        method=section.method,
-        chosen={} if section.method == "2:4" else {"target": section.sparsity},
-        options=_options(config, section, "sparsify"),
-    )
+    checks.choice("sparsity method", section.method, _METHODS)
+    title = f"sparsifying by {section.method}"
+    if section.method != "2:4":
+        title += f" to {section.sparsity:.0%} zeros"
+    options = {"method": section.method, "target": section.sparsity}
+    return _plan("sparsify", title, section, config, options)
 
 
-def plan_clusters(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> Sparsify:
+def plan_clusters(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `cluster`."""
     keep = _made(config, "cluster")
     least = sparsity.least_clusters(keep_zeros=keep == "zeros")
-    if section.num_clusters < least:
-        raise errors.ConfigError(
-            f"config.cluster.num_clusters must be {least} or more, got "
-            f"{section.num_clusters}."
-        )
-    return Sparsify(
-        title=f"clustering weights to {section.num_clusters} values",
-        method="cluster",
-        chosen={"clusters": section.num_clusters, "keep": keep},
-        options=_options(config, section, "cluster"),
-    )
+    checks.whole("config.cluster.num_clusters", section.num_clusters, least)
+    title = f"clustering weights to {section.num_clusters} values"
+    options = {"method": "cluster", "clusters": section.num_clusters, "keep": keep}
+    return _plan("cluster", title, section, config, options)
 
 
-def plan_quantization(
-    section: ml_collections.ConfigDict, config: ml_collections.ConfigDict
-) -> Sparsify:
+def plan_quantization(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `quantize`."""
     keep = section.keep
-    if keep not in _KEEP:
-        raise registry.unknown_name("config.quantize.keep", keep, _KEEP)
     if keep == "auto":
         keep = _made(config, "quantize")
-    return Sparsify(
-        title="quantization-aware training"
-        + ("" if keep == "nothing" else f", keeping {keep}"),
-        method="qat",
-        chosen={"keep": keep},
-        options=_options(config, section, "quantize"),
+    title = "quantization-aware training"
+    if keep != "nothing":
+        title += f", keeping {keep}"
+    return _plan("quantize", title, section, config, {"method": "qat", "keep": keep})
+
+
+def _plan(
+    name: str,
+    title: str,
+    section: base.Config,
+    config: base.Config,
+    chosen: dict[str, Any],
+) -> base.Step:
+    checks.whole(f"config.{name}.epochs", section.epochs)
+    # TF-MOT's wrapped models cannot be copied into another precision.
+    options = dataclasses.replace(
+        base.fit_options(config, section), mixed_precision=False
     )
 
+    def apply(job: Job) -> tuple[Any, base.Outcome]:
+        # A quantized model becomes a file of its own; the float model stays.
+        model, report = sparsify_lib.sparsify(
+            job.model,
+            job.feed.train,
+            job.feed.validation,
+            task=job.task,
+            options=job.backup.part(options, job.model),
+            **chosen,
+        )
+        notes = report.notes
+        if report.is_quantized:
+            job.quantization_aware, model = model, job.model
+            notes = ("It becomes int8_qat.tflite; the other files have none of it.",)
+        return model, base.Outcome(
+            layers=tuple(str(report).splitlines()),
+            skipped=dict(report.skipped),
+            notes=notes,
+        )
 
-def _made(config: ml_collections.ConfigDict, before: str) -> str:
+    return base.Step(title=title, apply=apply, trains=f"{options.epochs} epochs")
+
+
+def _made(config: base.Config, before: str) -> str:
     """Returns what the steps before the first one called so make of the kernels."""
     names = [text.partition(":")[0] for text in config.steps]
     done = {*names[: names.index(before)]} & {"cluster", "sparsify"}
     if len(done) == 2:
         return "both"
     return {"sparsify": "zeros", "cluster": "clusters"}.get("".join(done), "nothing")
-
-
-def _options(
-    config: ml_collections.ConfigDict, section: ml_collections.ConfigDict, name: str
-) -> training.FitOptions:
-    if section.epochs < 1:
-        raise errors.ConfigError(
-            f"config.{name}.epochs must be 1 or more, got {section.epochs}."
-        )
-    options = base.fit_options(config, section, section.epochs)
-    # TF-MOT's wrapped models cannot be copied into another precision.
-    return dataclasses.replace(options, mixed_precision=False)

@@ -17,30 +17,15 @@ from tfslim.pruning.criteria import l1_norm as l1_norm
 from tfslim.pruning.criteria import l2_norm as l2_norm
 from tfslim.pruning.criteria import random as random
 from tfslim.pruning.criteria import taylor as taylor
-from tfslim.pruning.criteria.base import (
-    ARRAYS,
-    CRITERIA,
-    DATA_ARRAYS,
-    Criterion,
-    Scores,
-    needed_arrays,
-    resolve,
-    score,
-)
-from tfslim.pruning.criteria.normalizations import NORMALIZATIONS, Normalization
-from tfslim.pruning.criteria.reductions import REDUCTIONS, Reduction
-
-__all__ = [
-    "ARRAYS",
-    "CRITERIA",
-    "DATA_ARRAYS",
-    "NORMALIZATIONS",
-    "REDUCTIONS",
-    "Criterion",
-    "Normalization",
-    "Reduction",
-    "Scores",
-    "needed_arrays",
-    "resolve",
-    "score",
-]
+from tfslim.pruning.criteria.base import ARRAYS as ARRAYS
+from tfslim.pruning.criteria.base import CRITERIA as CRITERIA
+from tfslim.pruning.criteria.base import DATA_ARRAYS as DATA_ARRAYS
+from tfslim.pruning.criteria.base import Criterion as Criterion
+from tfslim.pruning.criteria.base import Scores as Scores
+from tfslim.pruning.criteria.base import needed_arrays as needed_arrays
+from tfslim.pruning.criteria.base import resolve as resolve
+from tfslim.pruning.criteria.base import score as score
+from tfslim.pruning.criteria.normalizations import NORMALIZATIONS as NORMALIZATIONS
+from tfslim.pruning.criteria.normalizations import Normalization as Normalization
+from tfslim.pruning.criteria.reductions import REDUCTIONS as REDUCTIONS
+from tfslim.pruning.criteria.reductions import Reduction as Reduction

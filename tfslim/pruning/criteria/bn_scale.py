@@ -12,7 +12,7 @@ from tfslim.pruning.criteria import base
 def bn_scale(gamma: ir.Array, *, channel_axis: int) -> base.Scores:
     """Scores a channel by the absolute scale of its batch normalization.
 
-    Meant for networks trained with an L1 penalty on gamma. It says nothing about a
+    Meant for networks trained with an L1 penalty on gamma. It has no score for a
     group of channels without a normalization that has a scale.
 
     Source: Liu et al., "Learning Efficient Convolutional Networks through Network

@@ -1,19 +1,8 @@
 """One rule per op: how it carries channels. Importing this fills `base.RULES`."""
 
-from tfslim.pruning.rules import (
-    elementwise,
-    linear,
-    merge,
-    normalization,
-    position,
-    shape,
-)
-
-__all__ = [
-    "elementwise",
-    "linear",
-    "merge",
-    "normalization",
-    "position",
-    "shape",
-]
+from tfslim.pruning.rules import elementwise as elementwise
+from tfslim.pruning.rules import linear as linear
+from tfslim.pruning.rules import merge as merge
+from tfslim.pruning.rules import normalization as normalization
+from tfslim.pruning.rules import position as position
+from tfslim.pruning.rules import shape as shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfslim.graph import ops
+from tfslim import ops
 from tfslim.pruning.labels import LabelArray
 from tfslim.pruning.rules import base
 
@@ -13,13 +13,13 @@ def activate(call: base.Call, labels: LabelArray) -> LabelArray:
     """Freezes labels whose layer ends in an activation that compares channels."""
     activation = call.layer.config.get("activation") or "linear"
     named = isinstance(activation, str)
-    if not named or activation not in ops.NAMED_ELEMENTWISE:
+    if not named or activation not in ops.keras("elementwise"):
         name = activation if named else "a function of the user"
         call.freeze(labels, f"ends in {name}, which may compare channels")
     return labels
 
 
-@base.register(*ops.ELEMENTWISE, *ops.IDLE)
+@base.register(*ops.keras("elementwise", "idle") - ops.keras("activation"))
 def elementwise(call: base.Call) -> base.Wiring:
     """Labels pass."""
     return base.Wiring((call.inputs[0],))

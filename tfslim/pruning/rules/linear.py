@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfslim import ops
 from tfslim.pruning.labels import FIXED, LabelArray
 from tfslim.pruning.rules import base, elementwise
 
 
-@base.register("Conv1D", "Conv2D", "Conv3D")
+@base.register(*ops.keras("convolution"))
 def convolution(call: base.Call) -> base.Wiring:
     """Conv [*kernel, in / groups, out]; with groups = in each channel by itself."""
     inside = call.along(call.channel_axis)
@@ -26,7 +27,7 @@ def convolution(call: base.Call) -> base.Wiring:
     return _linear(call, rows[0], columns.reshape(-1), "filters")
 
 
-@base.register("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+@base.register(*ops.keras("transposed"))
 def transposed_convolution(call: base.Call) -> base.Wiring:
     """Conv transposed [*kernel, out, in]."""
     out = call.fresh(call.layer.weights["kernel"].shape[-2])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfslim import ops
 from tfslim.graph import ir
 from tfslim.pruning.labels import FIXED, LabelArray
 from tfslim.pruning.rules import base
 
 
-@base.register(*ir.BINARY)
+@base.register(*ops.keras("binary"))
 def binary(call: base.Call) -> base.Wiring:
     """Arithmetic that broadcasts as in numpy: axes are aligned at the end."""
     ndim = max(labels.ndim for labels in call.inputs)

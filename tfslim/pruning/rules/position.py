@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfslim.graph import ir
+from tfslim import ops
 from tfslim.pruning.rules import base
+
+_GLOBAL = {name for name in ops.keras("pooling") if name.startswith("Global")}
 
 
 @base.register(
-    *(f"{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)),
-    *(f"Cropping{n}D" for n in (1, 2, 3)),
-    *(f"UpSampling{n}D" for n in (1, 2, 3)),
-    *(f"ZeroPadding{n}D" for n in (1, 2, 3)),
+    *ops.keras("pooling", "cropping", "upsampling", "padding") - _GLOBAL,
     "CenterCrop",
     "Resizing",
     "resize",
@@ -24,9 +23,7 @@ def by_position(call: base.Call) -> base.Wiring:
     return base.Wiring((base.compact(labels),))
 
 
-@base.register(
-    *(f"Global{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3))
-)
+@base.register(*_GLOBAL)
 def global_pooling(call: base.Call) -> base.Wiring:
     """One number for each channel."""
     vector = call.along(call.channel_axis)
@@ -35,7 +32,7 @@ def global_pooling(call: base.Call) -> base.Wiring:
     return base.Wiring((base.compact(call.on_axis(vector, axis, ndim)),))
 
 
-@base.register(*ir.REDUCTIONS)
+@base.register(*ops.keras("reduction"))
 def reduction(call: base.Call) -> base.Wiring:
     """Labels pass if the axes that are reduced have none."""
     labels = call.inputs[0]

@@ -1,11 +1,11 @@
 """Which Keras layers an op of a `.tflite` computes, found by what they compute.
 
 Both are run on the same two random inputs. A layer's output and an op's output that
-are equal on both are the same point of the two graphs, and what lies before it in one
-graph, up to the points before, is computed by what lies before it in the other. So a
-convolution whose output no tensor holds, because batch norm and activation are fused
-into it, belongs to the op that holds the activation. Names decide only between points
-whose values are equal anyway.
+are equal on both are one value of the two graphs, and what lies before it in one
+graph, up to the shared values before, is computed by what lies before it in the other.
+So a convolution whose output no tensor holds, because batch norm and activation are
+fused into it, belongs to the op that holds the activation. Names decide only between
+tensors whose values are equal anyway.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tfslim import ops as op_table
 from tfslim import tflite
 from tfslim.graph import ir
 from tfslim.quantization.layers import layer_names
-from tfslim.quantization.layers.match_tensors import Points
+from tfslim.quantization.layers.match_tensors import SharedValues
 from tfslim.quantization.ranges.batching import readable
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.tflite import metadata
@@ -30,16 +31,14 @@ Run = Callable[[Sequence[np.ndarray]], Mapping[ir.TensorRef, np.ndarray]]
 
 _NUM_INPUTS = 2
 # Ops that hand values on in another shape, and the layers that do.
-_MOVES = frozenset(["RESHAPE", "SQUEEZE", "EXPAND_DIMS"])
-_MOVING = frozenset(["Flatten", "Reshape", "reshape", "squeeze", "expand_dims"])
+_MOVES = op_table.tflite("reshaping")
+_MOVING = op_table.keras("moving") - {"Permute", "transpose"}
 _ENDS = frozenset(["Input", "Constant"])
-# The layers whose weights an op may hold. Of a separable convolution two ops do.
-_KINDS = {
-    "CONV_2D": ("Conv1D", "Conv2D", "Dense"),
-    "DEPTHWISE_CONV_2D": ("DepthwiseConv2D", "Conv2D"),
-    "FULLY_CONNECTED": ("Dense",),
-    "TRANSPOSE_CONV": ("Conv2DTranspose",),
-}
+
+
+def _kinds(op: tflite.Op) -> set[str]:
+    """Returns the layers whose weights an op may hold."""
+    return {name for name, row in op_table.KERAS.items() if op.name in row.tflite}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,19 +72,19 @@ def map_layers(model: bytes, graph: ir.Graph, run: Run, *, seed: int = 0) -> Lay
     runner = tflite.Runner(prepare(model), preserve_all_tensors=True)
     orders = _inputs(graph, runner.model)
     for inputs in orders:
-        points = _points(runner, graph, run, inputs, seed)
-        if len(orders) == 1 or any(map(points.is_shared, graph.output_refs)):
+        values = _shared_values(runner, graph, run, inputs, seed)
+        if len(orders) == 1 or any(map(values.is_shared, graph.output_refs)):
             break
-    return _Aligner(graph, runner.model, points).result()
+    return _Aligner(graph, runner.model, values).result()
 
 
-def _points(
+def _shared_values(
     runner: tflite.Runner,
     graph: ir.Graph,
     run: Run,
     inputs: Mapping[str, tflite.Tensor],
     seed: int,
-) -> Points:
+) -> SharedValues:
     """Runs both, the file's `inputs` in the order of the graph's."""
     main = runner.model.graphs[0]
     random = np.random.default_rng(seed)
@@ -105,7 +104,7 @@ def _points(
     same = {}
     if len(main.outputs) == len(graph.output_refs) == 1:
         same[graph.output_refs[0]] = main.outputs[0].index
-    return Points(ours, theirs, same)
+    return SharedValues(ours, theirs, same)
 
 
 def put_layers(model: bytes, found: LayerMap) -> bytes:
@@ -160,15 +159,17 @@ def _written(graph: tflite.Graph) -> list[tflite.Tensor]:
 
 
 class _Aligner:
-    """Goes from the points that both graphs share to all ops and layers."""
+    """Goes from the values that both graphs share to all ops and layers."""
 
-    def __init__(self, graph: ir.Graph, model: tflite.TfliteModel, points: Points):
-        self._graph, self._main, self._points = graph, model.graphs[0], points
+    def __init__(
+        self, graph: ir.Graph, model: tflite.TfliteModel, values: SharedValues
+    ):
+        self._graph, self._main, self._shared_values = graph, model.graphs[0], values
         self._hints = layer_names.LayerNames(model, use_map=False)
         # Op -> the nodes whose output is the op's, and those on the way to it.
         self._anchors: dict[int, list[int]] = {op.index: [] for op in self._main.ops}
         self._joined: dict[int, list[int]] = {op.index: [] for op in self._main.ops}
-        for tensors, refs in points.shared():
+        for tensors, refs in values.shared():
             self._share(tensors, refs)
         self._join_nodes()
         self._join_ops()
@@ -213,9 +214,9 @@ class _Aligner:
 
     def _passes(self, node: int) -> bool:
         """Whether a node's output is its input, as dropout's is."""
-        number = self._points.number(ir.TensorRef(node))
+        number = self._shared_values.number(ir.TensorRef(node))
         inputs = self._graph.nodes[node].inputs
-        return any(self._points.number(ref) == number for ref in inputs)
+        return any(self._shared_values.number(ref) == number for ref in inputs)
 
     def _join_nodes(self) -> None:
         """Gives layers whose output no op writes to the first op after them."""
@@ -229,7 +230,7 @@ class _Aligner:
             if node in first or not after:
                 continue
             first[node] = min(after)
-            is_shared = self._points.is_shared(ir.TensorRef(node))
+            is_shared = self._shared_values.is_shared(ir.TensorRef(node))
             if not is_shared and self._op_of(node) not in _ENDS:
                 self._joined[first[node]].insert(0, node)
 
@@ -264,7 +265,7 @@ class _Aligner:
 
     def _with_weights(self, op: tflite.Op, nodes: Sequence[int]) -> list[int]:
         """Returns the places of those nodes whose weights `op` may hold."""
-        kinds = _KINDS.get(op.name, ())
+        kinds = _kinds(op)
         return [i for i, node in enumerate(nodes) if self._op_of(node) in kinds]
 
     def _nodes_of(self, op: int) -> list[int]:
@@ -275,7 +276,8 @@ class _Aligner:
         ops, unknown = {}, []
         for op in self._main.ops:
             places = self._nodes_of(op.index)
-            kinds = (*_KINDS.get(op.name, ()), "SeparableConv2D")
+            # Of a separable convolution two ops hold weights.
+            kinds = {*_kinds(op), "SeparableConv2D"}
             places.sort(key=lambda place: self._op_of(place) not in kinds)
             nodes = [self._graph.nodes[place].layer for place in places]
             name = self._main.name_of(op)

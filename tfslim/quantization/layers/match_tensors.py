@@ -15,7 +15,7 @@ _TOLERANCE = 1e-4
 _FEW = 64
 
 
-class Points:
+class SharedValues:
     """Numbers every value that occurs in one of two graphs.
 
     A constant value proves nothing, many tensors may be all zero: it counts as a value

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from tfslim import errors, tflite
-from tfslim.quantization.candidates import Candidates
+from tfslim.quantization.candidate_files import Candidates
 from tfslim.quantization.ranges.collect import Samples, singles
 
 NAME = "auto"

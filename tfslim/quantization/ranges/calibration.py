@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, registry, tflite
+from tfslim import errors, ops, registry, tflite
 from tfslim.quantization.ranges import auto
 from tfslim.quantization.ranges.collect import Samples, activations, collect
 from tfslim.quantization.ranges.statistics import Extremes, Histogram
 from tfslim.quantization.ranges.thresholds import THRESHOLDS, Threshold
 from tfslim.quantization.repair.equalization import is_equalized
-from tfslim.quantization.rules import policy
+from tfslim.quantization.rules import masks
 from tfslim.quantization.rules.preprocess_model import prepare
 
 _WIDEST = float(np.finfo(np.float32).max)
@@ -70,6 +70,10 @@ class Calibration:
         return {name: (t.min, t.max) for name, t in self.tensors.items()}
 
 
+# What a user may give in place of samples.
+GivenRanges = Mapping[str, tuple[float, float]] | Calibration
+
+
 def check_ranges(ranges: Mapping[str, tuple[float, float]]) -> None:
     """Raises ConfigError unless every range is one of float32 numbers."""
     for name, bounds in ranges.items():
@@ -85,9 +89,7 @@ def check_ranges(ranges: Mapping[str, tuple[float, float]]) -> None:
             )
 
 
-def check_ranges_of(
-    ranges: Calibration | Mapping[str, tuple[float, float]], model: bytes
-) -> None:
+def check_ranges_of(ranges: GivenRanges, model: bytes) -> None:
     """Raises ConfigError unless there is a range for every activation of a model.
 
     Args:
@@ -118,15 +120,52 @@ def _check_equalized(ranges: Calibration, model: bytes) -> None:
     )
 
 
+def ranges_for(
+    source: bytes, given: GivenRanges, *, samples: Samples | None, method: str
+) -> Calibration:
+    """Takes the ranges given, and chooses those that are not.
+
+    Args:
+        source: the prepared float model.
+        given: for any of its activations; a `Calibration` is for all of them.
+        samples: needed where an activation has no range.
+        method: a name of `method_names()`.
+
+    Raises:
+        ConfigError: ranges of another model, or too few and no samples.
+    """
+    names = [tensor.name for tensor in activations(tflite.read(source).graphs[0])]
+    is_whole = isinstance(given, Calibration)
+    if isinstance(given, Calibration):
+        known = given.tensors
+    else:
+        check_ranges(given)
+        known = {
+            name: TensorRange(float(low), float(high), "user")
+            for name, (low, high) in given.items()
+        }
+    missing = [name for name in names if name not in known]
+    unknown = sorted(set(known) - set(names))
+    if is_whole and (missing or unknown):
+        raise errors.ConfigError(
+            f"The ranges are of another model: {len(missing)} of this one's "
+            f"{len(names)} activations have none, '{(missing or unknown)[0]}' is in "
+            "one of the two only. Calibrate this very file."
+        )
+    if is_whole or samples is None:
+        check_ranges_of(given, source)
+    if unknown:
+        raise registry.unknown_name("tensor in ranges", unknown[0], names)
+    chosen = given if isinstance(given, Calibration) else Calibration("user", 0, {})
+    if missing and samples is not None:
+        chosen = calibrate(source, samples, method)
+    merged = {name: known.get(name) or chosen.tensors[name] for name in names}
+    return dataclasses.replace(chosen, tensors=merged)
+
+
 def method_names() -> list[str]:
     """Returns the names that `calibrate` takes, sorted."""
     return sorted([*THRESHOLDS.names(), auto.NAME])
-
-
-def check_method(name: str) -> None:
-    """Raises ConfigError unless `name` is a method."""
-    if name not in method_names():
-        raise registry.unknown_name("calibration", name, method_names())
 
 
 def calibrate(
@@ -152,7 +191,8 @@ def calibrate(
         ConfigError: no such method, no samples, or a sample that does not fit.
         QuantizationError: the model is quantized already, or an activation is NaN.
     """
-    check_method(method)
+    if method not in method_names():
+        raise registry.unknown_name("calibration", method, method_names())
     source = prepare(model)
     if method == auto.NAME:
         held_out = auto.HeldOut(samples, tflite.read(source))
@@ -224,7 +264,7 @@ def choose(source: bytes, seen: Mapping[str, Any], threshold: Threshold) -> Rang
     """
     graph = tflite.read(source).graphs[0]
     extremes = {name: _extremes(s, name, graph) for name, s in seen.items()}
-    spared = set(policy.masked_tensors(graph, extremes))
+    spared = set(masks.masked_tensors(graph, extremes))
     if threshold.spares_outputs:
         spared |= logits(graph)
     return {
@@ -234,14 +274,14 @@ def choose(source: bytes, seen: Mapping[str, Any], threshold: Threshold) -> Rang
 
 
 def _extremes(seen: Any, name: str, graph: tflite.Graph) -> tuple[float, float]:
-    """Returns the true range, infinities included as `policy.MASK`."""
+    """Returns the true range, infinities included as `masks.MASK`."""
     below, above = seen.is_unbounded
     if below or above:
         (index,) = (t.index for t in graph.tensors if t.name == name)
         if {op.name for op in graph.consumers.get(index, [])} == {"MAX_POOL_2D"}:
             below = above = False
     low, high = seen.range
-    return -policy.MASK if below else low, policy.MASK if above else high
+    return -masks.MASK if below else low, masks.MASK if above else high
 
 
 def logits(graph: tflite.Graph) -> set[str]:
@@ -250,6 +290,6 @@ def logits(graph: tflite.Graph) -> set[str]:
     for tensor in graph.outputs:
         found.add(tensor.name)
         op = graph.producers.get(tensor.index)
-        if op is not None and op.name in ("SOFTMAX", "LOGISTIC", "LOG_SOFTMAX"):
+        if op is not None and op.name in ops.tflite("probability"):
             found.add(graph.tensors[op.inputs[0]].name)
     return found

@@ -245,6 +245,27 @@ class Histogram(Extremes):
         return seen.hexdigest()[:16]
 
 
+class ChannelExtremes:
+    """The least and the greatest value of each element of the last axis.
+
+    Attributes:
+        min: array [channels].
+        max: array [channels].
+    """
+
+    def __init__(self, tensor: tflite.Tensor):
+        """Makes an empty one for `tensor`."""
+        size = tensor.shape[-1] if tensor.shape else 1
+        self.min = np.full(size, np.inf)
+        self.max = np.full(size, -np.inf)
+
+    def update(self, values: np.ndarray) -> None:
+        """Takes in values [n, *shape]."""
+        rows = values.reshape(-1, len(self.min))
+        self.min = np.minimum(self.min, rows.min(axis=0))
+        self.max = np.maximum(self.max, rows.max(axis=0))
+
+
 def _starts(rows: np.ndarray, stride: int) -> list[int]:
     """Returns where to begin in each row: by chance, but by what is in it alone."""
     bits = rows.view(np.uint32)[:, :: max(1, rows.shape[1] // _PROBED)]

@@ -22,7 +22,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import registry, tflite
 from tfslim.quantization.ranges.collect import Samples, collect, kept_singles
-from tfslim.quantization.repair.weights import stored_weights, twins, write_bias
+from tfslim.quantization.repair.weights import MatchedLayer, match_layers, write_bias
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.tflite import flatbuffer
 from tfslim.tflite.interpreter import named_inputs
@@ -89,18 +89,18 @@ def correct_biases(
     means, _ = collect(source, kept, statistic=_Mean)
     flat = flatbuffer.unpack(quantized)
     shifts = []
-    for op, twin in twins(before.graphs[0], after.graphs[0]):
-        layer = _layer(op, twin, before.graphs[0], after.graphs[0])
+    for matched in match_layers(before.graphs[0], after.graphs[0]):
+        layer = _layer(matched, after.graphs[0])
         if layer is None:
             continue
-        mean = shifted = means[layer.before.name].value
+        mean = shifted = means[matched.source.name].value
         if mode == "full":
             current = flatbuffer.pack(flat)
             shifted = _quantized_mean(current, kept, layer.source)
         change = layer.response(layer.rounded, shifted)
         change -= layer.response(layer.weights, mean)
         write_bias(flat, layer.op, layer.bias, layer.offset - change)
-        shifts.append(Shift(layer.output.name, float(np.abs(change).max())))
+        shifts.append(Shift(matched.output.name, float(np.abs(change).max())))
     attached = flatbuffer.attached_files(quantized)
     flatbuffer.drop_unused(flat)
     return flatbuffer.pack(flat, attached=attached), shifts
@@ -111,14 +111,12 @@ class _Layer:
     """An op with weights, in both files; `weights` and `rounded` are [out, h, w, in].
 
     Of a depthwise one they are [1, h, w, channels]. `op` is its place in the
-    quantized file, `source` its input and `bias` its bias there, `before` and
-    `offset` those of the float file.
+    quantized file, `source` its input and `bias` its bias there, `offset` that of the
+    float file.
     """
 
     op: int
-    before: tflite.Tensor
     source: tflite.Tensor
-    output: tflite.Tensor
     bias: tflite.Tensor
     offset: np.ndarray
     weights: np.ndarray
@@ -137,35 +135,28 @@ class _Layer:
         return (grouped * mean.reshape(groups, 1, -1)).sum(axis=2).reshape(-1)
 
 
-def _layer(
-    op: tflite.Op, twin: tflite.Op, graph: tflite.Graph, after: tflite.Graph
-) -> _Layer | None:
-    """Reads a layer of the float file and of the quantized one; None if float there."""
-    if len(op.inputs) < 3 or op.inputs[2] < 0:
+def _layer(matched: MatchedLayer, after: tflite.Graph) -> _Layer | None:
+    """Reads a layer of both files; None if it is float in one that is quantized."""
+    data, stored = matched.weights, matched.stored
+    bias, offset = matched.bias, matched.offset
+    if data is None or stored is None or bias is None or offset is None:
         return None
-    before, weights, offset = (graph.tensors[i] for i in op.inputs[:3])
-    source, _, bias = (after.tensors[i] for i in twin.inputs[:3])
-    stored = stored_weights(twin, after)
-    if (source.dtype, bias.dtype) != ("int8", "int32") or stored is None:
+    source = after.tensors[matched.matched.inputs[0]]
+    if (source.dtype, bias.dtype) != ("int8", "int32"):
         return None
-    if weights.data is None or offset.data is None:
-        return None
-    data, rounded = weights.data, stored.values * stored.scale
+    op, before, rounded = matched.op, matched.source, stored.values * stored.scale
     if op.name == "FULLY_CONNECTED":
         if before.shape[-1] != data.shape[-1]:
             return None
         data, rounded = data[:, None, None, :], rounded[:, None, None, :]
-    output = graph.tensors[op.outputs[0]]
     return _Layer(
-        op=twin.index,
-        before=before,
+        op=matched.matched.index,
         source=source,
-        output=output,
         bias=bias,
-        offset=offset.data,
+        offset=offset,
         weights=data.astype(np.float64),
         rounded=rounded,
-        coverage=_coverage(op, before.shape, output.shape, data.shape),
+        coverage=_coverage(op, before.shape, matched.output.shape, data.shape),
         is_depthwise=op.name == "DEPTHWISE_CONV_2D",
     )
 

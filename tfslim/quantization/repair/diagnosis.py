@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from tfslim.evaluation.compare_files import FileErrors
 from tfslim.quantization.layers.layer_names import LayerNames
 from tfslim.quantization.ranges.calibration import Calibration, check_ranges_of, logits
 from tfslim.quantization.ranges.collect import Samples, collect, kept_singles
+from tfslim.quantization.ranges.statistics import ChannelExtremes
 from tfslim.quantization.rules.preprocess_model import prepare
 
 # An input range that differs by more was preprocessed in another way.
@@ -42,27 +43,25 @@ class Finding:
     text: str
 
 
-class _Seen:
+class _Seen(ChannelExtremes):
     """Extremes, the share beyond a range, and the channels that never move."""
 
     def __init__(self, tensor: tflite.Tensor, bounds: tuple[float, float]):
+        super().__init__(tensor)
         self._bounds = bounds
-        self.min, self.max = np.inf, -np.inf
         self._beyond = self._total = 0
-        size = tensor.shape[-1] if tensor.shape else 1
-        self._low = np.full(size, np.inf)
-        self._high = np.full(size, -np.inf)
 
     def update(self, values: np.ndarray) -> None:
-        rows = values.reshape(-1, len(self._low))
-        self._low = np.minimum(self._low, rows.min(axis=0))
-        self._high = np.maximum(self._high, rows.max(axis=0))
+        super().update(values)
         low, high = self._bounds
         # Half a percent of the range beyond its end is rounding, not clipping.
         slack = 0.005 * (high - low)
         self._beyond += int(((values < low - slack) | (values > high + slack)).sum())
         self._total += values.size
-        self.min, self.max = float(self._low.min()), float(self._high.max())
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return float(self.min.min()), float(self.max.max())
 
     @property
     def beyond(self) -> float:
@@ -70,7 +69,7 @@ class _Seen:
 
     @property
     def still(self) -> float:
-        return float((self._low == self._high).mean())
+        return float((self.min == self.max).mean())
 
 
 def diagnose(
@@ -111,37 +110,34 @@ def diagnose(
         for i, op in graph.producers.items()
     }
     inputs = {t.name: t.name for t in graph.inputs if t.name in seen}
-    found = [
-        finding for name in inputs for finding in _data(name, ranges[name], seen[name])
-    ]
+    found = [*_data(inputs, ranges, seen)]
     # Either would be the cause of the next.
     found = found or _few_levels(inputs, ranges, seen)
     # What stays float neither lacks levels nor saturates.
     is_float = {t.name for t in tflite.read(quantized).tensors if "float" in t.dtype}
     places = {name: place for name, place in layers.items() if name not in is_float}
     found = found or _few_levels(places, ranges, seen)
-    found += _saturation(
-        {n: s for n, s in seen.items() if n in places}, places, methods
-    )
-    found += _dead(graph, seen, layers)
+    found += _saturation(places, methods, seen)
+    found += _dead(graph, layers, seen)
     found += _answers(model, quantized, kept, graph)
-    return found or _errors(source, quantized, kept)
+    return found or [*_errors(source, quantized, kept)]
 
 
-def _data(name: str, bounds: tuple[float, float], seen: _Seen) -> list[Finding]:
-    width, other = bounds[1] - bounds[0], seen.max - seen.min
-    is_wide = width / _OTHER_RANGE <= other <= width * _OTHER_RANGE
-    if is_wide and seen.beyond <= _OTHER_PLACE:
-        return []
-    return [
-        Finding(
-            "data",
-            name,
-            f"The calibration samples span [{bounds[0]:.4g}, {bounds[1]:.4g}], these "
-            f"inputs [{seen.min:.4g}, {seen.max:.4g}]: preprocess both in the same "
-            "way.",
-        )
-    ]
+def _data(
+    inputs: Mapping[str, str],
+    ranges: Mapping[str, tuple[float, float]],
+    seen: Mapping[str, _Seen],
+) -> Iterator[Finding]:
+    for name in inputs:
+        (low, high), (least, most) = ranges[name], seen[name].range
+        width, other = high - low, most - least
+        is_wide = width / _OTHER_RANGE <= other <= width * _OTHER_RANGE
+        if not is_wide or seen[name].beyond > _OTHER_PLACE:
+            text = (
+                f"The calibration samples span [{low:.4g}, {high:.4g}], these inputs "
+                f"[{least:.4g}, {most:.4g}]: preprocess both in the same way."
+            )
+            yield Finding("data", name, text)
 
 
 def _few_levels(
@@ -151,7 +147,7 @@ def _few_levels(
 ) -> list[Finding]:
     found = []
     for name in places.keys() & seen.keys():
-        low, high = seen[name].min, seen[name].max
+        low, high = seen[name].range
         # INT8 has to hold zero, whatever the values.
         width = max(ranges[name][1], 0.0) - min(ranges[name][0], 0.0)
         levels = 255 * (high - low) / width if width else np.inf
@@ -166,54 +162,45 @@ def _few_levels(
 
 
 def _saturation(
-    seen: Mapping[str, _Seen], layers: Mapping[str, str], methods: Mapping[str, str]
-) -> list[Finding]:
-    found = []
-    for name, row in sorted(seen.items(), key=lambda item: -item[1].beyond):
-        if row.beyond <= _SATURATED:
-            continue
-        wider = "" if methods.get(name) == "minmax" else ", or --calibration=minmax"
-        text = f"{row.beyond:.1%} of its values lie beyond the calibrated range: "
-        text += f"give more samples, like these inputs{wider}."
-        found.append(Finding("saturation", layers[name], text))
-    return found
+    places: Mapping[str, str], methods: Mapping[str, str], seen: Mapping[str, _Seen]
+) -> Iterator[Finding]:
+    for name in sorted(filter(places.get, seen), key=lambda n: -seen[n].beyond):
+        if seen[name].beyond > _SATURATED:
+            wider = "" if methods.get(name) == "minmax" else ", or --calibration=minmax"
+            text = (
+                f"{seen[name].beyond:.1%} of its values lie beyond the calibrated "
+                f"range: give more samples, like these inputs{wider}."
+            )
+            yield Finding("saturation", places[name], text)
 
 
 def _dead(
-    graph: tflite.Graph, seen: Mapping[str, _Seen], layers: Mapping[str, str]
-) -> list[Finding]:
-    found = []
+    graph: tflite.Graph, layers: Mapping[str, str], seen: Mapping[str, _Seen]
+) -> Iterator[Finding]:
     for op in graph.ops:
         name = graph.name_of(op)
         if op.name not in ("CONV_2D", "DEPTHWISE_CONV_2D") or name not in seen:
             continue
         if seen[name].still > _DEAD:
-            found.append(
-                Finding(
-                    "dead channels",
-                    layers[name],
-                    f"{seen[name].still:.0%} of its channels never change: the model "
-                    "does not use them; prune it (--prune=channels:0.5).",
-                )
+            text = (
+                f"{seen[name].still:.0%} of its channels never change: the model does "
+                "not use them; prune it (--prune=channels:0.5)."
             )
-    return found
+            yield Finding("dead channels", layers[name], text)
 
 
 def _errors(
     source: bytes, quantized: bytes, samples: list[tflite.Inputs]
-) -> list[Finding]:
+) -> Iterator[Finding]:
     if any(t.quantization for t in tflite.read(quantized).inputs):
-        return []
-    return [
-        Finding(
-            "error",
-            name,
-            f"It comes to {sqnr_db:.1f} dB against the float model, zeros to 0: see "
-            "what --sensitivity and --max_drop say.",
-        )
-        for name, sqnr_db in FileErrors(source, samples).by_output(quantized).items()
-        if sqnr_db < _LEAST_DB
-    ]
+        return
+    for name, sqnr_db in FileErrors(source, samples).by_output(quantized).items():
+        if sqnr_db < _LEAST_DB:
+            text = (
+                f"It comes to {sqnr_db:.1f} dB against the float model, zeros to 0: "
+                "see what --sensitivity and --max_drop say."
+            )
+            yield Finding("error", name, text)
 
 
 def _answers(

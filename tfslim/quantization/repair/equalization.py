@@ -15,6 +15,8 @@ import numpy as np
 
 from tfslim import tflite
 from tfslim.quantization.ranges.collect import Samples, collect
+from tfslim.quantization.ranges.statistics import ChannelExtremes
+from tfslim.quantization.repair.balance import balance
 from tfslim.quantization.repair.constants import set_constant
 from tfslim.quantization.repair.scalable_pairs import Constants, Pair, Refused, pairs
 from tfslim.quantization.rules.preprocess_model import prepare
@@ -22,10 +24,6 @@ from tfslim.tflite import flatbuffer, metadata
 
 # The key in tfslim's metadata.
 _ENTRY = "equalized"
-_ROUNDS = 20
-_CLOSE = 1e-3
-# A factor beyond is no help to 8 bits and an end to float precision.
-_MOST = 1e4
 # Of a channel's measured span: how far below its least value it may still go.
 _MARGIN = 0.25
 
@@ -62,25 +60,6 @@ class EqualizeResult:
     refused: tuple[Refused, ...]
 
 
-class _ChannelExtremes:
-    """Least and greatest value per element of the last axis."""
-
-    def __init__(self, tensor: tflite.Tensor):
-        size = tensor.shape[-1] if tensor.shape else 1
-        self.min = np.full(size, np.inf)
-        self.max = np.full(size, -np.inf)
-
-    def update(self, values: np.ndarray) -> None:
-        rows = values.reshape(-1, len(self.min))
-        self.min = np.minimum(self.min, rows.min(axis=0))
-        self.max = np.maximum(self.max, rows.max(axis=0))
-
-    @property
-    def floor(self) -> np.ndarray:
-        """What a channel does not fall below on other samples of the kind, either."""
-        return self.min - _MARGIN * (self.max - self.min)
-
-
 def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
     """Balances the channels of neighbouring layers; the function stays the same.
 
@@ -97,21 +76,22 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
     found, refused = pairs(graph)
     if not found:
         return EqualizeResult(source, (), tuple(refused))
-    measured: dict[str, _ChannelExtremes] = {}
+    measured: dict[str, ChannelExtremes] = {}
     if samples is not None:
-        measured, _ = collect(source, samples, statistic=_ChannelExtremes)
+        measured, _ = collect(source, samples, statistic=ChannelExtremes)
     constants = read_constants(found, graph)
-    totals = _balance(found, constants, measured)
+    between = [measured.get(pair.first_tensor.name) for pair in found]
+    sizes = [None if one is None else np.maximum(one.max, -one.min) for one in between]
+    totals = balance(found, constants, sizes)
     rows = []
-    for pair, total in zip(found, totals, strict=True):
-        seen = measured.get(pair.first_tensor.name)
+    for pair, total, seen in zip(found, totals, between, strict=True):
         ratio = total / np.median(total)
         rows.append(
             Equalized(
                 first=pair.first_tensor.name,
                 second=pair.second_tensor.name,
                 largest=float(np.maximum(ratio, 1.0 / ratio).max()),
-                absorbed=pair.absorb(constants, seen.floor / total) if seen else 0,
+                absorbed=pair.absorb(constants, _floor(seen) / total) if seen else 0,
             )
         )
     written = write_constants(source, constants)
@@ -119,6 +99,11 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
     return EqualizeResult(
         metadata.put_json(written, entry), tuple(rows), tuple(refused)
     )
+
+
+def _floor(seen: ChannelExtremes) -> np.ndarray:
+    """Returns what channels do not fall below on other samples of the kind, either."""
+    return seen.min - _MARGIN * (seen.max - seen.min)
 
 
 def is_equalized(model: bytes) -> bool:
@@ -136,41 +121,6 @@ def read_constants(found: list[Pair], graph: tflite.Graph) -> Constants:
                 assert data is not None  # noqa: S101 - `pairs` has seen to it.
                 values[op.index, position] = data.astype(np.float64)
     return values
-
-
-def _balance(
-    found: list[Pair], constants: Constants, measured: dict[str, _ChannelExtremes]
-) -> list[np.ndarray]:
-    """Scales `constants` until all pairs are even; returns what each was divided by."""
-    totals = [np.ones(pair.channels) for pair in found]
-    for _ in range(_ROUNDS):
-        largest = 0.0
-        for pair, total in zip(found, totals, strict=True):
-            seen = measured.get(pair.first_tensor.name)
-            first = (
-                pair.first_size(constants)
-                if seen is None
-                else np.maximum(seen.max, -seen.min) / total
-            )
-            factor = equalizing_factor(first, pair.second_size(constants))
-            pair.scale(constants, factor)
-            total *= factor
-            largest = max(largest, float(np.abs(np.log(factor)).max()))
-        if largest < _CLOSE:
-            break
-    return totals
-
-
-def equalizing_factor(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns what to divide the first layer by, so that both sizes are equal."""
-    alive = (first > 0) & (second > 0)
-    factor = np.ones(len(first))
-    factor[alive] = np.sqrt(first[alive] / second[alive])
-    if not alive.any():
-        return factor
-    # One factor for all channels changes nothing; the median stays as it was.
-    factor[alive] /= np.median(factor[alive])
-    return np.clip(factor, 1.0 / _MOST, _MOST)
 
 
 def write_constants(source: bytes, constants: Constants) -> bytes:

@@ -6,14 +6,12 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
 
-from tfslim import errors, registry, tflite
+from tfslim import errors, tflite
 from tfslim.evaluation.compare_files import FileErrors
+from tfslim.quantization.options import Options
 from tfslim.quantization.ranges.collect import Samples, singles
 from tfslim.quantization.repair import bias, rounding
 from tfslim.quantization.rules.preprocess_model import prepare
-
-CORRECTIONS = ("none", *bias.MODES)
-ROUNDINGS = rounding.MODES
 
 # Less than this is noise of the samples.
 GAIN_DB = 0.3
@@ -49,20 +47,13 @@ class Improver:
         held_out: measures files on the samples held out.
     """
 
-    def __init__(
-        self,
-        model: bytes,
-        samples: Samples,
-        *,
-        rounding: str = "gptq",
-        bias_correction: str = "full",
-    ):
+    def __init__(self, model: bytes, samples: Samples, options: Options | None = None):
         """Reads the samples and runs the float model over those held out.
 
         Raises:
-            ConfigError: no such rounding or correction, or no sample.
+            ConfigError: there is no sample.
         """
-        check_names(rounding, bias_correction)
+        options = options or Options()
         source = prepare(model)
         few = itertools.islice(singles(samples, tflite.read(source)), 2 * _NUM_SAMPLES)
         kept = list(few)
@@ -74,11 +65,11 @@ class Improver:
         self._fit = kept[::2]
         self.held_out = FileErrors(source, kept[1::2] or kept)
         self._steps: dict[str, _Step] = {}
-        if rounding != "nearest":
-            self._steps[f"rounding, {rounding}"] = self._round
-        if bias_correction != "none":
-            self._mode = bias_correction
-            self._steps[f"bias correction, {bias_correction}"] = self._correct
+        if options.rounding != "nearest":
+            self._steps[f"rounding, {options.rounding}"] = self._round
+        if options.bias_correction != "none":
+            self._mode = options.bias_correction
+            self._steps[f"bias correction, {options.bias_correction}"] = self._correct
 
     def __call__(
         self,
@@ -122,13 +113,3 @@ class Improver:
             quantized, source, self._fit, mode=self._mode
         )
         return changed if shifts else quantized
-
-
-def check_names(rounding: str, bias_correction: str) -> None:
-    """Raises ConfigError unless both are known."""
-    for kind, name, known in (
-        ("rounding", rounding, ROUNDINGS),
-        ("bias correction", bias_correction, CORRECTIONS),
-    ):
-        if name not in known:
-            raise registry.unknown_name(kind, name, known)

@@ -27,17 +27,17 @@ from tfslim.quantization.repair.constants import set_constant
 from tfslim.quantization.repair.gptq import best_scale, gptq, output_error
 from tfslim.quantization.repair.scalable_pairs import Refused
 from tfslim.quantization.repair.weights import (
+    MatchedLayer,
     Stored,
     Windows,
+    match_layers,
     pack_int4,
-    stored_weights,
-    twins,
     write_bias,
 )
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.tflite import flatbuffer
 
-MODES = ("nearest", "gptq")
+ROUNDINGS = ("nearest", "gptq")
 
 # Positions of a layer's output that a sample adds to its statistics.
 _POSITIONS = 256
@@ -82,20 +82,12 @@ class RoundResult:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Layer:
-    """A layer in both files.
-
-    `op`, `stored` and `bias` are the quantized one's; `bias` is None, and so is
-    `offset`, the float one's bias, where it is no constant of both.
-    """
+    """A layer that is rounded, in both files."""
 
     windows: Windows
-    source: tflite.Tensor
-    output: tflite.Tensor
+    matched: MatchedLayer
     weights: np.ndarray
     stored: Stored
-    op: tflite.Op
-    bias: tflite.Tensor | None
-    offset: np.ndarray | None
 
     @property
     def num_bytes(self) -> int:
@@ -140,7 +132,9 @@ class _Readers:
     def __init__(
         self, tensor: tflite.Tensor, moments: Sequence[tuple[_Layer, _Moments]]
     ):
-        self._moments = [m for layer, m in moments if layer.source.name == tensor.name]
+        self._moments = [
+            m for layer, m in moments if layer.matched.source.name == tensor.name
+        ]
 
     def update(self, values: np.ndarray) -> None:
         for moments in self._moments:
@@ -187,30 +181,16 @@ def _layers(
     before: tflite.Graph, after: tflite.Graph
 ) -> tuple[list[_Layer], list[Refused]]:
     found, refused = [], []
-    for op, twin in twins(before, after):
-        source, weights = (before.tensors[i] for i in op.inputs[:2])
-        output = before.tensors[op.outputs[0]]
-        stored = stored_weights(twin, after)
-        windows = Windows(op, source.shape[-1], weights.shape)
-        if weights.data is None or stored is None:
-            reason = "Its weights are no integers with one scale a channel."
-            refused.append(Refused(output.name, reason))
-            continue
-        reason = _objection(weights.data, windows)
+    for layer in match_layers(before, after):
+        weights, stored = layer.weights, layer.stored
+        reason = "Its weights are no integers with one scale a channel."
+        if weights is not None and stored is not None:
+            windows = Windows(layer.op, layer.source.shape[-1], weights.shape)
+            reason = _objection(weights, windows)
+            if not reason:
+                found.append(_Layer(windows, layer, weights, stored))
         if reason:
-            refused.append(Refused(output.name, reason))
-            continue
-        found.append(
-            _Layer(
-                windows,
-                source,
-                output,
-                weights.data,
-                stored,
-                twin,
-                *_bias(op, twin, before, after),
-            )
-        )
+            refused.append(Refused(layer.output.name, reason))
     return found, refused
 
 
@@ -221,20 +201,6 @@ def _objection(weights: np.ndarray, windows: Windows) -> str:
     if windows.width > _MOST_WIDTH:
         return f"{windows.width} inputs to an output are more than {_MOST_WIDTH}."
     return ""
-
-
-def _bias(
-    op: tflite.Op, twin: tflite.Op, before: tflite.Graph, after: tflite.Graph
-) -> tuple[tflite.Tensor | None, np.ndarray | None]:
-    if (
-        min(len(op.inputs), len(twin.inputs)) < 3
-        or min(op.inputs[2], twin.inputs[2]) < 0
-    ):
-        return None, None
-    offset, bias = before.tensors[op.inputs[2]].data, after.tensors[twin.inputs[2]]
-    if offset is None or bias.data is None:
-        return None, None
-    return bias, offset
 
 
 def _by_weights(layers: Sequence[_Layer], flat: Any) -> list[list[_Layer]]:
@@ -266,7 +232,7 @@ def _round_group(
 ) -> list[Rounded]:
     """Chooses the integers of layers with the same weights, and writes them."""
     layer = group[0]
-    have_biases = all(other.bias is not None for other in group)
+    have_biases = all(other.matched.bias is not None for other in group)
     mean, matrix = moments.moments(centred=have_biases)
     to_rows, stored = layer.windows.to_rows, layer.stored
     weights = to_rows(layer.weights)
@@ -285,21 +251,24 @@ def _round_group(
     after[worse], scale[worse] = before[worse], old_scale[worse]
     missing = ((weights - after * scale) @ mean[..., None]).reshape(-1)
     _write_weights(flat, group, after, scale if is_rescaled else None)
-    for other in group:
-        if have_biases and other.bias is not None and other.offset is not None:
-            offset = other.offset + missing
-            write_bias(flat, other.op.index, other.bias, offset)
+    for matched in (other.matched for other in group):
+        if have_biases and matched.bias is not None and matched.offset is not None:
+            offset = matched.offset + missing
+            write_bias(flat, matched.matched.index, matched.bias, offset)
     signal = float(output_error(weights, matrix).sum())
     nearest_db = _ratio_db(signal, float(nearest_error.sum()))
     rounded_db = _ratio_db(signal, float(np.minimum(error, nearest_error).sum()))
-    return [Rounded(other.output.name, nearest_db, rounded_db) for other in group]
+    return [
+        Rounded(other.matched.output.name, nearest_db, rounded_db) for other in group
+    ]
 
 
 def _may_rescale(layer: _Layer) -> bool:
     """Whether there are few levels, a scale a row, and no bias that hangs on it."""
     params = layer.stored.tensor.quantization
     assert params is not None  # noqa: S101 - `stored_weights` has seen to it.
-    is_free = layer.bias is None or layer.bias.dtype == "float32"
+    bias = layer.matched.bias
+    is_free = bias is None or bias.dtype == "float32"
     return layer.stored.bits == 4 and params.is_per_channel and is_free
 
 

@@ -8,20 +8,12 @@ from collections.abc import Mapping, MutableMapping
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim import tflite
+from tfslim import ops, tflite
 
 _ACTIVATION = schema.ActivationFunctionType
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_WEIGHTED = ops.tflite("window")
 # f(s * x) = s * f(x) for s > 0, channel by channel.
-_CARRIERS = (
-    "RELU",
-    "LEAKY_RELU",
-    "MAX_POOL_2D",
-    "AVERAGE_POOL_2D",
-    "MEAN",
-    "PAD",
-    "RESHAPE",
-)
+_CARRIERS = ops.tflite("homogeneous")
 
 # (op's place, position among its inputs) -> values: an op's own, though it may share
 # them in the file.

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim import tflite
+from tfslim import ops, tflite
 from tfslim.quantization.repair.constants import set_constant
 
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+WEIGHTED = ops.tflite("window")
 _BITS = {"int8": 8, "int4": 4}
 
 
@@ -43,10 +43,33 @@ class Stored:
         return params.scale.astype(np.float64).reshape(shape)
 
 
-def twins(
-    before: tflite.Graph, after: tflite.Graph
-) -> list[tuple[tflite.Op, tflite.Op]]:
-    """Pairs the ops with weights of a float graph with those of its quantized twin.
+@dataclasses.dataclass(frozen=True, eq=False)
+class MatchedLayer:
+    """An op with weights in a float file, and the same in a quantized one.
+
+    Attributes:
+        op: the float one.
+        source: its input.
+        output: its output.
+        weights: its weights; None where they are computed.
+        matched: the quantized one.
+        stored: its weights; None if they are float.
+        offset: the float one's bias; None where it is no constant of both.
+        bias: the tensor of the quantized one's; None where `offset` is.
+    """
+
+    op: tflite.Op
+    source: tflite.Tensor
+    output: tflite.Tensor
+    weights: np.ndarray | None
+    matched: tflite.Op
+    stored: Stored | None
+    offset: np.ndarray | None = None
+    bias: tflite.Tensor | None = None
+
+
+def match_layers(before: tflite.Graph, after: tflite.Graph) -> list[MatchedLayer]:
+    """Pairs the ops with weights of a float graph with those of the quantized one.
 
     Quantization puts ops in between and renames tensors, but keeps the order.
     """
@@ -55,7 +78,26 @@ def twins(
     )
     if [op.name for op in first] != [op.name for op in second]:
         return []
-    return list(zip(first, second, strict=True))
+    found = []
+    for op, matched in zip(first, second, strict=True):
+        places = [*op.inputs[2:3], *matched.inputs[2:3]]
+        bias = offset = None
+        if len(places) == 2 and min(places) >= 0:
+            offset, bias = before.tensors[places[0]].data, after.tensors[places[1]]
+        is_constant = bias is not None and bias.is_constant and offset is not None
+        found.append(
+            MatchedLayer(
+                op=op,
+                source=before.tensors[op.inputs[0]],
+                output=before.tensors[op.outputs[0]],
+                weights=before.tensors[op.inputs[1]].data,
+                matched=matched,
+                stored=stored_weights(matched, after),
+                offset=offset if is_constant else None,
+                bias=bias if is_constant else None,
+            )
+        )
+    return found
 
 
 def stored_weights(op: tflite.Op, graph: tflite.Graph) -> Stored | None:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, files, registry
+from tfslim import errors, files, recipe_names, registry
 from tfslim.quantization import backend
 
 _FOLDER = Path(__file__).parent / "recipes"
-# Short name -> upstream's name.
-ALIASES = {"int8": "static_wi8_ai8", "dynamic_int8": "dynamic_wi8_afp32"}
 
 # Field -> what it must be, in words, and the test for it. Other fields of a tensor's
 # config are parameters of the algorithm.
@@ -121,11 +119,6 @@ class Recipe:
         )
 
 
-def names() -> list[str]:
-    """Returns the names of all recipes, short names included, sorted."""
-    return sorted([*ALIASES, *(path.stem for path in _FOLDER.glob("*.json"))])
-
-
 def get(recipe: str | Path | Recipe) -> Recipe:
     """Returns the recipe of that name, or from a JSON file at that path.
 
@@ -137,9 +130,36 @@ def get(recipe: str | Path | Recipe) -> Recipe:
     name = str(recipe)
     if name.endswith(".json"):
         return Recipe(Path(name).stem, _read(Path(name)))
-    if name not in names():
-        raise registry.unknown_name("recipe", name, names())
-    return Recipe(name, _read(_FOLDER / f"{ALIASES.get(name, name)}.json"))
+    if name not in recipe_names.names():
+        raise registry.unknown_name("recipe", name, recipe_names.names())
+    return Recipe(name, _read(_FOLDER / f"{recipe_names.ALIASES.get(name, name)}.json"))
+
+
+def deciding(
+    rules: backend.Rules, operation: str, scope: str
+) -> Mapping[str, Any] | None:
+    """Returns the rule that holds for an op, None if it stays float.
+
+    The last that fits; but rules of one regex stand where the first of them does.
+
+    Args:
+        rules: in litert-quantizer's order.
+        operation: the op's name.
+        scope: what the regex is searched in, see `kept_float.scope`.
+    """
+    by_regex: dict[str, list[Mapping[str, Any]]] = {}
+    for rule in rules:
+        by_regex.setdefault(rule["regex"], []).append(rule)
+    fitting = [
+        rule
+        for regex, own in by_regex.items()
+        if re.search(regex, scope)
+        for rule in own
+        if backend.is_op(rule["operation"], operation)
+    ]
+    if not fitting or fitting[-1]["algorithm_key"] == "no_quantize":
+        return None
+    return fitting[-1]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], ...]:

@@ -1,0 +1,269 @@
+"""Post-training quantization of a `.tflite`, from the float file to the one that loads.
+
+Ranges (`ranges/`), rules (`rules/`), litert-quantizer (`backend`), the runtime
+(`make_file`); `accurate` repairs what comes of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfslim import errors, tflite
+from tfslim.quantization.make_file import Made, make_file
+from tfslim.quantization.options import Options
+from tfslim.quantization.ranges.calibration import Calibration, GivenRanges, ranges_for
+from tfslim.quantization.ranges.collect import Samples, sized_for_first
+from tfslim.quantization.rules import kept_float, plan, recipe
+from tfslim.quantization.rules.preprocess_model import prepare
+
+_HALVES_NOTE = (
+    "The weights are float16 already: the file is passed on as it is, as another copy "
+    "would be no smaller."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptFloat:
+    """An op that computes in float32 in the quantized file.
+
+    Attributes:
+        op: its name, e.g. "HARD_SWISH".
+        tensor: name of its first output.
+        reason: one sentence.
+    """
+
+    op: str
+    tensor: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class QuantizeResult:
+    """A quantized file, and what was done and left alone.
+
+    Attributes:
+        tflite: the file's bytes.
+        recipe: what was asked for.
+        rules: the rules that litert-quantizer got, exemptions and I/O included.
+        calibration: the range of every activation; None if the recipe needs none.
+        kept_float: ops that stayed float, in order of execution.
+        note: why the file is the one that was given, "" where it is not.
+    """
+
+    tflite: bytes
+    recipe: recipe.Recipe
+    rules: tuple[dict[str, Any], ...] = ()
+    calibration: Calibration | None = None
+    kept_float: tuple[KeptFloat, ...] = ()
+    note: str = ""
+
+
+def quantize_tflite(
+    model: bytes,
+    recipe_name: str | Path | recipe.Recipe = "int8",
+    *,
+    samples: Samples | None = None,
+    calibration: str = Options.calibration,
+    ranges: GivenRanges | None = None,
+    layers: Mapping[str, str] | None = None,
+    io: str = Options.io,
+    keep_float: str = Options.keep_float,
+) -> QuantizeResult:
+    """Quantizes a float `.tflite`; the input is not changed.
+
+    A file that holds integers already comes back as it is, with a note: whoever made
+    it chose its scales, in training perhaps. Half-precision weights are widened first,
+    but a file that has nothing left to halve comes back as it is with "float16".
+
+    real_value = scale * (q - zero_point). Weights: INT8 per channel, zero_point 0.
+    Activations (static recipes): INT8 per tensor, from ranges that are widened to hold
+    0. Biases: INT32, scale = input_scale * weight_scale. Ops that a delegate runs
+    better in float stay float, and the result says which and why.
+    Source: Jacob et al., CVPR 2018, https://arxiv.org/abs/1712.05877, section 2; the
+    LiteRT 8-bit quantization specification,
+    https://ai.google.dev/edge/litert/models/quantization_spec.
+
+    Args:
+        model: the float `.tflite`.
+        recipe_name: a name of `recipe_names()`, a path of a .json recipe, or a Recipe.
+            "float32" gives `model` back.
+        samples: arrays [n, ...], or dicts of input name -> array, in the range the
+            model was trained on; about 300, read one by one. Needed by static recipes.
+            Random arrays give a valid file with useless ranges. What `fit` takes does,
+            too: of (x, y) and (x, y, sample_weight) the x is taken.
+        calibration: how ranges are chosen: a name of `method_names()`. 16-bit
+            activations, which have levels to spare, take "minmax" in any case.
+        ranges: ranges to use, tensor name -> (min, max) or a whole `Calibration`;
+            they need no `samples` if they cover every activation.
+        layers: Keras layer name, or pattern such as "block_1*" -> "float32", or the
+            recipe that this layer takes instead.
+        io: what static recipes make of inputs and outputs, one of `IO`. "float" costs
+            a few percent of time and none of an app's code.
+        keep_float: "xnnpack" leaves those ops float that XNNPACK runs faster so;
+            "none" quantizes all that can be, for chips without float.
+
+    Returns:
+        The same bytes for the same arguments, whatever the order of the samples.
+
+    Raises:
+        ConfigError: an unknown name; a static recipe without samples; a sample that
+            does not fit the model.
+        QuantizationError: the result does not load.
+        ConversionError: `model` is no `.tflite`.
+    """
+    options = Options(
+        calibration=calibration, io=io, layers=layers or {}, keep_float=keep_float
+    )
+    chosen = recipe.get(recipe_name)
+    return quantize(model, chosen, options=options, samples=samples, ranges=ranges)
+
+
+def quantize(
+    model: bytes,
+    chosen: recipe.Recipe,
+    *,
+    options: Options,
+    samples: Samples | None = None,
+    ranges: GivenRanges | None = None,
+) -> QuantizeResult:
+    """Does what `quantize_tflite` says; of the options those that it has."""
+    if not chosen.rules:
+        return QuantizeResult(model, chosen)
+    given = tflite.read(model)
+    if given.is_quantized:
+        return _as_it_is(model, given, chosen, options.layers)
+    check_io(chosen, options.io)
+    source = prepare(model)
+    if samples is not None:
+        source = sized_for_first(source, samples)
+    content = tflite.read(source)
+    _check_request(chosen, content, samples is not None or ranges is not None)
+    _check_layers(chosen, options.layers)
+
+    request = plan.request(
+        chosen,
+        content,
+        io=options.io,
+        layers=options.layers,
+        keep_float=options.keep_float,
+    )
+    used = None
+    if chosen.needs_ranges:
+        method = options.calibration if chosen.scheme == "static_int8" else "minmax"
+        used = ranges_for(source, ranges or {}, samples=samples, method=method)
+        request = dataclasses.replace(request, ranges=used.ranges)
+    made = make_file(source, request)
+
+    is_halved = chosen.scheme == "float16" and not request.single.takes
+    if is_halved and _has_halves(given) and len(made.content) >= len(model):
+        return QuantizeResult(model, chosen, note=_HALVES_NOTE)
+    return QuantizeResult(
+        tflite=made.content,
+        recipe=chosen,
+        rules=tuple(made.plan.rules),
+        calibration=used,
+        kept_float=_kept_float(made),
+    )
+
+
+def _has_halves(content: tflite.TfliteModel) -> bool:
+    return any(t.is_constant and t.dtype == "float16" for t in content.tensors)
+
+
+def _as_it_is(
+    model: bytes,
+    content: tflite.TfliteModel,
+    chosen: recipe.Recipe,
+    layers: Mapping[str, str],
+) -> QuantizeResult:
+    """Passes a quantized file on."""
+    if layers:
+        raise errors.ConfigError(
+            f"The model is quantized already, and so is layer '{next(iter(layers))}' "
+            "or not. Give the float32 .tflite that it was made from to choose."
+        )
+    graph = content.graphs[0]
+    kept = tuple(
+        KeptFloat(op.name, tensor.name, "It is float in the file that was given.")
+        for op in graph.ops
+        for tensor in [graph.tensors[i] for i in op.outputs[:1]]
+        if tensor.dtype == "float32" and op.name != "DEQUANTIZE"
+    )
+    ends = ", ".join(t.dtype for t in (*content.inputs, *content.outputs))
+    note = (
+        "The file is quantized already and is passed on as it is, inputs and outputs "
+        f"({ends}) included. For another recipe give the float32 .tflite it was made "
+        "from."
+    )
+    return QuantizeResult(model, chosen, kept_float=kept, note=note)
+
+
+def check_io(chosen: recipe.Recipe, io: str) -> None:
+    """Raises ConfigError unless a recipe can have such inputs and outputs."""
+    if io == "float" or chosen.scheme == "static_int8":
+        return
+    if not chosen.needs_ranges:
+        raise errors.ConfigError(
+            f"io='{io}' needs a static recipe such as 'int8'; with '{chosen.name}' "
+            "activations stay float, and so do inputs and outputs."
+        )
+    raise errors.ConfigError(
+        f"io='{io}' needs INT8 activations; '{chosen.name}' has "
+        f"{chosen.scheme.removeprefix('static_').upper()}. Use io='float'."
+    )
+
+
+def _check_request(
+    chosen: recipe.Recipe, model: tflite.TfliteModel, has_ranges: bool
+) -> None:
+    if not chosen.needs_ranges:
+        return
+    if not has_ranges:
+        raise errors.ConfigError(
+            f"The recipe '{chosen.name}' quantizes activations and needs to see some: "
+            "pass samples, about 300 arrays [1, ...] as the model is fed."
+        )
+    if len(model.graphs) > 1:
+        raise errors.QuantizationError(
+            f"The model has {len(model.graphs)} graphs (control flow or several "
+            f"signatures); '{chosen.name}' sees the activations of the first alone. "
+            "Use 'dynamic_int8', or export one graph."
+        )
+
+
+def _check_layers(chosen: recipe.Recipe, layers: Mapping[str, str]) -> None:
+    for layer, name in layers.items():
+        if recipe.get(name).needs_ranges and not chosen.needs_ranges:
+            raise errors.ConfigError(
+                f"Layer '{layer}' is to take '{name}', whose activations need ranges; "
+                f"'{chosen.name}' has none. Take '{name}' for the model, and another "
+                "recipe for the other layers."
+            )
+
+
+def _kept_float(made: Made) -> tuple[KeptFloat, ...]:
+    """Looks which ops are float in the file, and takes the plan's reason for each."""
+    before, after, single = made.request.graph, made.model, made.request.single
+    chosen = made.request.recipe
+    writers = {after.tensors[i].name: op for op in after.ops for i in op.outputs}
+    kept = []
+    for op in before.ops:
+        name = before.name_of(op)
+        is_static = single.takes.get(name, chosen).needs_ranges
+        if name in writers and _is_float(writers[name], after, is_static):
+            reason = kept_float.reason_of(op, before, made.plan.exempt)
+            default = f"The recipe or litert-quantizer has no '{chosen.name}' for it."
+            kept.append(KeptFloat(op.name, name, reason or default))
+    return tuple(kept)
+
+
+def _is_float(op: tflite.Op, model: tflite.TfliteModel, is_static: bool) -> bool:
+    """Static: what it computes is float. Otherwise: the weights it reads are."""
+    telling = [model.tensors[i] for i in op.outputs if i >= 0]
+    if not is_static:
+        reads = [model.tensors[i] for i in op.inputs if i >= 0]
+        telling = [t for t in reads if t.is_constant and len(t.shape) > 1]
+    return any(tensor.dtype == "float32" for tensor in telling)
