@@ -87,7 +87,7 @@ def test_a_consumer_that_is_missing_is_one_line(monkeypatch, tmp_path, classifie
     monkeypatch.setenv("TFSLIM_CONSUMERS", str(tmp_path))
     with pytest.raises(errors.ConfigError) as caught:
         consumers.verify(classifier.files["float32"], classifier.inputs, ["mediapipe"])
-    assert "python -m tfslim.consumers --setup=mediapipe" in str(caught.value)
+    assert "tfslim consumers --setup=mediapipe" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
