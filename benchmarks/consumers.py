@@ -7,7 +7,7 @@
 The zoo's networks are trained on digits, since one with random weights makes any
 rounding large. With TFSLIM_DATA there are networks with weights of others, too.
 Consumers that are not on this machine are left out, and named in the conditions:
-`python -m tfslim.consumers --setup=all` sets them up.
+`tfslim consumers --setup=all` sets them up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs a .tflite on pictures and says what it sees, and how long it takes.
 
-  python -m tfslim.run int8.tflite --input=photo.jpg
-  python -m tfslim.run int8.tflite --input=photos --top=3
+  tfslim run int8.tflite --input=photo.jpg
+  tfslim run int8.tflite --input=photos --top=3
 
 Pixels become the input, and scores become names, by the file's own metadata: tfslim's,
 or the standard TFLITE_METADATA.
@@ -61,7 +61,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
 
     if not values.model or not values.input:
         raise errors.ConfigError(
-            "A model and an input are needed. Write: python -m tfslim.run model.tflite "
+            "A model and an input are needed. Write: tfslim run model.tflite "
             "--input=photo.jpg."
         )
     if values.json:

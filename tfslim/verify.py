@@ -1,12 +1,12 @@
 """Runs a .tflite in the programs that will use it, and compares their answers.
 
-  python -m tfslim.verify int8.tflite
-  python -m tfslim.verify int8.tflite --in=gpu,arm64 --data=folder:photos
-  python -m tfslim.verify int8.tflite --in=mediapipe --input=photo.jpg,other.jpg
+  tfslim verify int8.tflite
+  tfslim verify int8.tflite --in=gpu,arm64 --data=folder:photos
+  tfslim verify int8.tflite --in=mediapipe --input=photo.jpg,other.jpg
 
 Consumers: interpreter (LiteRT Interpreter), compiled (LiteRT 2, CPU), gpu (LiteRT 2,
 GPU), arm64 and arm64_a53 (emulated phones' CPUs), mediapipe (Tasks' ImageClassifier)
-and vela (compiler for Ethos-U). `python -m tfslim.consumers --setup=all` sets them up.
+and vela (compiler for Ethos-U). `tfslim consumers --setup=all` sets them up.
 
 Exit codes: 0 all are right, 1 one of them refuses the file or gets it wrong, 2 wrong
 usage.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _TEXTS = (
     ("model", None, "The .tflite; may also stand alone."),
-    ("data", None, "Samples: digits, folder:PATH, npz:PATH, …, as in tfslim.export."),
+    ("data", None, "Samples: digits, folder:PATH, npz:PATH, …, as in tfslim export."),
     ("preprocessing", None, "How pixels become inputs, where the file does not say."),
     ("keras", None, "The Keras model that the file was made of, to compare with, too."),
     ("json", None, "Where to write the result as JSON."),
@@ -63,7 +63,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
 
     if not values.model:
         raise errors.ConfigError(
-            "No model is given. Write: python -m tfslim.verify model.tflite."
+            "No model is given. Write: tfslim verify model.tflite."
         )
     if values.json:
         files.require_writable(values.json, "--json")

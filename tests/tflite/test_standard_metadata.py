@@ -87,7 +87,7 @@ def test_writing_again_replaces_all(pictures):
 def test_mediapipes_own_schema_reads_the_same(pictures, tmp_path):
     python = base.folder("mediapipe") / "bin" / "python"
     if not python.exists():
-        pytest.skip("MediaPipe is not here: python -m tfslim.consumers --setup=all")
+        pytest.skip("MediaPipe is not here: tfslim consumers --setup=all")
     tagged = standard_metadata.put(pictures, ABOUT)
     block = tmp_path / "block"
     block.write_bytes(tflite.read(tagged).metadata["TFLITE_METADATA"])

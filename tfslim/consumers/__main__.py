@@ -1,8 +1,8 @@
 """Lists the programs that .tflite files can be run in here, and sets them up.
 
-  python -m tfslim.consumers                     # Which are here?
-  python -m tfslim.consumers --setup=gpu,vela
-  python -m tfslim.consumers --setup=all
+  tfslim consumers                     # Which are here?
+  tfslim consumers --setup=gpu,vela
+  tfslim consumers --setup=all
 
 Their packages lie in ~/.cache/tfslim/consumers, outside of tfslim's environment;
 TFSLIM_CONSUMERS moves it. `gpu` and `arm64` come out of Debian packages, which are

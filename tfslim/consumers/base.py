@@ -14,7 +14,7 @@ from tfslim import errors, registry
 
 # The environment variable that says where the consumers' own packages lie.
 FOLDER_VARIABLE = "TFSLIM_CONSUMERS"
-_SETUP = "python -m tfslim.consumers --setup"
+_SETUP = "tfslim consumers --setup"
 
 
 class ConsumerError(errors.TfslimError):
