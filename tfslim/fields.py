@@ -11,6 +11,7 @@ is not set is None, which every field takes whose default it is.
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
@@ -41,7 +42,7 @@ class Limits:
     def __str__(self) -> str:
         """Says the range in words, as in "must be {...}"."""
         low, high = self._bounds()
-        if high is None:
+        if high is None or high == math.inf:
             return f"above {low:g}" if self.least is None else f"at least {low:g}"
         first = "(" if self.least is None else "["
         last = ")" if self.most is None else "]"
