@@ -6,7 +6,7 @@ import small_models
 
 from tfslim import errors, quantize_tflite, tflite
 from tfslim.quantization import THRESHOLDS
-from tfslim.quantization.ranges import collect
+from tfslim.quantization.ranges.collect import collect
 from tfslim.quantization.ranges.statistics import Extremes
 
 SHAPE = (1, 12, 12, 3)

@@ -8,8 +8,8 @@ import small_models
 from test_quantize_collect import SHAPE, Everything
 
 from tfslim import errors, tflite
-from tfslim.quantization.ranges import batching, collect
-from tfslim.quantization.ranges.collect import activations
+from tfslim.quantization.ranges import batching
+from tfslim.quantization.ranges.collect import activations, collect
 from tfslim.quantization.ranges.statistics import Histogram
 
 

@@ -8,7 +8,7 @@ import small_models
 from test_quantize_collect import Everything
 from test_quantize_equalize import chain
 
-from tfslim import errors, quantize_tflite, tasks, tflite
+from tfslim import errors, ops, quantize_tflite, tasks, tflite
 from tfslim.evaluation import compare_files
 from tfslim.quantization import (
     Options,
@@ -17,7 +17,7 @@ from tfslim.quantization import (
     round_weights,
 )
 from tfslim.quantization.layers.layer_names import LayerNames
-from tfslim.quantization.ranges import collect
+from tfslim.quantization.ranges.collect import collect
 from tfslim.quantization.repair import gptq, rounding, weights
 
 SHAPE = (1, 16, 16, 3)
@@ -132,7 +132,7 @@ def test_windows_times_weights_are_the_output(kind):
     content = tflite.read(data)
     x = np.random.default_rng(0).normal(size=(1, 9, 11, 4)).astype(np.float32)
     seen, _ = collect(data, [x], statistic=Everything)
-    (op,) = (op for op in content.ops if op.name in weights.WEIGHTED)
+    (op,) = (op for op in content.ops if op.name in ops.tflite("window"))
     source, kernel = (content.tensors[i] for i in op.inputs[:2])
     output = content.tensors[op.outputs[0]]
     windows = weights.Windows(op, source.shape[-1], kernel.shape)
@@ -221,7 +221,7 @@ def test_eight_bits_keep_their_scales(plain):
     pairs = [tflite.read(f).graphs[0] for f in (file, done)]
     changed = 0
     for before, after in zip(*(g.ops for g in pairs), strict=True):
-        if before.name not in weights.WEIGHTED:
+        if before.name not in ops.tflite("window"):
             continue
         one, two = (
             weights.stored_weights(op, graph)

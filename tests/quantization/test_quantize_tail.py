@@ -10,7 +10,8 @@ from test_quantize_collect import Everything
 
 from tfslim import errors, tflite
 from tfslim.quantization import calibrate
-from tfslim.quantization.ranges import collect, dense_tail
+from tfslim.quantization.ranges import dense_tail
+from tfslim.quantization.ranges.collect import collect
 from tfslim.tflite import flatbuffer
 
 SHAPE = (1, 6, 6, 3)
