@@ -13,6 +13,7 @@ the slower file are found.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 
 import numpy as np
@@ -55,12 +56,16 @@ def compare(base: bytes, new: bytes) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--resume", action="store_true", help="add to what there is")
     arguments = parser.parse_args()
     host._peak_memory = lambda *arguments: None  # Takes longer than all the timing.
     short, long = chain(LENGTH), chain(LENGTH + 1)
     # In turn, so that both meet the same machine.
     equal, slower = [], []
-    for trial in range(1, arguments.trials + 1):
+    if arguments.resume:
+        rows = json.loads((record.RESULTS / "verdict.json").read_text())["rows"]
+        equal, slower = rows["equal"], rows["slower"]
+    for trial in range(len(equal) + 1, arguments.trials + 1):
         equal.append(compare(short, short))
         slower.append(compare(short, long))
         if trial % 10 == 0 or trial == arguments.trials:
