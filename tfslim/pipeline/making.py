@@ -181,22 +181,28 @@ def make(
     )
     maker.add_all()
     if job.quantization_aware is not None:
-        name = folder_lib.QUANTIZATION_AWARE
-        on_step(f"converting and verifying {name}")
-
-        def trained() -> tuple[dict[str, Any], bytes]:
-            row, content = variants_lib.convert_quantization_aware(job, config)
-            return row | checker.check(name, content), content
-
-        maker.put(name, trained, was_named=True)
-    made.samples = samples_lib.pick(ready.job, checker)
+        _add_quantization_aware(maker, job, config, checker)
     maker.require_any()
+    made.samples = samples_lib.pick(ready.job, checker)
+    names = config.verify.consumers
     made.consumers = proving.prove(
-        ready.job,
-        made.contents,
-        config.verify.consumers,
-        checker.keras.outputs,
-        on_step,
+        ready.job, made.contents, names, checker.keras.outputs, on_step
     )
     made.warnings += proving.warnings(made.consumers)
     return made
+
+
+def _add_quantization_aware(
+    maker: Maker,
+    job: job_lib.Job,
+    config: ml_collections.ConfigDict,
+    checker: check.Checker,
+) -> None:
+    name = folder_lib.QUANTIZATION_AWARE
+    maker.on_step(f"converting and verifying {name}")
+
+    def trained() -> tuple[dict[str, Any], bytes]:
+        row, content = variants_lib.convert_quantization_aware(job, config)
+        return row | checker.check(name, content), content
+
+    maker.put(name, trained, was_named=True)

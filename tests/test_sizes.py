@@ -1,0 +1,44 @@
+"""Files, functions and lists of parameters stay of a size that one takes in at once."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "tfslim"
+FILES = sorted(ROOT.rglob("*.py"))
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _functions(path):
+    return [n for n in ast.walk(ast.parse(path.read_text())) if type(n) in _FUNCTIONS]
+
+
+def _lines(function):
+    """Counts what is not docstring."""
+    lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        text = function.body[0]
+        lines -= text.end_lineno - text.lineno + 1
+    return lines
+
+
+def _parameters(function):
+    given = function.args
+    every = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    return [a.arg for a in every if a.arg not in ("self", "cls")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_sizes(path):
+    assert len(path.read_text().splitlines()) <= 400
+    for function in _functions(path):
+        assert _lines(function) <= 50, function.name
+        if function.name.startswith("_"):
+            assert len(_parameters(function)) <= 7, function.name
+
+
+def test_counting():
+    code = 'def f(self, a, *, b):\n    """One.\n\n    Two.\n    """\n    return a\n'
+    (function,) = ast.parse(code).body
+    assert (_lines(function), _parameters(function)) == (2, ["a", "b"])
