@@ -86,7 +86,7 @@ def run(
             )
             flags.DEFINE_bool("version", False, "Show the version.", flag_values=values)
             define(values)
-            arguments = _spelled(values, list(argv), name, old)
+            arguments, renamed = _spelled(values, list(argv), old)
             config = _parse(values, arguments, plain, default_config, short_forms)
             if values.version:
                 say(f"tfslim {tfslim.__version__}")
@@ -95,6 +95,8 @@ def run(
             else:
                 body(values, config)
             streams.flush()
+            for line in renamed:  # An error stays the one line that it is.
+                _complain(f"{name}: warning: {line}")
         except (errors.TfslimError, OSError, MemoryError) as error:
             line = escape.terminal(" ".join(_what(error).split()))
             _complain(f"{name}: error: {line}")
@@ -159,28 +161,29 @@ def _hint(path: str) -> str:
 
 
 def _spelled(
-    values: flags.FlagValues, argv: list[str], command: str, old: Mapping[str, str]
-) -> list[str]:
+    values: flags.FlagValues, argv: list[str], old: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
     """Returns the arguments with the flags' names as they are defined.
 
     --max-drop is --max_drop, --no-overwrite is --nooverwrite, and an earlier name is
-    today's.
+    today's, about which the second list has a line.
     """
     found: list[str] = []
+    renamed: list[str] = []
     for number, argument in enumerate(argv):
         if argument == "--":
-            return [*found, *argv[number:]]
+            return [*found, *argv[number:]], renamed
         flag, equals, value = argument.partition("=")
         if number and flag.startswith("--"):
             name = flag[2:].replace("-", "_")
             if name in old:
-                _complain(f"{command}: warning: --{name} is called --{old[name]} now.")
+                renamed.append(f"--{name} is called --{old[name]} now.")
                 name = old[name]
             if name.startswith("no_") and name[3:] in values:
                 name = f"no{name[3:]}"
             argument = f"--{name}{equals}{value}"
         found.append(argument)
-    return found
+    return found, renamed
 
 
 def _split_config(
