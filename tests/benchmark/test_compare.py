@@ -64,6 +64,13 @@ def test_a_round_counts_by_its_fastest_run():
     assert (done.ratio, done.verdict) == (pytest.approx(1.1), "slower")
 
 
+def test_a_difference_below_one_percent_gets_no_verdict():
+    base = _result("a", [[100.0]] * 8)
+    near = comparison.compare(base, _result("b", [[100.9]] * 8))
+    assert near.low > 1 and near.verdict == "no difference found"
+    assert comparison.compare(base, _result("b", [[101.1]] * 8)).verdict == "slower"
+
+
 def test_false_alarms_are_as_rare_as_promised():
     """99%: of 200 comparisons of equal files about 2 differ; 8 are far too many."""
     random = np.random.default_rng(1)

@@ -12,6 +12,8 @@ from tfslim import errors
 from tfslim.benchmark.result import BenchmarkResult, LatencyStats
 
 _RESAMPLES = 4000
+# A smaller difference gets no verdict.
+_SMALLEST = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,11 +39,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """One of "faster", "slower", "no difference found", "too few rounds"."""
-        if self.low is None or self.high is None:
-            return "too few rounds"
-        if self.high < 1:
-            return "faster"
-        return "slower" if self.low > 1 else "no difference found"
+        return verdict_of(self.ratio, self.low, self.high)
 
     def is_regression(self, allowed: float) -> bool:
         """Tells whether `new` is slower, and by more than the share `allowed`.
@@ -53,6 +51,19 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON data, with the verdict."""
         return {**dataclasses.asdict(self), "verdict": self.verdict}
+
+
+def verdict_of(ratio: float, low: float | None, high: float | None) -> str:
+    """Returns the verdict on a ratio with its interval, as `Comparison` has it.
+
+    A difference of less than 1% is none, however sure: equal files can differ as much
+    by where they lie in memory.
+    """
+    if low is None or high is None:
+        return "too few rounds"
+    if abs(ratio - 1) < _SMALLEST or low <= 1 <= high:
+        return "no difference found"
+    return "faster" if ratio < 1 else "slower"
 
 
 def compare(
