@@ -1,6 +1,8 @@
 """What `import tfslim` offers: every name exists and has a type."""
 
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -69,3 +71,20 @@ def test_an_old_name_is_taken_for_one_release(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert tfslim.Budget
+
+
+def test_every_name_that_the_documents_use_is_there():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages += [*(ROOT / "examples").glob("*.py")]
+    used = {
+        name
+        for page in pages
+        for name in re.findall(r"\btfslim\.([a-zA-Z_]\w*[a-z]\w*)", page.read_text())
+    }
+    assert {"load_data", "export_model", "prune_channels"} <= used
+    missing = {
+        name
+        for name in used
+        if not hasattr(tfslim, name) and not importlib.util.find_spec(f"tfslim.{name}")
+    }
+    assert not missing

@@ -5,6 +5,7 @@
 # Open and build.
 from tfslim.models.build import build_model as build_model
 from tfslim.loading import load_model as load_model
+from tfslim.data import load_data as load_data
 from tfslim.detection.darknet import load_darknet as load_darknet
 from tfslim.detection.darknet import save_darknet as save_darknet
 from tfslim.graph.keras import to_keras3 as to_keras3
@@ -58,6 +59,7 @@ from tfslim.quantization.ranges.calibration import Calibration as Calibration
 from tfslim.quantization.rules.recipe import Recipe as Recipe
 
 # Time.
+from tfslim.benchmark import BenchmarkOptions as BenchmarkOptions
 
 # What goes wrong.
 from tfslim.errors import TfslimError as TfslimError

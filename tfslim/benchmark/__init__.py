@@ -5,7 +5,11 @@ from tfslim.benchmark.host import check_host, run_host
 from tfslim.benchmark.profile import profile_host
 from tfslim.benchmark.result import BenchmarkResult, LatencyStats, OpTime, Options
 
+# As it is called in `tfslim`.
+BenchmarkOptions = Options
+
 __all__ = [
+    "BenchmarkOptions",
     "BenchmarkResult",
     "Comparison",
     "LatencyStats",

@@ -16,6 +16,9 @@ from tfslim.data.examples import (
 from tfslim.data.feed import CalibrationSamples, Prepare, batches, calibration_samples
 from tfslim.data.sources import SOURCES, Dataset, LoadOptions, check, load, unlabelled
 
+# As it is called in `tfslim`.
+load_data = load
+
 __all__ = [
     "SOURCES",
     "ArrayExamples",
@@ -31,6 +34,7 @@ __all__ = [
     "calibration_samples",
     "check",
     "load",
+    "load_data",
     "no_targets",
     "unlabelled",
 ]
