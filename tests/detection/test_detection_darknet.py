@@ -225,6 +225,7 @@ def _in_layer_order(model, values):
     return [by_id[id(w)] for layer in model.layers for w in layer.weights]
 
 
+@pytest.mark.slow
 def test_a_cut_model_has_files_of_its_own(tmp_path):
     options = {"input_shape": (32, 64, 3), "num_classes": 2, "alpha": 0.25}
     model = _randomized(tfslim.build_model("yolov3", **options))

@@ -243,6 +243,7 @@ def test_slim_leaves_half_of_the_channels(tmp_path, steps):
     assert sum(widths) <= 0.75 * 48
 
 
+@pytest.mark.slow
 def test_sparsify_and_quantize_keep_the_zeros_in_the_file(tmp_path):
     train, test = _digits()
     config = config_lib.default_config()

@@ -448,6 +448,7 @@ def test_legacy_optimizers_are_refused():
 # --- both methods under a strategy ----------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_replicas_do_what_one_does():
     """In a process of its own: logical devices come before anything else."""
     done = subprocess.run(

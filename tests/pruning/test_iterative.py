@@ -413,6 +413,7 @@ def test_a_latency_measured_on_the_host_is_a_target():
     assert report.steps[0].cost < 0.8 * before
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_inside_a_killed_round(tmp_path):
     x, y = _digits()
     batches = tf.data.Dataset.from_tensor_slices((x[:128], y[:128])).batch(32)

@@ -91,6 +91,7 @@ def test_the_smallest_scales_of_the_whole_network_go():
     assert kernel.shape[-2:] == (keep["stem"].sum(), keep["a"].sum())
 
 
+@pytest.mark.slow
 def test_a_longer_training_penalizes_less():
     """Steps times mean rate times strength is a fixed share of the mean scale."""
     model = digits.network(tf_keras)

@@ -140,6 +140,7 @@ print(json.dumps({**found, "same": int(np.sum(a == b)),
 """
 
 
+@pytest.mark.slow
 def test_two_mirrored_replicas_train_as_one_device_does(alone):
     found = _results(_start(_MIRRORED))[0]
     assert found.pop("replicas") == 2
