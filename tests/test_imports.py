@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tfslim import commands
+
 ROOT = Path(__file__).parents[1] / "tfslim"
 
 _BASE = {
@@ -84,17 +86,9 @@ ALLOWED = {
     "commands": _BASE | {"cli"},
     "completion": _BASE | {"cli", "commands", "models"},
 }
-TOP = {
-    "pipeline",
-    "export",
-    "quantize",
-    "prune",
-    "analyze",
-    "detect",
-    "run",
-    "verify",
-    "__main__",
-}
+# The commands that are one module.
+_COMMANDS = {module.split(".")[1] for module, _ in commands.COMMANDS.values()}
+TOP = {"pipeline", "__main__"} | (_COMMANDS - ALLOWED.keys())
 
 KERAS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"}
 # Room (or file) prefix -> heavy packages it may import.
