@@ -24,7 +24,7 @@ NAMES = [
 
 
 def test_the_zoo_is_complete():
-    assert MODELS.names() == NAMES
+    assert {*NAMES} <= {*MODELS.names()}
 
 
 def test_reading_the_table_brings_no_tensorflow():
