@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,23 @@ def test_help_and_wrong_usage_bring_no_tensorflow(argv):
         "sys.exit('tensorflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_a_signal_within_a_finalizer_ends_a_command(capsys):
+    """Python drops what is raised there, with a traceback."""
+
+    class Last:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    def body(values, config):
+        del config
+        last = Last()
+        del last
+        time.sleep(5)
+
+    code = cli.run("tfslim.trial", "", lambda values: None, body, ["trial"])
+    said = capsys.readouterr().err
+    assert code == 128 + signal.SIGTERM
+    assert "Traceback" not in said and "interrupted" in said

@@ -8,6 +8,7 @@ line on stderr, without a traceback.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import tempfile
@@ -125,10 +126,28 @@ def _interruptible() -> Iterator[list[int]]:
         yield came
         return
     before = signal.signal(signal.SIGTERM, interrupt)
+    hook, sys.unraisablehook = sys.unraisablehook, _again(came, sys.unraisablehook)
     try:
         yield came
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _again(came: list[int], hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Returns a hook that sends a signal once more which came within a finalizer.
+
+    Python drops what is raised there, and prints a traceback.
+    """
+
+    def repeat(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            hook(dropped)
+            return
+        number = came.pop() if came else signal.SIGINT
+        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+
+    return repeat
 
 
 def _complain(line: str) -> None:

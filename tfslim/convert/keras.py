@@ -23,6 +23,7 @@ from absl import logging as absl_logging
 from tfslim import apps, errors, quiet, registry, tflite
 from tfslim.convert import detour, finite, freeze
 from tfslim.graph import keras as graph_keras
+from tfslim.graph import keras_run
 from tfslim.tflite import flatbuffer, signature, trial
 from tfslim.tflite import metadata as metadata_lib
 
@@ -154,6 +155,7 @@ def _convert(
     """
     frozen, detached = freeze.freeze(traced, detach=detach)
     flat = flatbuffer.unpack(_run_converter(frozen, allow_flex, io))
+    keras_run.forget_kernels()
     if not freeze.attach(flat, detached):
         return None
     if io is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from tfslim import errors
 from tfslim.graph import ir
@@ -46,6 +47,15 @@ def compiled(
     if graph_keras.backend_of(model) == "tensorflow":
         return call_compiled
     return call_elsewhere
+
+
+def forget_kernels() -> None:
+    """Frees what TensorFlow keeps of functions that ran once and will not again.
+
+    It keeps the kernel of every function, also when that is gone: half a megabyte for
+    each small model that is compared.
+    """
+    context.context().clear_kernel_cache()
 
 
 def write(graph: ir.Graph, kind: graph_keras.KerasName) -> Any:

@@ -93,7 +93,9 @@ def run(model: Any, graph: ir.Graph, inputs: list[Any]) -> list[Any]:
             f"Model '{graph.name}' cannot run here, so nothing can be proved: "
             f"{errors.first_line(error)} Does its own predict() run on such inputs?"
         ) from error
-    return [np.asarray(output) for output in flat(outputs)]
+    arrays = [np.asarray(output) for output in flat(outputs)]
+    keras_run.forget_kernels()
+    return arrays
 
 
 def check_savable(

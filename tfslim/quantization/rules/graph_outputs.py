@@ -63,7 +63,7 @@ class Outputs:
                 main.tensors[place].shapeSignature = self._open[index]
         for signature, entries in zip(_signatures(flat), self._entries, strict=True):
             signature.outputs = [
-                schema.TensorMapT(name=name, tensorIndex=places[index])
+                schema.TensorMapT(name=name, tensorIndex=places.get(index, index))
                 for name, index in entries
             ]
 
