@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -174,6 +175,10 @@ def _takes(rule: str) -> bool:
     return True
 
 
+# One at a time: filters of warnings belong to the process, and so do its handlers.
+_LOCK = threading.RLock()
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     # It logs by the module-level functions, which hang a handler to the root logger
@@ -181,7 +186,7 @@ def _quiet() -> Iterator[None]:
     root, handler = logging.getLogger(), logging.NullHandler()
     root.addHandler(handler)
     try:
-        with warnings.catch_warnings():
+        with _LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
