@@ -96,5 +96,6 @@ def renamed_keyword(given: dict[str, Any], old: str, new: str) -> None:
         new: the name of today.
     """
     if old in given:
-        warnings.warn(f"{old}= is now {new}=.", DeprecationWarning, stacklevel=3)
+        # Behind the function that calls this, and `seeds.kept` around it.
+        warnings.warn(f"{old}= is now {new}=.", DeprecationWarning, stacklevel=4)
         given[new] = given.pop(old)

@@ -111,10 +111,12 @@ def test_a_single_output_has_no_classes():
 def test_the_old_name_of_the_teachers_weight_is_taken_with_a_warning():
     model = _classifier(tf_keras, 4, 0)
     with (
-        pytest.warns(DeprecationWarning, match="alpha= is now teacher_weight="),
+        pytest.warns(DeprecationWarning, match="alpha= is now teacher_weight=") as said,
         pytest.raises(errors.ConfigError, match=r"teacher_weight must be in \[0, 1\]"),
     ):
         tfslim.distill(model, model, (X, Y), alpha=1.5)
+    # Python shows it to whoever calls from a script of their own alone.
+    assert said[0].filename == __file__
 
 
 def _objective(**changes):

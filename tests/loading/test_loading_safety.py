@@ -3,13 +3,13 @@
 import json
 import re
 import sys
-import zipfile
 
 import h5py
 import keras
 import numpy as np
 import pytest
 import tf_keras
+from stranger_files import change_archive
 
 import tfslim
 from tfslim import errors
@@ -50,18 +50,6 @@ def test_lambda_is_refused(tmp_path, package, name):
     assert witness.exists()
 
 
-def _rewrite(path, change):
-    """Passes the config inside a `.keras` file through `change`."""
-    with zipfile.ZipFile(path) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(parts["config.json"])
-    change(config)
-    parts["config.json"] = json.dumps(config).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
-
-
 @pytest.mark.parametrize("package", KERAS)
 @pytest.mark.parametrize(
     ("module", "name"),
@@ -81,7 +69,7 @@ def test_foreign_function_is_refused(tmp_path, package, module, name):
             "registered_name": name,
         }
 
-    _rewrite(tmp_path / "m.keras", change)
+    change_archive(tmp_path / "m.keras", change)
     with pytest.raises(errors.ConfigError, match=f"needs '{name}'"):
         tfslim.load_model(tmp_path / "m.keras")
 
@@ -102,7 +90,7 @@ def test_foreign_module_is_not_imported(tmp_path, monkeypatch, package):
             module="hostile", class_name="Layer", registered_name="x>Layer"
         )
 
-    _rewrite(tmp_path / "m.keras", change)
+    change_archive(tmp_path / "m.keras", change)
     with pytest.raises(errors.ConfigError, match="'Layer' of module 'hostile'"):
         tfslim.load_model(tmp_path / "m.keras")
     assert "hostile" not in sys.modules
