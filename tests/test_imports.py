@@ -1,6 +1,7 @@
 """The arrows between the rooms point down, and light things stay light."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,10 @@ def test_tensorflow_only_at_the_edges(path):
         KERAS | {"tensorflow_datasets"}
     )
     assert heavy <= allowed, f"{relative} must not import {sorted(heavy - allowed)}"
+
+
+def test_the_table_has_no_circle():
+    graphlib.TopologicalSorter({a: b - {a} for a, b in ALLOWED.items()}).prepare()
 
 
 def test_tfmot_stands_behind_one_door():
