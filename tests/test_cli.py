@@ -93,6 +93,33 @@ def test_a_signal_ends_a_command_in_one_line(capsys, number, code):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("error", [AssertionError("Concurrent access?"), OSError("x")])
+def test_a_signal_that_a_library_makes_an_error_of_is_one_line(capsys, number, error):
+    """TensorFlow's own clean-up fails where a signal comes in its middle."""
+
+    def body(values, config):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        finally:
+            raise error
+
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    code = cli.run("tfslim.x", "", lambda values: None, body, ["x"])
+    assert code == 128 + number
+    assert _one_line(capsys) == "tfslim.x: interrupted\n"
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback():
+    def body(values, config):
+        raise AssertionError("a fault of tfslim's")
+
+    with pytest.raises(AssertionError, match="a fault"):
+        cli.run("tfslim.x", "", lambda values: None, body, ["x"])
+
+
 def test_a_command_is_its_module(capsys):
     for name, (module, _) in commands.COMMANDS.items():
         assert commands.main(["tfslim", name, "--help"]) == 0

@@ -79,7 +79,7 @@ def run(
             that is a list takes several.
         old: earlier name of a flag -> its name; taken with a warning.
     """
-    with streams.usable(), quiet.in_command(), _interruptible() as number:
+    with streams.usable(), quiet.in_command(), _interruptible() as came:
         try:
             values = flags.FlagValues()
             flags.DEFINE_bool(
@@ -98,19 +98,22 @@ def run(
             streams.flush()
             for line in renamed:  # An error stays the one line that it is.
                 _complain(f"{name}: warning: {line}")
-        except (errors.TfslimError, OSError, MemoryError) as error:
+        except (Exception, KeyboardInterrupt) as error:
+            # A signal that comes while a library cleans up may end in any error.
+            if came or isinstance(error, KeyboardInterrupt):
+                _complain(f"{name}: interrupted")
+                return _BY_SIGNAL + (came[0] if came else signal.SIGINT)
+            if not isinstance(error, errors.TfslimError | OSError | MemoryError):
+                raise
             line = escape.terminal(" ".join(_what(error).split()))
             _complain(f"{name}: error: {line}")
             return error.exit_code if isinstance(error, errors.TfslimError) else 1
-        except KeyboardInterrupt:
-            _complain(f"{name}: interrupted")
-            return _BY_SIGNAL + (number[0] if number else signal.SIGINT)
         return 0
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Lets SIGTERM end a command as Ctrl-C does: half-written files are removed.
+    """Lets signals end a command as an error does: half-written files are removed.
 
     Yields:
         A list that holds the number of the signal once it has come.
@@ -118,20 +121,25 @@ def _interruptible() -> Iterator[list[int]]:
     came: list[int] = []
 
     def interrupt(number: int, frame: object) -> None:
-        if not came:  # The end that it began is not interrupted once more.
+        # The end that one began is interrupted by Ctrl-C alone.
+        if not came or number == signal.SIGINT:
             came.append(number)
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     hook, sys.unraisablehook = sys.unraisablehook, _again(came, sys.unraisablehook)
     try:
         yield came
     finally:
         sys.unraisablehook = hook
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _again(came: list[int], hook: Callable[[Any], Any]) -> Callable[[Any], Any]:

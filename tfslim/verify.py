@@ -74,7 +74,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
     inputs = _samples(values, content)
     keras = _keras_outputs(values.keras, inputs) if values.keras else None
     with progress.steps() as on_step:
-        rows = consumers.verify(content, inputs, names, keras=keras, on_step=on_step)
+        rows = consumers.verify(content, inputs, names, expected=keras, on_step=on_step)
     name = Path(values.model).name
     report.consumers_to_terminal({name: rows})
     if values.json:

@@ -18,6 +18,7 @@ def file(tmp_path_factory):
     """A float .tflite of a small network that knows digits."""
     images, labels = load("digits").train.inputs(range(800)), load("digits").train
     x = np.float32(images) / 255
+    tf_keras.utils.set_random_seed(0)
     model = tf_keras.Sequential(
         [
             tf_keras.Input(x.shape[1:]),
@@ -68,6 +69,33 @@ def test_without_data_it_is_compared_on_random_inputs(file, tmp_path):
     [row] = result["variants"]
     assert row["metric"] is None
     assert row["parity"]["sqnr_db"] > 40
+
+
+@pytest.mark.parametrize("spec", ["digits", None])
+def test_its_files_are_run_in_the_consumers_that_are_asked_for(file, tmp_path, spec):
+    config = {
+        "quantization": {"recipes": ("float16",)},
+        "benchmark": {"runners": ()},
+        "verify": {"consumers": ("compiled",)},
+        "data": {"spec": spec},
+        "model": {"preprocessing": "unit" if spec else "auto"},
+    }
+    result = tfslim.export_model(str(file), out_dir=tmp_path / "out", config=config)
+    row = result["consumers"]["float16"]["compiled"]
+    assert row["status"] == "right"
+    # Half precision in the weights is no reason for another class.
+    assert set(row["against"]) == {"interpreter"} | ({"given"} if spec else set())
+    assert "compiled" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_consumer_that_does_not_exist_is_refused_first(file, tmp_path):
+    config = {
+        "verify": {"consumers": ("compield",)},
+        "quantization": {"recipes": ("float16",)},
+    }
+    with pytest.raises(errors.ConfigError, match="compiled"):
+        tfslim.export_model(str(file), out_dir=tmp_path / "out", config=config)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

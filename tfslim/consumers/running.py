@@ -48,7 +48,8 @@ def verify(
     inputs: Samples,
     names: Iterable[str],
     *,
-    keras: Sequence[np.ndarray] | None = None,
+    expected: Sequence[np.ndarray] | None = None,
+    expected_of: str = "keras",
     on_step: OnStep = lambda text: None,
 ) -> dict[str, dict[str, Any]]:
     """Runs a file in several programs and compares their outputs.
@@ -57,7 +58,8 @@ def verify(
         content: the file.
         inputs: input name -> array [samples, ...] of real numbers; 16 samples or more.
         names: consumers; the Interpreter is added, as the others are held against it.
-        keras: the Keras model's outputs for the same inputs, in the file's order.
+        expected: the original model's outputs for the same inputs, in the file's order.
+        expected_of: what that model is called in the result.
         on_step: called with a line of text before each program.
 
     Returns:
@@ -74,6 +76,7 @@ def verify(
     for consumer in chosen:
         consumer.require()
     truth, rows = None, {}
+    original = {} if expected is None else {expected_of: expected}
     for consumer in chosen:
         on_step(f"running it in {consumer.name}: {consumer.what}")
         outcome = _outcome(consumer, content, inputs, may_refuse=truth is not None)
@@ -81,7 +84,7 @@ def verify(
             rows[consumer.name] = _row(REFUSED, outcome)
             continue
         truth = truth or outcome
-        rows[consumer.name] = _compared(content, truth, outcome, keras)
+        rows[consumer.name] = _compared(content, truth, outcome, original)
     return rows
 
 
@@ -113,7 +116,7 @@ def _compared(
     content: bytes,
     truth: Outcome,
     outcome: Outcome,
-    keras: Sequence[np.ndarray] | None,
+    original: Mapping[str, Sequence[np.ndarray]],
 ) -> dict[str, Any]:
     known = {
         "is_fully_accelerated": outcome.is_fully_accelerated,
@@ -131,14 +134,14 @@ def _compared(
     )
     against = {REFERENCE: dataclasses.asdict(own)}
     reason = own.reason
-    if keras is not None:
-        named = dict(zip(truth.outputs, keras, strict=True))
+    for name, expected in original.items():
+        named = dict(zip(truth.outputs, expected, strict=True))
         other, base = (
-            verdict.judge(named, outputs, against="keras", classes=classes)
+            verdict.judge(named, outputs, against=name, classes=classes)
             for outputs in (outcome.outputs, truth.outputs)
         )
-        against["keras"] = dataclasses.asdict(other)
-        if verdict.is_no_worse(other, base, len(keras[0])):
+        against[name] = dataclasses.asdict(other)
+        if verdict.is_no_worse(other, base, len(expected[0])):
             reason = ""
     return _row(WRONG if reason else RIGHT, reason, against=against, **known)
 

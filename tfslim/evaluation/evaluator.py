@@ -43,6 +43,7 @@ class Evaluator:
 
     Attributes:
         task: gives metric and agreement.
+        batches: starts a pass over the batches.
         scored: number of the output that the targets are of; None without targets.
     """
 
@@ -65,7 +66,7 @@ class Evaluator:
             classes: numbers of the outputs that hold numbers of classes.
         """
         self.task, self.scored = task, scored
-        self._reference, self._batches = reference, batches
+        self._reference, self.batches = reference, batches
         self._classes = classes
 
     @functools.cached_property
@@ -78,14 +79,14 @@ class Evaluator:
         """All targets; a list of one for each output where there are several."""
         if self.scored is None:
             return None
-        parts = [target for _, target in self._batches()]
+        parts = [target for _, target in self.batches()]
         if isinstance(parts[0], list):
             return [np.concatenate(part) for part in zip(*parts, strict=True)]
         return np.concatenate(parts)
 
     def run(self, predict: Predict) -> list[np.ndarray]:
         """Returns what a model answers on all batches, each output [n, ...]."""
-        parts = [predict(x) for x, _ in self._batches()]
+        parts = [predict(x) for x, _ in self.batches()]
         return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
     def metric(self, outputs: Sequence[np.ndarray]) -> float | None:

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
-from tfslim import apps, convert, errors, report, tasks, training
+from tfslim import convert, errors, tasks, training
 from tfslim.pipeline import (
     accuracy,
     check,
@@ -23,6 +23,7 @@ from tfslim.pipeline import (
     from_tflite,
     making,
     max_drop,
+    pages,
     proving,
     result,
 )
@@ -30,7 +31,6 @@ from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
-from tfslim.report import folders, html
 from tfslim.training import seeds
 
 OnStep = Callable[[str], None]
@@ -222,18 +222,7 @@ class _Run:
             original=original,
             steps=self.steps,
         )
-        code = apps.app_code(made.files)
-        for name, text in code.items():
-            folder.write_text(name, text)
-        folder.write_text(folder_lib.CONFIG, result.config_text(self.config))
-        folder.write_text(folder_lib.REPORT, report.to_markdown(content))
-        extras = {"command": folders.command(), "samples": made.samples}
-        folder.write_json(folder_lib.EXTRAS, extras)
-        folder.write_text(
-            folder_lib.PAGE, html.to_html(content, {**extras, "code": code})
-        )
-        folder.write_json(folder_lib.RESULT, content)
-        folder.finish()
+        pages.write(folder, content, self.config, made.files, made.samples)
         if made.problem is not None:
             raise made.problem
         self.job.backup.finish()

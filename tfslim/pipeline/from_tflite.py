@@ -9,14 +9,13 @@ from typing import Any
 
 import ml_collections
 
-from tfslim import errors, evaluation, report, tflite
+from tfslim import errors, evaluation, tflite
 from tfslim.benchmark import environment
 from tfslim.data.file_inputs import FeedOptions
-from tfslim.pipeline import choices, file_data
+from tfslim.pipeline import choices, file_data, pages, proving
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import timing as timing_lib
 from tfslim.pipeline.maker import Made, Maker
-from tfslim.report import folders, html
 
 OnStep = Callable[[str], None]
 
@@ -59,6 +58,7 @@ def export_file(
     choices.check_names(config)
     chosen = choices.look_up(config)
     timing_lib.require_phones(chosen.timing)
+    proving.require(config.verify.consumers)
     model = tflite.open_file(path)
     data = _load(path, model, config)
     if data.test is None:
@@ -81,20 +81,24 @@ def export_file(
         )
         maker.add_all()
         maker.require_any()
+        truth = _truth(data.test, data.model, has_data)
+        made.prove(config.verify.consumers, truth, on_step)
         made.time(chosen.timing, on_step)
         content = _result(path, config, data, data.test) | made.to_json(
             config, data.test.task
         )
-        own.write_text(folder_lib.CONFIG, config.to_json(indent=2) + "\n")
-        own.write_text(folder_lib.REPORT, report.to_markdown(content))
-        extras = {"command": folders.command(), "samples": []}
-        own.write_json(folder_lib.EXTRAS, extras)
-        own.write_text(folder_lib.PAGE, html.to_html(content, extras))
-        own.write_json(folder_lib.RESULT, content)
-        own.finish()
+        pages.write(own, content, config, made.files)
     if made.problem is not None:
         raise made.problem
     return content
+
+
+def _truth(test: evaluation.FileTest, model: bytes, has_data: bool) -> proving.Truth:
+    """Returns what the file as given answers on the data."""
+    if not has_data:
+        return proving.Truth(inputs=None)
+    inputs = proving.first_inputs(test.batches(), list(tflite.read(model).input_names))
+    return proving.Truth(inputs=inputs, outputs=test.outputs, name="given")
 
 
 def _load(path: str, model: bytes, config: ml_collections.ConfigDict) -> file_data.Data:

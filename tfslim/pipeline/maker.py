@@ -7,14 +7,14 @@ import functools
 import gzip
 import json
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import ml_collections
 
 import tfslim
 from tfslim import errors, evaluation, quantization, tasks
-from tfslim.pipeline import choices
+from tfslim.pipeline import choices, proving
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import timing as timing_lib
 
@@ -80,6 +80,13 @@ class Made:
             row |= timings[row["name"]]
         return timings
 
+    def prove(
+        self, names: Sequence[str], truth: proving.Truth, on_step: OnStep
+    ) -> None:
+        """Runs the files in consumers, and warns of those that get them wrong."""
+        self.consumers = proving.prove(self.contents, names, truth, on_step)
+        self.warnings += proving.warnings(self.consumers)
+
     def to_json(
         self, config: ml_collections.ConfigDict, task: tasks.Task
     ) -> dict[str, Any]:
@@ -97,6 +104,7 @@ class Made:
             "variants": self.rows,
             "failed": self.failed,
             "warnings": self.warnings,
+            "consumers": self.consumers,
             "skipped": self.notes,
         }
 

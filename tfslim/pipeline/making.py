@@ -11,7 +11,15 @@ import ml_collections
 import numpy as np
 
 from tfslim import convert, errors, evaluation, quantization
-from tfslim.pipeline import check, choices, deployment, doubts, max_drop, proving
+from tfslim.pipeline import (
+    check,
+    choices,
+    deployment,
+    doubts,
+    max_drop,
+    proving,
+    structure,
+)
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import samples as samples_lib
@@ -184,12 +192,23 @@ def make(
         _add_quantization_aware(maker, job, config, checker)
     maker.require_any()
     made.samples = samples_lib.pick(ready.job, checker)
-    names = config.verify.consumers
-    made.consumers = proving.prove(
-        ready.job, made.contents, names, checker.keras.outputs, on_step
-    )
-    made.warnings += proving.warnings(made.consumers)
+    _prove(made, ready.job, config, checker, on_step)
     return made
+
+
+def _prove(
+    made: MadeOfKeras,
+    job: job_lib.Job,
+    config: ml_collections.ConfigDict,
+    checker: check.Checker,
+    on_step: OnStep,
+) -> None:
+    """Runs the files in the consumers that the config names."""
+    test, inputs = job.feed.test, None
+    if test is not None:
+        inputs = proving.first_inputs(test(), structure.input_names(job.model))
+    truth = proving.Truth(inputs=inputs, outputs=checker.keras.outputs)
+    made.prove(config.verify.consumers, truth, on_step)
 
 
 def _add_quantization_aware(

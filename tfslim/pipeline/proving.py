@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfslim import consumers, tflite
 from tfslim.pipeline import structure
-from tfslim.pipeline.job import Job
 
 OnStep = Callable[[str], None]
 # Enough to see another class in one of 50; emulated CPUs take a while.
 _SAMPLES = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Truth:
+    """A model's answers.
+
+    Attributes:
+        inputs: an array for each input, in the order of the file's; None: nobody
+            knows any, and samples are made up.
+        outputs: an array for each output; the first rows are those of the inputs.
+        name: of the model, in the result: "keras", "given".
+    """
+
+    inputs: Sequence[np.ndarray] | None
+    outputs: Sequence[np.ndarray] = ()
+    name: str = "keras"
 
 
 def require(names: Sequence[str]) -> None:
@@ -24,19 +39,17 @@ def require(names: Sequence[str]) -> None:
 
 
 def prove(
-    job: Job,
     contents: Mapping[str, bytes],
     names: Sequence[str],
-    keras: Sequence[np.ndarray],
+    truth: Truth,
     on_step: OnStep,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Runs every file in every consumer on the first samples of the test split.
+    """Runs every file in every consumer on the same samples.
 
     Args:
-        job: whose test split it is; without one, samples are made up.
         contents: variant -> file.
         names: consumers; none: nothing is run.
-        keras: the Keras model's outputs for the test split.
+        truth: what the files are held to beside the Interpreter.
         on_step: called with a line of text before each file.
 
     Returns:
@@ -45,13 +58,14 @@ def prove(
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for variant, content in contents.items() if names else ():
         on_step(f"running {variant} in {', '.join(names)}")
-        inputs, truth = _samples(job, content), None
-        if inputs is None:
-            inputs = consumers.made_up(content)
-        else:
-            count = len(next(iter(inputs.values())))
-            truth = [array[:count] for array in keras]
-        found[variant] = consumers.verify(content, inputs, names, keras=truth)
+        inputs, outputs = consumers.made_up(content), None
+        if truth.inputs is not None:
+            named = tflite.read(content).input_names
+            inputs = dict(zip(named, truth.inputs, strict=True))
+            outputs = [array[: len(truth.inputs[0])] for array in truth.outputs]
+        found[variant] = consumers.verify(
+            content, inputs, names, expected=outputs, expected_of=truth.name
+        )
     return found
 
 
@@ -69,18 +83,21 @@ def warnings(matrix: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]
     return lines
 
 
-def _samples(job: Job, content: bytes) -> dict[str, np.ndarray] | None:
-    """Returns the first inputs of the test split by their names in the file."""
-    if job.feed.test is None:
-        return None
-    names = structure.input_names(job.model)
+def first_inputs(
+    batches: Iterable[tuple[Any, Any]], names: Sequence[str]
+) -> list[np.ndarray]:
+    """Returns the first examples of batches: an array for each input.
+
+    Args:
+        batches: of (x, targets); x as the model takes it.
+        names: of the model's inputs, in the order that is wanted.
+    """
     parts: list[list[np.ndarray]] = []
-    for x, _ in itertools.islice(job.feed.test(), _SAMPLES):
+    for x, _ in batches:
         x = structure.in_order(x, names, "inputs") if isinstance(x, dict) else x
         parts.append(
             [np.asarray(t) for t in (x if isinstance(x, list | tuple) else [x])]
         )
         if sum(len(part[0]) for part in parts) >= _SAMPLES:
             break
-    arrays = [np.concatenate(arrays)[:_SAMPLES] for arrays in zip(*parts, strict=True)]
-    return dict(zip(tflite.read(content).input_names, arrays, strict=True))
+    return [np.concatenate(arrays)[:_SAMPLES] for arrays in zip(*parts, strict=True)]

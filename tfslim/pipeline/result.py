@@ -13,11 +13,6 @@ from tfslim.pipeline import making
 from tfslim.pipeline.job import Job
 
 
-def config_text(config: ml_collections.ConfigDict) -> str:
-    """Returns the resolved config as JSON that `--config` reads again."""
-    return config.to_json(indent=2) + "\n"
-
-
 def build_result(
     job: Job,
     config: ml_collections.ConfigDict,
@@ -46,7 +41,6 @@ def build_result(
         "slimming": steps,
         "keras_metric": made.keras_metric,
         "original": original,
-        "consumers": made.consumers,
         "skipped": [*job.feed.skipped, *made.notes],
         "versions": environment.versions(
             "tensorflow", "tf_keras", "keras", "ai-edge-litert", "litert-quantizer"

@@ -1,0 +1,41 @@
+"""The last files of an export: what people read, and what programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from tfslim import apps, report
+from tfslim.pipeline import folder as folder_lib
+from tfslim.report import folders, html
+
+
+def write(
+    folder: folder_lib.Folder,
+    content: Mapping[str, Any],
+    config: ml_collections.ConfigDict,
+    files: Mapping[str, bytes],
+    samples: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Writes code for apps, the config, the reports and `result.json`; the end.
+
+    Args:
+        folder: of the results.
+        content: of `result.json`.
+        config: as it was resolved; `--config` reads it again.
+        files: name of each `.tflite` -> its content.
+        samples: pictures with the answers of two files, for the page.
+    """
+    code = apps.app_code(files)
+    for name, text in code.items():
+        folder.write_text(name, text)
+    folder.write_text(folder_lib.CONFIG, config.to_json(indent=2) + "\n")
+    folder.write_text(folder_lib.REPORT, report.to_markdown(content))
+    extras = {"command": folders.command(), "samples": list(samples)}
+    folder.write_json(folder_lib.EXTRAS, extras)
+    page = html.to_html(content, {**extras, "code": code})
+    folder.write_text(folder_lib.PAGE, page)
+    folder.write_json(folder_lib.RESULT, content)
+    folder.finish()
