@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 
 # Flags that are fields of a config, too.
 _SHARED = ("calibration", "equalize", "rounding", "bias_correction", "io")
+
+
+def __getattr__(name: str) -> Any:
+    if name != "command":
+        raise AttributeError(f"module 'tfslim.quantize' has no attribute {name!r}")
+    text = "tfslim.quantize.command is called tfslim.quantize now."
+    warnings.warn(text, DeprecationWarning, stacklevel=2)
+    return sys.modules[__name__]
 
 
 def define_flags(values: flags.FlagValues) -> None:
