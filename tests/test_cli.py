@@ -112,6 +112,30 @@ def test_a_signal_that_a_library_makes_an_error_of_is_one_line(capsys, number, e
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
 
 
+# Native code prints by PyErr_Print, which calls sys.excepthook.
+_PRINTS = """
+import ctypes, sys, time
+from tfslim import cli
+
+def body(values, config):
+    text = "import os, time; os.kill(os.getpid(), {number}); time.sleep(1)"
+    ctypes.pythonapi.PyRun_SimpleString(text.encode())
+    time.sleep(5)
+    print("the signal was lost", file=sys.stderr)
+
+cli.run("tfslim.x", "", lambda values: None, body, ["x"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_native_code_prints_of_a_signal_is_left_out(number):
+    script = _PRINTS.replace("{number}", str(int(number)))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "tfslim.x: interrupted\n"
+
+
 def test_an_error_that_nobody_foresaw_keeps_its_traceback():
     def body(values, config):
         raise AssertionError("a fault of tfslim's")

@@ -83,7 +83,8 @@ ALLOWED = {
     "optimizers": {"proximal"},
     "config": _BASE,
     "output_paths": _BASE | {"quantization"},
-    "cli": _BASE | {"config"},
+    "interruption": set(),
+    "cli": _BASE | {"config", "interruption"},
     "commands": _BASE | {"cli"},
     "completion": _BASE | {"cli", "commands", "models"},
 }

@@ -8,13 +8,11 @@ line on stderr, without a traceback.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import tempfile
-import threading
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,15 @@ from absl import flags
 
 import tfslim
 from tfslim import config as config_lib
-from tfslim import errors, escape, quiet, recipe_names, registry, streams
+from tfslim import (
+    errors,
+    escape,
+    interruption,
+    quiet,
+    recipe_names,
+    registry,
+    streams,
+)
 
 # What a shell reports for a command that a signal ended: 128 + its number.
 _BY_SIGNAL = 128
@@ -79,7 +85,7 @@ def run(
             that is a list takes several.
         old: earlier name of a flag -> its name; taken with a warning.
     """
-    with streams.usable(), quiet.in_command(), _interruptible() as came:
+    with streams.usable(), quiet.in_command(), interruption.handled() as came:
         try:
             values = flags.FlagValues()
             flags.DEFINE_bool(
@@ -100,62 +106,15 @@ def run(
                 _complain(f"{name}: warning: {line}")
         except (Exception, KeyboardInterrupt) as error:
             # A signal that comes while a library cleans up may end in any error.
-            if came or isinstance(error, KeyboardInterrupt):
+            if came.number is not None or isinstance(error, KeyboardInterrupt):
                 _complain(f"{name}: interrupted")
-                return _BY_SIGNAL + (came[0] if came else signal.SIGINT)
+                return _BY_SIGNAL + (came.number or signal.SIGINT)
             if not isinstance(error, errors.TfslimError | OSError | MemoryError):
                 raise
             line = escape.terminal(" ".join(_what(error).split()))
             _complain(f"{name}: error: {line}")
             return error.exit_code if isinstance(error, errors.TfslimError) else 1
         return 0
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """Lets signals end a command as an error does: half-written files are removed.
-
-    Yields:
-        A list that holds the number of the signal once it has come.
-    """
-    came: list[int] = []
-
-    def interrupt(number: int, frame: object) -> None:
-        # The end that one began is interrupted by Ctrl-C alone.
-        if not came or number == signal.SIGINT:
-            came.append(number)
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-    numbers = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        numbers.append(signal.SIGINT)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    hook, sys.unraisablehook = sys.unraisablehook, _again(came, sys.unraisablehook)
-    try:
-        yield came
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-
-
-def _again(came: list[int], hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Returns a hook that sends a signal once more which came within a finalizer.
-
-    Python drops what is raised there, and prints a traceback.
-    """
-
-    def repeat(dropped: Any) -> None:
-        if not isinstance(dropped.exc_value, KeyboardInterrupt):
-            hook(dropped)
-            return
-        number = came.pop() if came else signal.SIGINT
-        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
-
-    return repeat
 
 
 def _complain(line: str) -> None:
