@@ -11,6 +11,9 @@ from tfslim import apps, report
 from tfslim.pipeline import folder as folder_lib
 from tfslim.report import folders, html
 
+# Names of the classes, one a line, in the order of the model's scores.
+_LABELS = "labels.txt"
+
 
 def write(
     folder: folder_lib.Folder,
@@ -29,6 +32,9 @@ def write(
         samples: pictures with the answers of two files, for the page.
     """
     code = apps.app_code(files)
+    labels = next((apps.read_about(file).labels for file in files.values()), ())
+    if labels:
+        folder.write_text(_LABELS, "".join(f"{label}\n" for label in labels))
     for name, text in code.items():
         folder.write_text(name, text)
     folder.write_text(folder_lib.CONFIG, config.to_json(indent=2) + "\n")
