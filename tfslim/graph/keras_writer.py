@@ -242,6 +242,8 @@ def _assign(builder: Builder, layer: ir.Layer, native: Any) -> None:
     """Gives a built layer the weights of the graph's."""
     if layer.keras_class is None and layer.op in keras_state.WITHOUT_WEIGHTS:
         return
+    if not hasattr(native, "weights"):
+        return  # An operation of keras.ops.
     renamed = {
         builder.weights.get((layer.op, name), name): weight
         for name, weight in layer.weights.items()
