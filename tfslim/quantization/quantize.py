@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tfslim import errors, tflite
+from tfslim.quantization import recurrent
 from tfslim.quantization.make_file import Made, make_file
 from tfslim.quantization.options import Options
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges, ranges_for
@@ -228,10 +229,20 @@ def _check_request(
         )
     if len(model.graphs) > 1:
         raise errors.QuantizationError(
-            f"The model has {len(model.graphs)} graphs (control flow or several "
-            f"signatures); '{chosen.name}' sees the activations of the first alone. "
-            "Use 'dynamic_int8', or export one graph."
+            f"The model has {len(model.graphs)} graphs ({_why_graphs(model)}); "
+            f"'{chosen.name}' sees the activations of the first alone. Use "
+            "'dynamic_int8', or export one graph: a recurrent layer that is built "
+            "with unroll=True is no loop."
         )
+
+
+def _why_graphs(model: tflite.TfliteModel) -> str:
+    """Names the loops of the main graph, by what they give."""
+    graph = model.graphs[0]
+    loops = [graph.name_of(op) for op in graph.ops if op.name in ("WHILE", "IF")]
+    if not loops:
+        return "several signatures, or control flow"
+    return f"{len(loops)} loops or branches, the first gives '{loops[0]}'"
 
 
 def _check_layers(chosen: recipe.Recipe, layers: Mapping[str, str]) -> None:
@@ -255,6 +266,8 @@ def _kept_float(made: Made) -> tuple[KeptFloat, ...]:
         is_static = single.takes.get(name, chosen).needs_ranges
         if name in writers and _is_float(writers[name], after, is_static):
             reason = kept_float.reason_of(op, before, made.plan.exempt)
+            if reason is None and op.name in recurrent.OPS:
+                reason = recurrent.reason(op, before, made.request.ranges or {})
             default = f"The recipe or litert-quantizer has no '{chosen.name}' for it."
             kept.append(KeptFloat(op.name, name, reason or default))
     return tuple(kept)
