@@ -261,12 +261,8 @@ class _Editor:
         return self._constant(index, halves, _Type.FLOAT16, None)
 
     def _widen(self, op: Any, place: int, stored: int) -> None:
-        made = self._add(
-            "dequantized", self.tensor(stored).shape, _Type.FLOAT32, None
-        )
-        border = flatbuffer.operator(
-            self._flat, "DEQUANTIZE", stored, made, version=3
-        )
+        made = self._add("dequantized", self.tensor(stored).shape, _Type.FLOAT32, None)
+        border = flatbuffer.operator(self._flat, "DEQUANTIZE", stored, made, version=3)
         self._insert(op, border)
         op.inputs[place] = made
 
