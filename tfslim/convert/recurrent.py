@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfslim import errors, ops
+from tfslim import errors
 
 # What the traced calls are named by, and so the functions of a graph.
 NAME = "tfslim_recurrent"
@@ -107,9 +107,7 @@ def key_of(options: bytes) -> tuple[int, int] | None:
 
 
 def _is_recurrent(layer: Any) -> bool:
-    return type(layer).__name__ in ops.keras("recurrent") | {"RNN"} and hasattr(
-        layer, "cell"
-    )
+    return hasattr(layer, "cell") and hasattr(layer, "stateful")
 
 
 def _call(

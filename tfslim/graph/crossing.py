@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import errors, ops
 from tfslim.graph import ir, keras_reader, keras_wrappers
 
 # Layers of one name that do different things in inference.
@@ -21,13 +21,6 @@ _UNLIKE = {
 _HARD = {
     "keras": ("hard_sigmoid_legacy", "hard_sigmoid", 1.2),
     "tf_keras": ("hard_sigmoid", "hard_sigmoid_legacy", 1 / 1.2),
-}
-# Op -> its gates, and those of them that take the recurrent activation.
-_GATES = {
-    **dict.fromkeys(
-        ("LSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "LSTMCell"), (4, (0, 1, 3))
-    ),
-    **dict.fromkeys(("GRU", "GRUCell"), (3, (0, 1))),
 }
 
 
@@ -79,7 +72,7 @@ def _with_hard_gates(layer: ir.Layer, keras: str) -> ir.Layer:
         if isinstance(layer.config.get(key), Mapping)
     ]
     if not inner:
-        if layer.config.get("recurrent_activation") != old or layer.op not in _GATES:
+        if layer.config.get("recurrent_activation") != old or not _switches(layer.op):
             return layer
         weights = {
             name: _scaled(weight, layer.op, factor)
@@ -91,7 +84,7 @@ def _with_hard_gates(layer: ir.Layer, keras: str) -> ir.Layer:
         each["op"] if each["config"].get("recurrent_activation") == old else ""
         for each in inner
     }
-    if len(kinds) != 1 or not kinds & set(_GATES):
+    if len(kinds) != 1 or not _switches(*kinds):
         return layer
     config = dict(layer.config)
     for key in ("layer", "backward_layer", "cell"):
@@ -105,10 +98,17 @@ def _with_hard_gates(layer: ir.Layer, keras: str) -> ir.Layer:
     return dataclasses.replace(layer, config=config, weights=weights)
 
 
+def _switches(op: str) -> tuple[int, ...]:
+    return ops.KERAS[op].switches if op in ops.KERAS else ()
+
+
 def _scaled(weight: ir.Array, op: str, factor: float) -> ir.Array:
-    count, gates = _GATES[op]
-    parts = np.split(weight, count, axis=-1)
-    scaled = [part * factor if n in gates else part for n, part in enumerate(parts)]
+    row = ops.KERAS[op]
+    parts = np.split(weight, row.gates, axis=-1)
+    scaled = [
+        part * factor if number in row.switches else part
+        for number, part in enumerate(parts)
+    ]
     return np.concatenate(scaled, axis=-1).astype(weight.dtype)
 
 

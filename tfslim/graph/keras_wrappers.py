@@ -27,11 +27,10 @@ def portable(layer: ir.Layer, dialect: keras_reader.Dialect, ndim: int) -> ir.La
         dialect: where that Keras keeps what is read.
         ndim: the rank of what the layer is called on.
     """
-    native_class = layer.keras_class
+    native_class: Any = layer.keras_class
     known = native_class is not None and dialect.class_of(layer.op) is native_class
     if not known or not any(key in _HOLDERS for key in layer.config):
         return layer
-    assert native_class is not None  # noqa: S101 - for mypy.
     try:
         native = native_class.from_config({**layer.config, "name": layer.name})
         described = _describe(native, dialect, ndim)
@@ -44,8 +43,9 @@ def portable(layer: ir.Layer, dialect: keras_reader.Dialect, ndim: int) -> ir.La
 
 
 def _describe(native: Any, dialect: keras_reader.Dialect, ndim: int) -> dict[str, Any]:
-    op = type(native).__name__
-    if dialect.class_of(op) is not type(native):
+    kind: Any = type(native)
+    op = str(kind.__name__)
+    if dialect.class_of(op) is not kind:
         raise ValueError(f"{op} is no layer of Keras.")
     inner = _inner(native)
     if not inner:

@@ -227,7 +227,7 @@ def _construct(
     if layer.keras_class is not None:
         return layer_class.from_config({**layer.config, "name": name})
 
-    def inner(op: str, config: Mapping[str, Any], name: str) -> Any:
+    def build(op: str, config: Mapping[str, Any], name: str) -> Any:
         return _native(builder, ir.Layer(name, op, config), plain=False)
 
     config = keras_config.accepted(
@@ -235,7 +235,7 @@ def _construct(
         layer.op,
         {
             builder.options.get((layer.op, k), k): v
-            for k, v in keras_wrappers.built(layer.config, inner).items()
+            for k, v in keras_wrappers.built(layer.config, build).items()
         },
         layer_class,
         builder.name,

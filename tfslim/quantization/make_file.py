@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 from tfslim import errors, tflite
-from tfslim.quantization import backend, recurrent
+from tfslim.quantization import backend, recurrent, tables
 from tfslim.quantization.ranges import backend_ranges
 from tfslim.quantization.rules import plan as plan_lib
 from tfslim.quantization.rules.kept_float import Exemption
@@ -67,7 +67,8 @@ def by_rules(source: bytes, request: plan_lib.Request, rules: backend.Rules) -> 
     if ranges is not None:
         given = backend_ranges.for_backend(request.graph, ranges, rules)
     content = backend.quantize(source, rules, given)
-    return recurrent.finish(content, request.graph, ranges or {}, rules)
+    content = recurrent.finish(content, request.graph, ranges or {}, rules)
+    return tables.halve(content, request.graph, rules)
 
 
 def _refused_op(

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tfslim import errors, tflite
-from tfslim.quantization import recurrent
+from tfslim.quantization import recurrent, tables
 from tfslim.quantization.make_file import Made, make_file
 from tfslim.quantization.options import Options
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges, ranges_for
 from tfslim.quantization.ranges.collect import Samples, sized_for_first
-from tfslim.quantization.rules import kept_float, plan, recipe
+from tfslim.quantization.rules import graph_outputs, kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
 
 _HALVES_NOTE = (
@@ -138,6 +138,8 @@ def quantize(
         return _as_it_is(model, given, chosen, options.layers)
     check_io(chosen, options.io)
     source = prepare(model)
+    if chosen.scheme.startswith(("dynamic", "weight_only")):
+        source = tables.looked_up(source)
     if samples is not None:
         source = sized_for_first(source, samples)
     content = tflite.read(source)
@@ -162,7 +164,7 @@ def quantize(
     if is_halved and _has_halves(given) and len(made.content) >= len(model):
         return QuantizeResult(model, chosen, note=_HALVES_NOTE)
     return QuantizeResult(
-        tflite=made.content,
+        tflite=graph_outputs.keep_names(made.content, content.graphs[0]),
         recipe=chosen,
         rules=tuple(made.plan.rules),
         calibration=used,

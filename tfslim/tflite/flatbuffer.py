@@ -268,11 +268,22 @@ def _attach(packed: memoryview, files: Mapping[str, bytes]) -> bytes:
 
 
 class _Builder(flatbuffers.Builder):
-    """Aligns constants to 16 bytes, which the schema demands and Python forgets."""
+    """Aligns constants to 16 bytes, which the schema demands and Python forgets.
+
+    Equal vectors are written once: the zero points of a layer's channels are as many
+    zeros as those of the next one.
+    """
+
+    def __init__(self, initialSize: int):
+        super().__init__(initialSize)
+        self._written: dict[tuple[str, bytes], Any] = {}
 
     def CreateNumpyVector(self, x: np.ndarray) -> Any:
         if x.dtype != np.uint8:
-            return super().CreateNumpyVector(x)
+            key = x.dtype.str, x.tobytes()
+            if key not in self._written:
+                self._written[key] = super().CreateNumpyVector(x)
+            return self._written[key]
         self.StartVector(1, x.size, 16)
         start = self.Head() - x.size
         self.Bytes[start : self.Head()] = x.data

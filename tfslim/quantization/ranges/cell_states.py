@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def reader(
     op = next((r for r in readers if r.name == _LSTM), None)
     if op is None or op.inputs[_CELL] != tensor.index:
         return None
-    weights = [graph.constant(i) if i >= 0 else None for i in op.inputs]
+    weights: list[Any] = [graph.constant(i) if i >= 0 else None for i in op.inputs]
     is_plain = all(w is not None for w in (*weights[1:9], *weights[12:16]))
     if not is_plain or any(i >= 0 for i in (*op.inputs[9:12], *op.inputs[16:18])):
         return None
