@@ -24,11 +24,15 @@ class KerasOp:
         kernels: weight that inputs are multiplied with -> its axes that count output
             channels, from the end.
         tflite: ops that may hold its kernel in a `.tflite`.
+        gates: parts of the last axis of a recurrent layer's weights.
+        switches: the gates that take the recurrent activation.
     """
 
     traits: frozenset[str] = frozenset()
     kernels: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     tflite: frozenset[str] = frozenset()
+    gates: int = 0
+    switches: tuple[int, ...] = ()
 
 
 class Weights(NamedTuple):
@@ -68,6 +72,8 @@ def _keras_op(row: str | dict[str, Any]) -> KerasOp:
         frozenset(row["traits"].split()),
         {name: tuple(axes) for name, axes in row.get("kernels", {}).items()},
         frozenset(row.get("tflite", "").split()),
+        row.get("gates", 0),
+        tuple(row.get("switches", ())),
     )
 
 

@@ -17,6 +17,7 @@ from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2
 from tensorflow.python.eager import wrap_function
 from tensorflow.python.framework import convert_to_constants
 
+from tfslim.convert import recurrent
 from tfslim.tflite import flatbuffer
 from tfslim.tflite import model as tflite_model
 
@@ -81,7 +82,9 @@ class _Builder:
         }
 
     def build(self) -> graph_pb2.GraphDef:
-        frozen = graph_pb2.GraphDef(versions=self._graph.versions)
+        frozen = graph_pb2.GraphDef(
+            versions=self._graph.versions, library=self._graph.library
+        )
         for node in self._graph.node:
             if node.op == "ReadVariableOp":
                 frozen.node.append(self._weight(node))
@@ -126,8 +129,9 @@ def _constant(name: str, proto: Any) -> node_def_pb2.NodeDef:
 def _captured(traced: Any) -> dict[str, Any] | None:
     """Returns placeholder name -> variable or tensor; None if some use is unknown."""
     graph_def = traced.graph.as_graph_def()
-    if graph_def.library.function:
-        return None
+    functions = [each.signature.name for each in graph_def.library.function]
+    if not all(recurrent.NAME in name for name in functions):
+        return None  # Stand-ins read no variables.
     variables = {id(variable.handle): variable for variable in traced.graph.variables}
     captured = {}
     for outside, inside in traced.graph.captures:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import logging as absl_logging
 
 from tfslim import apps, errors, quiet, registry, tflite
-from tfslim.convert import detour, finite, freeze
+from tfslim.convert import detour, finite, freeze, fused, recurrent
 from tfslim.graph import keras as graph_keras
 from tfslim.graph import keras_run
 from tfslim.tflite import flatbuffer, signature, trial
@@ -84,16 +84,34 @@ def convert_model(
     model, notes = _convertible(model)
     specs = _specs(model.inputs, input_shapes or {}, batch_size)
     ends = [spec.name for spec in specs], outputs
-    traced = _trace(model, specs)
-    data = _convert(traced, ends, allow_flex, metadata or {}, detach=True)
-    if data is None:
-        data = _convert(traced, ends, allow_flex, metadata or {}, detach=False)
-    assert data is not None  # noqa: S101 - nothing was detached.
+    data, loops = _with_fused_ops(model, specs, ends, allow_flex, metadata or {})
     data = apps.write_standard(data)
     content = tflite.read(data)
     _refuse_dynamic(content)
     flex = tuple(sorted({op.name for op in content.ops if op.is_flex}))
-    return ConvertResult(data, flex, notes)
+    return ConvertResult(data, flex, (*notes, *loops))
+
+
+def _with_fused_ops(
+    model: Any,
+    specs: Sequence[tf.TensorSpec],
+    ends: tuple[Sequence[str], Sequence[str]],
+    allow_flex: bool,
+    metadata: Mapping[str, Any],
+) -> tuple[bytes, tuple[str, ...]]:
+    """Returns the file, and what to say of recurrent layers that have no fused op."""
+    with recurrent.standing_in(model) as found:
+        traced = _trace(model, specs)
+    for detach in (True, False):
+        data = _convert(
+            traced, ends, allow_flex, metadata, detach=detach, found=found.fused
+        )
+        if data is not None:
+            return data, found.notes
+    # With stand-ins the converter passes on every op that has no builtin. Without
+    # them it says which one that is.
+    data = _convert(_trace(model, specs), ends, allow_flex, metadata, detach=False)
+    return data or b"", found.notes
 
 
 def convert_quantized(
@@ -148,15 +166,17 @@ def _convert(
     *,
     detach: bool,
     io: tf.DType | None = None,
+    found: Sequence[recurrent.Recurrent] = (),
 ) -> bytes | None:
     """Returns the finished file, None if what was detached did not come through.
 
-    With `io`, the type of inputs and outputs, fake quantization becomes INT8.
+    With `io`, the type of inputs and outputs, fake quantization becomes INT8. `found`
+    is what stand-ins in the function stand for.
     """
     frozen, detached = freeze.freeze(traced, detach=detach)
-    flat = flatbuffer.unpack(_run_converter(frozen, allow_flex, io))
+    flat = flatbuffer.unpack(_run_converter(frozen, allow_flex, io, bool(found)))
     keras_run.forget_kernels()
-    if not freeze.attach(flat, detached):
+    if not (freeze.attach(flat, detached) and fused.install(flat, found)):
         return None
     if io is not None:
         detour.add_detours(flat)
@@ -166,9 +186,12 @@ def _convert(
     return flatbuffer.pack(flat)
 
 
-def _run_converter(frozen: Any, allow_flex: bool, io: tf.DType | None) -> bytes:
+def _run_converter(
+    frozen: Any, allow_flex: bool, io: tf.DType | None, has_stand_ins: bool
+) -> bytes:
     with _quiet() as said:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+        converter.allow_custom_ops = has_stand_ins
         # Else it packs the file twice more, in Python, to add what we write ourselves.
         # With integer inputs it packs once more in any case, and loses the offsets.
         converter._experimental_use_buffer_offset = io in (None, tf.float32)

@@ -97,9 +97,19 @@ def write(graph: ir.Graph, keras: KerasName = "tf_keras") -> Any:
     """
     if keras not in _MODULES:
         raise errors.ConfigError(f"keras must be 'tf_keras' or 'keras', got {keras!r}.")
-    if graph.source not in ("", keras):
-        graph = crossing.cross(graph, keras)
-    return keras_writer.write(graph, _module(keras).BUILDER)
+    return keras_writer.write(crossed(graph, keras), _module(keras).BUILDER)
+
+
+def crossed(graph: ir.Graph, keras: KerasName) -> ir.Graph:
+    """Returns a graph by the rules of `keras`, whichever Keras it was read from.
+
+    Raises:
+        GraphError: a layer does something else in that Keras.
+    """
+    if graph.source in ("", keras):
+        return graph
+    source: KerasName = "keras" if graph.source == "keras" else "tf_keras"
+    return crossing.cross(graph, keras, _module(source).DIALECT)
 
 
 def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:

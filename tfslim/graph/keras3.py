@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 from keras import tree
+from keras.src.activations import activations
 from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.backend.common.masking import get_keras_mask
 from keras.src.models.functional import Functional
@@ -74,6 +75,10 @@ class _Keras3(keras_reader.Dialect):
             return ir.Layer(
                 name, "Input", {"batch_shape": shape, "dtype": native.dtype}
             )
+        if isinstance(native, activations.ReLU):
+            # relu(x, max_value=6), which the layer is as well, in both Keras.
+            names = ("negative_slope", "max_value", "threshold")
+            return ir.Layer(name, "ReLU", {key: getattr(native, key) for key in names})
         if not isinstance(native, keras.layers.Layer):
             config = keras_config.without_fields(native.get_config())
             return ir.Layer(

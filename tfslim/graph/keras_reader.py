@@ -76,7 +76,7 @@ class Dialect(abc.ABC):
         return ir.Layer(
             name,
             type(native).__name__,
-            self._config(native, ndim) if known else keras_config.native(native),
+            self.layer_config(native, ndim) if known else keras_config.native(native),
             {key: weight.numpy().copy() for key, weight in weights.items()},
             frozenset(k for k, w in weights.items() if not self.is_trained(w, native)),
             native.trainable,
@@ -96,7 +96,7 @@ class Dialect(abc.ABC):
         known = self.class_of(type(native).__name__)
         return known is type(native) and not keras_config.is_wrapper(native)
 
-    def _config(self, native: Any, ndim: int) -> dict[str, Any]:
+    def layer_config(self, native: Any, ndim: int) -> dict[str, Any]:
         """Returns the config of a known layer in the words of the graph."""
         op = type(native).__name__
         if op == "Lambda":

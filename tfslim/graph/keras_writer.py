@@ -8,7 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tfslim import errors, ops
-from tfslim.graph import ir, keras_config, keras_reader, keras_state
+from tfslim.graph import (
+    ir,
+    keras_config,
+    keras_reader,
+    keras_state,
+    keras_wrappers,
+)
 
 
 class Builder(abc.ABC):
@@ -98,7 +104,7 @@ def _named_errors(
         errors.GraphError,
         lambda cause: (
             f"Layer '{layer.name}' ({layer.op}) cannot be built in {builder.name}: "
-            f"{cause} Replace it, or keep the model in the Keras it came from."
+            f"{cause} Replace it, or do this step in the Keras that the model is of."
         ),
     )
 
@@ -220,10 +226,17 @@ def _construct(
     name = builder.free_name(layer.name)
     if layer.keras_class is not None:
         return layer_class.from_config({**layer.config, "name": name})
+
+    def build(op: str, config: Mapping[str, Any], name: str) -> Any:
+        return _native(builder, ir.Layer(name, op, config), plain=False)
+
     config = keras_config.accepted(
         layer.name,
         layer.op,
-        {builder.options.get((layer.op, k), k): v for k, v in layer.config.items()},
+        {
+            builder.options.get((layer.op, k), k): v
+            for k, v in keras_wrappers.built(layer.config, build).items()
+        },
         layer_class,
         builder.name,
     )
@@ -242,6 +255,8 @@ def _assign(builder: Builder, layer: ir.Layer, native: Any) -> None:
     """Gives a built layer the weights of the graph's."""
     if layer.keras_class is None and layer.op in keras_state.WITHOUT_WEIGHTS:
         return
+    if not hasattr(native, "weights"):
+        return  # An operation of keras.ops.
     renamed = {
         builder.weights.get((layer.op, name), name): weight
         for name, weight in layer.weights.items()

@@ -89,6 +89,7 @@ def quantize(
     result = flatbuffer.unpack(bytes(quantized))
     outputs.restore(result, output_type, _bounds(ranges or {}))
     _pass_on(ends, result)
+    flatbuffer.share_buffers(result)
     result.source = model  # It is as well known as what it is made of.
     # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
     return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))

@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 from tfslim import errors, tflite
-from tfslim.quantization import backend
+from tfslim.quantization import backend, recurrent, tables
 from tfslim.quantization.ranges import backend_ranges
 from tfslim.quantization.rules import plan as plan_lib
 from tfslim.quantization.rules.kept_float import Exemption
@@ -63,11 +63,12 @@ def make_file(source: bytes, request: plan_lib.Request) -> Made:
 
 def by_rules(source: bytes, request: plan_lib.Request, rules: backend.Rules) -> bytes:
     """Quantizes by `rules` and the request's ranges, once."""
-    ranges = request.ranges
-    if ranges is None:
-        return backend.quantize(source, rules)
-    given = backend_ranges.for_backend(request.graph, ranges, rules)
-    return backend.quantize(source, rules, given)
+    ranges, given = request.ranges, None
+    if ranges is not None:
+        given = backend_ranges.for_backend(request.graph, ranges, rules)
+    content = backend.quantize(source, rules, given)
+    content = recurrent.finish(content, request.graph, ranges or {}, rules)
+    return tables.halve(content, request.graph, rules)
 
 
 def _refused_op(

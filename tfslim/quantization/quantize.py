@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tfslim import errors, tflite
+from tfslim.quantization import recurrent, tables
 from tfslim.quantization.make_file import Made, make_file
 from tfslim.quantization.options import Options
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges, ranges_for
 from tfslim.quantization.ranges.collect import Samples, sized_for_first
-from tfslim.quantization.rules import kept_float, plan, recipe
+from tfslim.quantization.rules import graph_outputs, kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
 
 _HALVES_NOTE = (
@@ -137,6 +138,8 @@ def quantize(
         return _as_it_is(model, given, chosen, options.layers)
     check_io(chosen, options.io)
     source = prepare(model)
+    if chosen.scheme.startswith(("dynamic", "weight_only")):
+        source = tables.looked_up(source)
     if samples is not None:
         source = sized_for_first(source, samples)
     content = tflite.read(source)
@@ -161,7 +164,7 @@ def quantize(
     if is_halved and _has_halves(given) and len(made.content) >= len(model):
         return QuantizeResult(model, chosen, note=_HALVES_NOTE)
     return QuantizeResult(
-        tflite=made.content,
+        tflite=graph_outputs.keep_names(made.content, content.graphs[0]),
         recipe=chosen,
         rules=tuple(made.plan.rules),
         calibration=used,
@@ -228,10 +231,20 @@ def _check_request(
         )
     if len(model.graphs) > 1:
         raise errors.QuantizationError(
-            f"The model has {len(model.graphs)} graphs (control flow or several "
-            f"signatures); '{chosen.name}' sees the activations of the first alone. "
-            "Use 'dynamic_int8', or export one graph."
+            f"The model has {len(model.graphs)} graphs ({_why_graphs(model)}); "
+            f"'{chosen.name}' sees the activations of the first alone. Use "
+            "'dynamic_int8', or export one graph: a recurrent layer that is built "
+            "with unroll=True is no loop."
         )
+
+
+def _why_graphs(model: tflite.TfliteModel) -> str:
+    """Names the loops of the main graph, by what they give."""
+    graph = model.graphs[0]
+    loops = [graph.name_of(op) for op in graph.ops if op.name in ("WHILE", "IF")]
+    if not loops:
+        return "several signatures, or control flow"
+    return f"{len(loops)} loops or branches, the first gives '{loops[0]}'"
 
 
 def _check_layers(chosen: recipe.Recipe, layers: Mapping[str, str]) -> None:
@@ -255,6 +268,8 @@ def _kept_float(made: Made) -> tuple[KeptFloat, ...]:
         is_static = single.takes.get(name, chosen).needs_ranges
         if name in writers and _is_float(writers[name], after, is_static):
             reason = kept_float.reason_of(op, before, made.plan.exempt)
+            if reason is None and op.name in recurrent.OPS:
+                reason = recurrent.reason(op, before, made.request.ranges or {})
             default = f"The recipe or litert-quantizer has no '{chosen.name}' for it."
             kept.append(KeptFloat(op.name, name, reason or default))
     return tuple(kept)

@@ -232,6 +232,32 @@ def drop_unused(flat: Any) -> None:
             buffer.data = None
 
 
+def drop_tensors(flat: Any) -> None:
+    """Takes out the main graph's tensors that nothing names; the others move up."""
+    graph = flat.subgraphs[0]
+    lists = [(graph, "inputs"), (graph, "outputs")]
+    lists += [
+        (op, name)
+        for op in graph.operators
+        for name in ("inputs", "outputs", "intermediates")
+    ]
+    entries = [
+        entry
+        for signature in flat.signatureDefs or []
+        if not signature.subgraphIndex
+        for entry in (*(signature.inputs or []), *(signature.outputs or []))
+    ]
+    used = {i for owner, name in lists for i in numbers(getattr(owner, name))}
+    used |= {entry.tensorIndex for entry in entries}
+    kept = [index for index in range(len(graph.tensors)) if index in used]
+    places = {-1: -1, **{old: new for new, old in enumerate(kept)}}
+    for owner, name in lists:
+        setattr(owner, name, [places[i] for i in numbers(getattr(owner, name))])
+    for entry in entries:
+        entry.tensorIndex = places[entry.tensorIndex]
+    graph.tensors = [graph.tensors[index] for index in kept]
+
+
 def _attach(packed: memoryview, files: Mapping[str, bytes]) -> bytes:
     stream = io.BytesIO(packed)
     with zipfile.ZipFile(stream, "a") as archive:
@@ -242,11 +268,22 @@ def _attach(packed: memoryview, files: Mapping[str, bytes]) -> bytes:
 
 
 class _Builder(flatbuffers.Builder):
-    """Aligns constants to 16 bytes, which the schema demands and Python forgets."""
+    """Aligns constants to 16 bytes, which the schema demands and Python forgets.
+
+    Equal vectors are written once: the zero points of a layer's channels are as many
+    zeros as those of the next one.
+    """
+
+    def __init__(self, initialSize: int):
+        super().__init__(initialSize)
+        self._written: dict[tuple[str, bytes], Any] = {}
 
     def CreateNumpyVector(self, x: np.ndarray) -> Any:
         if x.dtype != np.uint8:
-            return super().CreateNumpyVector(x)
+            key = x.dtype.str, x.tobytes()
+            if key not in self._written:
+                self._written[key] = super().CreateNumpyVector(x)
+            return self._written[key]
         self.StartVector(1, x.size, 16)
         start = self.Head() - x.size
         self.Bytes[start : self.Head()] = x.data

@@ -109,10 +109,10 @@ def _relative_error(own: Any, others: Any) -> float:
 
 def set_back(model: Any, copy: tf_keras.Model) -> None:
     """Gives the Keras 3 model the weights of its copy."""
-    trained = graph_keras.own_variables(copy)
+    trained = graph_keras.crossed(graph_keras.read(copy), "keras").layers
     for layer, weights in graph_keras.own_variables(model).items():
         for name, variable in weights.items():
-            variable.assign(trained[layer][name].numpy())
+            variable.assign(trained[layer].weights[name])
 
 
 def to_tf_keras(thing: Any, package: Any) -> Any:

@@ -185,6 +185,12 @@ def _maxpool(section: Section, network: Network) -> Layer:
     return Layer(op, (source,), (rows, columns, channels))
 
 
+def _nothing(section: Section, network: Network) -> Layer:
+    """A section that does nothing in use, but counts as a layer; its options too."""
+    source = _last(section, network)
+    return Layer(Route(), (source,), network.shape(source))
+
+
 def _yolo(section: Section, network: Network) -> Layer:
     # Its other options are of training.
     for key, neutral in (("scale_x_y", 1.0), ("new_coords", 0.0)):
@@ -222,10 +228,13 @@ def _yolo(section: Section, network: Network) -> Layer:
 _PARSERS: Mapping[str, Callable[[Section, Network], Layer]] = {
     "conv": _convolutional,
     "convolutional": _convolutional,
+    "dropout": _nothing,
+    "empty": _nothing,
     "max": _maxpool,
     "maxpool": _maxpool,
     "route": _route,
     "shortcut": _shortcut,
+    "silence": _nothing,
     "upsample": _upsample,
     "yolo": _yolo,
 }

@@ -10,6 +10,7 @@ import numpy as np
 import threadpoolctl
 
 from tfslim import errors, tflite
+from tfslim.quantization.ranges import cell_states
 from tfslim.quantization.ranges.batching import readable, take_groups
 from tfslim.quantization.ranges.dense_tail import Tail, split_tail
 from tfslim.quantization.ranges.thresholds import Statistic
@@ -164,6 +165,10 @@ class _Front(Generic[S]):
         if self._filled == self._runner.batch:
             self.flush()
 
+    def _view(self, tensor: tflite.Tensor) -> Callable[[], np.ndarray]:
+        steps = cell_states.reader(self._runner, tensor)
+        return steps or self._runner.interpreter.tensor(tensor.index)
+
     def flush(self) -> None:
         if not self._filled:
             return
@@ -171,7 +176,7 @@ class _Front(Generic[S]):
         if self._views is None:
             found = readable(self._runner, activations(self._runner.model.graphs[0]))
             self._views = [
-                (self._seen[t.index], self._runner.interpreter.tensor(t.index))
+                (self._seen[t.index], self._view(t))
                 for t in found
                 if t.index in self._seen and t.size  # GRUs may have empty ones.
             ]

@@ -114,13 +114,22 @@ def diagnose(
     # Either would be the cause of the next.
     found = found or _few_levels(inputs, ranges, seen)
     # What stays float neither lacks levels nor saturates.
-    is_float = {t.name for t in tflite.read(quantized).tensors if "float" in t.dtype}
+    is_float = _floats(tflite.read(quantized).graphs[0])
     places = {name: place for name, place in layers.items() if name not in is_float}
     found = found or _few_levels(places, ranges, seen)
     found += _saturation(places, methods, seen)
     found += _dead(graph, layers, seen)
     found += _answers(model, quantized, kept, graph)
     return found or [*_errors(source, quantized, kept)]
+
+
+def _floats(graph: tflite.Graph) -> set[str]:
+    """Names what is computed in float, which a float copy of integers is not."""
+    return {
+        tensor.name
+        for tensor in graph.tensors
+        if "float" in tensor.dtype and graph.stored(tensor.index) is tensor
+    }
 
 
 def _data(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfslim import tflite
 from tfslim.tflite import flatbuffer
 
 _Type = schema.TensorType
@@ -66,6 +67,34 @@ class Outputs:
                 schema.TensorMapT(name=name, tensorIndex=places.get(index, index))
                 for name, index in entries
             ]
+
+
+def keep_names(content: bytes, graph: tflite.Graph) -> bytes:
+    """Gives inputs and outputs the names that they have in the float file.
+
+    litert-quantizer leaves the name to what the op gives and calls the output by
+    another, "logits_dequant", by which no app would find it.
+
+    Args:
+        content: the quantized file.
+        graph: the float file's, with inputs and outputs in the same order.
+    """
+    flat = flatbuffer.unpack(content)
+    main = flat.subgraphs[0]
+    wanted: dict[int, bytes] = {}
+    for new, old in ((main.inputs, graph.inputs), (main.outputs, graph.outputs)):
+        for index, tensor in zip(flatbuffer.numbers(new), old, strict=True):
+            wanted.setdefault(index, tensor.name.encode())
+    changed = {i: name for i, name in wanted.items() if main.tensors[i].name != name}
+    if not changed:
+        return content
+    taken = set(changed.values())
+    for index, tensor in enumerate(main.tensors):
+        if tensor.name in taken and index not in wanted:
+            tensor.name = b"%s;integer%d" % (tensor.name, index)
+    for index, name in changed.items():
+        main.tensors[index].name = name
+    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))
 
 
 def _signatures(flat: Any) -> list[Any]:

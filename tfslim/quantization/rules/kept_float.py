@@ -160,6 +160,14 @@ def _unfit_weights(op: tflite.Op, graph: tflite.Graph) -> str:
     return ""
 
 
+def _state(op: tflite.Op, graph: tflite.Graph) -> str:
+    """Finds what writes or reads a state, which goes with the op that keeps it."""
+    tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
+    if any(t.is_variable for t in tensors) and op.name not in ops.tflite("stateful"):
+        return "It sets or reads the state of a recurrent op."
+    return ""
+
+
 def _comparison(op: tflite.Op, graph: tflite.Graph) -> str:
     is_one = op.name in _COMPARISONS
     return "Of two scales equal values are unequal integers." if is_one else ""
@@ -174,7 +182,7 @@ def _beyond_half(op: tflite.Op, graph: tflite.Graph) -> str:
 
 
 _FINDERS: dict[str, Sequence[Callable[[tflite.Op, tflite.Graph], str]]] = {
-    "static": (_unread_output, _mask, _unfit_weights, _comparison),
+    "static": (_unread_output, _mask, _unfit_weights, _state, _comparison),
     "float16": (_beyond_half,),
 }
 

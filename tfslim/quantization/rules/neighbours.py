@@ -99,6 +99,8 @@ def _is_quantized(
     op: tflite.Op, graph: tflite.Graph, rules: Sequence[Mapping[str, Any]]
 ) -> bool:
     rule = deciding(rules, op.name, scope(op, graph))
+    if op.name in ops.tflite("recurrent"):
+        return rule is not None
     return rule is not None and backend.takes(rule, op.name)
 
 
