@@ -68,6 +68,13 @@ def define_flags(values: flags.FlagValues) -> None:
             "most this many percentage points; without labels, the agreement with "
             "float.",
         ),
+        (
+            "costs",
+            "auto",
+            "Whose times decide which ops stay float: measure (of single ops, here, "
+            "once), android (on the phone), a table's .json, auto (this device's, if "
+            "it has all), or shipped (the table of tfslim).",
+        ),
         ("overwrite", False, "Replace existing files."),
     )
     for name, count, least, help_text in (
@@ -110,6 +117,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
         ranges=quantization.read_ranges(values.ranges) if values.ranges else None,
         max_drop=values.max_drop,
         sensitivity=values.sensitivity,
+        costs=values.costs,
     )
     data = _data(values, model)
     tflite.Runner(data.model)  # What the runtime refuses fails here more plainly.
