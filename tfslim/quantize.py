@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 # Flags that are fields of a config, too.
 _SHARED = ("calibration", "equalize", "rounding", "bias_correction", "io")
 
+_COSTS = (
+    "costs",
+    "auto",
+    "Whose times decide which ops stay float: measure (of single ops, here, once), "
+    "android (on the phone), a table's .json, auto (this device's, if it has all), or "
+    "shipped (the table of tfslim).",
+)
+
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
@@ -68,13 +76,7 @@ def define_flags(values: flags.FlagValues) -> None:
             "most this many percentage points; without labels, the agreement with "
             "float.",
         ),
-        (
-            "costs",
-            "auto",
-            "Whose times decide which ops stay float: measure (of single ops, here, "
-            "once), android (on the phone), a table's .json, auto (this device's, if "
-            "it has all), or shipped (the table of tfslim).",
-        ),
+        _COSTS,
         ("overwrite", False, "Replace existing files."),
     )
     for name, count, least, help_text in (

@@ -100,17 +100,7 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
         QuantizationError: the file is useless; names recipes that are not.
     """
     recipe, model = wanted.recipe, data.model
-    choice = cost_split.choose(
-        model,
-        recipe,
-        wanted.options,
-        samples=data.calibration,
-        mode=wanted.costs,
-        on_step=on_step,
-    )
-    if choice.layers:
-        options = dataclasses.replace(wanted.options, layers=choice.layers)
-        wanted = dataclasses.replace(wanted, options=options)
+    wanted, choice = _by_cost(data, wanted, on_step)
     accurate = quantization.quantize_accurately(
         model,
         recipe,
@@ -146,22 +136,39 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
     report = {
         "model": wanted.model,
         "recipe": recipe.name,
-        "steps": accurate.steps,
-        "taken": best.taken,
-        "outputs": best.outputs,
+        **{"steps": accurate.steps, "taken": best.taken, "outputs": best.outputs},
         **found,
         "files": rows,
         "alternatives": others,
         "kept_float": cost_split.with_reasons(done.kept_float, choice.reasons),
         "costs": choice.report,
-        "trials": _rows(done.calibration.trials) if done.calibration else [],
-        "notes": [
-            *choice.notes,
-            *_notes(done, data, better, rows, wanted.options),
-        ],
+        "trials": _trials(done),
+        "notes": [*choice.notes, *_notes(done, data, better, rows, wanted.options)],
         "findings": _findings(best, data, on_step),
     }
     return QuantizedFile(done, report, is_met)
+
+
+def _trials(done: quantization.QuantizeResult) -> list[dict[str, Any]]:
+    return _rows(done.calibration.trials) if done.calibration else []
+
+
+def _by_cost(
+    data: Data, wanted: Wanted, on_step: OnStep
+) -> tuple[Wanted, cost_split.Choice]:
+    """Lets those ops stay float that are measured faster so."""
+    choice = cost_split.choose(
+        data.model,
+        wanted.recipe,
+        wanted.options,
+        samples=data.calibration,
+        mode=wanted.costs,
+        on_step=on_step,
+    )
+    if not choice.layers:
+        return wanted, choice
+    options = dataclasses.replace(wanted.options, layers=choice.layers)
+    return dataclasses.replace(wanted, options=options), choice
 
 
 def _fall_back(
