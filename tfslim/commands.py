@@ -28,6 +28,7 @@ COMMANDS = {
         "tfslim.report.__main__",
         "rebuilds report.html of a folder, compares runs",
     ),
+    "doctor": ("tfslim.doctor", "what works on this machine, and how to mend the rest"),
     "completion": ("tfslim.completion", "completes all of this in a shell"),
 }
 # Those that take --config and each of its fields.

@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 # Flags that are fields of a config, too.
 _SHARED = ("calibration", "equalize", "rounding", "bias_correction", "io")
 
+_COSTS = (
+    "costs",
+    "auto",
+    "Whose times decide which ops stay float: measure (of single ops, here, once), "
+    "android (on the phone), a table's .json, auto (this device's, if it has all), or "
+    "shipped (the table of tfslim).",
+)
+
 
 def __getattr__(name: str) -> Any:
     if name != "command":
@@ -77,6 +85,7 @@ def define_flags(values: flags.FlagValues) -> None:
             "most this many percentage points; without labels, the agreement with "
             "float.",
         ),
+        _COSTS,
         ("overwrite", False, "Replace existing files."),
     )
     for name, count, least, help_text in (
@@ -119,6 +128,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
         ranges=quantization.read_ranges(values.ranges) if values.ranges else None,
         max_drop=values.max_drop,
         sensitivity=values.sensitivity,
+        costs=values.costs,
     )
     data = _data(values, model)
     tflite.Runner(data.model)  # What the runtime refuses fails here more plainly.

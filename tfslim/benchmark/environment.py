@@ -37,6 +37,17 @@ def _mhz(khz: str | None) -> float | None:
     return float(khz) / 1e3 if khz else None
 
 
+def cache_bytes() -> int | None:
+    """Returns the size of the last-level cache of a core; None where it is hidden."""
+    sizes = []
+    for size in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = _read(str(size)) or ""
+        factor = {"K": 2**10, "M": 2**20}.get(text[-1:], 1)
+        digits = text.rstrip("KM")
+        sizes += [int(digits) * factor] if digits.isdecimal() else []
+    return max(sizes, default=None)
+
+
 def temperature_c() -> float | None:
     """Returns the hottest thermal zone in °C; None where none can be read."""
     zones = Path("/sys/class/thermal").glob("thermal_zone*/temp")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfslim import benchmark, errors, files, quantization, tflite
-from tfslim.pipeline import file_verdict
+from tfslim.pipeline import cost_split, file_verdict
 from tfslim.pipeline.file_data import Data
 
 OnStep = Callable[[str], None]
@@ -29,6 +29,7 @@ class Wanted:
         ranges: to use instead of calibrating.
         max_drop: points that the accuracy may drop; None: as it comes.
         sensitivity: the picture to draw of what each layer costs; None: none.
+        costs: where the times of single ops come from, see `cost_split`.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Wanted:
     ranges: quantization.GivenRanges | None = None
     max_drop: float | None = None
     sensitivity: Path | str | None = None
+    costs: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +58,7 @@ class QuantizedFile:
 
 def check(wanted: Wanted, data: Data) -> None:
     """Raises ConfigError before the work for what would fail after it."""
+    cost_split.check(wanted.costs)
     if wanted.sensitivity is not None:
         quantization.check_plot(wanted.sensitivity)
     for flag in ("max_drop", "sensitivity"):
@@ -97,6 +100,7 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
         QuantizationError: the file is useless; names recipes that are not.
     """
     recipe, model = wanted.recipe, data.model
+    wanted, choice = _by_cost(data, wanted, on_step)
     accurate = quantization.quantize_accurately(
         model,
         recipe,
@@ -132,18 +136,39 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
     report = {
         "model": wanted.model,
         "recipe": recipe.name,
-        "steps": accurate.steps,
-        "taken": best.taken,
-        "outputs": best.outputs,
+        **{"steps": accurate.steps, "taken": best.taken, "outputs": best.outputs},
         **found,
         "files": rows,
         "alternatives": others,
-        "kept_float": _rows(done.kept_float),
-        "trials": _rows(done.calibration.trials) if done.calibration else [],
-        "notes": _notes(done, data, better, rows, wanted.options),
+        "kept_float": cost_split.with_reasons(done.kept_float, choice.reasons),
+        "costs": choice.report,
+        "trials": _trials(done),
+        "notes": [*choice.notes, *_notes(done, data, better, rows, wanted.options)],
         "findings": _findings(best, data, on_step),
     }
     return QuantizedFile(done, report, is_met)
+
+
+def _trials(done: quantization.QuantizeResult) -> list[dict[str, Any]]:
+    return _rows(done.calibration.trials) if done.calibration else []
+
+
+def _by_cost(
+    data: Data, wanted: Wanted, on_step: OnStep
+) -> tuple[Wanted, cost_split.Choice]:
+    """Lets those ops stay float that are measured faster so."""
+    choice = cost_split.choose(
+        data.model,
+        wanted.recipe,
+        wanted.options,
+        samples=data.calibration,
+        mode=wanted.costs,
+        on_step=on_step,
+    )
+    if not choice.layers:
+        return wanted, choice
+    options = dataclasses.replace(wanted.options, layers=choice.layers)
+    return dataclasses.replace(wanted, options=options), choice
 
 
 def _fall_back(

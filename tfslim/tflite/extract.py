@@ -5,10 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import errors
-from tfslim.tflite import flatbuffer
+from tfslim.tflite import flatbuffer, reading, sparse
+
+_HALF, _FLOAT = schema.TensorType.FLOAT16, schema.TensorType.FLOAT32
+_UNPACKED = {_HALF: np.float16, _FLOAT: np.float32, schema.TensorType.INT8: np.int8}
 
 
 def single_op(tflite: bytes, op_index: int, *, graph: int = 0) -> bytes:
@@ -22,6 +26,8 @@ def single_op(tflite: bytes, op_index: int, *, graph: int = 0) -> bytes:
     Returns:
         A file whose inputs are the op's non-constant inputs and whose outputs are its
         outputs, all with the same names, shapes and quantization, and no signature.
+        What a DENSIFY, or a DEQUANTIZE of half precision, makes of a constant is
+        constant there, too.
 
     Raises:
         ConfigError: there is no such op, or it calls other graphs.
@@ -42,7 +48,8 @@ def single_op(tflite: bytes, op_index: int, *, graph: int = 0) -> bytes:
             f"Op {op_index} runs other graphs of the file; it cannot stand alone."
         )
     code = source.operatorCodes[operator.opcodeIndex]
-    piece, buffers = _piece(source.subgraphs[graph], source.buffers, operator)
+    unpacked = _Unpacked(source, graph)
+    piece, buffers = _piece(source.subgraphs[graph], source.buffers, operator, unpacked)
     single = schema.ModelT(
         version=source.version,
         operatorCodes=[code],
@@ -53,7 +60,42 @@ def single_op(tflite: bytes, op_index: int, *, graph: int = 0) -> bytes:
     return flatbuffer.pack(single)
 
 
-def _piece(graph: Any, buffers: list[Any], operator: Any) -> tuple[Any, list[Any]]:
+class _Unpacked:
+    """The constants that ops only unpack, in the form that their readers get."""
+
+    def __init__(self, source: Any, graph: int):
+        self._graph, self._buffers = source.subgraphs[graph], source.buffers
+        self._writers = {}
+        for operator in self._graph.operators:
+            name, _ = reading.op_name(source.operatorCodes[operator.opcodeIndex])
+            if name in ("DENSIFY", "DEQUANTIZE"):
+                (target,) = flatbuffer.numbers(operator.outputs)
+                self._writers[target] = flatbuffer.numbers(operator.inputs)[0]
+
+    def get(self, index: int) -> np.ndarray | None:
+        """Returns the values of such a tensor, None for any other."""
+        if index not in self._writers:
+            return None
+        source = self._graph.tensors[self._writers[index]]
+        data = self._buffers[source.buffer].data
+        values = self.get(self._writers[index])
+        dtype = _UNPACKED.get(source.type)
+        if values is None and data is not None and dtype is not None:
+            values = np.asarray(data).view(dtype)
+            if source.sparsity is not None:
+                shape = flatbuffer.numbers(source.shape)
+                values = sparse.decode(values, source.sparsity, shape)
+        is_real = source.type in (_HALF, _FLOAT)
+        is_same = self._graph.tensors[index].type == source.type
+        if values is None or not (is_real or is_same):
+            return None
+        target = np.float32 if self._graph.tensors[index].type == _FLOAT else dtype
+        return np.ascontiguousarray(values, target)
+
+
+def _piece(
+    graph: Any, buffers: list[Any], operator: Any, unpacked: _Unpacked
+) -> tuple[Any, list[Any]]:
     """Copies `operator` and its tensors into a new graph with new buffers."""
     tensors: list[Any] = []
     kept = [schema.BufferT()]
@@ -65,6 +107,9 @@ def _piece(graph: Any, buffers: list[Any], operator: Any) -> tuple[Any, list[Any
             continue
         tensor = copy.copy(graph.tensors[index])
         buffer = buffers[tensor.buffer]
+        values = unpacked.get(index) if index in reads else None
+        if values is not None:
+            buffer = schema.BufferT(data=values.reshape(-1).view(np.uint8))
         # An empty buffer means "computed", whichever number it has.
         tensor.buffer = 0 if buffer.data is None else len(kept)
         if buffer.data is not None:

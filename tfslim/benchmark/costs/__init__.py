@@ -1,0 +1,49 @@
+"""The measured cost of single ops by device, and what follows for whole files."""
+
+from tfslim.benchmark.costs.build import build
+from tfslim.benchmark.costs.measure import (
+    measure_android,
+    measure_host,
+    phone_device,
+)
+from tfslim.benchmark.costs.predict import (
+    OpPrediction,
+    Prediction,
+    border,
+    is_streaming,
+    op_us,
+    predict,
+    specs_of,
+)
+from tfslim.benchmark.costs.spec import OpSpec, Piece, TensorSpec, dense, of_op
+from tfslim.benchmark.costs.table import (
+    CostTable,
+    Device,
+    OpCost,
+    read_file,
+    this_device,
+)
+
+__all__ = [
+    "CostTable",
+    "Device",
+    "OpCost",
+    "OpPrediction",
+    "OpSpec",
+    "Piece",
+    "Prediction",
+    "TensorSpec",
+    "border",
+    "build",
+    "dense",
+    "is_streaming",
+    "measure_android",
+    "measure_host",
+    "of_op",
+    "op_us",
+    "phone_device",
+    "predict",
+    "read_file",
+    "specs_of",
+    "this_device",
+]

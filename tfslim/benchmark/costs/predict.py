@@ -1,0 +1,148 @@
+"""What a whole file will take, from the costs of its ops.
+
+predicted = overhead + sum over ops of (time alone - 0.9 overhead), and where the
+weights do not fit into the last-level cache, a share of what each op loses with its
+weights out of the caches. Both shares were chosen by whole files
+(benchmarks/results/costs.json): running alone an op also pays for the call, and in a
+whole file part of the memory's latency hides behind the op before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+
+from tfslim import errors, tflite
+from tfslim.benchmark.costs import spec as spec_lib
+from tfslim.benchmark.costs.spec import OpSpec, Piece, TensorSpec
+from tfslim.benchmark.costs.table import CostTable
+
+_OVERHEAD_SHARE = 0.9
+_COLD_SHARE = 0.4
+# Weights of more than this share of the last-level cache do not stay in it.
+_STAYING = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpPrediction:
+    """The share of one op; None where its cost is not known, for `reason`."""
+
+    index: int
+    op: str
+    name: str
+    us: float | None
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The predicted time of a file.
+
+    Attributes:
+        latency_us: of one run; that of the known ops alone where some are unknown.
+        ops: in order of execution.
+    """
+
+    latency_us: float
+    ops: tuple[OpPrediction, ...]
+
+    @property
+    def unknown(self) -> tuple[OpPrediction, ...]:
+        """The ops whose cost is not known."""
+        return tuple(op for op in self.ops if op.us is None)
+
+
+def op_us(table: CostTable, spec: Piece, *, is_streaming: bool = False) -> float | None:
+    """Returns what an op adds to the time of a file; None: not known.
+
+    Args:
+        table: of the device.
+        spec: the op.
+        is_streaming: whether the file's weights come out of the memory in each run.
+    """
+    cost = table.get(spec.key)
+    if cost is None or cost.us is None:
+        return None
+    idle = table.overhead
+    time = max(cost.us - _OVERHEAD_SHARE * (idle.us or 0.0), 0.0)
+    if is_streaming and cost.cold_us is not None:
+        calling = (idle.cold_us or 0.0) - (idle.us or 0.0)
+        time += _COLD_SHARE * max(cost.cold_us - cost.us - calling, 0.0)
+    return time
+
+
+def specs_of(
+    data: bytes, model: tflite.TfliteModel | None = None
+) -> list[Piece | None]:
+    """Returns what to time for each op of a file's main graph, None where nothing.
+
+    Ops that only unpack constants cost nothing; an op without a spec, such as a custom
+    one, is cut out as it is; those that run other graphs cannot be.
+    """
+    graph = (model or tflite.read(data)).graphs[0]
+    found: list[Piece | None] = []
+    for op in graph.ops:
+        piece: Piece | None = None
+        if not spec_lib.is_unpacking(op, graph):
+            piece = spec_lib.of_op(op, graph)
+            if piece is None:
+                with contextlib.suppress(errors.ConfigError):
+                    content = tflite.single_op(data, op.index)
+                    piece = spec_lib.CutOp(op.name, content)
+        found.append(piece)
+    return found
+
+
+def is_streaming(table: CostTable, specs: Sequence[Piece | None]) -> bool:
+    """Whether a file's weights do not stay in the device's last-level cache."""
+    cache = table.device.cache_bytes
+    weights = sum(
+        tensor.num_bytes
+        for spec in specs
+        if spec is not None
+        for tensor in spec.inputs
+        if tensor.kind == "constant"
+    )
+    return cache is not None and weights > _STAYING * cache
+
+
+def predict(
+    table: CostTable, model: tflite.TfliteModel, specs: Sequence[Piece | None]
+) -> Prediction:
+    """Predicts the time of a file of those ops.
+
+    Args:
+        table: of the device.
+        model: the file.
+        specs: `specs_of` it.
+    """
+    graph, streams = model.graphs[0], is_streaming(table, specs)
+    rows = []
+    for op, spec in zip(graph.ops, specs, strict=True):
+        us: float | None = None
+        reason = ""
+        if spec_lib.is_unpacking(op, graph):
+            us = 0.0
+        elif spec is None:
+            reason = "it runs other graphs of the file"
+        else:
+            us = op_us(table, spec, is_streaming=streams)
+            cost = table.get(spec.key)
+            reason = cost.reason if cost else "it was not measured"
+        rows.append(
+            OpPrediction(
+                index=op.index, op=op.name, name=graph.name_of(op), us=us, reason=reason
+            )
+        )
+    total = (table.overhead.us or 0.0) + sum(row.us or 0.0 for row in rows)
+    return Prediction(latency_us=total, ops=tuple(rows))
+
+
+def border(operation: str, shape: tuple[int, ...], dtype: str = "int8") -> OpSpec:
+    """Returns the op between float and integers: "QUANTIZE" or "DEQUANTIZE"."""
+    real = TensorSpec(shape)
+    whole = TensorSpec(shape, dtype, scale=0.05)
+    ends = ((real,), (whole,)) if operation == "QUANTIZE" else ((whole,), (real,))
+    options = "QuantizeOptionsT" if operation == "QUANTIZE" else "DequantizeOptionsT"
+    return OpSpec(operation, *ends, (), options)
