@@ -232,6 +232,32 @@ def drop_unused(flat: Any) -> None:
             buffer.data = None
 
 
+def drop_tensors(flat: Any) -> None:
+    """Takes out the main graph's tensors that nothing names; the others move up."""
+    graph = flat.subgraphs[0]
+    lists = [(graph, "inputs"), (graph, "outputs")]
+    lists += [
+        (op, name)
+        for op in graph.operators
+        for name in ("inputs", "outputs", "intermediates")
+    ]
+    entries = [
+        entry
+        for signature in flat.signatureDefs or []
+        if not signature.subgraphIndex
+        for entry in (*(signature.inputs or []), *(signature.outputs or []))
+    ]
+    used = {i for owner, name in lists for i in numbers(getattr(owner, name))}
+    used |= {entry.tensorIndex for entry in entries}
+    kept = [index for index in range(len(graph.tensors)) if index in used]
+    places = {-1: -1, **{old: new for new, old in enumerate(kept)}}
+    for owner, name in lists:
+        setattr(owner, name, [places[i] for i in numbers(getattr(owner, name))])
+    for entry in entries:
+        entry.tensorIndex = places[entry.tensorIndex]
+    graph.tensors = [graph.tensors[index] for index in kept]
+
+
 def _attach(packed: memoryview, files: Mapping[str, bytes]) -> bytes:
     stream = io.BytesIO(packed)
     with zipfile.ZipFile(stream, "a") as archive:
