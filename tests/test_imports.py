@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "tfslim"
 
 _BASE = {
     *("errors", "registry", "files", "containers", "quiet", "escape", "streams"),
-    *("checks", "fields", "settings", "ops", "recipe_names"),
+    *("checks", "fields", "settings", "ops", "recipe_names", "targets"),
 }
 _GROUND = _BASE | {"preprocessing", "tasks"}
 _PRUNING = _GROUND | {"graph", "training", "pruning"}
@@ -46,6 +46,7 @@ ALLOWED = {
     "fields": {"errors", "registry"},
     "settings": {"fields"},
     "recipe_names": set(),
+    "targets": {"errors", "files", "ops", "registry"},
     "files": {"errors"},
     "containers": {"errors"},
     "ops": set(),

@@ -43,6 +43,12 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("recipe", str, "How files are quantized, several by comma; see below."),
     ("calibration", str, "How INT8 ranges are chosen: minmax, kl, mse, percentile, …"),
     ("ranges", str, "The ranges.json of an earlier run, instead of calibrating."),
+    (
+        "target",
+        str,
+        "Where the files are to run: xnnpack (phones and computers), full_integer "
+        "(Edge TPU, Ethos-U, TFLM, NPUs), gpu, or a .json (docs/targets.md).",
+    ),
     ("io", str, "What inputs and outputs of INT8 are: float, int8 or uint8."),
     (
         "prune",
@@ -103,6 +109,7 @@ _SHORT = {
     "recipe": "quantization.recipes",
     "calibration": "quantization.calibration",
     "ranges": "quantization.ranges",
+    "target": "quantization.target",
     "io": "quantization.io",
     "epochs": "training.epochs",
     "max_drop": "quantization.max_drop",

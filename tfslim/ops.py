@@ -8,6 +8,7 @@ what the traits mean.
 from __future__ import annotations
 
 import dataclasses
+import fractions
 import functools
 import tomllib
 from collections.abc import Mapping
@@ -57,6 +58,8 @@ class TfliteOp:
         traits: what holds for it.
         positive: options that must be above zero.
         weights: of an op that multiplies its input with a kernel.
+        integer: the quantization of what an INT8 kernel gives out: "same", "own" or
+            (scale, zero point); None where there is no such kernel, or weights.
     """
 
     inputs: tuple[int, float]
@@ -64,6 +67,7 @@ class TfliteOp:
     traits: frozenset[str] = frozenset()
     positive: tuple[str, ...] = ()
     weights: Weights | None = None
+    integer: str | tuple[float, int] | None = None
 
 
 def _keras_op(row: str | dict[str, Any]) -> KerasOp:
@@ -85,7 +89,15 @@ def _tflite_op(row: dict[str, Any]) -> TfliteOp:
         frozenset(row.get("traits", "").split()),
         tuple(row.get("positive", "").split()),
         Weights(*row["weights"]) if "weights" in row else None,
+        _integer(row.get("integer")),
     )
+
+
+def _integer(text: str | None) -> str | tuple[float, int] | None:
+    if text in (None, "same", "own"):
+        return text
+    scale, zero_point = str(text).split()
+    return float(fractions.Fraction(scale)), int(zero_point)
 
 
 _TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))

@@ -3,11 +3,15 @@
   tfslim quantize model.tflite --data=folder:photos --preprocessing=symmetric
   tfslim quantize model.tflite --data=npz:set.npz --max_drop=0.5
   tfslim quantize model.tflite --recipe=dynamic_int8
+  tfslim quantize model.tflite --data=folder:photos --target=full_integer
   tfslim quantize model.tflite --data=digits --sensitivity=layers.png
 
 Beside the output go NAME.ranges.json, which --ranges takes again, and NAME.json with
 all figures. Files that tfslim wrote know their preprocessing; for others name it. Where
 a file leaves its input's size open, the data decides, or --input_shape.
+--target says where the file is to run: xnnpack (phones and computers), full_integer
+(Edge TPU, Ethos-U, microcontrollers, NPUs: no float op) or gpu; see docs/targets.md.
+What cannot be made for it is named with its layer, and nothing is written.
 A file that is quantized already is passed on as it is. Without labels that fit the
 model, --max_drop counts points of agreement with the float model.
 
@@ -24,14 +28,56 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from tfslim import cli, errors, settings
+from tfslim import cli, errors, settings, targets
 
 if TYPE_CHECKING:
     from tfslim.pipeline.file_data import Data
 
 
 # Flags that are fields of a config, too.
-_SHARED = ("calibration", "equalize", "rounding", "bias_correction", "io")
+_SHARED = ("target", "calibration", "equalize", "rounding", "bias_correction", "io")
+
+
+_FLAGS: tuple[tuple[str, Any, str], ...] = (
+    ("model", str, "The float .tflite."),
+    ("data", str, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
+    ("preprocessing", str, "raw, unit, symmetric, torch or caffe."),
+    (
+        "recipe",
+        str,
+        "How it is quantized, see below; or a .json of your own. Default: int8; "
+        "float16 for the target gpu.",
+    ),
+    ("ranges", str, "A ranges.json to use instead of calibrating."),
+    *(
+        (name, str if field.default is None else field.default, help_text)
+        for name in _SHARED
+        for field in [settings.FIELDS[f"quantization.{name}"]]
+        for help_text in [settings.limits(field).help]
+    ),
+    ("layers", str, "Layers that take another recipe: conv_1=float32,block_2*=…"),
+    ("task", "classification", "classification, regression or reconstruction."),
+    ("out", str, "The file to write; default: MODEL_RECIPE.tflite."),
+    (
+        "input_shape",
+        str,
+        "Height, width and channels, 224,224,3, for a model that leaves some open; "
+        "default: the data's own.",
+    ),
+    (
+        "sensitivity",
+        str,
+        "Quantize each layer alone and draw what it costs: a .png, .svg or .pdf.",
+    ),
+    (
+        "max_drop",
+        float,
+        "Return layers to float, worst first, until the accuracy has dropped by at "
+        "most this many percentage points; without labels, the agreement with "
+        "float.",
+    ),
+    ("overwrite", False, "Replace existing files."),
+)
 
 _COSTS = (
     "costs",
@@ -52,42 +98,7 @@ def __getattr__(name: str) -> Any:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the command's flags on `values`."""
-    cli.add_flags(
-        values,
-        ("model", str, "The float .tflite."),
-        ("data", str, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
-        ("preprocessing", str, "raw, unit, symmetric, torch or caffe."),
-        ("recipe", "int8", "How it is quantized, see below; or a .json of your own."),
-        ("ranges", str, "A ranges.json to use instead of calibrating."),
-        *(
-            (name, field.default, settings.limits(field).help)
-            for name in _SHARED
-            for field in [settings.FIELDS[f"quantization.{name}"]]
-        ),
-        ("layers", str, "Layers that take another recipe: conv_1=float32,block_2*=…"),
-        ("task", "classification", "classification, regression or reconstruction."),
-        ("out", str, "The file to write; default: MODEL_RECIPE.tflite."),
-        (
-            "input_shape",
-            str,
-            "Height, width and channels, 224,224,3, for a model that leaves some open; "
-            "default: the data's own.",
-        ),
-        (
-            "sensitivity",
-            str,
-            "Quantize each layer alone and draw what it costs: a .png, .svg or .pdf.",
-        ),
-        (
-            "max_drop",
-            float,
-            "Return layers to float, worst first, until the accuracy has dropped by at "
-            "most this many percentage points; without labels, the agreement with "
-            "float.",
-        ),
-        _COSTS,
-        ("overwrite", False, "Replace existing files."),
-    )
+    cli.add_flags(values, *_FLAGS, _COSTS)
     for name, count, least, help_text in (
         ("samples", 300, 1, "Calibration samples."),
         ("eval_samples", 1000, 0, "Test examples; 0: do not test."),
@@ -108,11 +119,12 @@ def _run(values: flags.FlagValues, config: None) -> None:
         raise errors.ConfigError(
             "No model is given. Write: tfslim quantize model.tflite."
         )
-    recipe = quantization.get_recipe(values.recipe)
+    default = targets.get(values.target).recipes[-1]
+    recipe = quantization.get_recipe(values.recipe or default)
     options = quantization.Options(
         **{name: values[name].value for name in _SHARED}, layers=_layers(values.layers)
-    )
-    quantization.check_io(recipe, values.io)
+    ).for_target(recipe.scheme, recipe.name)
+    quantization.check_io(recipe, options.io or "float")
     out = output_paths.output_path(
         recipe,
         {name: values[name].value for name in ("model", "recipe", "ranges")},
@@ -141,7 +153,8 @@ def _run(values: flags.FlagValues, config: None) -> None:
     cli.say(quantize_summary.to_text(made.report, out))
     if not made.is_met:
         goal = made.report["goal"]
-        ends = "" if values.io == "float" else f", but {values.io} inputs and outputs,"
+        io = options.io
+        ends = f", but {io} inputs and outputs," if io != "float" else ""
         raise errors.QuantizationError(
             f"{out} is written, but {goal['key']} {goal['least']:.4f} (a drop of at "
             f"most {values.max_drop:g} points) cannot be met: with all layers in "

@@ -205,9 +205,13 @@ class Quantizing(fields.Checked):
     equalize: bool = field(True, "balance channels, where it helps")
     rounding: str = field("gptq", "of weights: gptq, used where it helps, or nearest")
     bias_correction: str = field("fast", "fast, full or none; used where it helps")
-    io: str = field(
-        "float",
-        "what inputs and outputs of INT8 are",
+    target: str = field(
+        "xnnpack",
+        "where files run: xnnpack, full_integer, gpu, or a .json (docs/targets.md)",
+    )
+    io: str | None = field(
+        None,
+        "what inputs and outputs of INT8 are: float, int8, uint8; unset: by the target",
         choices=("float", "int8", "uint8"),
     )
     layers: Mapping[str, str] = field({}, "layer -> the recipe that it takes instead")

@@ -23,7 +23,7 @@ def convert(model):
 def convert_function(function, specs, trackable=None):
     import tensorflow as tf
 
-    call = tf.function(function).get_concrete_function(*specs)
+    call = tf.function(function, autograph=False).get_concrete_function(*specs)
     with contextlib.redirect_stdout(io.StringIO()):
         content = tf.lite.TFLiteConverter.from_concrete_functions(
             [call], trackable

@@ -20,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging as absl_logging
 
-from tfslim import apps, errors, quiet, registry, tflite
+from tfslim import apps, errors, quiet, registry, targets, tflite
 from tfslim.convert import detour, finite, freeze, fused, recurrent
 from tfslim.graph import keras as graph_keras
 from tfslim.graph import keras_run
@@ -117,7 +117,8 @@ def _with_fused_ops(
 def convert_quantized(
     model: Any,
     *,
-    io: str = "float",
+    target: str = targets.DEFAULT,
+    io: str | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     batch_size: int | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -127,22 +128,34 @@ def convert_quantized(
     Args:
         model: what quantization-aware training left; its ranges become scales and
             zero points.
-        io: what inputs and outputs are: "float", "int8" or "uint8".
+        target: where the file is to run, as for `quantize_tflite`.
+        io: what inputs and outputs are: "float", "int8" or "uint8"; None: what the
+            target takes, "float" by default.
         input_shapes: as for `convert_model`.
         batch_size: as for `convert_model`.
         metadata: as for `convert_model`.
 
     Raises:
-        ConfigError: as `convert_model`, or an unknown `io`.
-        ConversionError: as `convert_model`, or the model has no fake quantization.
+        ConfigError: as `convert_model`, or an unknown `io` or target.
+        ConversionError: as `convert_model`, or the model has no fake quantization, or
+            an op stays float that the target cannot run so; names its layer.
     """
+    chosen = targets.get(target)
+    chosen.require_scheme("static_int8", "int8")
+    io = chosen.end(io)
     if io not in _IO:
         raise registry.unknown_name("io", io, _IO)
     inputs, outputs = _ends(model)
     specs = _specs(inputs, input_shapes or {}, batch_size)
     ends = [spec.name for spec in specs], outputs
     data = _convert(
-        _trace(model, specs), ends, False, metadata or {}, detach=False, io=_IO[io]
+        _trace(model, specs),
+        ends,
+        False,
+        metadata or {},
+        detach=False,
+        io=_IO[io],
+        detours=chosen.allows_float,
     )
     data = apps.write_standard(data or b"")
     content = tflite.read(data)
@@ -152,7 +165,21 @@ def convert_quantized(
             f"Model '{model.name}' has no fake quantization: convert it with "
             "convert_model, and quantize the file."
         )
+    if not chosen.allows_float:
+        _refuse_floats(content, chosen)
     return ConvertResult(data)
+
+
+def _refuse_floats(content: tflite.TfliteModel, target: targets.Target) -> None:
+    left = tflite.float_ops(content)
+    if left:
+        named = [f"{op.name} ('{name}')" for op, name in left]
+        raise errors.ConversionError(
+            f"The target '{target.name}' has no float, and {len(left)} ops stay float, "
+            f"as training gave them no ranges: {', '.join(named[:8])}. Train these "
+            "layers with quantization, too, or quantize a float file with samples: "
+            "quantize_tflite."
+        )
 
 
 _IO = {"float": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
@@ -167,18 +194,20 @@ def _convert(
     detach: bool,
     io: tf.DType | None = None,
     found: Sequence[recurrent.Recurrent] = (),
+    detours: bool = True,
 ) -> bytes | None:
     """Returns the finished file, None if what was detached did not come through.
 
-    With `io`, the type of inputs and outputs, fake quantization becomes INT8. `found`
-    is what stand-ins in the function stand for.
+    With `io`, the type of inputs and outputs, fake quantization becomes INT8; with
+    `detours` ops that XNNPACK has in float alone compute in float. `found` is what
+    stand-ins in the function stand for.
     """
     frozen, detached = freeze.freeze(traced, detach=detach)
     flat = flatbuffer.unpack(_run_converter(frozen, allow_flex, io, bool(found)))
     keras_run.forget_kernels()
     if not (freeze.attach(flat, detached) and fused.install(flat, found)):
         return None
-    if io is not None:
+    if io is not None and detours:
         detour.add_detours(flat)
     signature.set_signature(flat, *ends)
     metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})

@@ -28,8 +28,6 @@ from tfslim import (
 from tfslim.pipeline import folder
 from tfslim.pipeline import timing as timing_lib
 
-# Where the config names none; those that cannot be made are left out.
-_RECIPES = ("float32", "float16", "dynamic_int8", "int8")
 # What trains the zoo's models on digits, where the config does not say.
 _EPOCHS = 8
 _DATA = "digits"
@@ -170,9 +168,17 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
             "config.quantization.recipes is empty. Name at least one of: "
             f"{', '.join(quantization.recipe_names())}."
         )
-    names = dict.fromkeys(fields.recipes or _RECIPES)
+    # Of those that the target brings what cannot be made is left out.
+    names = dict.fromkeys(fields.recipes or options.placed.recipes)
     recipes = [quantization.get_recipe(name) for name in names]
-    _check_recipes(recipes, fields.io, fields.max_drop)
+    for recipe in recipes:
+        options.for_target(recipe.scheme, recipe.name)
+    _check_recipes(recipes, fields.io or "float", fields.max_drop)
+    if fields.max_drop is not None and not options.placed.allows_float:
+        raise errors.ConfigError(
+            f"max_drop returns layers to float, and the target '{options.placed.name}' "
+            "has none. Leave one of them out."
+        )
     return Choices(
         recipes=recipes,
         are_named=fields.recipes is not None,

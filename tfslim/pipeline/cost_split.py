@@ -71,6 +71,8 @@ def choose(
         ConfigError: no such mode or table, or no phone.
     """
     is_open = recipe.scheme == "static_int8" and not options.layers
+    # What integers alone may stand in leaves no choice.
+    is_open = is_open and options.placed.weighs_borders
     if not is_open or samples is None or mode == "shipped":
         return Choice()
     if tflite.read(model).is_quantized:
@@ -95,7 +97,7 @@ def choose(
             if len(table)
             else ()
         )
-    return _choice(pair, table, options.io)
+    return _choice(pair, table, options.io or "float")
 
 
 def _table(mode: str) -> costs.CostTable:

@@ -176,7 +176,7 @@ class Maker:
         options = dataclasses.replace(
             given,
             layers={**self.layers, **given.layers},
-            io=given.io if is_static else "float",
+            io=given.io if is_static else None,
         )
         accurate = quantization.quantize_accurately(
             self.float_file,

@@ -103,7 +103,8 @@ def rehearse(
                 ranges=chosen.ranges if is_static and first is None else None,
                 calibration="minmax",
                 layers={**ready.layers, **chosen.quantization.layers},
-                io=chosen.quantization.io if is_static else "float",
+                target=chosen.quantization.target,
+                io=chosen.quantization.io if is_static else None,
             )
         except errors.ConfigError:
             raise

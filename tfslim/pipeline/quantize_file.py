@@ -78,6 +78,11 @@ def check(wanted: Wanted, data: Data) -> None:
             )
     if wanted.max_drop is None:
         return
+    if not wanted.options.placed.allows_float:
+        raise errors.ConfigError(
+            f"--max_drop returns layers to float, and the target "
+            f"'{wanted.options.placed.name}' has none."
+        )
     if not math.isfinite(wanted.max_drop):
         raise errors.ConfigError(
             f"--max_drop must be a number of points, got {wanted.max_drop}."

@@ -82,7 +82,10 @@ def convert_quantization_aware(
 ) -> tuple[dict[str, Any], bytes]:
     """Converts what learned with 8 bits; its ranges are learned, not calibrated."""
     done = convert.convert_quantized(
-        job.quantization_aware, io=config.quantization.io, metadata=_metadata(job)
+        job.quantization_aware,
+        target=config.quantization.target,
+        io=config.quantization.io,
+        metadata=_metadata(job),
     )
     name = folder_lib.QUANTIZATION_AWARE
     row: dict[str, Any] = {

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tfslim import errors, tflite
+from tfslim import errors, targets, tflite
 from tfslim.quantization.options import Options
 from tfslim.quantization.quantize import QuantizeResult, quantize
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges
@@ -41,7 +41,7 @@ class AccurateResult:
 
 def quantize_accurately(
     model: bytes,
-    recipe_name: str | Path | recipe.Recipe = "int8",
+    recipe_name: str | Path | recipe.Recipe | None = None,
     *,
     samples: Samples | None = None,
     options: Options | None = None,
@@ -68,7 +68,8 @@ def quantize_accurately(
         QuantizationError: as in `quantize_tflite`.
     """
     options = options or Options()
-    chosen = recipe.get(recipe_name)
+    chosen = recipe.get(recipe_name or targets.get(options.target).recipes[-1])
+    options = options.for_target(chosen.scheme, chosen.name)
     if not chosen.needs_ranges:
         ranges = None
     given = isinstance(ranges, Calibration) and ranges.equalized

@@ -83,6 +83,11 @@ def fall_back(
     done = start.quantized
     if done.calibration is None:
         raise errors.ConfigError(_not_int8(done.recipe.name))
+    if not options.placed.allows_float:
+        raise errors.ConfigError(
+            f"Layers cannot return to float: the target '{options.target}' has none."
+        )
+    options = options.for_target(done.recipe.scheme, done.recipe.name)
     kept = dict(options.layers)
     equalized = tuple(step for step in start.taken if step == "equalized")
     steps: list[Step] = []

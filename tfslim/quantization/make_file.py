@@ -7,6 +7,7 @@ import re
 
 from tfslim import errors, tflite
 from tfslim.quantization import backend, recurrent, tables
+from tfslim.quantization.integer import complete
 from tfslim.quantization.ranges import backend_ranges
 from tfslim.quantization.rules import plan as plan_lib
 from tfslim.quantization.rules.kept_float import Exemption
@@ -44,7 +45,8 @@ def make_file(source: bytes, request: plan_lib.Request) -> Made:
     """
     for num_refused in range(_MOST_REFUSED + 1):
         plan = plan_lib.plan(request)
-        content = by_rules(source, request, plan.rules)
+        content = by_rules(source, complete.handed_on(request, plan), plan.rules)
+        content = complete.absorb(content, request, plan)
         try:
             return Made(content, tflite.Runner(content).model, plan, request)
         except errors.ConversionError as error:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, tflite
+from tfslim import errors, targets, tflite
 from tfslim.quantization import recurrent, tables
+from tfslim.quantization.integer import complete
+from tfslim.quantization.integer.rewrite import rewrite
 from tfslim.quantization.make_file import Made, make_file
 from tfslim.quantization.options import Options
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges, ranges_for
@@ -64,13 +66,14 @@ class QuantizeResult:
 
 def quantize_tflite(
     model: bytes,
-    recipe_name: str | Path | recipe.Recipe = "int8",
+    recipe_name: str | Path | recipe.Recipe | None = None,
     *,
     samples: Samples | None = None,
     calibration: str = Options.calibration,
     ranges: GivenRanges | None = None,
     layers: Mapping[str, str] | None = None,
-    io: str = Options.io,
+    target: str | Path = Options.target,
+    io: str | None = Options.io,
     keep_float: str = Options.keep_float,
 ) -> QuantizeResult:
     """Quantizes a float `.tflite`; the input is not changed.
@@ -89,8 +92,8 @@ def quantize_tflite(
 
     Args:
         model: the float `.tflite`.
-        recipe_name: a name of `recipe_names()`, a path of a .json recipe, or a Recipe.
-            "float32" gives `model` back.
+        recipe_name: a name of `recipe_names()`, a path of a .json recipe, or a Recipe;
+            None: the target's, "int8" by default. "float32" gives `model` back.
         samples: arrays [n, ...], or dicts of input name -> array, in the range the
             model was trained on; about 300, read one by one. Needed by static recipes.
             Random arrays give a valid file with useless ranges. What `fit` takes does,
@@ -101,24 +104,33 @@ def quantize_tflite(
             they need no `samples` if they cover every activation.
         layers: Keras layer name, or pattern such as "block_1*" -> "float32", or the
             recipe that this layer takes instead.
-        io: what static recipes make of inputs and outputs, one of `IO`. "float" costs
-            a few percent of time and none of an app's code.
-        keep_float: "xnnpack" leaves those ops float that XNNPACK runs faster so;
-            "none" quantizes all that can be, for chips without float.
+        target: where the file is to run: "xnnpack", "full_integer", "gpu", or the path
+            of a .json of your own; see docs/targets.md.
+        io: what static recipes make of inputs and outputs, one of `IO`; None: what the
+            target takes, "float" by default. It costs a few percent of time and none
+            of an app's code.
+        keep_float: "xnnpack" leaves those ops float that the target runs better so;
+            "none" quantizes all that can be.
 
     Returns:
         The same bytes for the same arguments, whatever the order of the samples.
 
     Raises:
         ConfigError: an unknown name; a static recipe without samples; a sample that
-            does not fit the model.
-        QuantizationError: the result does not load.
+            does not fit the model; a recipe or an `io` that the target does not take.
+        QuantizationError: the result does not load, or an op cannot be what the target
+            wants; names each with its layer.
         ConversionError: `model` is no `.tflite`.
     """
     options = Options(
-        calibration=calibration, io=io, layers=layers or {}, keep_float=keep_float
+        calibration=calibration,
+        target=str(target),
+        io=io,
+        layers=layers or {},
+        keep_float=keep_float,
     )
-    chosen = recipe.get(recipe_name)
+    chosen = recipe.get(recipe_name or targets.get(target).recipes[-1])
+    options = options.for_target(chosen.scheme, chosen.name)
     return quantize(model, chosen, options=options, samples=samples, ranges=ranges)
 
 
@@ -135,11 +147,14 @@ def quantize(
         return QuantizeResult(model, chosen)
     given = tflite.read(model)
     if given.is_quantized:
-        return _as_it_is(model, given, chosen, options.layers)
-    check_io(chosen, options.io)
+        return _as_it_is(model, given, chosen, options)
+    target, io = options.placed, options.io or "float"
+    check_io(chosen, io)
     source = prepare(model)
     if chosen.scheme.startswith(("dynamic", "weight_only")):
         source = tables.looked_up(source)
+    if not target.allows_float:
+        source = rewrite(source)
     if samples is not None:
         source = sized_for_first(source, samples)
     content = tflite.read(source)
@@ -149,9 +164,9 @@ def quantize(
     request = plan.request(
         chosen,
         content,
-        io=options.io,
+        io=io if target.allows_float else "float",
         layers=options.layers,
-        keep_float=options.keep_float,
+        target=target,
     )
     used = None
     if chosen.needs_ranges:
@@ -159,6 +174,8 @@ def quantize(
         used = ranges_for(source, ranges or {}, samples=samples, method=method)
         request = dataclasses.replace(request, ranges=used.ranges)
     made = make_file(source, request)
+    if chosen.needs_ranges and not target.allows_float:
+        made = _without_float(made, source, io)
 
     is_halved = chosen.scheme == "float16" and not request.single.takes
     if is_halved and _has_halves(given) and len(made.content) >= len(model):
@@ -172,6 +189,18 @@ def quantize(
     )
 
 
+def _without_float(made: Made, source: bytes, io: str) -> Made:
+    """Holds a file to having no float, and gives it integer inputs and outputs.
+
+    With `io` "float", as files have it while they are mended, the ends stay.
+    """
+    complete.require_integers(made.content, source, made.request, made.plan)
+    content = complete.set_ends(made.content, io, made.request)
+    return dataclasses.replace(
+        made, content=content, model=tflite.Runner(content).model
+    )
+
+
 def _has_halves(content: tflite.TfliteModel) -> bool:
     return any(t.is_constant and t.dtype == "float16" for t in content.tensors)
 
@@ -180,13 +209,21 @@ def _as_it_is(
     model: bytes,
     content: tflite.TfliteModel,
     chosen: recipe.Recipe,
-    layers: Mapping[str, str],
+    options: Options,
 ) -> QuantizeResult:
     """Passes a quantized file on."""
-    if layers:
+    if options.layers:
+        layer = next(iter(options.layers))
         raise errors.ConfigError(
-            f"The model is quantized already, and so is layer '{next(iter(layers))}' "
-            "or not. Give the float32 .tflite that it was made from to choose."
+            f"The model is quantized already, and so is layer '{layer}' or not. Give "
+            "the float32 .tflite that it was made from to choose."
+        )
+    floats = {t.name for g in content.graphs for t in g.tensors if "float" in t.dtype}
+    if floats and not options.placed.allows_float:
+        raise errors.QuantizationError(
+            f"The model is quantized already and has {len(floats)} float tensors, such "
+            f"as '{sorted(floats)[0]}'; the target '{options.placed.name}' has no "
+            "float. Give the float32 .tflite that it was made from."
         )
     graph = content.graphs[0]
     kept = tuple(

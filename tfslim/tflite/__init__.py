@@ -7,7 +7,15 @@ from tfslim.tflite.delegate import Coverage, coverage
 from tfslim.tflite.extract import single_op
 from tfslim.tflite.flatbuffer import map_file
 from tfslim.tflite.interpreter import Inputs, Runner, open_file, run
-from tfslim.tflite.model import Graph, Op, Quantization, Tensor, TfliteModel, read
+from tfslim.tflite.model import (
+    Graph,
+    Op,
+    Quantization,
+    Tensor,
+    TfliteModel,
+    float_ops,
+    read,
+)
 from tfslim.tflite.resize import sized_for
 from tfslim.tflite.sparse import store_dense, store_sparse
 
@@ -21,6 +29,7 @@ __all__ = [
     "Tensor",
     "TfliteModel",
     "coverage",
+    "float_ops",
     "map_file",
     "open_file",
     "read",

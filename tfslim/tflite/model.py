@@ -287,6 +287,21 @@ def read(data: bytes | Path | str) -> TfliteModel:
     )
 
 
+def float_ops(model: TfliteModel) -> list[tuple[Op, str]]:
+    """Lists the ops that read or give floats, with the name of their first output.
+
+    QUANTIZE and DEQUANTIZE, the borders between floats and integers, are no such.
+    """
+    found = []
+    for graph in model.graphs:
+        for op in graph.ops:
+            tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
+            is_float = any("float" in tensor.dtype for tensor in tensors)
+            if is_float and op.name not in ("QUANTIZE", "DEQUANTIZE"):
+                found.append((op, graph.name_of(op)))
+    return found
+
+
 def _graph(graph: Any, buffers: list[Any], op_names: list[tuple[str, bool]]) -> Graph:
     tensors = tuple(_tensor(i, t, buffers) for i, t in enumerate(graph.tensors or []))
     ops = []

@@ -1,7 +1,7 @@
 """Which ops stay float although they could be quantized: each with its reason.
 
-`policy.json` has a row for each op that runs faster, or is right only, in float with
-the XNNPACK of the ai-edge-litert in use; a test asks the runtime whether each row still
+A target has a row for each op that runs faster, or is right only, in float there
+(`by_target`); a test asks the runtime whether each row of the target "xnnpack" still
 holds. What depends on ranges and neighbours stands in `masks` and `neighbours`; `plan`
 puts all of it together.
 """
@@ -9,27 +9,18 @@ puts all of it together.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfslim import ops, registry, tflite
-
-_TABLE = Path(__file__).parent / "policy.json"
+from tfslim import ops, targets, tflite
 
 _COMPARISONS = ("EQUAL", "NOT_EQUAL")
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 # The magnitude from which on a constant is taken for a mask.
 MASKING = 1e6
-
-# "xnnpack" keeps the table's ops float; "none" quantizes all that can be, for
-# accelerators that have no float at all.
-POLICIES = ("xnnpack", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,46 +31,57 @@ class Exemption:
         operation: op name.
         reason: one sentence for the report.
         scope: of the one op that it speaks of, see `scope`; None for all of the name.
+        is_backends: whether it is litert-quantizer alone that cannot make integers of
+            it.
     """
 
     operation: str
     reason: str
     scope: str | None = None
+    is_backends: bool = False
 
     @classmethod
-    def of(cls, op: tflite.Op, graph: tflite.Graph, reason: str) -> Exemption:
+    def of(
+        cls, op: tflite.Op, graph: tflite.Graph, reason: str, **more: Any
+    ) -> Exemption:
         """Makes one of a single op."""
-        return cls(op.name, reason, scope(op, graph))
+        return cls(op.name, reason, scope(op, graph), **more)
 
-
-@functools.cache
-def _table() -> dict[str, list[dict[str, str]]]:
-    table: dict[str, list[dict[str, str]]] = json.loads(_TABLE.read_text("utf-8"))
-    return table
+    def fits(self, op: tflite.Op, own: str) -> bool:
+        """Whether it speaks of an op, whose scope is `own`."""
+        return self.operation == op.name and self.scope in (None, own)
 
 
 def of_graph(
-    scheme: str, graph: tflite.Graph, *, policy: str = "xnnpack"
+    scheme: str, graph: tflite.Graph, *, target: targets.Target | None = None
 ) -> list[Exemption]:
     """Lists what stays float whatever the ranges are.
 
     Args:
         scheme: `Recipe.scheme`.
         graph: the float model's graph.
-        policy: one of `POLICIES`.
-
-    Raises:
-        ConfigError: there is no such policy.
+        target: where the file is to run; None: the default.
     """
-    if policy not in POLICIES:
-        raise registry.unknown_name("policy", policy, POLICIES)
-    rows = _table().get(scheme, []) if policy == "xnnpack" else []
-    return [Exemption(**row) for row in rows] + [
-        Exemption.of(op, graph, reason)
-        for op in graph.ops
-        for find in _FINDERS.get(scheme.partition("_")[0], ())
-        if (reason := find(op, graph))
-    ]
+    kept = by_target(scheme, graph, target or targets.get())
+    kind = scheme.partition("_")[0]
+    for op in graph.ops:
+        for find in _FINDERS.get(kind, ()):
+            if reason := find(op, graph):
+                kept.append(Exemption.of(op, graph, reason))
+        for find in _LIMITS.get(kind, ()):
+            if reason := find(op, graph):
+                kept.append(Exemption.of(op, graph, reason, is_backends=True))
+    return kept
+
+
+def by_target(
+    scheme: str, graph: tflite.Graph, target: targets.Target
+) -> list[Exemption]:
+    """Lists the ops that are better off in float on a target.
+
+    The one place that decides it. Rows without a scope hold for all ops of a name.
+    """
+    return [Exemption(row["operation"], row["reason"]) for row in target.rows(scheme)]
 
 
 def reason_of(
@@ -87,8 +89,7 @@ def reason_of(
 ) -> str | None:
     """Returns the first reason that keeps an op float; None if there is none."""
     own = scope(op, graph)
-    fitting = (e for e in exempt if e.operation == op.name and e.scope in (None, own))
-    return next((exemption.reason for exemption in fitting), None)
+    return next((one.reason for one in exempt if one.fits(op, own)), None)
 
 
 def rule_of(op: tflite.Op, graph: tflite.Graph) -> dict[str, str]:
@@ -147,15 +148,22 @@ def _mask(op: tflite.Op, graph: tflite.Graph) -> str:
 
 
 def _unfit_weights(op: tflite.Op, graph: tflite.Graph) -> str:
-    """Finds weights that no integer kernel takes as they would be.
-
-    Of a product with a constant batch of matrices litert-quantizer gives these a scale
-    for each channel, of which the kernels take the first (measured, 0.11, litert 2.3).
-    """
+    """Finds weights that no integer kernel takes as they would be."""
     is_constant = [i >= 0 and graph.tensors[i].is_constant for i in op.inputs]
     if op.name in ops.WEIGHTS and not is_constant[1]:
         return "Its weights are computed: INT8 kernels take symmetric constants only."
-    if op.name == "BATCH_MATMUL" and any(is_constant):
+    return ""
+
+
+def _constant_factor(op: tflite.Op, graph: tflite.Graph) -> str:
+    """Finds products with a constant batch of matrices.
+
+    litert-quantizer gives these a scale for each channel, of which the kernels take
+    the first (measured, 0.11, litert 2.3).
+    """
+    if op.name == "BATCH_MATMUL" and any(
+        i >= 0 and graph.tensors[i].is_constant for i in op.inputs
+    ):
         return "One factor is constant and would have scales that the kernel ignores."
     return ""
 
@@ -181,10 +189,13 @@ def _beyond_half(op: tflite.Op, graph: tflite.Graph) -> str:
     return ""
 
 
-_FINDERS: dict[str, Sequence[Callable[[tflite.Op, tflite.Graph], str]]] = {
-    "static": (_unread_output, _mask, _unfit_weights, _state, _comparison),
+_Finders = dict[str, Sequence[Callable[[tflite.Op, tflite.Graph], str]]]
+_FINDERS: _Finders = {
+    "static": (_mask, _unfit_weights, _state),
     "float16": (_beyond_half,),
 }
+# What litert-quantizer cannot make, and `integer` can.
+_LIMITS: _Finders = {"static": (_unread_output, _constant_factor, _comparison)}
 
 
 def _largest_constant(op: tflite.Op, graph: tflite.Graph) -> float:

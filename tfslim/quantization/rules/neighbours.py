@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,14 +105,27 @@ def _is_quantized(
 
 
 def islands(
-    graph: tflite.Graph, rules: Sequence[Mapping[str, Any]], io: str
+    graph: tflite.Graph,
+    rules: Sequence[Mapping[str, Any]],
+    io: str,
+    own: Collection[str] = (),
 ) -> list[Exemption]:
     """Finds ops without weights that only ops in float surround.
 
     INT8 there costs two borders and levels, and gains nothing: of exp(x) + 1 before a
     logarithm the 1 would be lost.
+
+    Args:
+        graph: the float model's graph.
+        rules: in litert-quantizer's order.
+        io: what becomes of inputs and outputs.
+        own: names of the first outputs of ops that are made INT8 without it.
     """
-    quantized = {op.index for op in graph.ops if _is_quantized(op, graph, rules)}
+    quantized = {
+        op.index
+        for op in graph.ops
+        if graph.name_of(op) in own or _is_quantized(op, graph, rules)
+    }
     ends = (
         {t.index for t in (*graph.inputs, *graph.outputs)} if io != "float" else set()
     )

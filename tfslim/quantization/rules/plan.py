@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfslim import registry, tflite
+from tfslim import registry, targets, tflite
 from tfslim.quantization import backend
 from tfslim.quantization.layers.layer_names import LayerNames
 from tfslim.quantization.rules import kept_float, masks, neighbours, recipe
@@ -41,7 +41,7 @@ class Request:
         ranges: tensor name -> (min, max) of the activations, for static recipes.
         io: what becomes of inputs and outputs.
         single: what single layers take, which wins over all else.
-        keep_float: one of `kept_float.POLICIES`.
+        target: where the file is to run.
     """
 
     recipe: recipe.Recipe
@@ -50,7 +50,7 @@ class Request:
     ranges: Mapping[str, tuple[float, float]] | None = None
     io: str = "float"
     single: Overrides = Overrides()
-    keep_float: str = "xnnpack"
+    target: targets.Target = dataclasses.field(default_factory=targets.get)
 
     def without(self, exemption: Exemption) -> Request:
         """Returns the same with one more op in float."""
@@ -59,10 +59,17 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """The rules of a file, in litert-quantizer's order, and what stays float."""
+    """The rules of a file, in litert-quantizer's order, and what stays float.
+
+    Attributes:
+        rules: for litert-quantizer.
+        exempt: why ops stay float.
+        own: names of the first outputs of the ops that become INT8 without it.
+    """
 
     rules: list[dict[str, Any]]
     exempt: list[Exemption]
+    own: frozenset[str] = frozenset()
 
 
 def request(
@@ -71,7 +78,7 @@ def request(
     *,
     io: str = "float",
     layers: Mapping[str, str] | None = None,
-    keep_float: str = "xnnpack",
+    target: targets.Target | None = None,
 ) -> Request:
     """Looks up what holds for a model before its ranges are known.
 
@@ -82,39 +89,74 @@ def request(
         layers: Keras layer name, pattern of such names ("block_1*") or name of an
             op's output tensor -> "float32" or another recipe's name. Of two that fit
             the later one holds.
-        keep_float: one of `kept_float.POLICIES`.
+        target: where the file is to run; None: the default.
 
     Raises:
-        ConfigError: no layer has such a name, or there is no such recipe or policy.
+        ConfigError: no layer has such a name, or there is no such recipe.
     """
-    graph = model.graphs[0]
+    graph, target = model.graphs[0], target or targets.get()
     return Request(
         recipe=chosen,
         graph=graph,
-        exempt=tuple(kept_float.of_graph(chosen.scheme, graph, policy=keep_float)),
+        exempt=tuple(kept_float.of_graph(chosen.scheme, graph, target=target)),
         io=io,
-        single=_overrides(model, layers or {}, keep_float),
-        keep_float=keep_float,
+        single=_overrides(model, layers or {}, target),
+        target=target,
     )
 
 
 def plan(wanted: Request) -> Plan:
     """Returns the rules, and each reason for which an op stays float."""
     graph, ranges = wanted.graph, wanted.ranges or {}
-    spares_islands = wanted.keep_float != "none"
+    spares_islands = wanted.target.weighs_borders
     exempt = [*wanted.exempt, *masks.masked(graph, ranges)]
     if wanted.recipe.scheme == "static_int8" and spares_islands:
         exempt += neighbours.unlike_parts(graph, ranges)
     rules = _ordered(wanted, exempt)
+    own = _own(wanted, rules, exempt)
     more = []
     if not wanted.recipe.needs_ranges:
         more = neighbours.shared_weights(graph, rules)
     elif spares_islands:
-        more = neighbours.islands(graph, rules, wanted.io)
+        more = neighbours.islands(graph, rules, wanted.io, own)
     if more:
         exempt += more
         rules = _ordered(wanted, exempt)
-    return Plan(rules, [*wanted.single.exempt, *exempt])
+        own = _own(wanted, rules, exempt)
+    return Plan(rules, [*wanted.single.exempt, *exempt], own)
+
+
+def _own(
+    wanted: Request, rules: backend.Rules, exempt: Sequence[Exemption]
+) -> frozenset[str]:
+    """Names the first outputs of ops that become INT8 without litert-quantizer."""
+    if wanted.recipe.scheme != "static_int8":
+        return frozenset()
+    graph = wanted.graph
+    apart = wanted.single.takes
+    return frozenset(
+        graph.name_of(op)
+        for op in graph.ops
+        if wanted.target.makes_integer(op.name)
+        and graph.name_of(op) not in apart
+        and _is_left(op, wanted, rules, exempt)
+    )
+
+
+def _is_left(
+    op: tflite.Op,
+    wanted: Request,
+    rules: backend.Rules,
+    exempt: Sequence[Exemption],
+) -> bool:
+    """Whether an op is to be INT8, and it is litert-quantizer that cannot make it."""
+    own = kept_float.scope(op, wanted.graph)
+    rule = recipe.deciding(rules, op.name, own)
+    if rule is not None:
+        return not backend.takes(rule, op.name)
+    reasons = [one for one in (*wanted.single.exempt, *exempt) if one.fits(op, own)]
+    spared = bool(reasons) and all(one.is_backends for one in reasons)
+    return spared and not wanted.target.allows_float
 
 
 def _ordered(wanted: Request, exempt: Sequence[Exemption]) -> list[dict[str, Any]]:
@@ -158,7 +200,7 @@ def _border(operation: str, io: str) -> dict[str, Any]:
 
 
 def _overrides(
-    model: tflite.TfliteModel, layers: Mapping[str, str], keep_float: str
+    model: tflite.TfliteModel, layers: Mapping[str, str], target: targets.Target
 ) -> Overrides:
     graph, names = model.graphs[0], LayerNames(model)
     chosen: dict[int, recipe.Recipe] = {}
@@ -169,7 +211,7 @@ def _overrides(
             raise registry.unknown_name("layer", pattern, list(known))
         chosen |= dict.fromkeys((op.index for op in fitting), recipe.get(name))
     spared = {
-        one.scheme: kept_float.of_graph(one.scheme, graph, policy=keep_float)
+        one.scheme: kept_float.of_graph(one.scheme, graph, target=target)
         for one in chosen.values()
     }
     found = Overrides()

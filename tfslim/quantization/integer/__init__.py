@@ -1,0 +1,1 @@
+"""INT8 where litert-quantizer has none: ops, ends, and files without any float."""

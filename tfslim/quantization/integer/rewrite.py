@@ -1,0 +1,117 @@
+"""Float ops without an INT8 kernel, said in others that have one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfslim.tflite import flatbuffer, reading
+
+_Type = schema.TensorType
+
+
+def rewrite(model: bytes) -> bytes:
+    """Replaces ops that compute the same as a few that have INT8 kernels.
+
+    -x and x * x become MUL, a sum of many a chain of ADD, and the 0 and 1 that are made
+    of a comparison are chosen by SELECT_V2.
+
+    Args:
+        model: the float `.tflite`; returned as it is where there is nothing to do.
+    """
+    flat = flatbuffer.unpack(model)
+    graph = flat.subgraphs[0]
+    changed = []
+    for op in graph.operators:
+        name = reading.op_name(flat.operatorCodes[op.opcodeIndex])[0]
+        rule = _RULES.get(name)
+        changed += rule(flat, op) if rule is not None else [op]
+    if changed == list(graph.operators):
+        return model
+    graph.operators = changed
+    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model))
+
+
+def _reads(flat: Any, op: Any, kind: int) -> bool:
+    tensors = flat.subgraphs[0].tensors
+    return all(tensors[i].type == kind for i in reading.numbers(op.inputs) if i >= 0)
+
+
+def _negated(flat: Any, op: Any) -> list[Any]:
+    if not _reads(flat, op, _Type.FLOAT32):
+        return [op]
+    minus = _constant(flat, -1.0)
+    return [_binary(flat, "MUL", (reading.numbers(op.inputs)[0], minus), op.outputs)]
+
+
+def _squared(flat: Any, op: Any) -> list[Any]:
+    if not _reads(flat, op, _Type.FLOAT32):
+        return [op]
+    source = reading.numbers(op.inputs)[0]
+    return [_binary(flat, "MUL", (source, source), op.outputs)]
+
+
+def _summed(flat: Any, op: Any) -> list[Any]:
+    inputs = reading.numbers(op.inputs)
+    if len(inputs) < 2 or not _reads(flat, op, _Type.FLOAT32):
+        return [op]
+    graph, (target,) = flat.subgraphs[0], reading.numbers(op.outputs)
+    made, total = [], inputs[0]
+    for number, other in enumerate(inputs[1:], start=2):
+        given = target
+        if number < len(inputs):
+            tensor = copy.copy(graph.tensors[target])
+            given, tensor.buffer = len(graph.tensors), 0
+            tensor.name += b";sum%d" % number
+            graph.tensors.append(tensor)
+        made.append(_binary(flat, "ADD", (total, other), [given]))
+        total = given
+    return made
+
+
+def _chosen(flat: Any, op: Any) -> list[Any]:
+    (target,) = reading.numbers(op.outputs)
+    is_real = flat.subgraphs[0].tensors[target].type == _Type.FLOAT32
+    if not is_real or not _reads(flat, op, _Type.BOOL):
+        return [op]
+    made = flatbuffer.operator(flat, "SELECT_V2", 0, target)
+    values = _constant(flat, 1.0), _constant(flat, 0.0)
+    made.inputs = [reading.numbers(op.inputs)[0], *values]
+    made.builtinOptionsType = schema.BuiltinOptions.SelectV2Options
+    made.builtinOptions = schema.SelectV2OptionsT()
+    return [made]
+
+
+_RULES: dict[str, Callable[[Any, Any], list[Any]]] = {
+    "NEG": _negated,
+    "SQUARE": _squared,
+    "ADD_N": _summed,
+    "CAST": _chosen,
+}
+
+
+def _binary(flat: Any, name: str, inputs: tuple[int, int], outputs: Any) -> Any:
+    (target,) = reading.numbers(outputs)
+    made = flatbuffer.operator(flat, name, inputs[0], target)
+    made.inputs = list(inputs)
+    kind = f"{name.capitalize()}Options"
+    made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+    made.builtinOptions = getattr(schema, f"{kind}T")()
+    return made
+
+
+def _constant(flat: Any, value: float) -> int:
+    """Adds a scalar; returns its number."""
+    graph = flat.subgraphs[0]
+    number = len(graph.tensors)
+    data = np.array([value], np.float32).view(np.uint8)
+    tensor = schema.TensorT(
+        shape=[1], type=_Type.FLOAT32, buffer=len(flat.buffers), name=b"one%d" % number
+    )
+    flat.buffers.append(schema.BufferT(data=data))
+    graph.tensors.append(tensor)
+    return number
