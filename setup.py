@@ -35,6 +35,7 @@ TENSORFLOW = [
 DATA = ["json", "html", "css", "js", "md"]
 VIDEO = ["opencv-python-headless>=4.10"]
 PLOTS = ["matplotlib>=3.9"]
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"]
 DEV = [
     *PLOTS,
     *VIDEO,
@@ -99,6 +100,7 @@ setuptools.setup(
         "tensorflow": TENSORFLOW,
         "plots": PLOTS,
         "video": VIDEO,
+        "docs": DOCS,
         "dev": DEV,
     },
 )

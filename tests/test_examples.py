@@ -1,5 +1,6 @@
 """The examples are whole training scripts with at most three lines of tfslim."""
 
+import json
 import os
 import re
 import subprocess
@@ -59,3 +60,31 @@ def test_it_runs_and_writes_a_smaller_model(path, tmp_path):
     else:
         package = tf_keras if "tf_keras" in path.stem else keras
         assert package.models.load_model(out).count_params() == after
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_a_notebook_runs_from_its_first_cell_to_its_last(path, tmp_path):
+    cells = json.loads(path.read_text())["cells"]
+    assert all(not cell.get("outputs") for cell in cells)
+    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    script = tmp_path / "cells.py"
+    script.write_text("\n\n".join(code))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    if path.stem == "slim_your_own_model":
+        found = re.findall(r"([\d,]+) params, accuracy ([\d.]+)%", done.stdout)
+        (before, _), (after, accuracy) = found
+        assert int(after.replace(",", "")) < int(before.replace(",", "")) / 3
+        assert float(accuracy) > 90
+    else:
+        assert "int8" in done.stdout and (tmp_path / "phone/report.html").exists()

@@ -95,6 +95,7 @@ def names() -> dict[str, Any]:
     x, y = np.float32(pixels[:24]), labels[:24]
     x_val, y_val = np.float32(pixels[24:]), labels[24:]
     given = model()
+    given.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return {
         "tf": tf,
         "tfslim": tfslim,

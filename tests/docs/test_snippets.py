@@ -75,6 +75,7 @@ def _more(page):
         "own_model": dict,
         "quantization": _mapping,
         "report": _reporting,
+        "slimming": lambda: {"loss": 0.0},
         "sparsity": _sparse,
     }.get(page, dict)()
 
@@ -113,7 +114,7 @@ def _detecting():
         "maps": [np.asarray(part) for part in model(image)],
         "heads": heads,
         "detections": [detection.Detections(boxes, np.array([0.9]), np.array([0]))],
-        "truths": [np.concatenate([boxes, [[0]]], axis=1)],
+        "truths": [detection.Truth(boxes, np.array([0]))],
         "info": about,
         "samples": [{"input": image}],
     }
