@@ -12,6 +12,7 @@ import pytest
 
 import tfslim
 from tfslim import cli, commands, export, recipe_names
+from tfslim.report import progress
 
 
 def _one_line(capsys):
@@ -142,6 +143,21 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback():
 
     with pytest.raises(AssertionError, match="a fault"):
         cli.run("tfslim.x", "", lambda values: None, body, ["x"])
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], 1), (["--verbosity=0"], 0)])
+def test_progress_is_left_out_where_nobody_wants_it(capsys, flags, said):
+    def body(values, config):
+        with progress.steps() as on_step:
+            on_step("working")
+        cli.say("result")
+
+    assert cli.run("tfslim.x", "", lambda values: None, body, ["x", *flags]) == 0
+    out, err = capsys.readouterr()
+    assert out == "result\n" and err.count("working") == said
+    # The next command in this process is as loud as ever.
+    assert cli.run("tfslim.x", "", lambda values: None, body, ["x"]) == 0
+    assert "working" in capsys.readouterr().err
 
 
 def test_a_command_is_its_module(capsys):

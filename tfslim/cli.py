@@ -92,9 +92,18 @@ def run(
                 "help", False, "Show this help.", short_name="h", flag_values=values
             )
             flags.DEFINE_bool("version", False, "Show the version.", flag_values=values)
+            flags.DEFINE_integer(
+                "verbosity",
+                1,
+                "0: results and errors alone; 1: also what is being done.",
+                lower_bound=0,
+                flag_values=values,
+            )
             define(values)
             arguments, renamed = _spelled(values, list(argv), old)
             config = _parse(values, arguments, plain, default_config, short_forms)
+            if values.verbosity == 0:
+                quiet.silence()
             if values.version:
                 say(f"tfslim {tfslim.__version__}")
             elif values.help:

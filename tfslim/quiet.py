@@ -16,17 +16,30 @@ from collections.abc import Iterator
 # One at a time: two that save and restore in turns would lose the descriptor.
 _LOCK = threading.RLock()
 _is_command = False
+_is_silent = False
 
 
 @contextlib.contextmanager
 def in_command() -> Iterator[None]:
     """Marks that the process is a command's own while the block runs."""
-    global _is_command
-    before, _is_command = _is_command, True
+    global _is_command, _is_silent
+    before = _is_command, _is_silent
+    _is_command = True
     try:
         yield
     finally:
-        _is_command = before
+        _is_command, _is_silent = before
+
+
+def silence() -> None:
+    """Makes the command that runs show results and errors, and no progress."""
+    global _is_silent
+    _is_silent = _is_command
+
+
+def is_silent() -> bool:
+    """Whether the command that runs shows no progress."""
+    return _is_silent
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.markup import escape as literal
 from rich.spinner import Spinner
 
-from tfslim import escape
+from tfslim import escape, quiet
 
 OnStep = Callable[[str], None]
 T = TypeVar("T")
@@ -45,6 +45,13 @@ class Steps:
             label: what they are, e.g. "samples".
         """
         return items
+
+
+class _Silent(Steps):
+    """Announces nothing."""
+
+    def __call__(self, text: str) -> None:
+        pass
 
 
 class _Moving(Steps):
@@ -93,6 +100,9 @@ class _Tracked(Generic[T]):
 @contextlib.contextmanager
 def steps() -> Iterator[Steps]:
     """Yields what announces steps; all of it goes to stderr."""
+    if quiet.is_silent():
+        yield _Silent()
+        return
     if not sys.stderr.isatty():
         yield Steps()
         return

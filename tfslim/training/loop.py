@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfslim import checks, errors, tasks
+from tfslim import checks, errors, quiet, tasks
 from tfslim.training import (
     inputs,
     keras3,
@@ -297,7 +297,8 @@ def _check_shapes(
 
 
 def _is_verbose(options: FitOptions) -> bool:
-    return sys.stderr.isatty() if options.verbose is None else options.verbose
+    is_shown = sys.stderr.isatty() and not quiet.is_silent()
+    return is_shown if options.verbose is None else options.verbose
 
 
 # What TensorFlow's pages have in them -> what to tell of it.
