@@ -55,6 +55,8 @@ def test_it_is_quantized_verified_timed_and_reported(file, tmp_path):
         right = np.mean(outputs.argmax(axis=1) == test.targets)
         assert row["metric"] == pytest.approx(right)
         assert row["benchmark"]["latency"]["p50"] > 0
+        assert row["change"]["new"] == pytest.approx(right)
+        assert row["change"]["low"] <= row["change"]["change"] <= row["change"]["high"]
         assert name in (out / "report.md").read_text()
     assert rows["int8"]["size_bytes"] < 0.6 * rows["float32"]["size_bytes"]
     # 64 pixels, 32 hidden units, 10 classes, with biases; shapes are integers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -16,11 +17,23 @@ from tfslim.evaluation.evaluator import Batches, Evaluator
 from tfslim.evaluation.goal import Goal, goal_of
 from tfslim.evaluation.places import is_picture
 from tfslim.evaluation.predict import Predictor
+from tfslim.evaluation.significance import examples_right, paired_change
 
+# What files are compared with.
+_GIVEN = "the file as given"
 # An error of that many dB is as large as what varies in the output.
 _USELESS_DB = 1.0
 # Choices of the float model of which more are one class tell nothing of agreement.
 _ONE_SIDED = 0.9
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Seen:
+    """What came of a file: its figures, how its output collapsed, which are right."""
+
+    figures: dict[str, Any]
+    symptom: str
+    right: np.ndarray | None
 
 
 class FileTest(Evaluator):
@@ -53,7 +66,7 @@ class FileTest(Evaluator):
             for number, tensor in enumerate(outputs)
         )
         self._model = model
-        self._seen: dict[bytes, tuple[dict[str, Any], str]] = {}
+        self._seen: dict[bytes, _Seen] = {}
 
     @functools.cached_property
     def num_examples(self) -> int:
@@ -111,14 +124,15 @@ class FileTest(Evaluator):
         The task's metric where there are labels, the agreement with the model where
         it fits, "sqnr_db" of the worst output, and "outputs" with a row for each.
         """
-        return self._measured(content)[0]
+        return self._measured(content).figures
 
     def fault(self, content: bytes) -> str:
         """Says how a file is useless: collapsed, or as wrong as a constant; "" if not.
 
         A file that chooses classes is judged by its choices.
         """
-        row, symptom = self._measured(content)
+        seen = self._measured(content)
+        row, symptom = seen.figures, seen.symptom
         if content == self._model or symptom:
             return symptom
         if self.is_classifier:
@@ -164,13 +178,31 @@ class FileTest(Evaluator):
             agreement = self.task.agreement_name, reason
         return goal_of(max_drop, metric=metric, agreement=agreement)
 
-    def _measured(self, content: bytes) -> tuple[dict[str, Any], str]:
-        """Returns a file's figures, and how its output collapsed."""
+    def change(self, content: bytes) -> dict[str, Any] | None:
+        """Returns how a file's accuracy changed: `AccuracyChange` as JSON.
+
+        "against" says what it is compared with. None without labels of the model's
+        classes, or where the metric is no share of right answers.
+        """
+        base, new = (self._measured(c).right for c in (self._model, content))
+        if base is None or new is None or self.doubt:
+            return None
+        return {"against": _GIVEN, **paired_change(base, new).to_json()}
+
+    def _measured(self, content: bytes) -> _Seen:
         if content not in self._seen:
             own = content == self._model
             found = self.outputs if own else self.run(Predictor(content))
-            self._seen[content] = self._figures(found), self._symptom(found)
+            self._seen[content] = _Seen(
+                self._figures(found), self._symptom(found), self._right(found)
+            )
         return self._seen[content]
+
+    def _right(self, outputs: Sequence[np.ndarray]) -> np.ndarray | None:
+        number = self.scored
+        if number is None or number in self._classes or self.task.all_outputs:
+            return None
+        return examples_right(self.task.metric, outputs[number], self.targets)
 
     def _figures(self, outputs: Sequence[np.ndarray]) -> dict[str, Any]:
         row: dict[str, Any] = {}

@@ -26,7 +26,9 @@ def measured(
     for (name, content), timing in zip(contents.items(), timings, strict=True):
         on_step(f"testing {name}")
         row = {"name": name, "size_bytes": len(content), "p50_us": timing.latency.p50}
-        rows.append(row | (test(content) if test is not None else {}))
+        if test is not None:
+            row |= {**test(content), "change": test.change(content)}
+        rows.append(row)
     return rows
 
 

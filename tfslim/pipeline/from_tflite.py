@@ -162,6 +162,7 @@ class _Judge:
         return {
             "against": "the file as given",
             "metric": figures.get(task.metric_name) if self.has_data else None,
+            "change": self.test.change(content) if self.has_data else None,
             "parity": {
                 "num_samples": len(self.test.outputs[0]),
                 "sqnr_db": figures["sqnr_db"],

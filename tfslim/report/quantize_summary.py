@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tfslim.report import verdict
+
 # Layers of `--sensitivity` that are shown; the report has all.
 _WORST = 5
 
@@ -78,6 +80,9 @@ def _files(report: Mapping[str, Any]) -> Iterator[str]:
         others.pop("p50_us")
         facts += [f"{key} {value:.4g}" for key, value in others.items()]
         yield f"{row['name']:<18} {', '.join(facts)}"
+    change = report["files"][-1].get("change")
+    if change is not None and len(report["files"]) > 1:
+        yield f"accuracy {verdict.change_text(change)}"
 
 
 def _outputs(report: Mapping[str, Any]) -> Iterator[str]:
