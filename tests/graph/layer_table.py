@@ -160,7 +160,7 @@ ROWS: list[Row] = [
         lambda k: k.layers.SpectralNormalization(k.layers.Dense(5)),
         (FLAT,),
         only="keras",  # That of tf_keras asks for Keras 3's InputSpec and fails.
-        refused="made of layers",
+        refused="cannot be built",
     ),
     # Acting in training alone.
     _row("Dropout", rate=0.4),
@@ -277,7 +277,6 @@ ROWS: list[Row] = [
             cell,
             LINE,
             lambda k, cell=cell: k.layers.RNN(getattr(k.layers, cell)(3)),
-            refused="made of layers",
             slow=True,
         )
         for cell in ("SimpleRNNCell", "GRUCell", "LSTMCell")
@@ -286,7 +285,6 @@ ROWS: list[Row] = [
         "RNN",
         LINE,
         lambda k: k.layers.RNN(k.layers.LSTMCell(3, dropout=0.3)),
-        refused="made of layers",
     ),
     _holding(
         "StackedRNNCells",
@@ -294,21 +292,41 @@ ROWS: list[Row] = [
         lambda k: k.layers.RNN(
             k.layers.StackedRNNCells([k.layers.GRUCell(3), k.layers.LSTMCell(2)])
         ),
-        refused="made of layers",
         slow=True,
     ),
     _holding(
         "Bidirectional",
         LINE,
         lambda k: k.layers.Bidirectional(k.layers.GRU(3, dropout=0.3)),
-        refused="made of layers",
+        slow=True,
+    ),
+    *(
+        _row(
+            layer,
+            LINE,
+            units=3,
+            recurrent_activation="hard_sigmoid",
+            slow=True,
+            label="hard_sigmoid",
+        )
+        for layer in ("LSTM", "GRU")
+    ),
+    _holding(
+        "Bidirectional",
+        LINE,
+        lambda k: k.layers.Bidirectional(
+            k.layers.LSTM(3, recurrent_activation="hard_sigmoid"),
+            backward_layer=k.layers.LSTM(
+                3, recurrent_activation="hard_sigmoid", go_backwards=True
+            ),
+        ),
+        label="hard_sigmoid",
         slow=True,
     ),
     _holding(
         "TimeDistributed",
         (3, *IMAGE),
         lambda k: k.layers.TimeDistributed(k.layers.Conv2D(5, 3)),
-        refused="made of layers",
     ),
     *(
         _row(
@@ -326,8 +344,7 @@ ROWS: list[Row] = [
         (2, *LINE),
         filters=2,
         kernel_size=2,
-        only="tf_keras",
-        refused="hard_sigmoid_legacy",
+        recurrent_activation="hard_sigmoid",
         label="hard_sigmoid",
     ),
     # Signals.

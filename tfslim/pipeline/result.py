@@ -32,7 +32,7 @@ def build_result(
             "input_shape": [list(tensor.shape[1:]) for tensor in job.model.inputs],
             "params": counts.params,
             "trainable_params": counts.trainable_params,
-            "macs": counts.macs,
+            "macs": None if counts.uncounted else counts.macs,
             "preprocessing": job.preprocessing and job.preprocessing.to_json(),
             "keras": f"{saved_by} {environment.versions(saved_by).get(saved_by, '')}",
         },

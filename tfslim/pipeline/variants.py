@@ -99,7 +99,8 @@ def convert_quantization_aware(
     return row, done.tflite
 
 
-def costs(model: Any) -> dict[str, int]:
-    """Returns a Keras model's params and MACs."""
+def costs(model: Any) -> dict[str, int | None]:
+    """Returns a Keras model's params and MACs, None where some cannot be counted."""
     counts = count.count(graph_keras.read(model))
-    return {"params": counts.params, "macs": counts.macs}
+    macs = None if counts.uncounted else counts.macs
+    return {"params": counts.params, "macs": macs}

@@ -179,6 +179,7 @@ class _Tracer:
         self._wirings: list[base.Wiring] = []
         self._made: dict[str, dict[str, LabelArray]] = {}
         self._cut: dict[tuple[str, str, int], LabelArray] = {}
+        self._whole: dict[str, str] = {}
         self.labels = Labels()
         self.tensors: dict[ir.TensorRef, LabelArray] = {}
 
@@ -193,7 +194,10 @@ class _Tracer:
             labels=self.labels,
             made=self._made.setdefault(layer.name, {}),
         )
-        wiring = self._rule(layer)(call)
+        rule = self._rule(layer)
+        if rule is base.unknown and layer.weights:
+            self._whole[layer.name] = f"{layer.op} has no rule, so it is left whole"
+        wiring = rule(call)
         outputs = tuple(self._settled(call, labels) for labels in wiring.outputs)
         if any(fnmatch.fnmatchcase(layer.name, p) for p in self._ignore):
             for labels in (*outputs, *call.made.values()):
@@ -258,6 +262,7 @@ class _Tracer:
             for layer, roots in made.items()
             if frozen[roots].all()
         }
+        skipped |= self._whole
         prunable = {layer: roots[~frozen[roots]] for layer, roots in made.items()}
         return Channels(
             graph=self._graph,

@@ -120,7 +120,7 @@ class _Folder:
             self._values[ir.TensorRef(number, port)] = values
 
     def _fold(self, layer: ir.Layer, wiring: base.Wiring, values: _Values) -> None:
-        ((name, axis),) = wiring.sums.items()
+        name, axis = next(iter(wiring.sums.items()))
         vector = wiring.weights[name][axis]
         if vector is None or len(vector) != len(values):
             return
@@ -130,6 +130,7 @@ class _Folder:
             return
         padded = _pads(layer)
         simple = name == "kernel" and layer.config.get("groups", 1) == 1
+        simple = simple and len(wiring.sums) == 1
         if not simple or layer.name in self._shared or (padded and not self._same):
             self.left[layer.name] = int(constant.sum())
             return

@@ -13,8 +13,8 @@ from tfslim.graph import ir
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import criteria
 
-# The kernels whose channel axis makes new channels.
-_KERNELS = ("kernel", "pointwise_kernel")
+# The weights whose channel axis makes new channels; of attention all four kernels.
+_KERNELS = ("kernel", "pointwise_kernel", "embeddings", "recurrent_kernel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _arrays(
     weight = graph.layers[member.layer].weights[member.weight]
     if member.weight == "gamma" and weight.ndim == 1:
         return {"gamma": weight}
-    if member.weight not in _KERNELS:
+    if member.weight.rstrip("_0123456789") not in _KERNELS:
         return {}
     seen = batch.weights.get(member.layer, {}).get(member.weight, {})
     return {"kernel": weight, **seen, **batch.layers.get(member.layer, {})}

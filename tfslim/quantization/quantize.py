@@ -178,7 +178,7 @@ def quantize(
         made = _without_float(made, source, io)
 
     is_halved = chosen.scheme == "float16" and not request.single.takes
-    if is_halved and _has_halves(given) and len(made.content) >= len(model):
+    if is_halved and _has_halves(given) and _stored(made.model) >= _stored(given):
         return QuantizeResult(model, chosen, note=_HALVES_NOTE)
     return QuantizeResult(
         tflite=graph_outputs.keep_names(made.content, content.graphs[0]),
@@ -203,6 +203,12 @@ def _without_float(made: Made, source: bytes, io: str) -> Made:
 
 def _has_halves(content: tflite.TfliteModel) -> bool:
     return any(t.is_constant and t.dtype == "float16" for t in content.tensors)
+
+
+def _stored(content: tflite.TfliteModel) -> int:
+    """Returns the bytes of a file's constants, shared ones once."""
+    raws = [t.raw for g in content.graphs for t in g.tensors if t.raw is not None]
+    return sum({raw.ctypes.data: raw.nbytes for raw in raws}.values())
 
 
 def _as_it_is(

@@ -28,32 +28,32 @@ def looked_up(model: bytes) -> bytes:
     Args:
         model: returned as it is where no GATHER reads rows of a constant matrix.
     """
+    known = tflite.read(model).graphs[0]
+    found = {op.index for op in known.ops if is_table(op, known)}
+    if not found:
+        return model
     flat = flatbuffer.unpack(model)
     graph = flat.subgraphs[0]
     made: list[Any] = []
-    for op in graph.operators:
-        made += _lookup(flat, op) if _is_table(flat, op) else [op]
-    if len(made) == len(graph.operators):
-        return model
+    for index, op in enumerate(graph.operators):
+        made += _lookup(flat, op) if index in found else [op]
     graph.operators = made
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model))
 
 
-def _is_table(flat: Any, op: Any) -> bool:
-    if reading.op_name(flat.operatorCodes[op.opcodeIndex])[0] != _GATHER:
+def is_table(op: tflite.Op, graph: tflite.Graph) -> bool:
+    """Tells whether an op picks rows of a constant matrix of floats."""
+    if op.name != _GATHER:
         return False
-    tensors = flat.subgraphs[0].tensors
-    table, rows = (tensors[i] for i in reading.numbers(op.inputs))
-    options = op.builtinOptions
-    axis, batch = (options.axis, options.batchDims) if options is not None else (0, 0)
-    is_fixed = all(size > 0 for size in reading.numbers(rows.shapeSignature))
+    table, rows = (graph.tensors[i] for i in op.inputs)
+    axis, batch = (op.options.axis, op.options.batchDims) if op.options else (0, 0)
     return bool(
         (axis, batch) == (0, 0)
-        and table.type == _Type.FLOAT32
-        and flat.buffers[table.buffer].data is not None
-        and len(reading.numbers(table.shape)) == 2
-        and rows.type == _Type.INT32
-        and is_fixed
+        and table.dtype == "float32"
+        and table.is_constant
+        and len(table.shape) == 2
+        and rows.dtype == "int32"
+        and not rows.is_dynamic
     )
 
 
@@ -97,7 +97,7 @@ def halve(content: bytes, graph: tflite.Graph, rules: backend.Rules) -> bytes:
     """
     chosen = set()
     for op in graph.ops:
-        if op.name == _GATHER:
+        if is_table(op, graph):
             rule = recipe.deciding(rules, op.name, kept_float.scope(op, graph))
             if rule is not None and rule["algorithm_key"] == "float_casting":
                 chosen.add(graph.name_of(op))
@@ -108,8 +108,9 @@ def halve(content: bytes, graph: tflite.Graph, rules: backend.Rules) -> bytes:
     made: list[Any] = []
     for op in main.operators:
         made.append(op)
-        output = reading.numbers(op.outputs)[0] if _is_table(flat, op) else -1
-        if output >= 0 and reading.text(main.tensors[output].name) in chosen:
+        kind = reading.op_name(flat.operatorCodes[op.opcodeIndex])[0]
+        output = reading.numbers(op.outputs)[0]
+        if kind == _GATHER and reading.text(main.tensors[output].name) in chosen:
             made.append(_halved(flat, op, output))
     main.operators = made
     flatbuffer.share_buffers(flat)

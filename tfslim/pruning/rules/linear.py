@@ -127,7 +127,7 @@ def constant(call: base.Call) -> base.Wiring:
     )
 
 
-@base.register("Input", "Embedding")
+@base.register("Input")
 def source(call: base.Call) -> base.Wiring:
-    """What comes from outside, or is looked up, stays as it is."""
+    """What comes from outside stays as it is."""
     return base.Wiring(tuple(np.full((1,) * len(s), FIXED) for s in call.node.shapes))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfslim import evaluation, ops, tflite
-from tfslim.quantization import backend
+from tfslim.quantization import backend, tables
 from tfslim.quantization.rules.kept_float import Exemption, scope
 from tfslim.quantization.rules.recipe import deciding
 
@@ -101,6 +101,8 @@ def _is_quantized(
     rule = deciding(rules, op.name, scope(op, graph))
     if op.name in ops.tflite("recurrent"):
         return rule is not None
+    if rule is not None and rule["algorithm_key"] == "float_casting":
+        return tables.is_table(op, graph) or backend.takes(rule, op.name)
     return rule is not None and backend.takes(rule, op.name)
 
 
