@@ -19,7 +19,7 @@ COMMANDS = {
         "tfslim.benchmark.__main__",
         "times .tflite files here or on phones",
     ),
-    "analyze": ("tfslim.analyze", "what the zeros in a .tflite are worth"),
+    "analyze": ("tfslim.analyze", "why a model is slow, and what would help"),
     "detect": ("tfslim.detect", "finds objects in pictures and videos"),
     "run": ("tfslim.run", "one picture through a .tflite: labels and scores"),
     "verify": ("tfslim.verify", "a .tflite in the programs that will run it"),

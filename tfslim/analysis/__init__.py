@@ -1,5 +1,6 @@
 """Why a `.tflite` is as fast and as large as it is."""
 
+from tfslim.analysis.analyze_file import Wanted, analyze_file
 from tfslim.analysis.sparsity import (
     KernelSparsity,
     SparsityAdvice,
@@ -7,4 +8,11 @@ from tfslim.analysis.sparsity import (
     read_sparsity,
 )
 
-__all__ = ["KernelSparsity", "SparsityAdvice", "advise_sparsity", "read_sparsity"]
+__all__ = [
+    "KernelSparsity",
+    "SparsityAdvice",
+    "Wanted",
+    "advise_sparsity",
+    "analyze_file",
+    "read_sparsity",
+]

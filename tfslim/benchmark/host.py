@@ -60,14 +60,19 @@ def load(
     )
     random = np.random.default_rng(0)
     inputs = {
-        name: _draw(random, name, runner.model.tensors[index])
+        name: draw(random, name, runner.model.tensors[index])
         for name, index in runner.model.input_names.items()
     }
     runner.set_inputs(inputs)
     return runner
 
 
-def _draw(random: np.random.Generator, name: str, tensor: tflite.Tensor) -> np.ndarray:
+def draw(random: np.random.Generator, name: str, tensor: tflite.Tensor) -> np.ndarray:
+    """Draws a value for an input: reals in -1..1, whole numbers 0 or 1.
+
+    Raises:
+        ConversionError: numpy has no such type, or there is not the memory.
+    """
     shape = [abs(size) for size in tensor.shape]
     try:
         dtype = np.dtype(tensor.dtype)

@@ -15,7 +15,14 @@ from tfslim.benchmark.costs.predict import (
     predict,
     specs_of,
 )
-from tfslim.benchmark.costs.spec import OpSpec, Piece, TensorSpec, dense, of_op
+from tfslim.benchmark.costs.spec import (
+    OpSpec,
+    Piece,
+    TensorSpec,
+    dense,
+    is_unpacking,
+    of_op,
+)
 from tfslim.benchmark.costs.table import (
     CostTable,
     Device,
@@ -37,6 +44,7 @@ __all__ = [
     "build",
     "dense",
     "is_streaming",
+    "is_unpacking",
     "measure_android",
     "measure_host",
     "of_op",

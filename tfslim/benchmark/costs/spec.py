@@ -18,7 +18,7 @@ import numpy as np
 from tfslim import tflite
 
 # Constants of so few elements tell an op what to do, and are a part of its spec.
-_FEW = 64
+FEW = 64
 # Ops that unpack a constant once, when the file is loaded.
 _UNPACKING = ("DENSIFY", "DEQUANTIZE")
 
@@ -174,7 +174,7 @@ def _input(index: int, graph: tflite.Graph) -> TensorSpec:
 def _tensor(tensor: tflite.Tensor, kind: str) -> TensorSpec:
     found, values = tensor.quantization, None
     is_telling = kind == "constant" and found is None and tensor.data is not None
-    is_small = tensor.size <= (1 if "float" in tensor.dtype else _FEW)
+    is_small = tensor.size <= (1 if "float" in tensor.dtype else FEW)
     if is_telling and is_small and tensor.data is not None:
         values = tuple(tensor.data.reshape(-1).tolist())
     return TensorSpec(
