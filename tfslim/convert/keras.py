@@ -24,7 +24,7 @@ from tfslim import apps, errors, quiet, registry, targets, tflite
 from tfslim.convert import detour, finite, freeze, fused, recurrent
 from tfslim.graph import keras as graph_keras
 from tfslim.graph import keras_run
-from tfslim.tflite import flatbuffer, signature, trial
+from tfslim.tflite import flatbuffer, signature, trial, upsampling
 from tfslim.tflite import metadata as metadata_lib
 
 
@@ -207,6 +207,7 @@ def _convert(
     keras_run.forget_kernels()
     if not (freeze.attach(flat, detached) and fused.install(flat, found)):
         return None
+    upsampling.use_resize(flat)
     if io is not None and detours:
         detour.add_detours(flat)
     signature.set_signature(flat, *ends)

@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import errors, tflite
-from tfslim.tflite import flatbuffer, reading, trial
+from tfslim.tflite import flatbuffer, reading, trial, upsampling
 
 _FLOAT32 = schema.TensorType.FLOAT32
 _FLOAT16 = schema.TensorType.FLOAT16
@@ -20,8 +20,9 @@ def prepare(model: bytes) -> bytes:
 
     litert-quantizer refuses two tensors of one name, reads the op codes of files
     older than 2020 as ADD, passes over float tensors that kept a scale from
-    training, and does not see weights behind the DEQUANTIZE of a float16 file. A file
-    that needs none of this is returned as it is.
+    training, and does not see weights behind the DEQUANTIZE of a float16 file. And
+    upsampling that is spelled out becomes one op. A file that needs none of this is
+    returned as it is.
 
     Raises:
         QuantizationError: the model holds integers already, or other
@@ -36,6 +37,7 @@ def prepare(model: bytes) -> bytes:
         _widened_halves(flat),
         _unique_names(flat),
         _plain_floats(flat),
+        upsampling.use_resize(flat),
     ]
     prepared = model
     if any(changed):
