@@ -252,7 +252,7 @@ class Timing(fields.Checked):
     delegate: str = field(
         "xnnpack",
         "what runs the ops that it can",
-        choices=("xnnpack", "gpu", "nnapi", "none"),
+        choices=("xnnpack", "gpu", "nnapi", "npu", "none"),
     )
 
 
@@ -262,6 +262,11 @@ class Phones(fields.Checked):
 
     serial: str = field(
         "", "as adb lists it, several by comma, or all; or the only one"
+    )
+    runtime: str = field(
+        "interpreter",
+        "whose benchmark_model runs: interpreter, or compiled (LiteRT 2)",
+        choices=("interpreter", "compiled"),
     )
     benchmark_binary: str = field("", "benchmark_model for the phone; or a download")
     device_dir: str = field("/data/local/tmp", "folder on the phone for a private one")

@@ -3,7 +3,7 @@
 Runs the graph for real with ai-edge-litert and prints what the official tool prints.
 Environment: STAND_IN_LOG gets one JSON line with the arguments of each call;
 STAND_IN_MODE: "gpu_refused" (the delegate takes nothing), "hang", "old" (does not know
-all flags).
+all flags), of LiteRT 2's "silent" (prints no table) and "stops" (after its warm-up).
 """
 
 import json
@@ -57,6 +57,37 @@ def _profile(content):
     print(f"\nNumber of nodes executed: {len(ops)}")
 
 
+def _litert2(runner, flags, mode, init):
+    """Prints what LiteRT 2's tool prints, in the format of its README and source."""
+    if flags["use_gpu"] == "true" and mode != "silent":
+        print(
+            "VERBOSE: Replacing 1 out of 2 node(s) with delegate (LITERT_CL) node, "
+            "yielding 2 partitions for subgraph 0 (main)."
+        )
+    warmup = _series(runner, int(flags["warmup_runs"]), float(flags["warmup_min_secs"]))
+    if mode == "stops":
+        return 0
+    spans = _series(runner, int(flags["num_runs"]), float(flags["min_secs"]))
+    if mode == "silent":  # As where it goes to Android's log alone.
+        return 0
+    print(
+        f"INFO: [benchmark_litert_model.h:90] \n"
+        "========== BENCHMARK RESULTS ==========\n"
+        f"INFO: [benchmark_litert_model.h:95] Model initialization: "
+        f"{init / 1e3:.2f} ms\n"
+        f"INFO: Warmup (first):       {warmup[0] / 1e3:.2f} ms\n"
+        f"INFO: Warmup (avg):         {statistics.mean(warmup) / 1e3:.2f} ms "
+        f"({len(warmup)} runs)\n"
+        f"INFO: Inference (avg):      {statistics.mean(spans) / 1e3:.2f} ms "
+        f"({len(spans)} runs)\n"
+        "INFO: Init footprint:       1.50 MB\n"
+        "INFO: Overall footprint:    2.50 MB\n"
+        "INFO: Peak memory:          3.50 MB\n"
+        "INFO: ======================================"
+    )
+    return 0
+
+
 def main(arguments):
     mode = os.environ.get("STAND_IN_MODE", "")
     with Path(os.environ["STAND_IN_LOG"]).open("a") as log:
@@ -85,6 +116,8 @@ def main(arguments):
         # As the real tool does with a truncated file.
         os.kill(os.getpid(), signal.SIGSEGV)
     init = (time.perf_counter_ns() - begin) // 1000
+    if "use_npu" in flags:
+        return _litert2(runner, flags, mode, init)
     if flags["use_xnnpack"] == "true":
         print("INFO: Created TensorFlow Lite XNNPACK delegate for CPU.")
         print(

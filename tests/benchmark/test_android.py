@@ -250,6 +250,42 @@ def test_fallback_and_unknown_flags_are_seen(phone, tool, tiny_models):
     assert "--warmup_min_secs" in result.invalid["unknown_flags"]
 
 
+def test_the_compiled_runtime_on_the_cpu(phone, tool, tiny_models):
+    results = _run(phone, tool, tiny_models, TWO_ROUNDS, runtime="compiled")
+    a, b = results
+    assert b.latency.p50 is None and b.latency.mean > a.latency.mean
+    assert a.init_us > 0 and a.peak_memory_bytes == round(3.5 * 2**20)
+    assert a.environment["runtime"] == "compiled"
+    assert "unknown_delegate" not in a.invalid
+    for call in _calls(phone):
+        assert {"--use_cpu=true", "--use_gpu=false", "--use_npu=false"} <= set(call)
+        assert not any(argument.startswith("--use_xnnpack") for argument in call)
+
+
+def test_the_compiled_runtime_says_what_the_gpu_left(phone, tool, tiny_models):
+    options = Options(num_runs=1, rounds=1, delegate="gpu")
+    [result] = _run(phone, tool, {"a": tiny_models["a"]}, options, runtime="compiled")
+    assert (result.partitions, result.delegated_ops, result.other_ops) == (2, 1, 1)
+    assert "'gpu' runs only a part" in result.invalid["partial_fallback"]
+    assert {"--use_cpu=true", "--use_gpu=true"} <= set(_calls(phone)[0])
+    phone.device.environment["STAND_IN_MODE"] = "silent"
+    [result] = _run(phone, tool, {"a": tiny_models["a"]}, options, runtime="compiled")
+    assert "adb logcat" in result.invalid["unknown_delegate"]
+    phone.device.environment["STAND_IN_MODE"] = "stops"
+    with pytest.raises(errors.BenchmarkError, match="printed no timings"):
+        _run(phone, tool, {"a": tiny_models["a"]}, options, runtime="compiled")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "delegate"),
+    [("compiled", "nnapi"), ("compiled", "none"), ("interpreter", "npu")],
+)
+def test_a_delegate_of_the_other_runtime_is_refused(runtime, delegate):
+    options = Options(delegate=delegate)
+    with pytest.raises(errors.ConfigError, match=f"'{runtime}' has no delegate"):
+        run_android({}, [options], AndroidOptions(runtime=runtime))
+
+
 def test_heat_and_low_battery_are_seen(phone, tool, tiny_models):
     # One degree more at every question.
     count = phone.bin / "count"

@@ -1,5 +1,6 @@
 """Cores, sensors and binaries, by hand."""
 
+import dataclasses
 import http.server
 import threading
 
@@ -91,11 +92,29 @@ def _own_cache(monkeypatch, tmp_path):
     monkeypatch.delenv(binary.VARIABLE, raising=False)
 
 
+def _from(url):
+    return {
+        runtime: dataclasses.replace(source, url=url)
+        for runtime, source in binary.SOURCES.items()
+    }
+
+
+def test_each_runtime_has_a_tool_of_its_own(server):
+    for runtime in ("interpreter", "compiled", "compiled"):
+        binary.find("", ["arm64-v8a"], runtime=runtime, sources=_from(server["url"]))
+    assert server["requests"] == [
+        "/android_aarch64_tool",
+        "/android_android_arm64_tool",
+    ]
+    with pytest.raises(errors.ConfigError, match=r"\(runtime compiled\) for armeabi"):
+        binary.find("", ["armeabi-v7a"], runtime="compiled")
+
+
 def test_binary_is_downloaded_once(server):
     steps = []
     for _ in range(2):
         content = binary.find(
-            "", ["arm64-v8a"], on_step=steps.append, source=server["url"]
+            "", ["arm64-v8a"], on_step=steps.append, sources=_from(server["url"])
         )
         assert content == _elf(183)
     assert server["requests"] == ["/android_aarch64_tool"]
@@ -105,14 +124,14 @@ def test_binary_is_downloaded_once(server):
 def test_wrong_download_is_not_kept(server, tmp_path):
     server["content"] = b"<html>"
     with pytest.raises(errors.BenchmarkError, match="is no program for arm64-v8a"):
-        binary.find("", ["arm64-v8a"], source=server["url"])
+        binary.find("", ["arm64-v8a"], sources=_from(server["url"]))
     assert not list(tmp_path.rglob("arm64*"))
 
 
 def test_no_network_says_how_to_get_the_binary():
     with pytest.raises(errors.BenchmarkError, match=r"http://.*--benchmark_binary"):
-        binary.find("", ["arm64-v8a"], source="http://127.0.0.1:9/{}")
-    with pytest.raises(errors.ConfigError, match="offers no benchmark_model for mips"):
+        binary.find("", ["arm64-v8a"], sources=_from("http://127.0.0.1:9/{}"))
+    with pytest.raises(errors.ConfigError, match="offers no benchmark_model .runtime interpreter. for mips"):
         binary.find("", ["mips"])
 
 

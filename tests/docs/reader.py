@@ -26,14 +26,13 @@ def code_blocks(page: Path) -> list[str]:
 def commands(page: Path) -> Iterator[list[str]]:
     """Yields the arguments of each command line of tfslim on a page."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    is_fenced = False
     for line in text.splitlines():
-        found = re.match(
-            r"(?:    |\$ )?(?:python -m tfslim[. ]|tfslim )(?=\S)(.*)", line
-        )
-        if found and "…" not in line and "|" not in line[:1]:
-            words = shlex.split(found[1], comments=True)
-            if words and re.fullmatch(r"[a-z]+", words[0]):
-                yield words
+        if line.startswith("```"):
+            is_fenced = not is_fenced
+        found = re.match(r"(    )?(?:python -m tfslim[. ]|tfslim )(\S.*)", line)
+        if found and (is_fenced or found[1]) and "…" not in line:
+            yield shlex.split(found[2], comments=True)
 
 
 @functools.cache
@@ -49,6 +48,7 @@ def images(seed: int = 0, count: int = 36) -> tuple[np.ndarray, np.ndarray]:
 def write_files(folder: Path, model: Any) -> None:
     """Writes what the command lines name."""
     import tfslim
+    from tfslim import preprocessing
 
     pixels, labels = images()
     for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
@@ -58,11 +58,20 @@ def write_files(folder: Path, model: Any) -> None:
     Image.fromarray(pixels[0]).save(folder / "photo.jpg")
     for name in ("my_model.keras", "model.keras"):
         model.save(folder / name)
-    content = tfslim.convert_model(model).tflite
+    entry = {
+        "name": "pets",
+        "task": "classification",
+        "labels": list(_LABELS),
+        "preprocessing": preprocessing.preset("raw", (32, 32, 3)).to_json(),
+    }
+    content = tfslim.convert_model(model, metadata=entry).tflite
     for name in ("float", "model", "old", "new"):
         (folder / f"{name}.tflite").write_bytes(content)
-    small = tfslim.quantize_tflite(content, "dynamic_int8")
-    (folder / "int8.tflite").write_bytes(getattr(small, "tflite", small))
+    small = tfslim.quantize_tflite(content, "dynamic_int8").tflite
+    (folder / "int8.tflite").write_bytes(small)
+    recipes = {"quantization": {"recipes": ("float32", "dynamic_int8")}}
+    for name in ("quickstart", "a", "b", "first", "second"):
+        tfslim.export_model(model, out_dir=folder / "out" / name, config=recipes)
     np.savez(folder / "set.npz", x=np.float32(pixels), y=labels)
     (folder / "my_config.py").write_text(
         "def get_config():\n"

@@ -16,6 +16,12 @@ _STATS = re.compile(rf"(\w+)=({_NUMBER})")
 # ..."; before "Average inference timings in us: Warmup: ..., Init: ..., no stats: ...".
 _TIMINGS = re.compile(r"[Ii]nference timings in us: (.*)")
 _TIMING = re.compile(rf"([A-Za-z][\w ()]*): ({_NUMBER})")
+# What LiteRT 2's tool prints instead, after "BENCHMARK RESULTS".
+_RESULT = re.compile(
+    rf"(Model initialization|Warmup \(first\)|First inference): +({_NUMBER}) ms"
+)
+_RESULT_NAMES = {"Model initialization": "Init", "Warmup (first)": "First inference"}
+_PEAK = re.compile(rf"(?:Peak memory|Overall footprint): +({_NUMBER}) MB")
 _MEMORY = re.compile(
     r"(?:[Pp]eak memory footprint|Memory footprint delta from the start of the tool) "
     rf"\(MB\): init={_NUMBER} overall=({_NUMBER})"
@@ -62,6 +68,7 @@ class ToolOutput:
         peak_memory_bytes: old tools call it the growth since the start of the tool.
         ops: the op profile, if it was asked for.
         unknown_flags: flags that the tool did not know and ignored.
+        is_silent_of_delegates: whether the tool need not say what a delegate runs.
     """
 
     latency: LatencyStats
@@ -72,18 +79,21 @@ class ToolOutput:
     delegates: tuple[DelegateUse, ...]
     ops: tuple[OpTime, ...]
     unknown_flags: tuple[str, ...]
+    is_silent_of_delegates: bool = False
 
     def delegate(self, name: str) -> DelegateUse | None:
         """Returns what the delegate called `name` took, None if it took no part."""
         return next((use for use in self.delegates if use.name == name), None)
 
 
-def parse(text: str, *, exit_code: int = 0) -> ToolOutput:
+def parse(text: str, *, exit_code: int = 0, runtime: str = "interpreter") -> ToolOutput:
     """Reads the output of `benchmark_model`, both streams together.
 
     Args:
         text: what it printed; log prefixes ("INFO: ", logcat's) may stand before lines.
         exit_code: of the tool, as a shell gives it: 128 + number of the signal.
+        runtime: whose tool it was: "interpreter", or "compiled" for LiteRT 2, which may
+            print its table to Android's log alone.
 
     Raises:
         BenchmarkError: it did not finish; names the reason it gave.
@@ -93,10 +103,17 @@ def parse(text: str, *, exit_code: int = 0) -> ToolOutput:
     for line in lines:
         if found := _TIMINGS.search(line):
             timings = {k: float(v) for k, v in _TIMING.findall(found[1])}
+        elif found := _RESULT.search(line):
+            name = _RESULT_NAMES.get(found[1], found[1])
+            timings[name] = float(found[2]) * 1e3
     stats = list(_stats(lines))
-    if exit_code or not timings or not stats:
+    is_compiled = runtime == "compiled"
+    # Its warm-up and its runs are a series each.
+    is_whole = len(stats) == 2 if is_compiled else bool(timings and stats)
+    if exit_code or not is_whole:
         raise errors.BenchmarkError(_failure(lines, exit_code))
-    memory = [float(found[1]) for line in lines if (found := _MEMORY.search(line))]
+    pattern = _PEAK if is_compiled else _MEMORY
+    memory = [float(found[1]) for line in lines if (found := pattern.search(line))]
     return ToolOutput(
         latency=stats[-1],
         warmup=stats[-2] if len(stats) > 1 else None,
@@ -104,6 +121,7 @@ def parse(text: str, *, exit_code: int = 0) -> ToolOutput:
         first_us=timings.get("First inference"),
         peak_memory_bytes=round(memory[-1] * 2**20) if memory else None,
         delegates=_delegates(lines),
+        is_silent_of_delegates=is_compiled,
         ops=tuple(_ops(lines)),
         unknown_flags=unknown_flags(text),
     )
@@ -168,8 +186,11 @@ def _delegates(lines: Sequence[str]) -> tuple[DelegateUse, ...]:
 
 
 def _delegate_name(kind: str) -> str:
-    """Turns "TfLiteGpuDelegateV2" into "gpu"."""
-    return re.sub(r"^tflite|delegate(v\d+)?$", "", kind.lower())
+    """Turns "TfLiteGpuDelegateV2" into "gpu"; LiteRT 2's NPU has "DispatchDelegate"."""
+    name = re.sub(r"^tflite|delegate(v\d+)?$", "", kind.lower())
+    if name == "dispatch":
+        return "npu"
+    return "gpu" if name.startswith(("litert_cl", "litert_gl", "litert_web")) else name
 
 
 def _ops(lines: Sequence[str]) -> Iterator[OpTime]:

@@ -54,7 +54,7 @@ def plan(config: ml_collections.ConfigDict) -> Timing:
             "delegate of the host", timing.options.delegate, host.DELEGATES
         )
     if "android" in runners:
-        _on_phone(timing)
+        android.check_delegate(_on_phone(timing).delegate, timing.android.runtime)
     return timing
 
 

@@ -3,6 +3,7 @@
 from tfslim.benchmark.android.runner import (
     AndroidOptions,
     SomeDevicesFailedError,
+    check_delegate,
     find_devices,
     run_android,
 )
@@ -10,6 +11,7 @@ from tfslim.benchmark.android.runner import (
 __all__ = [
     "AndroidOptions",
     "SomeDevicesFailedError",
+    "check_delegate",
     "find_devices",
     "run_android",
 ]

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import types
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tfslim import errors, files
 
 VARIABLE = "TFSLIM_BENCHMARK_BINARY"
-# Where LiteRT's documentation sends its readers:
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a `benchmark_model` is downloaded from.
+
+    Attributes:
+        url: with {} in place of the architecture.
+        architectures: ABI -> what it is called there.
+    """
+
+    url: str
+    architectures: Mapping[str, str]
+
+
+# Where LiteRT's documentation sends its readers, by runtime:
 # https://ai.google.dev/edge/litert/models/measurement
-_OFFICIAL = (
-    "https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/release/"
-    "lite/tools/nightly/latest/android_{}_benchmark_model"
-)
-_DOWNLOADS = {"arm64-v8a": "aarch64", "armeabi-v7a": "arm"}
+# https://ai.google.dev/edge/litert/next/benchmark
+SOURCES = {
+    "interpreter": Source(
+        "https://storage.googleapis.com/tensorflow-nightly-public/prod/tensorflow/"
+        "release/lite/tools/nightly/latest/android_{}_benchmark_model",
+        {"arm64-v8a": "aarch64", "armeabi-v7a": "arm"},
+    ),
+    "compiled": Source(
+        "https://storage.googleapis.com/litert/binaries/2.2.0/{}/benchmark_model",
+        {"arm64-v8a": "android_arm64"},
+    ),
+}
+# Of the runtimes, in the cache.
+_FOLDERS = {"interpreter": "", "compiled": "litert2"}
 # The machine field of an ELF header, at byte 18; see man 5 elf.
 _ELF_ABIS = {183: "arm64-v8a", 40: "armeabi-v7a", 62: "x86_64", 3: "x86"}
 
@@ -27,7 +53,8 @@ def find(
     abis: Sequence[str],
     *,
     on_step: Callable[[str], None] = lambda text: None,
-    source: str = _OFFICIAL,
+    runtime: str = "interpreter",
+    sources: Mapping[str, Source] = types.MappingProxyType(SOURCES),
 ) -> bytes:
     """Returns a `benchmark_model` that runs on a device.
 
@@ -36,7 +63,8 @@ def find(
             TFSLIM_BENCHMARK_BINARY, else one downloaded earlier, else a download.
         abis: what the device runs, the best first, e.g. ["arm64-v8a"].
         on_step: called with a line about a download, with the checksum of what came.
-        source: where to download from; {} stands for the architecture.
+        runtime: whose tool: "interpreter", or "compiled" for LiteRT 2.
+        sources: runtime -> where to download its tool from.
 
     Raises:
         ConfigError: there is no such file, or it is for another kind of device.
@@ -44,7 +72,7 @@ def find(
     """
     path = path or os.environ.get(VARIABLE, "")
     if not path:
-        return _downloaded(abis, on_step, source)
+        return _downloaded(abis, on_step, runtime, sources[runtime])
     content = read(path)
     abi = elf_abi(content)
     # A script has no ABI: the device's shell finds its interpreter, or does not.
@@ -75,19 +103,19 @@ def elf_abi(content: bytes) -> str | None:
 
 
 def _downloaded(
-    abis: Sequence[str], on_step: Callable[[str], None], source: str
+    abis: Sequence[str], on_step: Callable[[str], None], runtime: str, source: Source
 ) -> bytes:
-    abi = next((abi for abi in abis if abi in _DOWNLOADS), None)
+    abi = next((abi for abi in abis if abi in source.architectures), None)
     if abi is None:
         raise errors.ConfigError(
-            f"LiteRT offers no benchmark_model for {', '.join(abis)}. Build one and "
-            "give it by --benchmark_binary."
+            f"LiteRT offers no benchmark_model (runtime {runtime}) for "
+            f"{', '.join(abis)}. Build one and give it by --benchmark_binary."
         )
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    kept = Path(cache) / "tfslim" / "benchmark_model" / abi
+    kept = Path(cache) / "tfslim" / "benchmark_model" / _FOLDERS[runtime] / abi
     if kept.is_file():
         return kept.read_bytes()
-    url = source.format(_DOWNLOADS[abi])
+    url = source.url.format(source.architectures[abi])
     on_step(f"downloading benchmark_model for {abi} from {url}")
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:

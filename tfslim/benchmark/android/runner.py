@@ -18,7 +18,17 @@ from tfslim.benchmark.result import BenchmarkResult, LatencyStats, Options, desc
 
 PROFILE_SOURCE = "benchmark_model --enable_op_profiling on the device"
 
-_DELEGATE_FLAGS = ("xnnpack", "gpu", "nnapi")
+# Runtime -> delegate -> the flag that asks its tool for it.
+_DELEGATES = {
+    "interpreter": {
+        "xnnpack": "use_xnnpack",
+        "gpu": "use_gpu",
+        "nnapi": "use_nnapi",
+        "none": "",
+    },
+    "compiled": {"xnnpack": "use_cpu", "gpu": "use_gpu", "npu": "use_npu"},
+}
+_PROFILE = {"interpreter": "enable_op_profiling", "compiled": "use_profiler"}
 _TOLERANCE_C = 1.0
 _COOLDOWN_STEP_SECS = 2.0
 
@@ -91,6 +101,8 @@ def run_android(
         BenchmarkError: a file does not run, the device is full, was lost or too slow.
     """
     android = android or AndroidOptions()
+    for options in jobs:
+        check_delegate(options.delegate, android.runtime)
     adb = Adb()
     serials = adb.choose(android.serial)
     with futures.ThreadPoolExecutor(len(serials)) as pool:
@@ -142,7 +154,10 @@ class _Worker:
         facts = phone.read(device)
         # Before anything is pushed: a binary for another device is found here.
         tool = binary.find(
-            android.benchmark_binary, facts.pop("abis"), on_step=self._on_step
+            android.benchmark_binary,
+            facts.pop("abis"),
+            on_step=self._on_step,
+            runtime=android.runtime,
         )
         digest = hashlib.sha256(tool).hexdigest()
         self._on_step(f"{device.serial}: benchmark_model has SHA-256 {digest}")
@@ -184,13 +199,13 @@ class _Worker:
             self._on_step(f"{session.device.serial}: round {index + 1}")
             for name in names:
                 rise = max(rise, self._cool_down(before["temperature_before_c"]))
-                command = [*prefix, *arguments(paths[name], options)]
+                command = [*prefix, *self._arguments(paths[name], options)]
                 outputs[name].append(self._run_tool(session, name, command))
             names.reverse()
         profiles: dict[str, parse.ToolOutput] = {}
         if self._android.profile:
             for name, path in paths.items():
-                command = [*prefix, *arguments(path, options, profile=True)]
+                command = [*prefix, *self._arguments(path, options, profile=True)]
                 profiles[name] = self._run_tool(session, name, command)
         after_c = phone.temperature_c(self._device)
         machine = {
@@ -200,6 +215,7 @@ class _Worker:
             "battery_percent_after": phone.battery(self._device)["percent"],
             "taskset": mask,
             "delegate": options.delegate,
+            "runtime": self._android.runtime,
         }
         heat = phone.check(before, after_c, rise)
         return [
@@ -209,12 +225,20 @@ class _Worker:
             for name, data in models.items()
         ]
 
+    def _arguments(
+        self, path: str, options: Options, *, profile: bool = False
+    ) -> list[str]:
+        runtime = self._android.runtime
+        return arguments(path, options, runtime=runtime, profile=profile)
+
     def _run_tool(
         self, session: Session, name: str, command: list[str]
     ) -> parse.ToolOutput:
         done = session.run(command, secs=self._android.timeout_secs)
         try:
-            return parse.parse(done.text, exit_code=done.exit_code)
+            return parse.parse(
+                done.text, exit_code=done.exit_code, runtime=self._android.runtime
+            )
         except errors.BenchmarkError as error:
             raise errors.BenchmarkError(
                 f"'{name}' on device '{session.device.serial}': {error}"
@@ -235,10 +259,26 @@ class _Worker:
         return 0.0
 
 
-def arguments(path: str, options: Options, *, profile: bool = False) -> list[str]:
+def check_delegate(delegate: str, runtime: str) -> None:
+    """Raises ConfigError for a delegate that a runtime's tool does not have."""
+    if delegate not in _DELEGATES[runtime]:
+        raise errors.ConfigError(
+            f"The runtime '{runtime}' has no delegate '{delegate}' on a phone. Choose "
+            f"{', '.join(_DELEGATES[runtime])}, or another --runtime."
+        )
+
+
+def arguments(
+    path: str,
+    options: Options,
+    *,
+    runtime: str = "interpreter",
+    profile: bool = False,
+) -> list[str]:
     """Returns the flags of one run of `benchmark_model`: a round's share of the work.
 
-    Source: https://ai.google.dev/edge/litert/models/measurement.
+    Sources: https://ai.google.dev/edge/litert/models/measurement,
+    https://ai.google.dev/edge/litert/next/benchmark.
     """
     flags = {
         "graph": path,
@@ -248,12 +288,14 @@ def arguments(path: str, options: Options, *, profile: bool = False) -> list[str
         "num_runs": -(-options.num_runs // options.rounds),
         "min_secs": f"{options.min_secs / options.rounds:g}",
         **{
-            f"use_{name}": str(name == options.delegate).lower()
-            for name in _DELEGATE_FLAGS
+            # LiteRT 2 runs on the CPU what the accelerator leaves, as apps do.
+            flag: str(name == options.delegate or flag == "use_cpu").lower()
+            for name, flag in _DELEGATES[runtime].items()
+            if flag
         },
     }
     if profile:
-        flags["enable_op_profiling"] = "true"
+        flags[_PROFILE[runtime]] = "true"
     return [f"--{name}={value}" for name, value in flags.items()]
 
 
@@ -302,7 +344,12 @@ def _check_tool(output: parse.ToolOutput, options: Options) -> dict[str, str]:
             "without; use a newer one."
         )
     use = output.delegate(options.delegate)
-    if options.delegate != "none" and (use is None or use.partitions == 0):
+    if use is None and output.is_silent_of_delegates and options.delegate != "xnnpack":
+        found["unknown_delegate"] = (
+            f"benchmark_model does not say what of the graph '{options.delegate}' ran; "
+            "adb logcat may."
+        )
+    elif options.delegate != "none" and (use is None or use.partitions == 0):
         found["fallback"] = (
             f"The delegate '{options.delegate}' was asked for and runs nothing: these "
             "are figures of the CPU."
