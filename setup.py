@@ -35,8 +35,10 @@ TENSORFLOW = [
 DATA = ["json", "html", "css", "js", "md"]
 VIDEO = ["opencv-python-headless>=4.10"]
 PLOTS = ["matplotlib>=3.9"]
+SEARCH = ["optuna>=4.0"]
 DEV = [
     *PLOTS,
+    *SEARCH,
     *VIDEO,
     "codespell>=2.4",
     "hypothesis>=6.100",
@@ -98,6 +100,7 @@ setuptools.setup(
     extras_require={
         "tensorflow": TENSORFLOW,
         "plots": PLOTS,
+        "search": SEARCH,
         "video": VIDEO,
         "dev": DEV,
     },

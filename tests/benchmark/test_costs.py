@@ -95,7 +95,7 @@ def test_the_sum_by_hand(table):
     )
     assert costs.op_us(table, one) == pytest.approx(11 - 0.9)
     # 14 more with empty caches, 4 of them by the call itself.
-    assert costs.op_us(table, one, is_streaming=True) == pytest.approx(10.1 + 0.4 * 10)
+    assert costs.op_us(table, one, streaming=1.0) == pytest.approx(10.1 + 0.4 * 10)
     assert costs.op_us(table, costs.border("DEQUANTIZE", (1, 4))) is None
 
 

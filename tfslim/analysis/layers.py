@@ -121,8 +121,8 @@ def profile(
     if is_timed:
         peaks = roofline.measure_peaks(table, on_step)
         pieces = [piece for piece in specs if piece is not None]
-        is_streaming = costs.is_streaming(table, specs)
-        costs.measure_host(table, pieces, cold=is_streaming, on_step=on_step)
+        share = costs.streaming_share(table, specs)
+        costs.measure_host(table, pieces, cold=share > 0, on_step=on_step)
         on_step("timing the whole file")
         whole, load, first = _whole(data, options)
     found = costs.predict(table, model, specs)

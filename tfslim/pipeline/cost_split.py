@@ -153,8 +153,8 @@ def _complete(table: costs.CostTable, pair: _Pair, mode: str, on_step: OnStep) -
     """Measures what is missing where that is asked for; returns how much is left."""
     pieces = pair.pieces()
     if mode == "measure":
-        streams = costs.is_streaming(table, pair.float_specs)
-        costs.measure_host(table, pieces, cold=streams, on_step=on_step)
+        streams = costs.streaming_share(table, pair.float_specs)
+        costs.measure_host(table, pieces, cold=streams > 0, on_step=on_step)
     elif mode == "android":
         costs.measure_android(table, pieces, android.AndroidOptions(), on_step=on_step)
     return len(table.missing(piece.key for piece in pieces))
@@ -191,17 +191,17 @@ def _choice(pair: _Pair, table: costs.CostTable, io: str) -> Choice:
 
 
 def _split_costs(pair: _Pair, table: costs.CostTable, io: str) -> split.SplitCosts:
-    streams = costs.is_streaming(table, pair.float_specs)
-    integer_streams = costs.is_streaming(table, pair.integer_specs)
+    streams = costs.streaming_share(table, pair.float_specs)
+    integer_streams = costs.streaming_share(table, pair.integer_specs)
     float_us: dict[int, float] = {}
     integer_us: dict[int, float] = {}
     for op, spec in zip(pair.graph.ops, pair.float_specs, strict=True):
-        own = costs.op_us(table, spec, is_streaming=streams) if spec else None
+        own = costs.op_us(table, spec, streaming=streams) if spec else None
         float_us[op.index] = own or 0.0
         if op.index not in pair.integer:
             continue
         other = pair.integer_specs[pair.integer[op.index].index]
-        us = costs.op_us(table, other, is_streaming=integer_streams) if other else None
+        us = costs.op_us(table, other, streaming=integer_streams) if other else None
         if own is None or us is None:
             own = us = 0.0  # Nothing speaks for either.
         float_us[op.index], integer_us[op.index] = own, us

@@ -10,10 +10,10 @@ from tfslim.benchmark.costs.predict import (
     OpPrediction,
     Prediction,
     border,
-    is_streaming,
     op_us,
     predict,
     specs_of,
+    streaming_share,
 )
 from tfslim.benchmark.costs.spec import (
     OpSpec,
@@ -43,7 +43,6 @@ __all__ = [
     "border",
     "build",
     "dense",
-    "is_streaming",
     "is_unpacking",
     "measure_android",
     "measure_host",
@@ -53,5 +52,6 @@ __all__ = [
     "predict",
     "read_file",
     "specs_of",
+    "streaming_share",
     "this_device",
 ]
