@@ -90,6 +90,7 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
     wanted = _wanted(values, config)
     assert config is not None  # noqa: S101 - the command has one.
     # Late: --help must not wait for TensorFlow.
+    from tfslim import report
     from tfslim.pipeline import export, optimize_model
     from tfslim.report import progress
 
@@ -104,6 +105,8 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
         with _others(values, out):
             optimize_model.work(wanted, plan, out, on_step)
         found = optimize_model.finish(wanted, plan, out, on_step)
+        if not report.plot_front(found, out / "front.png"):
+            on_step("no picture of the front: pip install 'tfslim[plots]'")
     cli.say(_shown(found, out))
     missed = [
         f"{name} of {row['folder']}"
