@@ -28,7 +28,7 @@ from absl import flags
 from tfslim import cli, errors
 
 if TYPE_CHECKING:
-    from tfslim.pipeline.optimize_model import Wanted
+    from tfslim.pipeline.trial_rows import Wanted
 
 _FACTORS = {
     "max_latency": {"us": 1.0, "ms": 1e3, "s": 1e6},
@@ -149,7 +149,7 @@ class _others:
 def _wanted(
     values: flags.FlagValues, config: ml_collections.ConfigDict | None
 ) -> Wanted:
-    from tfslim.pipeline.optimize_model import Wanted
+    from tfslim.pipeline.trial_rows import Wanted
     from tfslim.search.choose import Goal
 
     for name, least in (("family", 0), ("workers", 1), ("epochs", 0)):
@@ -170,8 +170,8 @@ def _wanted(
             max_latency_us=limits["max_latency"],
             max_size_bytes=limits["max_size"],
             max_macs=limits["max_macs"],
+            max_memory_bytes=limits["max_memory"],
         ),
-        max_memory_bytes=limits["max_memory"],
         max_drop=values.max_drop,
         family=values.family,
         epochs=values.epochs,

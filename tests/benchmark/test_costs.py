@@ -11,7 +11,7 @@ import tf_keras
 
 from tfslim import benchmark, convert, errors, quantization, tflite
 from tfslim.benchmark import android, costs
-from tfslim.benchmark.costs import build, measure, spec
+from tfslim.benchmark.costs import measure, spec
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_built_op_is_the_op_of_the_file(files, name):
     graph = tflite.read(files[name]).graphs[0]
     for op in graph.ops:
         found = spec.of_op(op, graph)
-        alone = tflite.read(build.build(found))
+        alone = tflite.read(costs.build(found))
         assert [o.name for o in alone.ops] == [op.name]
         again = spec.of_op(alone.ops[0], alone.graphs[0])
         assert again == found

@@ -71,6 +71,9 @@ def choose(
         ConfigError: no such mode or table, or no phone.
     """
     is_open = recipe.scheme == "static_int8" and not options.layers
+    # Elsewhere not time decides, but what the target has.
+    is_open &= getattr(options, "target", "xnnpack") == "xnnpack"
+    is_open &= options.keep_float == "xnnpack"
     if not is_open or samples is None or mode == "shipped":
         return Choice()
     if tflite.read(model).is_quantized:
@@ -81,7 +84,7 @@ def choose(
         recipe,
         samples=list(itertools.islice(samples, _FEW)),
         calibration="minmax",
-        io=options.io,
+        io=options.io or "float",
     ).tflite
     pair = _Pair(source, full)
     table = _table(mode)
@@ -95,7 +98,7 @@ def choose(
             if len(table)
             else ()
         )
-    return _choice(pair, table, options.io)
+    return _choice(pair, table, options.io or "float")
 
 
 def _table(mode: str) -> costs.CostTable:

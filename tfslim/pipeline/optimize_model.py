@@ -17,8 +17,9 @@ import numpy as np
 from tfslim import errors, files, loading
 from tfslim.analysis import layers
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import export, steps
+from tfslim.pipeline import export, steps, trial_rows
 from tfslim.pipeline import job as job_lib
+from tfslim.pipeline.trial_rows import Wanted
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import prune
 from tfslim.search import choose, sensitivity, space
@@ -33,31 +34,6 @@ _RECIPES = ("float32", "int8")
 _NEIGHBOURS = 2
 # Recipes whose baseline loses more points of accuracy than that are not tried.
 _MOST_LOST = 0.05
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is asked for.
-
-    Attributes:
-        source: the model: of the zoo, or what `load_model` opens.
-        goal: the budget.
-        max_drop: points of the metric that may be lost.
-        max_memory_bytes: growth of a process by the file; looked at when measured.
-        family: how many models along the front; 0: the best one.
-        brief_epochs: of the fine-tuning of each trial.
-        epochs: of the winner's.
-        study: URL of the trials' database; "": SQLite in the folder.
-    """
-
-    source: str
-    goal: choose.Goal
-    max_drop: float = 1.0
-    max_memory_bytes: float | None = None
-    family: int = 0
-    brief_epochs: int = 2
-    epochs: int = 8
-    study: str = ""
 
 
 def prepare(
@@ -87,7 +63,7 @@ def work(wanted: Wanted, plan: Mapping[str, Any], out: Path, on_step: OnStep) ->
         own = config_of(plan, candidate, out, epochs=wanted.brief_epochs)
         folder = out / TRIALS / candidate["name"]
         found = export.export_model(None, out_dir=folder, config=own, overwrite=True)
-        row = _row(found, candidate["recipe"])
+        row = trial_rows.row_of(found, candidate["recipe"])
         return row["quality"], row["latency_us"], row
 
     _study(wanted, out).run(evaluate, on_step=on_step)
@@ -104,11 +80,11 @@ def finish(
     study = _study(wanted, out)
     rows = study.results()
     for row in rows:
-        row["meets"] = _meets(row, plan, wanted)
+        row["meets"] = trial_rows.meets(row, plan, wanted)
     if not rows:
         reasons = "; ".join(study.failures().values()) or "no trial was made"
         raise errors.TrainingError(f"No trial came to its end: {reasons}")
-    winners = _winners(rows, wanted)
+    winners = trial_rows.winners_of(rows, wanted)
     final = []
     for place, row in enumerate(winners):
         name = BEST if not wanted.family else f"family_{place + 1}"
@@ -117,9 +93,9 @@ def finish(
         found = export.export_model(
             None, out_dir=out / name, config=own, overwrite=True
         )
-        made = _row(found, row["candidate"]["recipe"])
+        made = trial_rows.row_of(found, row["candidate"]["recipe"])
         made |= {"candidate": row["candidate"], "folder": name}
-        final.append(made | {"meets": _meets(made, plan, wanted)})
+        final.append(made | {"meets": trial_rows.meets(made, plan, wanted)})
     content = {
         "schema_version": 1,
         "source": wanted.source,
@@ -129,7 +105,7 @@ def finish(
         "trials": rows,
         "failed": study.failures(),
         "final": final,
-        "prediction": _prediction(rows),
+        "prediction": trial_rows.prediction_of(rows),
         "skipped": plan["skipped"],
     }
     files.write_json(out / RESULT, content)
@@ -173,10 +149,13 @@ def _plan(
     baseline: Mapping[str, Any],
     on_step: OnStep,
 ) -> dict[str, Any]:
-    base = {recipe: _row(baseline, recipe) for recipe in _RECIPES}
+    base = {recipe: trial_rows.row_of(baseline, recipe) for recipe in _RECIPES}
     model_path = str((out / BASELINE / "model.keras").absolute())
     model = loading.load_model(model_path)
-    timed = {r: _timed(out / BASELINE / f"{r}.tflite", on_step) for r in _RECIPES}
+    timed = {
+        r: _timed(out / BASELINE / f"{r}.tflite", base[r]["memory_bytes"], on_step)
+        for r in _RECIPES
+    }
     channels = channels_lib.analyze(graph_keras.read(model))
     kind = graph_keras.keras_of(model)
     scores = prune.score_by(channels, kind, "l1_norm", None, None)
@@ -219,7 +198,7 @@ def _opened_config(
     return own
 
 
-def _timed(path: Path, on_step: OnStep) -> space.Timed:
+def _timed(path: Path, memory: int | None, on_step: OnStep) -> space.Timed:
     data = files.read_bytes(path)
     found = layers.profile(data, on_step=on_step)
     by_layer: dict[str, float] = {}
@@ -233,7 +212,10 @@ def _timed(path: Path, on_step: OnStep) -> space.Timed:
     # What the sum of the ops misses of the whole is shared out among them.
     scale = (found.whole_us or total) / total if total else 1.0
     return space.Timed(
-        {name: us * scale for name, us in by_layer.items()}, rest * scale, len(data)
+        {name: us * scale for name, us in by_layer.items()},
+        rest * scale,
+        len(data),
+        memory or 0,
     )
 
 
@@ -329,79 +311,6 @@ def config_of(
     names = dict.fromkeys(["float32", candidate["recipe"]])
     own["quantization"]["recipes"] = list(names)
     return own
-
-
-def _row(found: Mapping[str, Any], recipe: str) -> dict[str, Any]:
-    row = next(v for v in found["variants"] if v["name"] == recipe)
-    quality = row.get("metric")
-    is_higher = found["task"]["higher_is_better"]
-    if quality is None:
-        raise errors.ConfigError(
-            "The search compares models by their metric: it needs data with labels."
-        )
-    timing = row["benchmark"]
-    return {
-        "quality": quality if is_higher else -quality,
-        "metric": quality,
-        "latency_us": timing["latency"]["p50"] or timing["latency"]["mean"],
-        "size_bytes": row["size_bytes"],
-        "memory_bytes": timing["peak_memory_bytes"],
-        "macs": found["model"]["macs"],
-        "params": found["model"]["params"],
-    }
-
-
-def _meets(
-    row: Mapping[str, Any], plan: Mapping[str, Any], wanted: Wanted
-) -> dict[str, bool]:
-    """Says of each limit whether the measured row meets it."""
-    goal = wanted.goal
-    top = plan["baseline"]["float32"]["quality"]
-    limits = {
-        "max_latency": (row["latency_us"], goal.max_latency_us),
-        "max_size": (row["size_bytes"], goal.max_size_bytes),
-        "max_macs": (row["macs"], goal.max_macs),
-        "max_params": (row["params"], goal.max_params),
-        "max_memory": (row["memory_bytes"] or 0, wanted.max_memory_bytes),
-    }
-    found = {n: own <= most for n, (own, most) in limits.items() if most is not None}
-    return {**found, "max_drop": row["quality"] >= top - wanted.max_drop / 100}
-
-
-def _winners(rows: list[dict[str, Any]], wanted: Wanted) -> list[dict[str, Any]]:
-    """Returns the best trial under the budget, or those on the measured front."""
-    if wanted.family:
-        front = [row for row in rows if not _is_dominated(row, rows)]
-        front.sort(key=lambda row: row["latency_us"], reverse=True)
-        return front[: wanted.family]
-
-    def order(row: dict[str, Any]) -> tuple[int, float]:
-        missed = [n for n, met in row["meets"].items() if not met and n != "max_drop"]
-        return -len(missed), row["quality"]
-
-    return [max(rows, key=order)]
-
-
-def _is_dominated(row: Mapping[str, Any], rows: list[dict[str, Any]]) -> bool:
-    return any(
-        other["quality"] >= row["quality"]
-        and other["latency_us"] <= row["latency_us"]
-        and (other["quality"], other["latency_us"])
-        != (row["quality"], row["latency_us"])
-        for other in rows
-    )
-
-
-def _prediction(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Holds the predicted latencies against the measured ones."""
-    errors_ = [
-        abs(row["candidate"]["predicted"]["latency_us"] / row["latency_us"] - 1)
-        for row in rows
-    ]
-    return {
-        "median_error": float(np.median(errors_)),
-        "largest_error": float(np.max(errors_)),
-    }
 
 
 def planned(out: Path) -> dict[str, Any]:

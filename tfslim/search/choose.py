@@ -23,12 +23,14 @@ class Goal:
         max_size_bytes: of the file.
         max_macs: multiply-accumulates.
         max_params: weights.
+        max_memory_bytes: growth of a process that runs it.
     """
 
     max_latency_us: float | None = None
     max_size_bytes: float | None = None
     max_macs: float | None = None
     max_params: float | None = None
+    max_memory_bytes: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
@@ -43,6 +45,7 @@ class Goal:
             (cost.size_bytes, self.max_size_bytes),
             (cost.macs, self.max_macs),
             (cost.params, self.max_params),
+            (cost.memory_bytes, self.max_memory_bytes),
         ]
         shares = [own / most for own, most in pairs if most is not None]
         return max(shares, default=0.0)
@@ -98,7 +101,7 @@ def path(
 def _weight(cost: Cost, goal: Goal | None) -> float:
     if goal is None or goal.max_latency_us or goal == Goal():
         return cost.latency_us
-    if goal.max_size_bytes or goal.max_params:
+    if goal.max_size_bytes or goal.max_params or goal.max_memory_bytes:
         return cost.size_bytes
     return cost.macs
 
@@ -136,6 +139,11 @@ def _nearest(step: Step, goal: Goal) -> str:
         ("max_size_bytes", cost.size_bytes, "size {:,.0f} bytes, {:,.0f} asked for"),
         ("max_macs", cost.macs, "{:,.0f} MACs, {:,.0f} asked for"),
         ("max_params", cost.params, "{:,.0f} params, {:,.0f} asked for"),
+        (
+            "max_memory_bytes",
+            cost.memory_bytes,
+            "memory {:,.0f} bytes, {:,.0f} asked for",
+        ),
     ]
     limits: Mapping[str, float | None] = dataclasses.asdict(goal)
     told = [

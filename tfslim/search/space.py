@@ -55,6 +55,7 @@ class Cost:
     macs: float
     params: float
     size_bytes: float
+    memory_bytes: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,6 +73,7 @@ class Space:
         times_us: recipe -> microseconds of each layer of the whole model.
         rest_us: recipe -> microseconds of what no layer is known for.
         bytes_per_param: recipe -> bytes of the file for each weight.
+        memory_bytes: recipe -> what running the whole model takes.
         skipped: groups and layers that stay whole, with the reason.
     """
 
@@ -85,6 +87,7 @@ class Space:
     times_us: Mapping[str, _Array]
     rest_us: Mapping[str, float]
     bytes_per_param: Mapping[str, float]
+    memory_bytes: Mapping[str, float]
     skipped: Mapping[str, str]
 
     def cost(self, choice: Choice) -> Cost:
@@ -101,6 +104,10 @@ class Space:
             macs=float((self.macs * work).sum()),
             params=params,
             size_bytes=params * self.bytes_per_param[choice.recipe],
+            # Weights are most of it; what else there is shrinks about as they do.
+            memory_bytes=self.memory_bytes[choice.recipe]
+            * params
+            / max(float(self.params.sum()), 1.0),
         )
 
     def uniform(self, ratio: float, recipe: str = "int8") -> Choice:
@@ -116,11 +123,13 @@ class Timed:
         by_layer: layer -> microseconds of the ops that compute it.
         rest_us: of the ops that no layer is known for.
         size_bytes: of the file.
+        memory_bytes: growth of a process that runs it; 0: not known.
     """
 
     by_layer: Mapping[str, float]
     rest_us: float
     size_bytes: int
+    memory_bytes: int = 0
 
 
 def build_space(
@@ -177,6 +186,7 @@ def build_space(
             recipe: one.size_bytes / max(params.sum(), 1.0)
             for recipe, one in timed.items()
         },
+        memory_bytes={recipe: float(one.memory_bytes) for recipe, one in timed.items()},
         skipped=skipped,
     )
 

@@ -1,12 +1,11 @@
 """The measured cost of single ops by device, and what follows for whole files."""
 
-from tfslim.benchmark.costs.build import build
 from tfslim.benchmark.costs.measure import (
     measure_android,
     measure_host,
     phone_device,
 )
-from tfslim.benchmark.costs.predict import (
+from tfslim.benchmark.costs.prediction import (
     OpPrediction,
     Prediction,
     border,
@@ -15,6 +14,7 @@ from tfslim.benchmark.costs.predict import (
     specs_of,
     streaming_share,
 )
+from tfslim.benchmark.costs.single_file import build
 from tfslim.benchmark.costs.spec import (
     OpSpec,
     Piece,

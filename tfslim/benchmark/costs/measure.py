@@ -12,7 +12,7 @@ from tfslim import errors, tflite
 from tfslim.benchmark import android, host
 from tfslim.benchmark.android import adb as adb_lib
 from tfslim.benchmark.android import binary, phone
-from tfslim.benchmark.costs.build import build
+from tfslim.benchmark.costs.single_file import build
 from tfslim.benchmark.costs.spec import IDLE, Piece
 from tfslim.benchmark.costs.table import CostTable, Device, OpCost
 from tfslim.benchmark.result import Options
