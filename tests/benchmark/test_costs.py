@@ -189,3 +189,21 @@ def test_every_op_of_a_strangers_file_can_be_timed(name):
         if piece is not None:
             found = measure._load(piece, benchmark.Options())
             assert not isinstance(found, costs.OpCost), (piece.op, found)
+
+
+def test_a_file_is_analyzed_on_a_phone(
+    phone, tool, files, tmp_path, monkeypatch, capsys
+):
+    from tfslim.analyze import main
+
+    monkeypatch.setenv("TFSLIM_COSTS", str(tmp_path))
+    path, out = tmp_path / "m.tflite", tmp_path / "a.json"
+    path.write_bytes(files["float32"])
+    flags = [f"--serial={phone.serial}", f"--benchmark_binary={tool}"]
+    flags += [f"--device_dir={phone.dir}", f"--json={out}", "--num_runs=5"]
+    assert main(["analyze", str(path), "--android", *flags]) == 0, capsys.readouterr()
+    found = json.loads(out.read_text())
+    assert "Loop Back 1" in found["device"]["cpu"]
+    assert all(row["us"] is not None for row in found["ops"])
+    assert found["total"]["whole_us"] > 0
+    assert phone.left() == []

@@ -78,7 +78,12 @@ def choose(
         return Choice()
     if tflite.read(model).is_quantized:
         return Choice()
+    table = _table(mode)
     source = quantization.sized_for_first(prepare(model), samples)
+    if mode == "auto":  # Nothing is made where the float ops are not known already.
+        own = [piece.key for piece in costs.specs_of(source) if piece is not None]
+        if table.missing(own):
+            return _unknown(table, len(table.missing(own)))
     full = quantization.quantize_tflite(
         source,
         recipe,
@@ -87,18 +92,19 @@ def choose(
         io=options.io or "float",
     ).tflite
     pair = _Pair(source, full)
-    table = _table(mode)
     lacking = _complete(table, pair, mode, on_step)
     if lacking:
-        return Choice(
-            notes=(
-                f"{lacking} ops were never timed on this device: what stays float goes "
-                "by the shipped table. --costs=measure times them, once.",
-            )
-            if len(table)
-            else ()
-        )
+        return _unknown(table, lacking)
     return _choice(pair, table, options.io or "float")
+
+
+def _unknown(table: costs.CostTable, lacking: int) -> Choice:
+    """Chooses nothing, and says why where the user has measured anything."""
+    note = (
+        f"{lacking} ops were never timed on this device: what stays float goes by the "
+        "shipped table. --costs=measure times them, once."
+    )
+    return Choice(notes=(note,) if len(table) else ())
 
 
 def _table(mode: str) -> costs.CostTable:

@@ -1,6 +1,7 @@
 """The measured cost of single ops by device, and what follows for whole files."""
 
 from tfslim.benchmark.costs.measure import (
+    Meter,
     measure_android,
     measure_host,
     phone_device,
@@ -34,6 +35,7 @@ from tfslim.benchmark.costs.table import (
 __all__ = [
     "CostTable",
     "Device",
+    "Meter",
     "OpCost",
     "OpPrediction",
     "OpSpec",
