@@ -36,8 +36,10 @@ DATA = ["json", "html", "css", "js", "md"]
 VIDEO = ["opencv-python-headless>=4.10"]
 PLOTS = ["matplotlib>=3.9"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"]
+SEARCH = ["optuna>=4.0"]
 DEV = [
     *PLOTS,
+    *SEARCH,
     *VIDEO,
     "codespell>=2.4",
     "hypothesis>=6.100",
@@ -99,6 +101,7 @@ setuptools.setup(
     extras_require={
         "tensorflow": TENSORFLOW,
         "plots": PLOTS,
+        "search": SEARCH,
         "video": VIDEO,
         "docs": DOCS,
         "dev": DEV,

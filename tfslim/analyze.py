@@ -29,6 +29,7 @@ from tfslim import cli, errors
 
 if TYPE_CHECKING:
     from tfslim.analysis.analyze_file import Wanted
+    from tfslim.benchmark.android import AndroidOptions
 
 # More zeros are worth a section of their own.
 _SPARSE = 0.05
@@ -42,6 +43,10 @@ def define_flags(values: flags.FlagValues) -> None:
         ("out", str, "Where to write the file with its kernels in the sparse format."),
         ("num_runs", 50, "Runs against the dense file; 0: nothing is timed at all."),
         ("num_threads", 1, "Threads of the timed runs."),
+        ("android", False, "Measure on a phone, over adb, not on this machine."),
+        ("serial", "", "Which phone; none: the only one."),
+        ("benchmark_binary", "", "benchmark_model for the phone; none: a download."),
+        ("device_dir", "/data/local/tmp", "Folder on the phone for a private one."),
         ("against", str, "A .tflite made of this one: what it loses, layer by layer."),
         ("data", str, "Samples: digits, folder:PATH, npz:PATH, …."),
         ("preprocessing", str, "raw, unit, symmetric, torch or caffe."),
@@ -105,6 +110,7 @@ def _opened(values: flags.FlagValues) -> tuple[bytes, Wanted]:
         "is_timed": values.num_runs > 0,
         "num_threads": values.num_threads,
         "against": against,
+        "phones": _phones(values),
     }
     if values.model.endswith(".tflite"):
         return tflite.open_file(values.model), Wanted(**facts)
@@ -122,6 +128,15 @@ def _opened(values: flags.FlagValues) -> tuple[bytes, Wanted]:
         note = f"Layers are known by the names in the file only: {error}"
         return data, Wanted(**facts, notes=(note,))
     return data, Wanted(**facts, graph=graph)
+
+
+def _phones(values: flags.FlagValues) -> AndroidOptions | None:
+    from tfslim.benchmark import android
+
+    if not values.android:
+        return None
+    names = ("serial", "benchmark_binary", "device_dir")
+    return android.AndroidOptions(**{name: values[name].value for name in names})
 
 
 def _samples(values: flags.FlagValues, data: bytes) -> list[Any] | None:

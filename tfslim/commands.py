@@ -15,6 +15,7 @@ COMMANDS = {
     "export": ("tfslim.export", "a model to verified, timed .tflite files"),
     "quantize": ("tfslim.quantize", "a float .tflite to a smaller one"),
     "prune": ("tfslim.prune", "a model to one with fewer channels"),
+    "optimize": ("tfslim.optimize", "the best model under a budget"),
     "benchmark": (
         "tfslim.benchmark.__main__",
         "times .tflite files here or on phones",
@@ -32,7 +33,7 @@ COMMANDS = {
     "completion": ("tfslim.completion", "completes all of this in a shell"),
 }
 # Those that take --config and each of its fields.
-WITH_CONFIG = ("export", "prune")
+WITH_CONFIG = ("export", "prune", "optimize")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

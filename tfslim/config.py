@@ -265,11 +265,20 @@ def _several(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(values)
 
 
+# Sections of any keys -> the type of their values, and what to call them.
+_FREE: dict[str, tuple[Any, str]] = {
+    "quantization.layers": (str, "texts"),
+    "prune.ratios": (int | float, "numbers"),
+}
+
+
 def _check_free(name: str, values: Mapping[Any, Any]) -> None:
     for key, value in values.items():
-        is_right = isinstance(value, str) or name != "quantization.layers"
+        kind, wanted = _FREE.get(name, (object, "values"))
+        is_right = isinstance(value, kind) and not isinstance(value, bool)
+        if kind is object:
+            is_right = True
         if not isinstance(key, str) or not is_right:
-            wanted = "texts" if name == "quantization.layers" else "values"
             raise errors.ConfigError(
                 f"config.{name} must have {wanted} by name, got {_short({key: value})}."
             )

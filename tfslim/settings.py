@@ -131,6 +131,9 @@ class Prune(Limits):
         choices=("uniform", "global"),
     )
     fold: str = field("exact", "how the effect of constant channels is kept")
+    ratios: Mapping[str, float] = field(
+        {}, "group of channels -> its own ratio; without a ratio the others stay whole"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -142,15 +142,15 @@ def test_plain_convolutions_are_named_first():
         LAYERS.Conv2D(64, 1),
         shape=(32, 32, 32),
     )
-    table = costs.CostTable(costs.this_device())
-    found = layers.profile(data, table=table)
-    first = advice.advise(data, found, table)[0]
+    meter = costs.Meter(costs.CostTable(costs.this_device()))
+    found = layers.profile(data, meter=meter)
+    first = advice.advise(data, found, meter)[0]
     assert first.action == "depthwise"
     graph = tflite.read(data).graphs[0]
     assert graph.ops[first.index].name == "CONV_2D"
     assert graph.tensors[graph.ops[first.index].inputs[1]].shape[1:3] == (3, 3)
     assert 0 < first.gain < 1
-    pairs = advice.separable_pairs(data, found, table)
+    pairs = advice.separable_pairs(data, found, meter)
     assert [p.theory for p in pairs] == pytest.approx([1 / 64 + 1 / 9] * 2)
     assert all(0 < p.measured < 1.5 for p in pairs)
 

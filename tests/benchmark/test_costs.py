@@ -11,7 +11,7 @@ import tf_keras
 
 from tfslim import benchmark, convert, errors, quantization, tflite
 from tfslim.benchmark import android, costs
-from tfslim.benchmark.costs import build, measure, spec
+from tfslim.benchmark.costs import measure, spec
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_built_op_is_the_op_of_the_file(files, name):
     graph = tflite.read(files[name]).graphs[0]
     for op in graph.ops:
         found = spec.of_op(op, graph)
-        alone = tflite.read(build.build(found))
+        alone = tflite.read(costs.build(found))
         assert [o.name for o in alone.ops] == [op.name]
         again = spec.of_op(alone.ops[0], alone.graphs[0])
         assert again == found
@@ -95,7 +95,7 @@ def test_the_sum_by_hand(table):
     )
     assert costs.op_us(table, one) == pytest.approx(11 - 0.9)
     # 14 more with empty caches, 4 of them by the call itself.
-    assert costs.op_us(table, one, is_streaming=True) == pytest.approx(10.1 + 0.4 * 10)
+    assert costs.op_us(table, one, streaming=1.0) == pytest.approx(10.1 + 0.4 * 10)
     assert costs.op_us(table, costs.border("DEQUANTIZE", (1, 4))) is None
 
 
@@ -189,3 +189,21 @@ def test_every_op_of_a_strangers_file_can_be_timed(name):
         if piece is not None:
             found = measure._load(piece, benchmark.Options())
             assert not isinstance(found, costs.OpCost), (piece.op, found)
+
+
+def test_a_file_is_analyzed_on_a_phone(
+    phone, tool, files, tmp_path, monkeypatch, capsys
+):
+    from tfslim.analyze import main
+
+    monkeypatch.setenv("TFSLIM_COSTS", str(tmp_path))
+    path, out = tmp_path / "m.tflite", tmp_path / "a.json"
+    path.write_bytes(files["float32"])
+    flags = [f"--serial={phone.serial}", f"--benchmark_binary={tool}"]
+    flags += [f"--device_dir={phone.dir}", f"--json={out}", "--num_runs=5"]
+    assert main(["analyze", str(path), "--android", *flags]) == 0, capsys.readouterr()
+    found = json.loads(out.read_text())
+    assert "Loop Back 1" in found["device"]["cpu"]
+    assert all(row["us"] is not None for row in found["ops"])
+    assert found["total"]["whole_us"] > 0
+    assert phone.left() == []

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from tfslim import ops, tflite
 from tfslim.analysis.layers import Profile, Row
 from tfslim.benchmark import costs
 from tfslim.benchmark.costs import changes
 from tfslim.benchmark.costs.spec import OpSpec
-
-OnStep = Callable[[str], None]
 
 # Ops below that share of the time are not worth a look.
 _LEAST_SHARE = 0.01
@@ -59,9 +57,7 @@ class _Idea:
 def advise(
     data: bytes,
     found: Profile,
-    table: costs.CostTable,
-    *,
-    on_step: OnStep = lambda text: None,
+    meter: costs.Meter,
 ) -> list[Advice]:
     """Returns what would help, the largest gain first.
 
@@ -71,21 +67,21 @@ def advise(
     Args:
         data: the file.
         found: its profile, timed.
-        table: the costs of this machine; completed here.
-        on_step: called with a line of text before each step.
+        meter: measures the changed ops where the profile was made.
     """
     model = tflite.read(data)
     specs = costs.specs_of(data, model)
     slow = [r for r in found.rows if r.share is not None and r.share >= _LEAST_SHARE]
     ideas = [idea for row in slow for idea in _ideas(row, specs, found)]
-    costs.measure_host(
-        table, [spec for idea in ideas for spec in idea.instead], on_step=on_step
-    )
+    meter.measure([spec for idea in ideas for spec in idea.instead])
     by_index = {row.index: row for row in found.rows}
-    advice = [a for idea in ideas for a in _measured(idea, by_index, table, found)]
+    advice = [
+        a for idea in ideas for a in _measured(idea, by_index, meter.table, found)
+    ]
     advice += _structural(model, found, slow)
     advice += _resolution(model, found)
-    return sorted(advice, key=lambda a: -(a.gain_us or 0.0))
+    # What one op gains comes before what the whole model does.
+    return sorted(advice, key=lambda a: (a.index < 0, -(a.gain_us or 0.0)))
 
 
 def _ideas(
@@ -237,7 +233,7 @@ class Pair:
 
 
 def separable_pairs(
-    data: bytes, found: Profile, table: costs.CostTable, *, most: int = 6
+    data: bytes, found: Profile, meter: costs.Meter, *, most: int = 6
 ) -> list[Pair]:
     """Compares the slowest separable convolutions with plain ones of the same size.
 
@@ -260,10 +256,10 @@ def separable_pairs(
             pairs.append((rows[op.index], rows[readers[0].index], whole))
     pairs.sort(key=lambda pair: -((pair[0].us or 0.0) + (pair[1].us or 0.0)))
     pairs = pairs[:most]
-    costs.measure_host(table, [whole for *_, whole in pairs])
+    meter.measure([whole for *_, whole in pairs])
     result = []
     for first, second, whole in pairs:
-        us = costs.op_us(table, whole)
+        us = costs.op_us(meter.table, whole)
         if us:
             height, width = whole.inputs[1].shape[1:3]
             result.append(

@@ -8,7 +8,7 @@ from typing import Any
 
 from tfslim import benchmark, errors, tflite
 from tfslim.analysis import advice, intermediate, layers, redundancy
-from tfslim.benchmark import costs, host
+from tfslim.benchmark import android, costs, host
 from tfslim.graph import ir
 
 OnStep = Callable[[str], None]
@@ -26,6 +26,7 @@ class Wanted:
         name: what to call it.
         is_timed: whether anything is measured.
         num_threads: of the runs.
+        phones: the phone to measure on; None: this machine.
         against: name and content of a file that was made of it, to compare with.
         samples: inputs as the file takes them; None: random numbers where needed.
         graph: of the Keras model that it was made from; None: not known.
@@ -35,6 +36,7 @@ class Wanted:
     name: str
     is_timed: bool = True
     num_threads: int = 1
+    phones: android.AndroidOptions | None = None
     against: tuple[str, bytes] | None = None
     samples: Sequence[tflite.Inputs] | None = None
     graph: ir.Graph | None = None
@@ -56,14 +58,19 @@ def analyze_file(
         ConfigError: the file to compare with is of another model.
     """
     options = benchmark.Options(num_threads=wanted.num_threads)
-    table = costs.CostTable(costs.this_device(options))
-    found = layers.profile(data, table=table, is_timed=wanted.is_timed, on_step=on_step)
+    device = (
+        costs.this_device(options)
+        if wanted.phones is None
+        else costs.phone_device(wanted.phones, options)
+    )
+    meter = costs.Meter(costs.CostTable(device), wanted.phones, on_step)
+    found = layers.profile(data, meter=meter, is_timed=wanted.is_timed, on_step=on_step)
     notes = [*wanted.notes, *_notes(found)]
     ideas: list[advice.Advice] = []
     pairs: list[advice.Pair] = []
     if wanted.is_timed:
-        ideas = advice.advise(data, found, table, on_step=on_step)
-        pairs = advice.separable_pairs(data, found, table)
+        ideas = advice.advise(data, found, meter)
+        pairs = advice.separable_pairs(data, found, meter)
     on_step("looking for redundant weights")
     dead: list[redundancy.DeadChannels] = []
     if wanted.samples:

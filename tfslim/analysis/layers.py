@@ -11,7 +11,7 @@ import numpy as np
 
 from tfslim import benchmark, tflite
 from tfslim.analysis import work as work_lib
-from tfslim.benchmark import costs, host
+from tfslim.benchmark import android, costs, host
 from tfslim.benchmark.costs import roofline
 from tfslim.quantization.layers.layer_names import LayerNames
 
@@ -94,22 +94,23 @@ class Profile:
 def profile(
     data: bytes,
     *,
-    table: costs.CostTable | None = None,
+    meter: costs.Meter | None = None,
     is_timed: bool = True,
     on_step: OnStep = lambda text: None,
 ) -> Profile:
-    """Measures a file and its ops on this machine.
+    """Measures a file and its ops.
 
     Args:
         data: the file; a stranger's is tried in a child process first.
-        table: costs of this machine, completed here; None: the user's.
+        meter: measures ops, here or on a phone; None: here, with the user's table.
         is_timed: whether anything is timed at all.
         on_step: called with a line of text before each step.
 
     Raises:
         ConversionError: the runtime refuses the file.
     """
-    table = table or costs.CostTable(costs.this_device())
+    meter = meter or costs.Meter(costs.CostTable(costs.this_device()))
+    table = meter.table
     options = benchmark.Options(
         num_threads=table.device.threads, delegate=table.device.delegate
     )
@@ -119,12 +120,15 @@ def profile(
     specs = costs.specs_of(data, model)
     whole = load = first = peaks = None
     if is_timed:
-        peaks = roofline.measure_peaks(table, on_step)
+        peaks = roofline.measure_peaks(meter, on_step)
         pieces = [piece for piece in specs if piece is not None]
-        is_streaming = costs.is_streaming(table, specs)
-        costs.measure_host(table, pieces, cold=is_streaming, on_step=on_step)
+        share = costs.streaming_share(table, specs)
+        meter.measure(pieces, cold=share > 0)
         on_step("timing the whole file")
-        whole, load, first = _whole(data, options)
+        if meter.phones is None:
+            whole, load, first = _whole(data, options)
+        else:
+            whole, load = _on_phone(data, options, meter.phones)
     found = costs.predict(table, model, specs)
     rows = _rows(model, found, table, peaks, outside)
     return Profile(
@@ -150,6 +154,14 @@ def _whole(data: bytes, options: benchmark.Options) -> tuple[float, float, float
         medians.append(float(np.median(host.time_us(runner, 3, 0.05))))
     # As for single ops the least of the rounds' medians: noise only adds time.
     return min(medians), float(np.median(loads)), float(np.median(firsts))
+
+
+def _on_phone(
+    data: bytes, options: benchmark.Options, phones: android.AndroidOptions
+) -> tuple[float, float | None]:
+    """Returns the times of a run and of loading; the tool tells no first run."""
+    ((result,),) = android.run_android({"model": data}, [options], phones)
+    return min(part.typical for part in result.by_round), result.init_us
 
 
 def _rows(

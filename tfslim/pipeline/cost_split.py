@@ -77,27 +77,33 @@ def choose(
         return Choice()
     if tflite.read(model).is_quantized:
         return Choice()
+    table = _table(mode)
     source = quantization.sized_for_first(prepare(model), samples)
+    if mode == "auto":  # Nothing is made where the float ops are not known already.
+        own = [piece.key for piece in costs.specs_of(source) if piece is not None]
+        if table.missing(own):
+            return _unknown(table, len(table.missing(own)))
     full = quantization.quantize_tflite(
         source,
         recipe,
         samples=list(itertools.islice(samples, _FEW)),
         calibration="minmax",
-        io=options.io,
+        io=options.io or "float",
     ).tflite
     pair = _Pair(source, full)
-    table = _table(mode)
     lacking = _complete(table, pair, mode, on_step)
     if lacking:
-        return Choice(
-            notes=(
-                f"{lacking} ops were never timed on this device: what stays float goes "
-                "by the shipped table. --costs=measure times them, once.",
-            )
-            if len(table)
-            else ()
-        )
+        return _unknown(table, lacking)
     return _choice(pair, table, options.io or "float")
+
+
+def _unknown(table: costs.CostTable, lacking: int) -> Choice:
+    """Chooses nothing, and says why where the user has measured anything."""
+    note = (
+        f"{lacking} ops were never timed on this device: what stays float goes by the "
+        "shipped table. --costs=measure times them, once."
+    )
+    return Choice(notes=(note,) if len(table) else ())
 
 
 def _table(mode: str) -> costs.CostTable:
@@ -155,8 +161,8 @@ def _complete(table: costs.CostTable, pair: _Pair, mode: str, on_step: OnStep) -
     """Measures what is missing where that is asked for; returns how much is left."""
     pieces = pair.pieces()
     if mode == "measure":
-        streams = costs.is_streaming(table, pair.float_specs)
-        costs.measure_host(table, pieces, cold=streams, on_step=on_step)
+        streams = costs.streaming_share(table, pair.float_specs)
+        costs.measure_host(table, pieces, cold=streams > 0, on_step=on_step)
     elif mode == "android":
         costs.measure_android(table, pieces, android.AndroidOptions(), on_step=on_step)
     return len(table.missing(piece.key for piece in pieces))
@@ -193,17 +199,17 @@ def _choice(pair: _Pair, table: costs.CostTable, io: str) -> Choice:
 
 
 def _split_costs(pair: _Pair, table: costs.CostTable, io: str) -> split.SplitCosts:
-    streams = costs.is_streaming(table, pair.float_specs)
-    integer_streams = costs.is_streaming(table, pair.integer_specs)
+    streams = costs.streaming_share(table, pair.float_specs)
+    integer_streams = costs.streaming_share(table, pair.integer_specs)
     float_us: dict[int, float] = {}
     integer_us: dict[int, float] = {}
     for op, spec in zip(pair.graph.ops, pair.float_specs, strict=True):
-        own = costs.op_us(table, spec, is_streaming=streams) if spec else None
+        own = costs.op_us(table, spec, streaming=streams) if spec else None
         float_us[op.index] = own or 0.0
         if op.index not in pair.integer:
             continue
         other = pair.integer_specs[pair.integer[op.index].index]
-        us = costs.op_us(table, other, is_streaming=integer_streams) if other else None
+        us = costs.op_us(table, other, streaming=integer_streams) if other else None
         if own is None or us is None:
             own = us = 0.0  # Nothing speaks for either.
         float_us[op.index], integer_us[op.index] = own, us

@@ -14,7 +14,7 @@ import ml_collections
 
 import tfslim
 from tfslim import errors, evaluation, quantization, tasks
-from tfslim.pipeline import choices, proving
+from tfslim.pipeline import choices, cost_split, proving
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import timing as timing_lib
 
@@ -178,6 +178,13 @@ class Maker:
             layers={**self.layers, **given.layers},
             io=given.io if is_static else None,
         )
+        choice = cost_split.choose(
+            self.float_file, recipe, options, samples=self.samples, mode="auto"
+        )
+        if choice.layers:
+            options = dataclasses.replace(options, layers=choice.layers)
+        if choice.report:
+            self.made.notes += choice.notes
         accurate = quantization.quantize_accurately(
             self.float_file,
             recipe,
@@ -191,6 +198,9 @@ class Maker:
             accurate, fallen = self._keep_accuracy(recipe.name, accurate, options)
         done = accurate.quantized
         row = describe(recipe, accurate) | fallen
+        if choice.report:
+            kept = cost_split.with_reasons(done.kept_float, choice.reasons)
+            row |= {"kept_float": kept, "costs": choice.report}
         row |= self.judge.check(recipe.name, done.tflite)
         if is_static and done.calibration:
             self.folder.write_ranges(done.calibration, self.float_file)

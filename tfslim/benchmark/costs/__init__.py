@@ -1,20 +1,21 @@
 """The measured cost of single ops by device, and what follows for whole files."""
 
-from tfslim.benchmark.costs.build import build
 from tfslim.benchmark.costs.measure import (
+    Meter,
     measure_android,
     measure_host,
     phone_device,
 )
-from tfslim.benchmark.costs.predict import (
+from tfslim.benchmark.costs.prediction import (
     OpPrediction,
     Prediction,
     border,
-    is_streaming,
     op_us,
     predict,
     specs_of,
+    streaming_share,
 )
+from tfslim.benchmark.costs.single_file import build
 from tfslim.benchmark.costs.spec import (
     OpSpec,
     Piece,
@@ -34,6 +35,7 @@ from tfslim.benchmark.costs.table import (
 __all__ = [
     "CostTable",
     "Device",
+    "Meter",
     "OpCost",
     "OpPrediction",
     "OpSpec",
@@ -43,7 +45,6 @@ __all__ = [
     "border",
     "build",
     "dense",
-    "is_streaming",
     "is_unpacking",
     "measure_android",
     "measure_host",
@@ -53,5 +54,6 @@ __all__ = [
     "predict",
     "read_file",
     "specs_of",
+    "streaming_share",
     "this_device",
 ]

@@ -12,7 +12,7 @@ from tfslim import errors, tflite
 from tfslim.benchmark import android, host
 from tfslim.benchmark.android import adb as adb_lib
 from tfslim.benchmark.android import binary, phone
-from tfslim.benchmark.costs.build import build
+from tfslim.benchmark.costs.single_file import build
 from tfslim.benchmark.costs.spec import IDLE, Piece
 from tfslim.benchmark.costs.table import CostTable, Device, OpCost
 from tfslim.benchmark.result import Options
@@ -108,6 +108,39 @@ def measure_android(
     found_us = {r.name: min(part.typical for part in r.by_round) for r in results}
     table.put({key: OpCost(us=us) for key, us in found_us.items()})
     table.save()
+
+
+class Meter:
+    """Measures ops where a table is from: on this machine, or on a phone.
+
+    Attributes:
+        table: what is known so far.
+        phones: which phone; None: this machine.
+    """
+
+    def __init__(
+        self,
+        table: CostTable,
+        phones: android.AndroidOptions | None = None,
+        on_step: OnStep = lambda text: None,
+    ):
+        """Measures nothing yet.
+
+        Args:
+            table: of the device.
+            phones: which phone, one, and how it is used; None: this machine.
+            on_step: called with a line of text at each step.
+        """
+        self.table = table
+        self.phones = phones
+        self._on_step = on_step
+
+    def measure(self, specs: Sequence[Piece], *, cold: bool = False) -> None:
+        """Completes the table; as `measure_host` and `measure_android`."""
+        if self.phones is None:
+            measure_host(self.table, specs, cold=cold, on_step=self._on_step)
+        else:
+            measure_android(self.table, specs, self.phones, on_step=self._on_step)
 
 
 def _groups(specs: Mapping[str, Piece]) -> Iterator[dict[str, Piece]]:

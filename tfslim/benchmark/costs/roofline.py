@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from tfslim.benchmark.costs.measure import measure_host
+from tfslim.benchmark.costs.measure import Meter
 from tfslim.benchmark.costs.spec import OpSpec, dense
 from tfslim.benchmark.costs.table import CostTable
 
@@ -37,12 +37,13 @@ class Peaks:
     bytes_per_us: float
 
 
-def measure_peaks(table: CostTable, on_step: OnStep = lambda text: None) -> Peaks:
-    """Returns the roofline of this machine, measured once and kept in its table."""
+def measure_peaks(meter: Meter, on_step: OnStep = lambda text: None) -> Peaks:
+    """Returns the roofline of a device, measured once and kept in its table."""
+    table = meter.table
     names = [field.name for field in dataclasses.fields(Peaks)]
     if all(name in table.peaks for name in names):
         return Peaks(**{name: table.peaks[name] for name in names})
-    on_step("measuring the roofline of this machine, once")
+    on_step("measuring the roofline, once")
     products = {
         dtype: [
             (rows * inputs * outputs, dense(inputs, outputs, rows=rows, dtype=dtype))
@@ -52,7 +53,7 @@ def measure_peaks(table: CostTable, on_step: OnStep = lambda text: None) -> Peak
     }
     stream = _stream(table.device.cache_bytes or 0)
     every = [spec for rows in products.values() for _, spec in rows]
-    measure_host(table, [*every, stream])
+    meter.measure([*every, stream])
     table.peaks = {
         "float_macs_per_us": _best(table, products["float32"]),
         "int8_macs_per_us": _best(table, products["int8"]),

@@ -69,13 +69,15 @@ def _cut(
 
 def budget_of(name: str, section: base.Config, *, scope: str) -> budget_lib.Budget:
     """Returns the budget that the fields of the section `name` ask for."""
-    if not (section.max_params or section.max_macs or section.ratio):
+    ratios = dict(section.get("ratios", {}))
+    if not (section.max_params or section.max_macs or section.ratio or ratios):
         raise errors.ConfigError(
             f"config.{name} needs ratio (0.5 removes half of the channels), max_macs "
             "or max_params, got none."
         )
     return budget_lib.Budget(
         pruning_ratio=section.ratio or None,
+        ratios=ratios,
         scope=scope,
         divisor=section.divisor,
         min_channels=section.min_channels,

@@ -20,8 +20,9 @@ from tfslim.benchmark.costs.table import CostTable
 
 _OVERHEAD_SHARE = 0.9
 _COLD_SHARE = 0.4
-# Weights of more than this share of the last-level cache do not stay in it.
-_STAYING = 0.5
+# Weights, as a share of the last-level cache: all stay in it up to the first, none
+# from the second on.
+_STAYING = (0.2, 0.7)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,22 +54,23 @@ class Prediction:
         return tuple(op for op in self.ops if op.us is None)
 
 
-def op_us(table: CostTable, spec: Piece, *, is_streaming: bool = False) -> float | None:
+def op_us(table: CostTable, spec: Piece, *, streaming: float = 0.0) -> float | None:
     """Returns what an op adds to the time of a file; None: not known.
 
     Args:
         table: of the device.
         spec: the op.
-        is_streaming: whether the file's weights come out of the memory in each run.
+        streaming: share of the file's weights that come out of the memory in each run.
     """
     cost = table.get(spec.key)
     if cost is None or cost.us is None:
         return None
     idle = table.overhead
     time = max(cost.us - _OVERHEAD_SHARE * (idle.us or 0.0), 0.0)
-    if is_streaming and cost.cold_us is not None:
+    if streaming and cost.cold_us is not None:
         calling = (idle.cold_us or 0.0) - (idle.us or 0.0)
-        time += _COLD_SHARE * max(cost.cold_us - cost.us - calling, 0.0)
+        lost = max(cost.cold_us - cost.us - calling, 0.0)
+        time += streaming * _COLD_SHARE * lost
     return time
 
 
@@ -94,8 +96,12 @@ def specs_of(
     return found
 
 
-def is_streaming(table: CostTable, specs: Sequence[Piece | None]) -> bool:
-    """Whether a file's weights do not stay in the device's last-level cache."""
+def streaming_share(table: CostTable, specs: Sequence[Piece | None]) -> float:
+    """Returns the share of a file's weights that do not stay in the last-level cache.
+
+    Others use that cache, too: from a fifth of it on weights are lost, and from seven
+    tenths on all of them.
+    """
     cache = table.device.cache_bytes
     weights = sum(
         tensor.num_bytes
@@ -104,7 +110,10 @@ def is_streaming(table: CostTable, specs: Sequence[Piece | None]) -> bool:
         for tensor in spec.inputs
         if tensor.kind == "constant"
     )
-    return cache is not None and weights > _STAYING * cache
+    if cache is None:
+        return 0.0
+    low, high = _STAYING
+    return min(max((weights / cache - low) / (high - low), 0.0), 1.0)
 
 
 def predict(
@@ -117,7 +126,7 @@ def predict(
         model: the file.
         specs: `specs_of` it.
     """
-    graph, streams = model.graphs[0], is_streaming(table, specs)
+    graph, share = model.graphs[0], streaming_share(table, specs)
     rows = []
     for op, spec in zip(graph.ops, specs, strict=True):
         us: float | None = None
@@ -127,7 +136,7 @@ def predict(
         elif spec is None:
             reason = "it runs other graphs of the file"
         else:
-            us = op_us(table, spec, is_streaming=streams)
+            us = op_us(table, spec, streaming=share)
             cost = table.get(spec.key)
             reason = cost.reason if cost else "it was not measured"
         rows.append(

@@ -1,0 +1,328 @@
+"""The best model under a budget: cheap predictions first, then a few are trained."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from tfslim import errors, files, loading
+from tfslim.analysis import layers
+from tfslim.graph import keras as graph_keras
+from tfslim.pipeline import export, steps, trial_rows
+from tfslim.pipeline import job as job_lib
+from tfslim.pipeline.trial_rows import Wanted
+from tfslim.pruning import channels as channels_lib
+from tfslim.pruning import prune
+from tfslim.search import choose, sensitivity, space
+from tfslim.search import study as study_lib
+
+OnStep = Callable[[str], None]
+
+BASELINE, TRIALS, BEST = "baseline", "trials", "best"
+PLAN, RESULT = "plan.json", "optimize.json"
+# Recipes that a choice may take.
+_RECIPES = ("float32", "int8")
+_NEIGHBOURS = 2
+# Recipes whose baseline loses more points of accuracy than that are not tried.
+_MOST_LOST = 0.05
+
+
+def prepare(
+    wanted: Wanted, config: ml_collections.ConfigDict, out: Path, on_step: OnStep
+) -> dict[str, Any]:
+    """Trains the baseline and plans the trials, once: a later call reads both.
+
+    Raises:
+        BenchmarkError: the budget cannot be met; names the nearest.
+    """
+    with _alone(out):
+        if (out / PLAN).exists():
+            on_step("the plan is there: going on")
+            plan: dict[str, Any] = json.loads(files.read_text(out / PLAN))
+            return plan
+        baseline = _baseline(wanted, config, out, on_step)
+        plan = _plan(wanted, config, out, baseline, on_step)
+        _study(wanted, out).add(plan["candidates"])
+        files.write_json(out / PLAN, plan)
+    return plan
+
+
+def work(wanted: Wanted, plan: Mapping[str, Any], out: Path, on_step: OnStep) -> None:
+    """Trains and measures what waits, until nothing is left; several may do so."""
+
+    def evaluate(candidate: dict[str, Any]) -> tuple[float, float, dict[str, Any]]:
+        own = config_of(plan, candidate, out, epochs=wanted.brief_epochs)
+        folder = out / TRIALS / candidate["name"]
+        found = export.export_model(None, out_dir=folder, config=own, overwrite=True)
+        row = trial_rows.row_of(found, candidate["recipe"])
+        return row["quality"], row["latency_us"], row
+
+    _study(wanted, out).run(evaluate, on_step=on_step)
+
+
+def finish(
+    wanted: Wanted, plan: Mapping[str, Any], out: Path, on_step: OnStep
+) -> dict[str, Any]:
+    """Trains the winners fully and writes what came of the search.
+
+    Returns:
+        The content of `optimize.json`.
+    """
+    study = _study(wanted, out)
+    rows = study.results()
+    for row in rows:
+        row["meets"] = trial_rows.meets(row, plan, wanted)
+    if not rows:
+        reasons = "; ".join(study.failures().values()) or "no trial was made"
+        raise errors.TrainingError(f"No trial came to its end: {reasons}")
+    winners = trial_rows.winners_of(rows, wanted)
+    final = []
+    for place, row in enumerate(winners):
+        name = BEST if not wanted.family else f"family_{place + 1}"
+        on_step(f"training {row['candidate']['name']} fully")
+        own = config_of(plan, row["candidate"], out, epochs=wanted.epochs)
+        found = export.export_model(
+            None, out_dir=out / name, config=own, overwrite=True
+        )
+        made = trial_rows.row_of(found, row["candidate"]["recipe"])
+        made |= {"candidate": row["candidate"], "folder": name}
+        final.append(made | {"meets": trial_rows.meets(made, plan, wanted)})
+    content = {
+        "schema_version": 1,
+        "source": wanted.source,
+        "goal": dataclasses.asdict(wanted.goal),
+        "max_drop": wanted.max_drop,
+        "baseline": plan["baseline"],
+        "trials": rows,
+        "failed": study.failures(),
+        "final": final,
+        "prediction": trial_rows.prediction_of(rows),
+        "skipped": plan["skipped"],
+    }
+    files.write_json(out / RESULT, content)
+    return content
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Lets one process at a time plan in a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".planning").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _study(wanted: Wanted, out: Path) -> study_lib.Study:
+    return study_lib.Study(
+        wanted.study or study_lib.sqlite_url((out / "study.db").absolute())
+    )
+
+
+def _baseline(
+    wanted: Wanted, config: ml_collections.ConfigDict, out: Path, on_step: OnStep
+) -> dict[str, Any]:
+    folder = out / BASELINE
+    if (folder / "result.json").exists():
+        found: dict[str, Any] = json.loads(files.read_text(folder / "result.json"))
+        return found
+    on_step("the baseline: training, files, times")
+    own = copy.deepcopy(config)
+    own.quantization.recipes = _RECIPES
+    return export.export_model(
+        wanted.source, out_dir=folder, config=own, overwrite=True, on_step=on_step
+    )
+
+
+def _plan(
+    wanted: Wanted,
+    config: ml_collections.ConfigDict,
+    out: Path,
+    baseline: Mapping[str, Any],
+    on_step: OnStep,
+) -> dict[str, Any]:
+    base = {recipe: trial_rows.row_of(baseline, recipe) for recipe in _RECIPES}
+    model_path = str((out / BASELINE / "model.keras").absolute())
+    model = loading.load_model(model_path)
+    timed = {
+        r: _timed(out / BASELINE / f"{r}.tflite", base[r]["memory_bytes"], on_step)
+        for r in _RECIPES
+    }
+    channels = channels_lib.analyze(graph_keras.read(model))
+    kind = graph_keras.keras_of(model)
+    scores = prune.score_by(channels, kind, "l1_norm", None, None)
+    on_step("what each cut leaves")
+    built = space.build_space(channels, scores, timed)
+    plain = _opened_config(config, model_path, baseline["data"]["spec"])
+    job = job_lib.prepare(None, plain, None, (None, None, None))
+    damage = sensitivity.measure_damage(
+        channels,
+        scores,
+        built,
+        _inputs(job),
+        kind=kind,
+        divisor=space.DIVISOR,
+        on_step=on_step,
+    )
+    candidates = _candidates(wanted, built, damage, base)
+    return {
+        "schema_version": 1,
+        "config": json.loads(plain.to_json_best_effort()),
+        "baseline": base,
+        "candidates": candidates,
+        "sensitivity": {
+            name: dict(zip(map(str, built.ratios), row.tolist(), strict=True))
+            for name, row in zip(built.groups, damage, strict=True)
+        },
+        "skipped": dict(built.skipped),
+    }
+
+
+def _opened_config(
+    config: ml_collections.ConfigDict, model: str, spec: str
+) -> ml_collections.ConfigDict:
+    """Returns the config for the trained baseline in place of the model's name."""
+    own = copy.deepcopy(config)
+    own.model.name, own.model.input_shape = model, ()
+    own.model.options = {}
+    own.data.spec = spec
+    own.training.epochs = 0
+    return own
+
+
+def _timed(path: Path, memory: int | None, on_step: OnStep) -> space.Timed:
+    data = files.read_bytes(path)
+    found = layers.profile(data, on_step=on_step)
+    by_layer: dict[str, float] = {}
+    rest = 0.0
+    for row in found.rows:
+        if row.layer:
+            by_layer[row.layer] = by_layer.get(row.layer, 0.0) + (row.us or 0.0)
+        else:
+            rest += row.us or 0.0
+    total = sum(by_layer.values()) + rest
+    # What the sum of the ops misses of the whole is shared out among them.
+    scale = (found.whole_us or total) / total if total else 1.0
+    return space.Timed(
+        {name: us * scale for name, us in by_layer.items()},
+        rest * scale,
+        len(data),
+        memory or 0,
+    )
+
+
+def _inputs(job: job_lib.Job) -> list[np.ndarray]:
+    batches = steps.base.batches(job)
+    if not batches:
+        raise errors.ConfigError(
+            "The sensitivities need training data: name some with --data."
+        )
+    first = batches[0][0]
+    if isinstance(first, np.ndarray):
+        return [np.concatenate([x for x, *_ in batches])]
+    names = list(first) if isinstance(first, Mapping) else range(len(first))
+    return [np.concatenate([x[name] for x, *_ in batches]) for name in names]
+
+
+def _candidates(
+    wanted: Wanted,
+    built: space.Space,
+    damage: np.ndarray,
+    base: Mapping[str, Mapping[str, float]],
+) -> list[dict[str, Any]]:
+    """Chooses the few that are trained: of each recipe that is good enough as it is."""
+    top = max(row["quality"] for row in base.values())
+    recipes = [r for r in _RECIPES if base[r]["quality"] >= top - _MOST_LOST]
+    found: list[dict[str, Any]] = []
+    problem: errors.BenchmarkError | None = None
+    for recipe in recipes:
+        way = choose.path(built, damage, recipe, wanted.goal)
+        try:
+            picked = _picked(way, wanted)
+        except errors.BenchmarkError as error:
+            problem = error
+            continue
+        found += [_candidate("cut", place, step) for place, step in enumerate(picked)]
+        found += _uniform(built, recipe, picked)
+    if not found and problem is not None:
+        raise problem
+    return found
+
+
+def _picked(way: list[choose.Step], wanted: Wanted) -> list[choose.Step]:
+    """Returns the best step under the goal and some on both sides of it."""
+    if wanted.family:
+        limit = wanted.goal.max_latency_us or way[0].cost.latency_us / 8
+        return choose.family(way, wanted.family, fastest_us=limit)
+    best = choose.best_under(way, wanted.goal)
+    if best.damage == 0:
+        return [best]
+    place = way.index(best)
+    places = [place + k for k in range(-1, _NEIGHBOURS + 1)]
+    return [way[k] for k in places if 0 <= k < len(way)]
+
+
+def _uniform(
+    built: space.Space, recipe: str, picked: list[choose.Step]
+) -> list[dict[str, Any]]:
+    """Returns the uniform widths to hold the picked ones against."""
+    found = {}
+    for step in picked:
+        for ratio in built.ratios:
+            choice = built.uniform(ratio, recipe)
+            cost = built.cost(choice)
+            if cost.latency_us <= step.cost.latency_us or ratio == built.ratios[-1]:
+                row = _candidate("uniform", 0, choose.Step(choice, cost, float("nan")))
+                row["name"] = f"{recipe}_uniform_{ratio:g}"
+                found[row["name"]] = row
+                break
+    return list(found.values())
+
+
+def _candidate(kind: str, place: int, step: choose.Step) -> dict[str, Any]:
+    return {
+        "name": f"{step.choice.recipe}_{kind}_{place}",
+        "kind": kind,
+        "recipe": step.choice.recipe,
+        "ratios": dict(step.choice.ratios),
+        "predicted": dataclasses.asdict(step.cost),
+        "damage": step.damage if np.isfinite(step.damage) else None,
+    }
+
+
+def config_of(
+    plan: Mapping[str, Any], candidate: Mapping[str, Any], out: Path, *, epochs: int
+) -> dict[str, Any]:
+    """Returns the config that makes a candidate: `tfslim export --config=` takes it."""
+    own: dict[str, Any] = copy.deepcopy(dict(plan["config"]))
+    own["prune"]["divisor"] = space.DIVISOR
+    own["prune"]["epochs"] = epochs
+    if candidate["ratios"]:
+        own["prune"]["method"] = "channels"
+        own["prune"]["ratios"] = dict(candidate["ratios"])
+    names = dict.fromkeys(["float32", candidate["recipe"]])
+    own["quantization"]["recipes"] = list(names)
+    return own
+
+
+def planned(out: Path) -> dict[str, Any]:
+    """Reads the plan of a search.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        plan: dict[str, Any] = json.loads(files.read_text(out / PLAN))
+    except (OSError, ValueError) as error:
+        raise errors.ConfigError(
+            f"No search is planned in '{out}'. Start tfslim optimize without --worker."
+        ) from error
+    return plan
