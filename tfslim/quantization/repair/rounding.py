@@ -45,6 +45,8 @@ _POSITIONS = 256
 _MOST_WIDTH = 5_000
 # Inputs from which on several threads of BLAS do more than wait for each other.
 _MANY_THREADS = 2_000
+# Multiply-adds that rounding a model may cost: a second or two of one core.
+_MOST_WORK = 5e10
 # Matrices that are in memory at a time.
 _MOST_BYTES = 2**28
 _MOST_CLUSTERS = 256
@@ -92,6 +94,21 @@ class _Layer:
     @property
     def num_bytes(self) -> int:
         return 4 * self.windows.groups * self.windows.width**2
+
+    @property
+    def noise(self) -> float:
+        """What nearest rounding takes of the weights: a share of their square sum."""
+        left = self.weights - self.stored.values * self.stored.scale
+        signal = float(np.square(self.weights, dtype=np.float64).sum())
+        return float(np.square(left).sum()) / max(signal, 1e-30)
+
+    def work(self, samples: int) -> float:
+        """Counts multiply-adds: its moments, their factor and the rounding itself."""
+        shape = self.matched.output.shape
+        positions = samples * min(_POSITIONS, int(np.prod(shape[:-1])))
+        width, groups = self.windows.width, self.windows.groups
+        rows = self.weights.size / (width * groups)
+        return float(groups * width**2 * (positions + width / 3 + rows))
 
 
 class _Moments:
@@ -163,7 +180,9 @@ def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResu
     rows = []
     blas = threadpoolctl.ThreadpoolController()
     layers, refused = _layers(before.graphs[0], after.graphs[0])
-    for chunk in _chunks(_by_weights(layers, flat)):
+    groups, spared = _worth_it(_by_weights(layers, flat), len(kept))
+    refused += spared
+    for chunk in _chunks(groups):
         seen = [(group, _Moments(group[0].windows)) for group in chunk]
         readers = [(layer, moments) for group, moments in seen for layer in group]
         collect(source, kept, statistic=functools.partial(_Readers, moments=readers))
@@ -212,6 +231,30 @@ def _by_weights(layers: Sequence[_Layer], flat: Any) -> list[list[_Layer]]:
         key = buffer, windows.op.name, windows.weights, windows.channels
         groups.setdefault(key, []).append(layer)
     return list(groups.values())
+
+
+def _worth_it(
+    groups: Sequence[list[_Layer]], samples: int
+) -> tuple[list[list[_Layer]], list[Refused]]:
+    """Chooses the layers that gain most for what they cost, before any work.
+
+    What can be gained is the noise that nearest rounding brings.
+    """
+    costs = [sum(layer.work(samples) for layer in group) for group in groups]
+    if sum(costs) <= _MOST_WORK:
+        return list(groups), []
+    gains = [group[0].noise for group in groups]
+    order = np.argsort([-gain / c for gain, c in zip(gains, costs, strict=True)])
+    total = np.cumsum(np.asarray(costs)[order])
+    chosen = set(order[total <= _MOST_WORK].tolist())
+    reason = "To round it anew costs more than it gains, beside the other layers."
+    refused = [
+        Refused(layer.matched.output.name, reason)
+        for index, group in enumerate(groups)
+        if index not in chosen
+        for layer in group
+    ]
+    return [group for i, group in enumerate(groups) if i in chosen], refused
 
 
 def _chunks(groups: Sequence[list[_Layer]]) -> Iterator[list[list[_Layer]]]:
