@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,17 +10,14 @@ from tfslim import errors, targets, tflite
 from tfslim.quantization.options import Options
 from tfslim.quantization.quantize import QuantizeResult, quantize
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges
-from tfslim.quantization.ranges.collect import Samples, singles, sized_for_first
-from tfslim.quantization.repair.equalization import equalize, is_equalized
-from tfslim.quantization.repair.improve import (
-    GAIN_DB,
-    Improved,
-    Improver,
-    is_large,
-    num_samples,
+from tfslim.quantization.ranges.collect import Samples, sized_for_first
+from tfslim.quantization.repair.equalization import (
+    EqualizeResult,
+    equalize,
+    is_equalized,
 )
+from tfslim.quantization.repair.improve import GAIN_DB, Improved, Improver, is_large
 from tfslim.quantization.rules import recipe
-from tfslim.quantization.rules.preprocess_model import prepare
 
 # Of a channel against the others: from here on equalizing pays for another file.
 _UNEQUAL = 16.0
@@ -133,18 +129,18 @@ def _sources(
     on_step("equalizing")
     graph = tflite.read(model).graphs[0]
     is_quick = is_large(graph) and not given
-    seen = samples
-    if is_quick:
-        # Of a large model some samples, and no trial where little can come of it.
-        content = tflite.read(prepare(model))
-        seen = list(itertools.islice(singles(samples, content), num_samples(graph)))
-    balanced = equalize(model, seen)
+    if is_quick and _largest(equalize(model)) < _UNEQUAL:
+        # By the weights alone: each run of a large model counts.
+        return {"plain": model}
+    balanced = equalize(model, samples)
     if given:
         return {"equalized": balanced.tflite}
-    largest = max((row.largest for row in balanced.equalized), default=0.0)
-    if largest <= (_UNEQUAL if is_quick else 0.0):
-        return {"plain": model}
-    return {"plain": model, "equalized": balanced.tflite}
+    found = {"equalized": balanced.tflite} if balanced.equalized else {}
+    return {"plain": model, **found}
+
+
+def _largest(balanced: EqualizeResult) -> float:
+    return max((row.largest for row in balanced.equalized), default=0.0)
 
 
 def _repaired(

@@ -16,7 +16,7 @@ from tfslim.quantization.rules.preprocess_model import prepare
 # Less than this is noise of the samples.
 GAIN_DB = 0.3
 # Samples to decide by, and as many to fit to: the most, and of large models the least.
-_NUM_SAMPLES, _LEAST = 64, 16
+_NUM_SAMPLES, _LEAST = 64, 10
 # Multiply-accumulates of one run from which on fewer samples must do.
 _LARGE = 5e8
 

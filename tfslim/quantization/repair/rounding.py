@@ -39,12 +39,12 @@ from tfslim.tflite import flatbuffer
 
 ROUNDINGS = ("nearest", "gptq")
 
-# Positions of a layer's output that a sample adds to its statistics.
-_POSITIONS = 256
+# Positions of a layer's output that a sample adds to its statistics, at most and least;
+# in between as many as give so many for each input of an output.
+_POSITIONS, _FEW = 256, 32
+_FOR_EACH = 6
 # Inputs of one output beyond which inverting their matrix takes minutes.
 _MOST_WIDTH = 5_000
-# Inputs from which on several threads of BLAS do more than wait for each other.
-_MANY_THREADS = 2_000
 # Multiply-adds that rounding a model may cost: a second or two of one core.
 _MOST_WORK = 5e10
 # Matrices that are in memory at a time.
@@ -105,22 +105,30 @@ class _Layer:
     def work(self, samples: int) -> float:
         """Counts multiply-adds: its moments, their factor and the rounding itself."""
         shape = self.matched.output.shape
-        positions = samples * min(_POSITIONS, int(np.prod(shape[:-1])))
+        most = _positions(self.windows, samples)
+        positions = samples * min(most, int(np.prod(shape[:-1])))
         width, groups = self.windows.width, self.windows.groups
         rows = self.weights.size / (width * groups)
         return float(groups * width**2 * (positions + width / 3 + rows))
 
 
+def _positions(windows: Windows, samples: int) -> int:
+    """Returns how many positions of a sample are looked at, spread evenly."""
+    wanted = -(-_FOR_EACH * windows.width // max(samples, 1))
+    return min(_POSITIONS, max(_FEW, wanted))
+
+
 class _Moments:
     """Mean and covariance of what a layer's outputs read, group by group."""
 
-    def __init__(self, windows: Windows):
+    def __init__(self, windows: Windows, samples: int):
         self._windows = windows
+        self._positions = _positions(windows, samples)
         self._count = 0
         self._shift: np.ndarray | None = None
 
     def update(self, values: np.ndarray) -> None:
-        rows = self._windows.read(values, _POSITIONS).astype(np.float32)
+        rows = self._windows.read(values, self._positions).astype(np.float32)
         if self._shift is None:
             # Near the mean float32 sums stay exact enough.
             self._shift = rows.mean(axis=1, keepdims=True)
@@ -183,12 +191,12 @@ def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResu
     groups, spared = _worth_it(_by_weights(layers, flat), len(kept))
     refused += spared
     for chunk in _chunks(groups):
-        seen = [(group, _Moments(group[0].windows)) for group in chunk]
+        seen = [(group, _Moments(group[0].windows, len(kept))) for group in chunk]
         readers = [(layer, moments) for group, moments in seen for layer in group]
         collect(source, kept, statistic=functools.partial(_Readers, moments=readers))
         for group, moments in seen:
-            threads = 1 if group[0].windows.width < _MANY_THREADS else None
-            with blas.limit(limits=threads, user_api="blas"):
+            # Several threads wait for each other longer than they work.
+            with blas.limit(limits=1, user_api="blas"):
                 rows += _round_group(flat, group, moments)
     attached = flatbuffer.attached_files(quantized)
     flatbuffer.share_buffers(flat)
