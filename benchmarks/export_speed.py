@@ -7,6 +7,7 @@ of the job alone; times are of the job, without importing and building.
 
   python -m benchmarks.export_speed --models=mobilenet_v2,alexnet --rounds=3
   python -m benchmarks.export_speed --latency   # INT8 latency of all
+  python -m benchmarks.export_speed --defaults  # what users get without asking
 
 Goals: time at most 0.5 of the converter's for MobileNetV2 and AlexNet; INT8 latency at
 most 1.03 of the converter's INT8 (MobileNetV3-Small: 0.35); against float at least 2x
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -36,6 +38,8 @@ ZOO = (
     "vgg16",
 )
 SIDES = ("converter", "tfslim")
+# What users get without asking: `tfslim export`, and `quantize --calibration=auto`.
+DEFAULTS = ("converter", "default", "auto")
 
 
 def samples(number: int):
@@ -64,6 +68,28 @@ def by_tfslim(model, number: int) -> dict[str, bytes]:
     return {"int8": done.tflite, "float32": float_file}
 
 
+def by_default(model, number: int, calibration: str) -> dict[str, bytes]:
+    import tfslim
+    from tfslim.quantization import Options, quantize_accurately
+
+    float_file = tfslim.convert_model(model).tflite
+    done = quantize_accurately(
+        float_file,
+        "int8",
+        samples=list(samples(number)),
+        options=Options(calibration=calibration),
+        on_step=lambda text: print(f"{time.process_time():7.1f} s {text}"),
+    )
+    print(done.steps, done.taken)
+    return {"int8": done.quantized.tflite, "float32": float_file}
+
+
+def make(side: str, model, number: int) -> dict[str, bytes]:
+    if side in ("default", "auto"):
+        return by_default(model, number, "auto" if side == "auto" else "minmax")
+    return (by_tfslim if side == "tfslim" else by_converter)(model, number)
+
+
 def work(side: str, name: str, number: int, folder: Path) -> None:
     """One job in this process; prints what it cost as the last line."""
     from tfslim import quiet
@@ -78,7 +104,7 @@ def work(side: str, name: str, number: int, folder: Path) -> None:
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, cpu = time.perf_counter(), time.process_time()
-    files = (by_tfslim if side == "tfslim" else by_converter)(model, number)
+    files = make(side, model, number)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     for kind, content in files.items():
         (folder / f"{name}.{side}.{kind}.tflite").write_bytes(content)
@@ -102,6 +128,23 @@ def run_job(side: str, name: str, number: int, folder: Path) -> dict:
     if done.returncode:
         raise SystemExit(f"{side} {name} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare_defaults(names, number: int, rounds: int, folder: Path) -> list[dict]:
+    rows = []
+    for name in names:
+        jobs = {side: [] for side in DEFAULTS}
+        for _ in range(rounds):
+            for side in DEFAULTS:
+                jobs[side].append(run_job(side, name, number, folder)["cpu_s"])
+        least = {side: min(jobs[side]) for side in DEFAULTS}
+        row = {"model": name, "samples": number, "rounds": rounds}
+        row |= {f"{side}_cpu_s": value for side, value in least.items()}
+        for side in DEFAULTS[1:]:
+            row[f"{side}_ratio"] = least[side] / least["converter"]
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
 
 
 def compare_export(names, number: int, rounds: int, folder: Path) -> list[dict]:
@@ -166,7 +209,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--worker", choices=SIDES)
+    parser.add_argument("--defaults", action="store_true")
+    parser.add_argument("--worker", choices={*SIDES, *DEFAULTS})
     options = parser.parse_args()
     if options.worker:
         work(options.worker, options.models, options.samples, options.folder)
@@ -176,6 +220,10 @@ def main() -> None:
         names = options.models.split(",") if options.models else ZOO
         rows = compare_latency(names, options.samples, folder)
         record.save("export_latency", rows)
+    elif options.defaults:
+        names = (options.models or "mobilenet_v2,resnet18,alexnet,vgg16").split(",")
+        rows = compare_defaults(names, options.samples, options.rounds, folder)
+        record.save("default_speed", rows, cores=os.cpu_count(), load=os.getloadavg())
     else:
         names = (options.models or "mobilenet_v2,alexnet").split(",")
         rows = compare_export(names, options.samples, options.rounds, folder)

@@ -77,6 +77,13 @@ class Target:
         has_kernel = row is not None and row.integer is not None
         return has_kernel and (_ALL in self.integer or op in self.integer)
 
+    def lacks(self, op: str) -> bool:
+        """Whether an op is to be said in others, if that can be."""
+        row = ops.TFLITE.get(op)
+        if not self.allows_float and (row is None or row.integer is None):
+            return True
+        return bool(self.runs) and op not in self.runs
+
     def quantizing_all(self) -> Target:
         """Returns the same, but no op stays float that could be INT8."""
         return dataclasses.replace(

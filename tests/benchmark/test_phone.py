@@ -131,7 +131,7 @@ def test_wrong_download_is_not_kept(server, tmp_path):
 def test_no_network_says_how_to_get_the_binary():
     with pytest.raises(errors.BenchmarkError, match=r"http://.*--benchmark_binary"):
         binary.find("", ["arm64-v8a"], sources=_from("http://127.0.0.1:9/{}"))
-    with pytest.raises(errors.ConfigError, match="runtime interpreter.* for mips"):
+    with pytest.raises(errors.ConfigError, match=r"runtime interpreter.* for mips"):
         binary.find("", ["mips"])
 
 

@@ -375,3 +375,30 @@ def test_layers_that_share_weights_go_on_sharing_them(recipe):
     )
     # With INT8 activations their noise is larger than that of the weights.
     assert after > before - (0.5 if recipe == "int8" else 0.0)
+
+
+def _by_the_inverse(weights, scale, matrix):
+    """GPTQ as published: by the Cholesky factor of the inverse of H, column by column."""
+    order = np.argsort(-np.diag(matrix), kind="stable")
+    damped = matrix[np.ix_(order, order)].astype(np.float64)
+    damped += 0.01 * np.diag(damped).mean() * np.eye(len(damped))
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    left, chosen = weights[:, order].astype(np.float64), np.zeros(weights.shape)
+    for i in range(len(order)):
+        rounded = np.clip(np.rint(left[:, i] / scale[:, 0]), -127, 127)
+        error = (left[:, i] - rounded * scale[:, 0]) / factor[i, i]
+        left[:, i + 1 :] -= error[:, None] * factor[None, i, i + 1 :]
+        chosen[:, order[i]] = rounded
+    return chosen
+
+
+@pytest.mark.parametrize(("width", "positions"), [(9, 500), (300, 900), (200, 40)])
+def test_without_the_inverse_it_chooses_the_same(width, positions):
+    random = np.random.default_rng(width)
+    mixed = np.eye(width) + 0.1 * random.normal(size=(width, width))
+    read = np.maximum(random.normal(size=(positions, width)) @ mixed, 0.0)
+    matrix = (read.T @ read / positions).astype(np.float32)
+    kernel = random.normal(size=(16, width)).astype(np.float32)
+    scale = np.abs(kernel).max(axis=1, keepdims=True) / np.float32(127)
+    (found,) = gptq.gptq(kernel[None], scale[None], matrix[None], 127)
+    np.testing.assert_array_equal(found, _by_the_inverse(kernel, scale, matrix))

@@ -11,9 +11,16 @@ from tfslim.quantization.options import Options
 from tfslim.quantization.quantize import QuantizeResult, quantize
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges
 from tfslim.quantization.ranges.collect import Samples, sized_for_first
-from tfslim.quantization.repair.equalization import equalize, is_equalized
-from tfslim.quantization.repair.improve import GAIN_DB, Improved, Improver
+from tfslim.quantization.repair.equalization import (
+    EqualizeResult,
+    equalize,
+    is_equalized,
+)
+from tfslim.quantization.repair.improve import GAIN_DB, Improved, Improver, is_large
 from tfslim.quantization.rules import recipe
+
+# Of a channel against the others: from here on equalizing pays for another file.
+_UNEQUAL = 16.0
 
 OnStep = Callable[[str], None]
 
@@ -120,11 +127,20 @@ def _sources(
     if not given and (not options.equalize or ranges is not None):
         return {"plain": model}
     on_step("equalizing")
+    graph = tflite.read(model).graphs[0]
+    is_quick = is_large(graph) and not given
+    if is_quick and _largest(equalize(model)) < _UNEQUAL:
+        # By the weights alone: each run of a large model counts.
+        return {"plain": model}
     balanced = equalize(model, samples)
     if given:
         return {"equalized": balanced.tflite}
     found = {"equalized": balanced.tflite} if balanced.equalized else {}
     return {"plain": model, **found}
+
+
+def _largest(balanced: EqualizeResult) -> float:
+    return max((row.largest for row in balanced.equalized), default=0.0)
 
 
 def _repaired(

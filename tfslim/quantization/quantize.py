@@ -14,13 +14,14 @@ from typing import Any
 from tfslim import errors, targets, tflite
 from tfslim.quantization import recurrent, tables
 from tfslim.quantization.integer import complete
-from tfslim.quantization.integer.rewrite import rewrite
 from tfslim.quantization.make_file import Made, make_file
 from tfslim.quantization.options import Options
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges, ranges_for
 from tfslim.quantization.ranges.collect import Samples, sized_for_first
 from tfslim.quantization.rules import graph_outputs, kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
+from tfslim.quantization.rules.refused import require_runnable
+from tfslim.quantization.rules.rewrite import rewrite
 
 _HALVES_NOTE = (
     "The weights are float16 already: the file is passed on as it is, as another copy "
@@ -153,8 +154,8 @@ def quantize(
     source = prepare(model)
     if chosen.scheme.startswith(("dynamic", "weight_only")):
         source = tables.looked_up(source)
-    if not target.allows_float:
-        source = rewrite(source)
+    source = rewrite(source, target)
+    require_runnable(source, target)
     if samples is not None:
         source = sized_for_first(source, samples)
     content = tflite.read(source)

@@ -20,6 +20,10 @@ _GAIN_DB = 0.3
 _SHARE_OF_LOSS = 0.2
 # Tensors that are tried one by one: those that the methods disagree about most.
 _MOST_TENSORS = 12
+# After so many of them in a row of which none gains anything the others are left.
+_PATIENCE = 3
+# Ranges that differ by less, as a share of their width, are tried once.
+_ALIKE = 0.05
 
 Ranges = dict[str, tuple[float, float]]
 
@@ -124,17 +128,25 @@ def _by_tensor(
     """Gives single tensors another method's range where that pays."""
     merged = dict(ranges[best])
     methods = dict.fromkeys(merged, best)
+    in_vain = 0
     for name in _disputed(ranges, best):
-        options = {
-            method: chosen[name]
-            for method, chosen in ranges.items()
-            if chosen[name] != merged[name]
-        }
-        for method, bounds in options.items():
+        tried, in_vain = [merged[name]], in_vain + 1
+        for method, bounds in ((m, chosen[name]) for m, chosen in ranges.items()):
+            if any(_is_alike(bounds, other) for other in tried):
+                continue
+            tried.append(bounds)
             result = files.measure(files.quantize({**merged, name: bounds}))
             if _pays(result, reached):
                 merged[name], methods[name], reached = bounds, method, result
+                in_vain = 0
+        if in_vain == _PATIENCE:
+            break
     return merged, methods
+
+
+def _is_alike(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    slack = _ALIKE * max(one[1] - one[0], other[1] - other[0])
+    return all(abs(a - b) <= slack for a, b in zip(one, other, strict=True))
 
 
 def _disputed(ranges: Mapping[str, Ranges], best: str) -> list[str]:

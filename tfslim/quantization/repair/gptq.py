@@ -1,7 +1,12 @@
 """The arithmetic of GPTQ: integers for rows of weights, given what they multiply.
 
 With inputs x and errors d of a row of weights, the squared error of the output is
-d' H d, H = E[x x'].
+d' H d, H = E[x x']. With H = V V', V upper triangular, that is |V' d|^2, whose i-th
+part reads the errors up to i alone: each weight in turn is rounded to what makes its
+part least, given those before. That is GPTQ without the inverse of H, which costs three
+times a Cholesky factor and needs float64 (Chen et al., "The geometry of LLM
+quantization: GPTQ as Babai's nearest plane algorithm", 2025,
+https://arxiv.org/abs/2507.18553).
 Source: Frantar et al., "GPTQ: accurate post-training quantization for generative
 pre-trained transformers", ICLR 2023, https://arxiv.org/abs/2210.17323.
 """
@@ -39,33 +44,41 @@ def gptq(
     is_zero = left == 0.0
     factor = _factor(matrix, order)
     integers = np.empty_like(left)
+    errors = np.empty_like(left)
     width = left.shape[2]
     for start in range(0, width, _BLOCK):
         end = min(start + _BLOCK, width)
-        errors = np.empty_like(left[:, :, start:end])
+        own = factor[:, start:end, start:end]
+        # What the errors so far come to, in units of each column to come.
+        carried = errors[:, :, :start] @ factor[:, :start, start:end]
         for i in range(start, end):
+            place = i - start
             column = left[:, :, i, None]
-            rounded = np.clip(np.rint(column / scale), -most, most)
+            missing = carried[:, :, place, None] / own[:, place, place, None, None]
+            rounded = np.clip(np.rint((column + missing) / scale), -most, most)
             rounded[is_zero[:, :, i]] = 0.0
             integers[:, :, i] = rounded[..., 0]
-            error = (column - rounded * scale) / factor[:, i, i, None, None]
-            left[:, :, i + 1 : end] -= error * factor[:, None, i, i + 1 : end]
-            errors[:, :, i - start] = error[..., 0]
-        left[:, :, end:] -= errors @ factor[:, start:end, end:]
+            error = column - rounded * scale
+            errors[:, :, i] = error[..., 0]
+            carried[:, :, place + 1 :] += error * own[:, None, place, place + 1 :]
     inverse = np.argsort(order, axis=1, kind="stable")
     return np.take_along_axis(integers, inverse[:, None], axis=2)
 
 
 def _factor(matrix: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Returns the upper triangular U with U' U = the inverse of H, damped, in order."""
-    damped = np.take_along_axis(matrix, order[:, :, None], axis=1)
-    damped = np.take_along_axis(damped, order[:, None], axis=2).astype(np.float64)
+    """Returns the upper triangular V with V V' = H, damped, in order."""
+    # With both axes reversed, the lower Cholesky factor is V reversed.
+    back = order[:, ::-1]
+    damped = np.take_along_axis(matrix, back[:, :, None], axis=1)
+    damped = np.take_along_axis(damped, back[:, None], axis=2)
     diagonal = np.einsum("gii->gi", damped)  # A view: what is added goes into it.
     size = diagonal.mean(axis=1, keepdims=True)
-    diagonal += np.where(size > 0, _DAMPING * size, 1.0)
-    # With both axes reversed, the lower Cholesky factor V is an upper one, H = V V'.
-    lower = np.linalg.cholesky(damped[:, ::-1, ::-1])
-    return np.linalg.inv(lower[:, ::-1, ::-1]).astype(np.float32)
+    diagonal += np.where(size > 0, np.float32(_DAMPING) * size, np.float32(1.0))
+    try:
+        lower = np.linalg.cholesky(damped)
+    except np.linalg.LinAlgError:  # float32 has too few digits for this one.
+        lower = np.linalg.cholesky(damped.astype(np.float64)).astype(np.float32)
+    return lower[:, ::-1, ::-1]
 
 
 def best_scale(weights: np.ndarray, matrix: np.ndarray, most: int) -> np.ndarray:

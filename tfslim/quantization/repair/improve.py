@@ -10,13 +10,15 @@ from tfslim import errors, tflite
 from tfslim.evaluation.compare_files import FileErrors
 from tfslim.quantization.options import Options
 from tfslim.quantization.ranges.collect import Samples, singles
-from tfslim.quantization.repair import bias, rounding
+from tfslim.quantization.repair import bias, rounding, weights
 from tfslim.quantization.rules.preprocess_model import prepare
 
 # Less than this is noise of the samples.
 GAIN_DB = 0.3
-# Samples to decide by, and as many to fit to.
-_NUM_SAMPLES = 64
+# Samples to decide by, and as many to fit to: the most, and of large models the least.
+_NUM_SAMPLES, _LEAST = 64, 10
+# Multiply-accumulates of one run from which on fewer samples must do.
+_LARGE = 5e8
 
 _Step = Callable[[bytes, bytes], bytes]
 
@@ -37,11 +39,22 @@ class Improved:
     taken: tuple[str, ...]
 
 
+def num_samples(graph: tflite.Graph) -> int:
+    """Returns how many samples are worth a run of a float model, twice."""
+    affordable = int(_NUM_SAMPLES * _LARGE / max(weights.macs(graph), 1))
+    return min(_NUM_SAMPLES, max(_LEAST, affordable))
+
+
+def is_large(graph: tflite.Graph) -> bool:
+    """Whether a model is so large that each run of it counts."""
+    return weights.macs(graph) > _LARGE
+
+
 class Improver:
     """Rounds weights and corrects biases of files quantized from one model.
 
-    Of the first 128 samples every other one is what the steps are fitted to; the rest
-    decides whether a step is kept.
+    Of the first 128 samples, of a large model fewer, every other one is what the steps
+    are fitted to; the rest decides whether a step is kept.
 
     Attributes:
         held_out: measures files on the samples held out.
@@ -55,8 +68,9 @@ class Improver:
         """
         options = options or Options()
         source = prepare(model)
-        few = itertools.islice(singles(samples, tflite.read(source)), 2 * _NUM_SAMPLES)
-        kept = list(few)
+        content = tflite.read(source)
+        number = num_samples(content.graphs[0])
+        kept = list(itertools.islice(singles(samples, content), 2 * number))
         if not kept:
             raise errors.ConfigError(
                 "There are no samples to round weights and correct biases by. Pass "

@@ -39,12 +39,14 @@ from tfslim.tflite import flatbuffer
 
 ROUNDINGS = ("nearest", "gptq")
 
-# Positions of a layer's output that a sample adds to its statistics.
-_POSITIONS = 256
+# Positions of a layer's output that a sample adds to its statistics, at most and least;
+# in between as many as give so many for each input of an output.
+_POSITIONS, _FEW = 256, 32
+_FOR_EACH = 6
 # Inputs of one output beyond which inverting their matrix takes minutes.
 _MOST_WIDTH = 5_000
-# Inputs from which on several threads of BLAS do more than wait for each other.
-_MANY_THREADS = 2_000
+# Multiply-adds that rounding a model may cost: a second or two of one core.
+_MOST_WORK = 5e10
 # Matrices that are in memory at a time.
 _MOST_BYTES = 2**28
 _MOST_CLUSTERS = 256
@@ -93,17 +95,40 @@ class _Layer:
     def num_bytes(self) -> int:
         return 4 * self.windows.groups * self.windows.width**2
 
+    @property
+    def noise(self) -> float:
+        """What nearest rounding takes of the weights: a share of their square sum."""
+        left = self.weights - self.stored.values * self.stored.scale
+        signal = float(np.square(self.weights, dtype=np.float64).sum())
+        return float(np.square(left).sum()) / max(signal, 1e-30)
+
+    def work(self, samples: int) -> float:
+        """Counts multiply-adds: its moments, their factor and the rounding itself."""
+        shape = self.matched.output.shape
+        most = _positions(self.windows, samples)
+        positions = samples * min(most, int(np.prod(shape[:-1])))
+        width, groups = self.windows.width, self.windows.groups
+        rows = self.weights.size / (width * groups)
+        return float(groups * width**2 * (positions + width / 3 + rows))
+
+
+def _positions(windows: Windows, samples: int) -> int:
+    """Returns how many positions of a sample are looked at, spread evenly."""
+    wanted = -(-_FOR_EACH * windows.width // max(samples, 1))
+    return min(_POSITIONS, max(_FEW, wanted))
+
 
 class _Moments:
     """Mean and covariance of what a layer's outputs read, group by group."""
 
-    def __init__(self, windows: Windows):
+    def __init__(self, windows: Windows, samples: int):
         self._windows = windows
+        self._positions = _positions(windows, samples)
         self._count = 0
         self._shift: np.ndarray | None = None
 
     def update(self, values: np.ndarray) -> None:
-        rows = self._windows.read(values, _POSITIONS).astype(np.float32)
+        rows = self._windows.read(values, self._positions).astype(np.float32)
         if self._shift is None:
             # Near the mean float32 sums stay exact enough.
             self._shift = rows.mean(axis=1, keepdims=True)
@@ -163,13 +188,15 @@ def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResu
     rows = []
     blas = threadpoolctl.ThreadpoolController()
     layers, refused = _layers(before.graphs[0], after.graphs[0])
-    for chunk in _chunks(_by_weights(layers, flat)):
-        seen = [(group, _Moments(group[0].windows)) for group in chunk]
+    groups, spared = _worth_it(_by_weights(layers, flat), len(kept))
+    refused += spared
+    for chunk in _chunks(groups):
+        seen = [(group, _Moments(group[0].windows, len(kept))) for group in chunk]
         readers = [(layer, moments) for group, moments in seen for layer in group]
         collect(source, kept, statistic=functools.partial(_Readers, moments=readers))
         for group, moments in seen:
-            threads = 1 if group[0].windows.width < _MANY_THREADS else None
-            with blas.limit(limits=threads, user_api="blas"):
+            # Several threads wait for each other longer than they work.
+            with blas.limit(limits=1, user_api="blas"):
                 rows += _round_group(flat, group, moments)
     attached = flatbuffer.attached_files(quantized)
     flatbuffer.share_buffers(flat)
@@ -212,6 +239,30 @@ def _by_weights(layers: Sequence[_Layer], flat: Any) -> list[list[_Layer]]:
         key = buffer, windows.op.name, windows.weights, windows.channels
         groups.setdefault(key, []).append(layer)
     return list(groups.values())
+
+
+def _worth_it(
+    groups: Sequence[list[_Layer]], samples: int
+) -> tuple[list[list[_Layer]], list[Refused]]:
+    """Chooses the layers that gain most for what they cost, before any work.
+
+    What can be gained is the noise that nearest rounding brings.
+    """
+    costs = [sum(layer.work(samples) for layer in group) for group in groups]
+    if sum(costs) <= _MOST_WORK:
+        return list(groups), []
+    gains = [group[0].noise for group in groups]
+    order = np.argsort([-gain / c for gain, c in zip(gains, costs, strict=True)])
+    total = np.cumsum(np.asarray(costs)[order])
+    chosen = set(order[total <= _MOST_WORK].tolist())
+    reason = "To round it anew costs more than it gains, beside the other layers."
+    refused = [
+        Refused(layer.matched.output.name, reason)
+        for index, group in enumerate(groups)
+        if index not in chosen
+        for layer in group
+    ]
+    return [group for i, group in enumerate(groups) if i in chosen], refused
 
 
 def _chunks(groups: Sequence[list[_Layer]]) -> Iterator[list[list[_Layer]]]:

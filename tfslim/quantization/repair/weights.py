@@ -68,6 +68,18 @@ class MatchedLayer:
     bias: tflite.Tensor | None = None
 
 
+def macs(graph: tflite.Graph) -> int:
+    """Counts the multiply-accumulates of the layers with weights, for one run."""
+    total = 0
+    for op in graph.ops:
+        if op.name not in WEIGHTED:
+            continue
+        weights, output = graph.tensors[op.inputs[1]], graph.tensors[op.outputs[0]]
+        axis = ops.WEIGHTS[op.name].output_axis
+        total += output.size * weights.size // max(weights.shape[axis], 1)
+    return total
+
+
 def match_layers(before: tflite.Graph, after: tflite.Graph) -> list[MatchedLayer]:
     """Pairs the ops with weights of a float graph with those of the quantized one.
 

@@ -1,4 +1,4 @@
-"""Float ops without an INT8 kernel, said in others that have one."""
+"""Float ops that a target lacks, said in others that it has."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfslim import targets
 from tfslim.tflite import flatbuffer, reading
 
 _Type = schema.TensorType
 
 
-def rewrite(model: bytes) -> bytes:
-    """Replaces ops that compute the same as a few that have INT8 kernels.
+def rewrite(model: bytes, target: targets.Target) -> bytes:
+    """Replaces ops that a target lacks by others that compute the same.
 
     -x and x * x become MUL, a sum of many a chain of ADD, and the 0 and 1 that are made
     of a comparison are chosen by SELECT_V2.
 
     Args:
         model: the float `.tflite`; returned as it is where there is nothing to do.
+        target: where it is to run.
     """
+    if target.allows_float and not target.runs:
+        return model
     flat = flatbuffer.unpack(model)
     graph = flat.subgraphs[0]
     changed = []
     for op in graph.operators:
         name = reading.op_name(flat.operatorCodes[op.opcodeIndex])[0]
-        rule = _RULES.get(name)
+        rule = _RULES.get(name) if target.lacks(name) else None
         changed += rule(flat, op) if rule is not None else [op]
     if changed == list(graph.operators):
         return model
@@ -44,8 +48,9 @@ def _reads(flat: Any, op: Any, kind: int) -> bool:
 def _negated(flat: Any, op: Any) -> list[Any]:
     if not _reads(flat, op, _Type.FLOAT32):
         return [op]
-    minus = _constant(flat, -1.0)
-    return [_binary(flat, "MUL", (reading.numbers(op.inputs)[0], minus), op.outputs)]
+    source = reading.numbers(op.inputs)[0]
+    minus = _constant(flat, -1.0, like=source)
+    return [_binary(flat, "MUL", (source, minus), op.outputs)]
 
 
 def _squared(flat: Any, op: Any) -> list[Any]:
@@ -79,7 +84,7 @@ def _chosen(flat: Any, op: Any) -> list[Any]:
     if not is_real or not _reads(flat, op, _Type.BOOL):
         return [op]
     made = flatbuffer.operator(flat, "SELECT_V2", 0, target)
-    values = _constant(flat, 1.0), _constant(flat, 0.0)
+    values = [_constant(flat, value, like=target) for value in (1.0, 0.0)]
     made.inputs = [reading.numbers(op.inputs)[0], *values]
     made.builtinOptionsType = schema.BuiltinOptions.SelectV2Options
     made.builtinOptions = schema.SelectV2OptionsT()
@@ -104,13 +109,16 @@ def _binary(flat: Any, name: str, inputs: tuple[int, int], outputs: Any) -> Any:
     return made
 
 
-def _constant(flat: Any, value: float) -> int:
-    """Adds a scalar; returns its number."""
+def _constant(flat: Any, value: float, *, like: int) -> int:
+    """Adds a constant of one value, of the rank of a tensor; returns its number."""
     graph = flat.subgraphs[0]
     number = len(graph.tensors)
     data = np.array([value], np.float32).view(np.uint8)
     tensor = schema.TensorT(
-        shape=[1], type=_Type.FLOAT32, buffer=len(flat.buffers), name=b"one%d" % number
+        shape=[1] * len(reading.numbers(graph.tensors[like].shape)),
+        type=_Type.FLOAT32,
+        buffer=len(flat.buffers),
+        name=b"constant%d" % number,
     )
     flat.buffers.append(schema.BufferT(data=data))
     graph.tensors.append(tensor)
