@@ -87,18 +87,7 @@ def run(
     """
     with streams.usable(), quiet.in_command(), interruption.handled() as came:
         try:
-            values = flags.FlagValues()
-            flags.DEFINE_bool(
-                "help", False, "Show this help.", short_name="h", flag_values=values
-            )
-            flags.DEFINE_bool("version", False, "Show the version.", flag_values=values)
-            flags.DEFINE_integer(
-                "verbosity",
-                1,
-                "0: results and errors alone; 1: also what is being done.",
-                lower_bound=0,
-                flag_values=values,
-            )
+            values = _common_flags()
             define(values)
             arguments, renamed = _spelled(values, list(argv), old)
             config = _parse(values, arguments, plain, default_config, short_forms)
@@ -124,6 +113,23 @@ def run(
             _complain(f"{name}: error: {line}")
             return error.exit_code if isinstance(error, errors.TfslimError) else 1
         return 0
+
+
+def _common_flags() -> flags.FlagValues:
+    """Returns the flags that every command has."""
+    values = flags.FlagValues()
+    flags.DEFINE_bool(
+        "help", False, "Show this help.", short_name="h", flag_values=values
+    )
+    flags.DEFINE_bool("version", False, "Show the version.", flag_values=values)
+    flags.DEFINE_integer(
+        "verbosity",
+        1,
+        "0: results and errors alone; 1: also what is being done.",
+        lower_bound=0,
+        flag_values=values,
+    )
+    return values
 
 
 def _complain(line: str) -> None:

@@ -24,6 +24,8 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -152,14 +154,18 @@ def _run(values: flags.FlagValues, config: None) -> None:
     quantize_file.write(made, data, out, ranges=ranges if keeps_ranges else None)
     cli.say(quantize_summary.to_text(made.report, out))
     if not made.is_met:
-        goal = made.report["goal"]
-        io = options.io
-        ends = f", but {io} inputs and outputs," if io != "float" else ""
-        raise errors.QuantizationError(
-            f"{out} is written, but {goal['key']} {goal['least']:.4f} (a drop of at "
-            f"most {values.max_drop:g} points) cannot be met: with all layers in "
-            f"float{ends} it is lower. Test on more examples."
-        )
+        raise _missed(made.report["goal"], out, values.max_drop, options.io)
+
+
+def _missed(
+    goal: Mapping[str, Any], out: Path, max_drop: float, io: str | None
+) -> errors.QuantizationError:
+    ends = f", but {io} inputs and outputs," if io != "float" else ""
+    return errors.QuantizationError(
+        f"{out} is written, but {goal['key']} {goal['least']:.4f} (a drop of at most "
+        f"{max_drop:g} points) cannot be met: with all layers in float{ends} it is "
+        "lower. Test on more examples."
+    )
 
 
 def _data(values: flags.FlagValues, model: bytes) -> Data:

@@ -84,7 +84,8 @@ def convert_model(
     model, notes = _convertible(model)
     specs = _specs(model.inputs, input_shapes or {}, batch_size)
     ends = [spec.name for spec in specs], outputs
-    data, loops = _with_fused_ops(model, specs, ends, allow_flex, metadata or {})
+    wanted = _Wanted(allow_flex=allow_flex, metadata=metadata or {})
+    data, loops = _with_fused_ops(model, specs, ends, wanted)
     data = apps.write_standard(data)
     content = tflite.read(data)
     _refuse_dynamic(content)
@@ -96,21 +97,18 @@ def _with_fused_ops(
     model: Any,
     specs: Sequence[tf.TensorSpec],
     ends: tuple[Sequence[str], Sequence[str]],
-    allow_flex: bool,
-    metadata: Mapping[str, Any],
+    wanted: _Wanted,
 ) -> tuple[bytes, tuple[str, ...]]:
     """Returns the file, and what to say of recurrent layers that have no fused op."""
     with recurrent.standing_in(model) as found:
         traced = _trace(model, specs)
     for detach in (True, False):
-        data = _convert(
-            traced, ends, allow_flex, metadata, detach=detach, found=found.fused
-        )
+        data = _convert(traced, ends, wanted, detach=detach, found=found.fused)
         if data is not None:
             return data, found.notes
     # With stand-ins the converter passes on every op that has no builtin. Without
     # them it says which one that is.
-    data = _convert(_trace(model, specs), ends, allow_flex, metadata, detach=False)
+    data = _convert(_trace(model, specs), ends, wanted)
     return data or b"", found.notes
 
 
@@ -148,15 +146,8 @@ def convert_quantized(
     inputs, outputs = _ends(model)
     specs = _specs(inputs, input_shapes or {}, batch_size)
     ends = [spec.name for spec in specs], outputs
-    data = _convert(
-        _trace(model, specs),
-        ends,
-        False,
-        metadata or {},
-        detach=False,
-        io=_IO[io],
-        detours=chosen.allows_float,
-    )
+    wanted = _Wanted(metadata=metadata or {}, io=_IO[io], detours=chosen.allows_float)
+    data = _convert(_trace(model, specs), ends, wanted)
     data = apps.write_standard(data or b"")
     content = tflite.read(data)
     _refuse_dynamic(content)
@@ -185,30 +176,43 @@ def _refuse_floats(content: tflite.TfliteModel, target: targets.Target) -> None:
 _IO = {"float": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What is made of a traced model.
+
+    Attributes:
+        allow_flex: whether ops may need the Flex delegate.
+        metadata: entries of the file.
+        io: type of inputs and outputs, where fake quantization becomes INT8.
+        detours: whether ops that XNNPACK has in float alone compute in float.
+    """
+
+    allow_flex: bool = False
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    io: tf.DType | None = None
+    detours: bool = True
+
+
 def _convert(
     traced: Any,
     ends: tuple[Sequence[str], Sequence[str]],
-    allow_flex: bool,
-    metadata: Mapping[str, Any],
+    wanted: _Wanted,
     *,
-    detach: bool,
-    io: tf.DType | None = None,
+    detach: bool = False,
     found: Sequence[recurrent.Recurrent] = (),
-    detours: bool = True,
 ) -> bytes | None:
     """Returns the finished file, None if what was detached did not come through.
 
-    With `io`, the type of inputs and outputs, fake quantization becomes INT8; with
-    `detours` ops that XNNPACK has in float alone compute in float. `found` is what
-    stand-ins in the function stand for.
+    `found` is what stand-ins in the function stand for.
     """
+    io, metadata = wanted.io, wanted.metadata
     frozen, detached = freeze.freeze(traced, detach=detach)
-    flat = flatbuffer.unpack(_run_converter(frozen, allow_flex, io, bool(found)))
+    flat = flatbuffer.unpack(_run_converter(frozen, wanted.allow_flex, io, bool(found)))
     keras_run.forget_kernels()
     if not (freeze.attach(flat, detached) and fused.install(flat, found)):
         return None
     upsampling.use_resize(flat)
-    if io is not None and detours:
+    if io is not None and wanted.detours:
         detour.add_detours(flat)
     signature.set_signature(flat, *ends)
     metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})

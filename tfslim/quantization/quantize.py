@@ -151,13 +151,7 @@ def quantize(
         return _as_it_is(model, given, chosen, options)
     target, io = options.placed, options.io or "float"
     check_io(chosen, io)
-    source = prepare(model)
-    if chosen.scheme.startswith(("dynamic", "weight_only")):
-        source = tables.looked_up(source)
-    source = rewrite(source, target)
-    require_runnable(source, target)
-    if samples is not None:
-        source = sized_for_first(source, samples)
+    source = _source(model, chosen, target, samples)
     content = tflite.read(source)
     _check_request(chosen, content, samples is not None or ranges is not None)
     _check_layers(chosen, options.layers)
@@ -188,6 +182,21 @@ def quantize(
         calibration=used,
         kept_float=_kept_float(made),
     )
+
+
+def _source(
+    model: bytes,
+    chosen: recipe.Recipe,
+    target: targets.Target,
+    samples: Samples | None,
+) -> bytes:
+    """Returns the float file in the form that is quantized."""
+    source = prepare(model)
+    if chosen.scheme.startswith(("dynamic", "weight_only")):
+        source = tables.looked_up(source)
+    source = rewrite(source, target)
+    require_runnable(source, target)
+    return source if samples is None else sized_for_first(source, samples)
 
 
 def _without_float(made: Made, source: bytes, io: str) -> Made:
