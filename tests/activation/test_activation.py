@@ -332,9 +332,8 @@ def _toy_training(low, seed, epochs, steps):
     )
 
 
-@pytest.mark.parametrize(
-    ("low", "units"), [(0.0, 1), pytest.param(-1.0, 2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("low", "units"), [(0.0, 1), (-1.0, 2)])
 def test_the_sum_of_two_inputs_needs_one_unit_or_two(low, units):
     training = _toy_training(low, 0, 3, 150)
     smaller, cycles = tfslim.activation_pruning(

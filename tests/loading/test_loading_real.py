@@ -25,7 +25,13 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] if n == "keras_model.h5" else [])
+        for n in MODELS
+    ],
+)
 def test_opens_runs_and_converts(name):
     path = Path(DATA) / "models" / "keras" / name
     found = tfslim.load_model(path)

@@ -207,8 +207,13 @@ def _digits():
     "steps",
     [
         ("slim:0.5,divisor=4,sparse_epochs=2,epochs=2", "distill:epochs=2"),
-        ("slim:max_params=3500,method=prox_sg,divisor=4,sparse_epochs=2,epochs=1",),
-        ("slim:0.5,method=activation,divisor=4,epochs=1",),
+        pytest.param(
+            ("slim:max_params=3500,method=prox_sg,divisor=4,sparse_epochs=2,epochs=1",),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("slim:0.5,method=activation,divisor=4,epochs=1",), marks=pytest.mark.slow
+        ),
     ],
     ids=["slimming", "prox_sg", "activation"],
 )

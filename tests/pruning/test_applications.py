@@ -22,7 +22,11 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("k", [tf_keras, keras], ids=["tf_keras", "keras"])
+@pytest.mark.parametrize(
+    "k",
+    [pytest.param(tf_keras, marks=pytest.mark.slow, id="tf_keras"), keras],
+    ids=["tf_keras", "keras"],
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_half_of_the_channels(name, k):
     model = applications.build(name, k)

@@ -22,7 +22,19 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Each of these takes as long as all others.
+        pytest.param(
+            n,
+            marks=[pytest.mark.slow]
+            if n in ("keras_model.h5", "mini_xception.hdf5")
+            else [],
+        )
+        for n in FILES
+    ],
+)
 def test_open_prune_convert(name):
     if "TFSLIM_DATA" not in os.environ:
         pytest.skip("TFSLIM_DATA is not set")

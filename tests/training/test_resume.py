@@ -364,6 +364,7 @@ print(json.dumps([result.history, result.best_epoch, digest(model), seen.last]))
 """
 
 
+@pytest.mark.slow
 def test_killed_processes_end_with_the_weights_of_those_that_lived(tmp_path):
     """SIGKILL in the third epoch, with shuffling, augmentation and dropout on."""
 

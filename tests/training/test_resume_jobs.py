@@ -174,13 +174,8 @@ def test_a_job_killed_in_a_training(name, power, tmp_path):
     assert not (tmp_path / "job").exists()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=[] if n == "slim_network" else pytest.mark.slow)
-        for n in JOBS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOBS)
 def test_a_job_of_keras_3_killed_twice(name, power, tmp_path):
     """In a training, and between it and the next one."""
     job = functools.partial(JOBS[name], _model(keras))

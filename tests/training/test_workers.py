@@ -158,6 +158,7 @@ print(json.dumps(test_workers.train_all("multiworker", is_chief)))
 """
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_process_does(alone):
     ports = _free_ports(2)
     chief, other = _results(
