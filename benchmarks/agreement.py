@@ -40,6 +40,7 @@ def run_seed(seed: int, options: argparse.Namespace, folder: Path) -> dict:
     import tfslim
     from tfslim import config as config_lib
     from tfslim import data, evaluation, preprocessing
+    from tfslim.report import progress
     from tfslim.tflite import metadata
 
     config = config_lib.load("quickstart")
@@ -49,7 +50,8 @@ def run_seed(seed: int, options: argparse.Namespace, folder: Path) -> dict:
     config_lib.override(config, "training.epochs", str(options.epochs))
     config_lib.override(config, "training.augment", options.augment)
     out_dir = folder / str(seed)
-    result = tfslim.export_model(config=config, out_dir=out_dir, on_step=print)
+    with progress.steps():
+        result = tfslim.export_model(config=config, out_dir=out_dir)
     rows = {row["name"]: row for row in result["variants"]}
     about = metadata.get_json((out_dir / "int8.tflite").read_bytes())
     prepare = preprocessing.Preprocessing.from_json(about["preprocessing"])

@@ -176,12 +176,9 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
         from tfslim.report import progress
 
         pipeline.start_tensorflow(config.training.strategy)
-    with progress.steps() as on_step:
+    with progress.steps():
         result = pipeline.export_model(
-            config=config,
-            out_dir=values.out,
-            overwrite=values.overwrite,
-            on_step=on_step,
+            config=config, out_dir=values.out, overwrite=values.overwrite
         )
     if not result:
         cli.say("Trained; the chief worker writes the files.")

@@ -31,6 +31,7 @@ from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import steps as steps_lib
 from tfslim.pipeline import timing as timing_lib
+from tfslim.report import progress
 from tfslim.training import seeds
 
 OnStep = Callable[[str], None]
@@ -49,7 +50,6 @@ def export_model(
     train_fn: Callable[[Any], Any] | None = None,
     eval_fn: Callable[[Callable[[Any], list[np.ndarray]]], float] | None = None,
     overwrite: bool = False,
-    on_step: OnStep = lambda text: None,
 ) -> dict[str, Any]:
     """Turns a Keras model into verified, timed `.tflite` files; the CLI calls this.
 
@@ -75,7 +75,8 @@ def export_model(
         eval_fn: measures a model your way: it gets `predict(x) -> [outputs]`, the
             same for Keras and for every file, and returns the metric.
         overwrite: replace results that stand in `out_dir`.
-        on_step: called with a line of text before each step.
+
+    Each step is announced to the logger "tfslim", level INFO.
 
     Returns:
         The content of `result.json`. Of several workers only the chief writes and
@@ -87,6 +88,7 @@ def export_model(
             that cannot be made is left out with its reason; where it was asked for by
             name, the error comes when all else is written.
     """
+    on_step = progress.current()
     whole = choices.as_config(config)
     source = model if model is not None else whole.model.name
     if from_tflite.is_file(source):

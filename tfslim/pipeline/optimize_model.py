@@ -138,7 +138,7 @@ def _baseline(
     own = copy.deepcopy(config)
     own.quantization.recipes = _RECIPES
     return export.export_model(
-        wanted.source, out_dir=folder, config=own, overwrite=True, on_step=on_step
+        wanted.source, out_dir=folder, config=own, overwrite=True
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +19,23 @@ from rich.spinner import Spinner
 from tfslim import escape, quiet
 
 OnStep = Callable[[str], None]
+_CURRENT: contextvars.ContextVar[OnStep] = contextvars.ContextVar("steps")
+_LOGGER = logging.getLogger("tfslim")
+
+
+def current() -> OnStep:
+    """Returns what announces steps here: that of a command, else Python's logging.
+
+    A program sees them with `logging.getLogger("tfslim").setLevel("INFO")` and a
+    handler.
+    """
+    return _CURRENT.get(_log)
+
+
+def _log(text: str) -> None:
+    _LOGGER.info("%s", text)
+
+
 T = TypeVar("T")
 
 
@@ -99,7 +118,17 @@ class _Tracked(Generic[T]):
 
 @contextlib.contextmanager
 def steps() -> Iterator[Steps]:
-    """Yields what announces steps; all of it goes to stderr."""
+    """Yields what announces steps, and makes it `current`; all goes to stderr."""
+    with _announcer() as found:
+        token = _CURRENT.set(found)
+        try:
+            yield found
+        finally:
+            _CURRENT.reset(token)
+
+
+@contextlib.contextmanager
+def _announcer() -> Iterator[Steps]:
     if quiet.is_silent():
         yield _Silent()
         return
