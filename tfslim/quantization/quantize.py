@@ -20,7 +20,7 @@ from tfslim.quantization.ranges.collect import Samples, sized_for_first
 from tfslim.quantization.rules import kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.quantization.rules.refused import require_runnable
-from tfslim.quantization.rules.rewrite import rewrite
+from tfslim.quantization.rules.rewrite import fixed, rewrite
 
 _HALVES_NOTE = (
     "The weights are float16 already: the file is passed on as it is, as another copy "
@@ -151,10 +151,11 @@ def quantize(
     target, io = options.placed, options.io or "float"
     check_io(chosen, io)
     source = prepare(model)
-    source = rewrite(source, target)
-    require_runnable(source, target)
     if samples is not None:
         source = sized_for_first(source, samples)
+    source = fixed(source, target, is_sized=samples is not None)
+    source = rewrite(source, target)
+    require_runnable(source, target)
     content = tflite.read(source)
     _check_request(chosen, content, samples is not None or ranges is not None)
     _check_layers(chosen, options.layers)
