@@ -378,7 +378,7 @@ def test_layers_that_share_weights_go_on_sharing_them(recipe):
 
 
 def _by_the_inverse(weights, scale, matrix):
-    """GPTQ as published: by the Cholesky factor of the inverse, column by column."""
+    """GPTQ as published, by the Cholesky factor of the inverse of H."""
     order = np.argsort(-np.diag(matrix), kind="stable")
     damped = matrix[np.ix_(order, order)].astype(np.float64)
     damped += 0.01 * np.diag(damped).mean() * np.eye(len(damped))

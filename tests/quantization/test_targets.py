@@ -291,3 +291,36 @@ def test_what_a_gpu_does_not_run_is_named():
     for message, call in calls.items():
         with pytest.raises(errors.QuantizationError, match=message):
             quantize_tflite(_gpu_model(call), target="gpu")
+
+
+def test_a_gpu_gets_fixed_sizes():
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec((None, 8, 8, 4))]
+    kernel = KERNEL
+    model = small_models.convert_function(
+        lambda x: tf.nn.conv2d(x, kernel, 1, "SAME"), specs
+    )
+    assert tflite.read(model).is_dynamic
+    done = quantize_tflite(model, target="gpu").tflite
+    assert not any(t.is_dynamic for t in tflite.read(done).tensors)
+    wide = small_models.convert_function(
+        lambda x: tf.nn.conv2d(x, kernel, 1, "SAME"),
+        [tf.TensorSpec((1, None, None, 4))],
+    )
+    with pytest.raises(errors.QuantizationError, match="at run time only"):
+        quantize_tflite(wide, target="gpu")
+    known = quantize_tflite(wide, target="gpu", samples=SAMPLES).tflite
+    assert tflite.read(known).inputs[0].shape_signature == SHAPE
+
+
+@pytest.mark.slow
+def test_vela_leaves_nothing_to_the_cpu(mobile):
+    from tfslim import consumers
+
+    vela = consumers.CONSUMERS.get("vela")
+    if vela.missing():
+        pytest.skip(vela.missing())
+    xs = small_models.samples((1, 16, 16, 3))
+    done = quantize_tflite(mobile, samples=xs, target="full_integer")
+    assert vela.run(done.tflite, {}).fell_back == ()

@@ -19,8 +19,9 @@ from tfslim.quantization.repair.equalization import (
 from tfslim.quantization.repair.improve import GAIN_DB, Improved, Improver, is_large
 from tfslim.quantization.rules import recipe
 
-# Of a channel against the others: from here on equalizing pays for another file.
-_UNEQUAL = 16.0
+# The largest factor of a channel against the others, by the weights: from here on
+# another file is worth a trial; of a large model, each run of which counts, the second.
+_EQUAL, _UNEQUAL = 1.25, 16.0
 
 OnStep = Callable[[str], None]
 
@@ -128,9 +129,9 @@ def _sources(
         return {"plain": model}
     on_step("equalizing")
     graph = tflite.read(model).graphs[0]
-    is_quick = is_large(graph) and not given
-    if is_quick and _largest(equalize(model)) < _UNEQUAL:
-        # By the weights alone: each run of a large model counts.
+    least = _UNEQUAL if is_large(graph) else _EQUAL
+    if not given and _largest(equalize(model)) < least:
+        # By the weights alone, before any run: there is nothing to balance.
         return {"plain": model}
     balanced = equalize(model, samples)
     if given:

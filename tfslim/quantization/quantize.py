@@ -21,7 +21,7 @@ from tfslim.quantization.ranges.collect import Samples, sized_for_first
 from tfslim.quantization.rules import graph_outputs, kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.quantization.rules.refused import require_runnable
-from tfslim.quantization.rules.rewrite import rewrite
+from tfslim.quantization.rules.rewrite import fixed, rewrite
 
 _HALVES_NOTE = (
     "The weights are float16 already: the file is passed on as it is, as another copy "
@@ -194,9 +194,12 @@ def _source(
     source = prepare(model)
     if chosen.scheme.startswith(("dynamic", "weight_only")):
         source = tables.looked_up(source)
+    if samples is not None:
+        source = sized_for_first(source, samples)
+    source = fixed(source, target, is_sized=samples is not None)
     source = rewrite(source, target)
     require_runnable(source, target)
-    return source if samples is None else sized_for_first(source, samples)
+    return source
 
 
 def _without_float(made: Made, source: bytes, io: str) -> Made:

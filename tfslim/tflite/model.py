@@ -272,6 +272,21 @@ def read(data: bytes | Path | str) -> TfliteModel:
     """
     if isinstance(data, Path | str):
         data = flatbuffer.read_file(data)
+    if isinstance(data, bytes) and len(data) < _MOST_KEPT:
+        return _read_once(data)
+    return _read(data)
+
+
+# Bytes of files that are kept as read: each step of a job asks for the same few.
+_MOST_KEPT = 2**27
+
+
+@functools.lru_cache(4)
+def _read_once(data: bytes) -> TfliteModel:
+    return _read(data)
+
+
+def _read(data: bytes) -> TfliteModel:
     flat = flatbuffer.unpack(data)
     has_odd_names = reading.make_text(flat)
     op_names = [op_name(code) for code in flat.operatorCodes or []]

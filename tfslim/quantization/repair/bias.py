@@ -93,12 +93,14 @@ def correct_biases(
         layer = _layer(matched, after.graphs[0])
         if layer is None:
             continue
-        mean = shifted = means[matched.source.name].value
+        mean = means[matched.source.name].value
         if mode == "full":
             current = flatbuffer.pack(flat)
             shifted = _quantized_mean(current, kept, layer.source)
-        change = layer.response(layer.rounded, shifted)
-        change -= layer.response(layer.weights, mean)
+            change = layer.response(layer.rounded, shifted)
+            change -= layer.response(layer.weights, mean)
+        else:
+            change = layer.response(layer.rounded - layer.weights, mean)
         write_bias(flat, layer.op, layer.bias, layer.offset - change)
         shifts.append(Shift(matched.output.name, float(np.abs(change).max())))
     attached = flatbuffer.attached_files(quantized)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from ai_edge_litert import schema_py_generated as schema
 from tfslim import errors, tflite
 from tfslim.tflite import flatbuffer, reading, trial, upsampling
 
+# Bytes of files that are not prepared twice: each step of a job asks for it.
+_MOST_KEPT = 2**27
 _FLOAT32 = schema.TensorType.FLOAT32
 _FLOAT16 = schema.TensorType.FLOAT16
 _DEQUANTIZE = schema.BuiltinOperator.DEQUANTIZE
@@ -29,6 +32,17 @@ def prepare(model: bytes) -> bytes:
             half-precision constants.
         ConversionError: it is no `.tflite`, or ends the runtime.
     """
+    if isinstance(model, bytes) and len(model) < _MOST_KEPT:
+        return _prepare_once(model)
+    return _prepare(model)
+
+
+@functools.lru_cache(4)
+def _prepare_once(model: bytes) -> bytes:
+    return _prepare(model)
+
+
+def _prepare(model: bytes) -> bytes:
     flat = flatbuffer.unpack(model)
     trial.require(model)
     changed = [

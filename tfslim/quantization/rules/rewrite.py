@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim import targets
+from tfslim import targets, tflite
 from tfslim.tflite import flatbuffer, reading
 
 _Type = schema.TensorType
@@ -37,6 +37,31 @@ def rewrite(model: bytes, target: targets.Target) -> bytes:
     if changed == list(graph.operators):
         return model
     graph.operators = changed
+    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model))
+
+
+def fixed(model: bytes, target: targets.Target, *, is_sized: bool) -> bytes:
+    """Closes the sizes that a file leaves open, for a target that wants them fixed.
+
+    Args:
+        model: the float `.tflite`.
+        target: where it is to run.
+        is_sized: whether samples gave the sizes that the file is written with. If not,
+            only an open batch is closed: the rest is anyone's guess.
+    """
+    content = tflite.read(model)
+    open_axes = {
+        axis
+        for tensor in content.inputs
+        for axis, size in enumerate(tensor.shape_signature)
+        if size < 0
+    }
+    is_known = is_sized or open_axes <= {0}
+    if not target.runs or not open_axes or not is_known:
+        return model
+    flat = flatbuffer.unpack(model)
+    for tensor in flat.subgraphs[0].tensors:
+        tensor.shapeSignature = None
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model))
 
 
@@ -78,6 +103,15 @@ def _summed(flat: Any, op: Any) -> list[Any]:
     return made
 
 
+def _reshaped(flat: Any, op: Any) -> list[Any]:
+    (target,) = reading.numbers(op.outputs)
+    made = flatbuffer.operator(flat, "RESHAPE", reading.numbers(op.inputs)[0], target)
+    made.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+    made.builtinOptions = schema.ReshapeOptionsT()
+    made.builtinOptions.newShape = list(flat.subgraphs[0].tensors[target].shape)
+    return [made]
+
+
 def _chosen(flat: Any, op: Any) -> list[Any]:
     (target,) = reading.numbers(op.outputs)
     is_real = flat.subgraphs[0].tensors[target].type == _Type.FLOAT32
@@ -96,6 +130,8 @@ _RULES: dict[str, Callable[[Any, Any], list[Any]]] = {
     "SQUARE": _squared,
     "ADD_N": _summed,
     "CAST": _chosen,
+    "EXPAND_DIMS": _reshaped,
+    "SQUEEZE": _reshaped,
 }
 
 
