@@ -275,12 +275,17 @@ _FREE: dict[str, tuple[Any, str]] = {
 def _check_free(name: str, values: Mapping[Any, Any]) -> None:
     for key, value in values.items():
         kind, wanted = _FREE.get(name, (object, "values"))
-        is_right = isinstance(value, kind) and not isinstance(value, bool)
-        if kind is object:
-            is_right = True
+        is_right = kind is object or (
+            isinstance(value, kind) and not isinstance(value, bool)
+        )
         if not isinstance(key, str) or not is_right:
             raise errors.ConfigError(
                 f"config.{name} must have {wanted} by name, got {_short({key: value})}."
+            )
+        if "." in key:
+            raise errors.ConfigError(
+                f"config.{name} has the name {_short(key)}: a name with a dot cannot "
+                "stand there. Take a pattern, such as block*."
             )
 
 

@@ -102,7 +102,7 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
             optimize_model.work(wanted, plan, out, on_step)
             return
         plan = optimize_model.prepare(wanted, config, out, on_step)
-        with _others(values, out):
+        with _Others(values, out):
             optimize_model.work(wanted, plan, out, on_step)
         found = optimize_model.finish(wanted, plan, out, on_step)
         if not report.plot_front(found, out / "front.png"):
@@ -121,7 +121,7 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
         )
 
 
-class _others:
+class _Others:
     """The other workers, as processes of their own; they end when nothing waits."""
 
     def __init__(self, values: flags.FlagValues, out: Path):

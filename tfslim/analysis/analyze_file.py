@@ -14,6 +14,9 @@ from tfslim.graph import ir
 OnStep = Callable[[str], None]
 
 SCHEMA_VERSION = 1
+# Where the sum of the ops and the whole differ by more, that is said.
+_UNLIKE = 0.1
+_FEW_US = 10.0
 # Samples of random numbers, where there are none of the user's.
 _RANDOM = 4
 
@@ -122,8 +125,17 @@ def _total(data: bytes, found: layers.Profile) -> dict[str, Any]:
 
 def _notes(found: layers.Profile) -> list[str]:
     unknown = [row for row in found.rows if row.unmeasured and row.us is None]
-    if not unknown or found.whole_us is None:
+    if found.whole_us is None:
         return []
+    if not unknown:
+        ratio = found.sum_us / found.whole_us
+        if abs(ratio - 1) <= _UNLIKE or abs(found.whole_us - found.sum_us) < _FEW_US:
+            return []
+        return [
+            f"The ops' sum is {ratio:.2f} of the whole: something else ran on the "
+            "machine while one of both was timed. Run it again on a quiet one; "
+            f"without '{found.table}' the ops are timed anew."
+        ]
     names = ", ".join(dict.fromkeys(row.op for row in unknown))
     rest = found.whole_us - found.sum_us
     return [

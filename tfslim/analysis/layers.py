@@ -20,6 +20,8 @@ OnStep = Callable[[str], None]
 # An op that takes less than so many calls of the runtime is bound by the calling.
 _CALLS = 2.0
 _WHOLE_ROUNDS = 5
+# A file's weights come out of the memory if that share of them does.
+_STREAMING = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class Profile:
         peaks: the device's roofline.
         device: what the times hold for.
         partitions: pieces that the delegate runs each in one go.
+        table: path of the costs.
     """
 
     rows: tuple[Row, ...]
@@ -76,6 +79,7 @@ class Profile:
     peaks: roofline.Peaks | None
     device: dict[str, Any]
     partitions: int
+    table: str = ""
 
     @property
     def macs(self) -> int | None:
@@ -122,15 +126,18 @@ def profile(
     if is_timed:
         peaks = roofline.measure_peaks(meter, on_step)
         pieces = [piece for piece in specs if piece is not None]
-        share = costs.streaming_share(table, specs)
-        meter.measure(pieces, cold=share > 0)
         on_step("timing the whole file")
+        # Before and after the ops: what slows the machine for a while slows both.
+        runs = [] if meter.phones is not None else [_whole(data, options)]
+        meter.measure(pieces, cold=costs.streaming_share(table, specs) > 0)
         if meter.phones is None:
-            whole, load, first = _whole(data, options)
+            runs.append(_whole(data, options))
+            whole, load, first = (min(values) for values in zip(*runs, strict=True))
         else:
             whole, load = _on_phone(data, options, meter.phones)
     found = costs.predict(table, model, specs)
-    rows = _rows(model, found, table, peaks, outside)
+    share = costs.streaming_share(table, specs)
+    rows = _rows(model, found, table, peaks, outside, streaming=share)
     return Profile(
         rows=tuple(rows),
         whole_us=whole,
@@ -140,6 +147,7 @@ def profile(
         peaks=peaks,
         device=table.device.identity,
         partitions=coverage.num_partitions if coverage else 0,
+        table=str(table.path),
     )
 
 
@@ -170,6 +178,8 @@ def _rows(
     table: costs.CostTable,
     peaks: roofline.Peaks | None,
     outside: set[int],
+    *,
+    streaming: float,
 ) -> list[Row]:
     graph, names = model.graphs[0], LayerNames(model)
     total = sum(op.us or 0.0 for op in found.ops)
@@ -189,7 +199,15 @@ def _rows(
                 work=done,
                 us=us,
                 share=us / total if us is not None and total else None,
-                bound=_bound(done, us, op, graph, table=table, peaks=peaks),
+                bound=_bound(
+                    done,
+                    us,
+                    op,
+                    graph,
+                    table=table,
+                    peaks=peaks,
+                    streaming=streaming,
+                ),
                 is_outside=op.index in outside,
                 unmeasured=predicted.reason if us is None else "",
             )
@@ -217,6 +235,7 @@ def _bound(
     *,
     table: costs.CostTable,
     peaks: roofline.Peaks | None,
+    streaming: float,
 ) -> str:
     """Says which of three takes longest: the call, the arithmetic or the memory."""
     if us is None or peaks is None or done.macs is None:
@@ -225,6 +244,10 @@ def _bound(
         return "overhead"
     is_integer = _precision(op, graph) != "float32"
     speed = peaks.int8_macs_per_us if is_integer else peaks.float_macs_per_us
-    moved = done.weight_bytes + done.activation_bytes
-    arithmetic, memory = done.macs / speed, moved / peaks.bytes_per_us
-    return "compute" if arithmetic >= memory else "memory"
+    cache = table.device.cache_bytes or 0
+    weights, activations = done.weight_bytes, done.activation_bytes
+    is_stream = streaming > _STREAMING or weights > cache / 2
+    slow, fast = peaks.bytes_per_us, peaks.cache_bytes_per_us
+    memory = weights / (slow if is_stream else fast)
+    memory += activations / (slow if activations > cache / 2 else fast)
+    return "compute" if done.macs / speed >= memory else "memory"

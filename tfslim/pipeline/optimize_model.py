@@ -251,14 +251,14 @@ def _candidates(
             problem = error
             continue
         found += [_candidate("cut", place, step) for place, step in enumerate(picked)]
-        found += _uniform(built, recipe, picked)
+        found += _uniform(built, recipe, picked if wanted.family else picked[:1])
     if not found and problem is not None:
         raise problem
     return found
 
 
 def _picked(way: list[choose.Step], wanted: Wanted) -> list[choose.Step]:
-    """Returns the best step under the goal and some on both sides of it."""
+    """Returns the best step under the goal, and the next ones: predictions err."""
     if wanted.family:
         limit = wanted.goal.max_latency_us or way[0].cost.latency_us / 8
         return choose.family(way, wanted.family, fastest_us=limit)
@@ -266,8 +266,7 @@ def _picked(way: list[choose.Step], wanted: Wanted) -> list[choose.Step]:
     if best.damage == 0:
         return [best]
     place = way.index(best)
-    places = [place + k for k in range(-1, _NEIGHBOURS + 1)]
-    return [way[k] for k in places if 0 <= k < len(way)]
+    return way[place : place + _NEIGHBOURS + 1]
 
 
 def _uniform(

@@ -156,6 +156,9 @@ def build_space(
     groups, work, weights = [], [], []
     skipped = dict(channels.skipped)
     for group in channels.groups:
+        if "." in group.name:
+            skipped[group.name] = "a config cannot name it: its name has a dot"
+            continue
         cuts = [
             _cut(channels, scores, group.name, ratio, divisor=divisor)
             for ratio in ratios

@@ -20,6 +20,8 @@ OnStep = Callable[[str], None]
 _PRODUCTS = ((128, 256, 256), (256, 512, 512), (64, 1024, 1024))
 # Weights of a product with one row, in bytes: more than a cache holds.
 _LEAST_STREAM, _MOST_STREAM = 2**25, 2**28
+# Weights that stay in a cache.
+_CACHED = 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +32,13 @@ class Peaks:
         float_macs_per_us: multiply-accumulates in float32 a microsecond.
         int8_macs_per_us: the same in INT8.
         bytes_per_us: of weights out of the memory.
+        cache_bytes_per_us: of weights that stay in the caches.
     """
 
     float_macs_per_us: float
     int8_macs_per_us: float
     bytes_per_us: float
+    cache_bytes_per_us: float
 
 
 def measure_peaks(meter: Meter, on_step: OnStep = lambda text: None) -> Peaks:
@@ -52,12 +56,14 @@ def measure_peaks(meter: Meter, on_step: OnStep = lambda text: None) -> Peaks:
         for dtype in ("float32", "int8")
     }
     stream = _stream(table.device.cache_bytes or 0)
+    cached = dense(1024, _CACHED // 4 // 1024)
     every = [spec for rows in products.values() for _, spec in rows]
-    meter.measure([*every, stream])
+    meter.measure([*every, stream, cached])
     table.peaks = {
         "float_macs_per_us": _best(table, products["float32"]),
         "int8_macs_per_us": _best(table, products["int8"]),
         "bytes_per_us": _best(table, [(stream.inputs[1].num_bytes, stream)]),
+        "cache_bytes_per_us": _best(table, [(cached.inputs[1].num_bytes, cached)]),
     }
     table.save()
     return Peaks(**table.peaks)
