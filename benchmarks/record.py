@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,15 @@ def commit() -> str:
     return done.stdout.strip()
 
 
+def command() -> str:
+    """Returns the command line that is running, to be typed again."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+    module = spec.name.removesuffix(".__main__")
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
 def save(name: str, rows: Any, **conditions: Any) -> Path:
     """Writes `rows` to results/NAME.json, replacing an older run."""
     machine = environment.host()
@@ -35,6 +46,7 @@ def save(name: str, rows: Any, **conditions: Any) -> Path:
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
+        "command": command(),
         "machine": machine,
         "conditions": conditions,
         "rows": rows,

@@ -1,0 +1,178 @@
+"""Every committed result keeps its schema, and the docs say what the results say."""
+
+import json
+import math
+import re
+import shlex
+import statistics
+from pathlib import Path
+
+import pytest
+
+from benchmarks import record
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+FILES = sorted(RESULTS.rglob("*.json"))
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+# Made before `record.save` wrote the command; what is made anew has it.
+WITHOUT_COMMAND = {
+    *("agreement_cifar10_12k", "agreement_digits", "cifar_pruning_resnet56"),
+    *("collection_cost", "consumers", "digits_training_methods", "export_latency"),
+    *("export_speed", "faults", "harness_overhead", "import_time"),
+    *("onnxruntime_calibration_alexnet", "onnxruntime_calibration_mobilenet_v2"),
+    *("paper_001_small_yolo", "paper_001_yolov3", "quantization"),
+    *("recovery_digits", "sparsity", "torch_pruning_choices", "torch_pruning_speed"),
+    "verdict",
+}
+# Cited, and in no commit: the benchmark has to be run again, or its tables have to go.
+LOST = {"methods_digits.json"}
+
+
+def _name(path):
+    return path.relative_to(RESULTS).with_suffix("").as_posix()
+
+
+def _numbers(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _numbers(one)
+    elif isinstance(value, float):
+        yield value
+
+
+def _accuracies(value, key=""):
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _accuracies(one, name)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _accuracies(one, key)
+    elif key.startswith("accuracy") and isinstance(value, float):
+        yield value
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_a_result_says_how_it_was_made(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["name"] == path.stem
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", content["date"])
+    assert re.match(r"[0-9a-f]{7}", content["commit"])
+    machine = content["machine"]
+    assert machine["cpu"]
+    assert machine["cores"] >= 1
+    assert isinstance(machine["load_average"], float)
+    assert {"numpy", "tensorflow", "tf_keras"} <= set(machine["versions"])
+    assert all(machine["versions"].values())
+    assert isinstance(content["conditions"], dict)
+    assert content["rows"]
+    if _name(path) not in WITHOUT_COMMAND:
+        assert shlex.split(content["command"])[:2] == ["python", "-m"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_figures_are_figures(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert all(map(math.isfinite, _numbers(content["rows"])))
+    assert all(0.0 <= value <= 1.0 for value in _accuracies(content["rows"]))
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_what_is_random_says_its_seeds(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    rows = content["rows"]
+    runs = rows.get("runs", []) if isinstance(rows, dict) else rows
+    if any("accuracy_fine_tuned" in row or "metric_fine_tuned" in row for row in runs):
+        assert len({row["seed"] for row in runs}) >= 3
+
+
+def test_no_name_is_excused_that_is_not_there():
+    assert {_name(path) for path in FILES} >= WITHOUT_COMMAND
+
+
+def test_the_command_is_the_one_that_runs():
+    # Under pytest there is a module or a script; either can be typed again.
+    assert shlex.split(record.command())[0] == "python"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_cited_results_exist(page):
+    cited = set(re.findall(r"benchmarks/results/([\w/]+\.json)", page.read_text()))
+    missing = {name for name in cited - LOST if not (RESULTS / name).is_file()}
+    assert not missing, f"{page.name} cites {sorted(missing)}"
+
+
+def test_what_is_lost_is_still_lost():
+    assert not [name for name in LOST if (RESULTS / name).exists()]
+
+
+def _table(page, cited):
+    """Returns the cells of the first table behind a citation."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    lines = text[text.index(f"benchmarks/results/{cited}.json") :].splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
+    return rows[2:]
+
+
+def _rows(name):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+
+
+def test_criteria_against_chance():
+    means = _rows("cifar_pruning_resnet56")["mean_accuracy"]
+    table = dict(_table("pruning.md", "cifar_pruning_resnet56"))
+    assert table == {name: f"{mean:.1%}" for name, mean in means.items()}
+
+
+def _percents(values):
+    return ", ".join(f"{100 * value:.1f}" for value in values) + "%"
+
+
+def test_half_of_the_channels_and_back():
+    kinds = {"ResNet-18": "resnet18", "MobileNetV2": "mobilenet_v2"}
+    for label, before, _, after in _table("pruning.md", "recovery_digits"):
+        kind = kinds.get(label.split(",")[0], "autoencoder")
+        rows = [row for row in _rows("recovery_digits") if row["model"] == kind]
+        old = [row["metric_before"] for row in rows]
+        new = [row["metric_fine_tuned"] for row in rows]
+        if kind == "autoencoder":
+            assert before == ", ".join(f"{value:.3f}" for value in old)
+            assert after == ", ".join(f"{value:.3f}" for value in new)
+        else:
+            assert before == _percents(old)
+            assert after == _percents(new)
+
+
+def test_methods_that_train_sparse():
+    networks = {"ResNet-18": "resnet18", "VGG16": "vgg16"}
+    methods = {"(before)": "base", "random channels": "random"}
+    methods |= {"slimming": "slimming", "Prox-SG": "prox", "activation counts": "activation"}
+    found = _rows("digits_training_methods")
+    for network, method, seeds, mean, *_ in _table(
+        "slimming.md", "digits_training_methods"
+    ):
+        values = [
+            100 * row["accuracy"]
+            for row in found
+            if row["model"] == networks[network]
+            and row["method"].startswith(methods[method])
+        ]
+        assert seeds == " / ".join(f"{value:.1f}" for value in values)
+        assert mean == f"{statistics.mean(values):.1f}"
+
+
+@pytest.mark.skipif(
+    not (RESULTS / "few_sample_resnet56.json").is_file(), reason="not measured yet"
+)
+def test_few_samples():
+    rows = _rows("few_sample_resnet56")
+    for images, criterion, accuracy in _table("pruning.md", "few_sample_resnet56"):
+        kind = "none" if images.startswith("none") else "data"
+        assert accuracy == f"{rows['mean_accuracy'][kind][criterion]:.1%}"
