@@ -50,7 +50,7 @@ def test_integer_lstm(model, samples):
         hidden, cell = (graph.tensors[op.inputs[i]] for i in (18, 19))
         assert (hidden.dtype, cell.dtype) == ("int8", "int16")
         exponent = np.log2(cell.quantization.scale[0])
-        assert exponent == round(exponent) and exponent <= -9
+        assert exponent == round(exponent) and -15 <= exponent <= -9
         # bias scale = input scale * weight scale, by the specification.
         source, kernel, bias = (graph.tensors[op.inputs[i]] for i in (0, 1, 12))
         wanted = source.quantization.scale[0] * kernel.quantization.scale[0]
