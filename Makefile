@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Off by default on CPUs without AVX-512, where it trains several times faster, too.
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: demo test test-all faults consumers size lint format clean
+.PHONY: demo test test-all faults consumers coverage size lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m tfslim.export --overwrite
@@ -26,6 +26,10 @@ faults: $(READY)
 consumers: $(READY)
 	-$(BIN)/python -m tfslim.consumers --setup=all
 	$(BIN)/python -m benchmarks.consumers
+
+# What of Keras converts, quantizes and is cut: docs/coverage.md, half an hour.
+coverage: $(READY)
+	$(BIN)/python -m benchmarks.coverage
 
 size: $(READY)
 	$(BIN)/python -m benchmarks.code_size

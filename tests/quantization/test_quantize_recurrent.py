@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+import small_models
 
-from tests.quantization import small_models
 from tfslim import convert, tflite
 from tfslim.quantization import quantize_tflite
 
