@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Off by default on CPUs without AVX-512, where it trains several times faster, too.
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: demo test test-all docs faults consumers size lint format clean
+.PHONY: demo test test-all docs faults consumers coverage size lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m tfslim.export --overwrite
@@ -32,6 +32,10 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python docs/make_pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# What of Keras converts, quantizes and is cut: docs/coverage.md, half an hour.
+coverage: $(READY)
+	$(BIN)/python -m benchmarks.coverage
 
 size: $(READY)
 	$(BIN)/python -m benchmarks.code_size

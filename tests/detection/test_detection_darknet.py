@@ -14,6 +14,7 @@ from tfslim import errors
 from tfslim.detection import YOLOV3_HEADS, YOLOV3_TINY_HEADS, Head, darknet
 from tfslim.detection.darknet import cfg as cfg_lib
 from tfslim.detection.darknet import sections, weights
+from tfslim.detection.darknet.to_graph import to_graph
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 
@@ -403,3 +404,23 @@ def test_old_headers_have_four_bytes_less(small):
     header, arrays = weights.decode(old, found.network)
     assert header == weights.Header((0, 1, 0), 99)
     assert weights.encode(header, arrays) == old
+
+
+@pytest.mark.parametrize("kind", ["dropout", "empty", "silence"])
+def test_sections_that_do_nothing_count_as_layers(kind):
+    conv = "[convolutional]\nfilters={}\nsize=3\nstride=1\npad=1\nactivation=leaky\n"
+    head = "[yolo]\nmask=0\nanchors=4,4\nclasses=1\nnum=1\n"
+    start = "[net]\nwidth=8\nheight=8\nchannels=3\n" + conv.format(4) + conv.format(2)
+    end = conv.format(6) + head
+    option = "probability=.1\n" if kind == "dropout" else ""
+    texts = (
+        f"{start}[{kind}]\n{option}[route]\nlayers=-1,-3\n{end}",
+        f"{start}[route]\nlayers=-1,-2\n{end}",
+    )
+    x = np.random.default_rng(0).random((1, 8, 8, 3)).astype(np.float32)
+    found = []
+    for text in texts:
+        network = sections.build(cfg_lib.parse(text))
+        graph = to_graph(network, weights.random(network, 0), "small")
+        found.append(np.asarray(graph_keras.write(graph)(x)))
+    np.testing.assert_array_equal(found[0], found[1])

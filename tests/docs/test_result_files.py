@@ -153,7 +153,11 @@ def test_half_of_the_channels_and_back():
 def test_methods_that_train_sparse():
     networks = {"ResNet-18": "resnet18", "VGG16": "vgg16"}
     methods = {"(before)": "base", "random channels": "random"}
-    methods |= {"slimming": "slimming", "Prox-SG": "prox", "activation counts": "activation"}
+    methods |= {
+        "slimming": "slimming",
+        "Prox-SG": "prox",
+        "activation counts": "activation",
+    }
     found = _rows("digits_training_methods")
     for network, method, seeds, mean, *_ in _table(
         "slimming.md", "digits_training_methods"

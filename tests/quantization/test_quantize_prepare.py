@@ -120,3 +120,65 @@ def test_control_flow_is_refused_for_static_and_done_for_dynamic():
     quantize_tflite(model, "dynamic_int8")
     done = quantize_accurately(model, "dynamic_int8", samples=xs)
     assert done.steps["plain"] > 20
+
+
+@pytest.mark.parametrize("recipe", ["int8", "dynamic_int8"])
+def test_sparse_halves_are_unpacked(recipe):
+    """As MediaPipe's files: DENSIFY, then DEQUANTIZE, before a convolution."""
+    import tensorflow as tf
+    import tf_keras
+
+    random = np.random.default_rng(0)
+    layers = tf_keras.layers
+    x = inputs = tf_keras.Input((6, 6, 16))
+    for width in (32, 8):
+        x = layers.Conv2D(width, 1, activation="relu")(x)
+    model = tf_keras.Model(inputs, x)
+    for layer in model.layers[1:]:
+        kernel, bias = layer.get_weights()
+        keep = random.random((kernel.shape[2] // 4, kernel.shape[3])) < 0.3
+        layer.set_weights([kernel * np.repeat(keep, 4, 0), bias])
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [
+        tf.lite.Optimize.DEFAULT,
+        tf.lite.Optimize.EXPERIMENTAL_SPARSITY,
+    ]
+    converter.target_spec.supported_types = [tf.float16]
+    given = converter.convert()
+    assert {op.name for op in tflite.read(given).ops} >= {"DENSIFY", "DEQUANTIZE"}
+    samples = small_models.samples((1, 6, 6, 16))
+    done = quantize_tflite(given, recipe, samples=samples if recipe == "int8" else None)
+    names = [op.name for op in tflite.read(done.tflite).ops]
+    assert "DENSIFY" not in names and not done.kept_float
+    truth = np.asarray(model(samples[0]))
+    (found,) = tflite.run(done.tflite, samples[0]).values()
+    np.testing.assert_allclose(found, truth, atol=0.05 * truth.max())
+
+
+def test_no_float_between_the_convolutions_of_the_converter():
+    """EXPAND_DIMS and SHAPE, as TFLiteConverter writes them around a Conv1D."""
+    import keras
+    import tensorflow as tf
+
+    layers = keras.layers
+    x = inputs = keras.Input((12, 4))
+    for _ in range(2):
+        x = layers.MaxPooling1D()(layers.Conv1D(8, 3, activation="relu")(x))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+    given = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    assert {op.name for op in tflite.read(given).ops} >= {"EXPAND_DIMS", "SHAPE"}
+    done = quantize_tflite(given, "int8", samples=small_models.samples((1, 12, 4)))
+    graph = tflite.read(done.tflite).graphs[0]
+    outputs = [graph.tensors[i] for op in graph.ops for i in op.outputs]
+    assert [t.name for t in outputs if t.dtype == "float32"] == [graph.outputs[0].name]
+
+
+@pytest.mark.parametrize("io", ["float", "int8", "uint8"])
+def test_ends_keep_their_names(io, residual):
+    xs = small_models.samples(tflite.read(residual).inputs[0].shape)
+    done = quantize_tflite(residual, "int8", samples=xs, io=io)
+    before, after = (tflite.read(model) for model in (residual, done.tflite))
+    for ends in ("inputs", "outputs"):
+        names = [[t.name for t in getattr(model, ends)] for model in (before, after)]
+        assert names[0] == names[1]
+    assert len({tensor.name for tensor in after.tensors}) == len(after.tensors)

@@ -85,11 +85,14 @@ class _Builder:
         frozen = graph_pb2.GraphDef(
             versions=self._graph.versions, library=self._graph.library
         )
+        for function in frozen.library.function:
+            # The converter knows them by name, as long as they are calls.
+            function.attr["_noinline"].b = True
         for node in self._graph.node:
             if node.op == "ReadVariableOp":
                 frozen.node.append(self._weight(node))
             elif node.name not in self._captured:
-                frozen.node.append(node)
+                frozen.node.append(_sized(node))
                 if node.op == "MatMul" and node.input[1] in self._kernels:
                     frozen.node[-1].attr["transpose_b"].b = True
             elif node.attr["dtype"].type != tf.resource.as_datatype_enum:
@@ -110,6 +113,17 @@ class _Builder:
         return _constant(node.name, tf.make_tensor_proto(stand_in, shape=value.shape))
 
 
+def _sized(node: node_def_pb2.NodeDef) -> node_def_pb2.NodeDef:
+    """Lets a non-max suppression give a fixed number of rows, as TFLite's does."""
+    if node.op != "NonMaxSuppressionV3":
+        return node
+    sized = node_def_pb2.NodeDef()
+    sized.CopyFrom(node)
+    sized.op = "NonMaxSuppressionV4"
+    sized.attr["pad_to_max_output_size"].b = True
+    return sized
+
+
 def _takes_kernel(user: node_def_pb2.NodeDef, kernel: str) -> bool:
     return (
         user.op == "MatMul"
@@ -126,12 +140,16 @@ def _constant(name: str, proto: Any) -> node_def_pb2.NodeDef:
     return node
 
 
+def _is_call(function: Any) -> bool:
+    """Tells whether the converter takes a function as one op: it reads no variables."""
+    return "_implements" in function.attr or recurrent.NAME in function.signature.name
+
+
 def _captured(traced: Any) -> dict[str, Any] | None:
     """Returns placeholder name -> variable or tensor; None if some use is unknown."""
     graph_def = traced.graph.as_graph_def()
-    functions = [each.signature.name for each in graph_def.library.function]
-    if not all(recurrent.NAME in name for name in functions):
-        return None  # Stand-ins read no variables.
+    if not all(map(_is_call, graph_def.library.function)):
+        return None
     variables = {id(variable.handle): variable for variable in traced.graph.variables}
     captured = {}
     for outside, inside in traced.graph.captures:

@@ -90,7 +90,21 @@ def convert_model(
     content = tflite.read(data)
     _refuse_dynamic(content)
     flex = tuple(sorted({op.name for op in content.ops if op.is_flex}))
-    return ConvertResult(data, flex, (*notes, *loops))
+    return ConvertResult(data, flex, (*notes, *loops, *_padded(content)))
+
+
+def _padded(content: tflite.TfliteModel) -> tuple[str, ...]:
+    """Says what a non-max suppression of fixed size gives."""
+    if all(op.name not in _SUPPRESSIONS for op in content.ops):
+        return ()
+    return (
+        "non-max suppression always gives as many rows as it may: behind those that "
+        "were found the number 0 is repeated; NonMaxSuppressionV4 "
+        "(pad_to_max_output_size=True) says how many are valid",
+    )
+
+
+_SUPPRESSIONS = ("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
 
 
 def _with_fused_ops(
@@ -207,7 +221,8 @@ def _convert(
     """
     io, metadata = wanted.io, wanted.metadata
     frozen, detached = freeze.freeze(traced, detach=detach)
-    flat = flatbuffer.unpack(_run_converter(frozen, wanted.allow_flex, io, bool(found)))
+    content = _run_converter(frozen, wanted.allow_flex, io, bool(found))
+    flat = flatbuffer.unpack(content)
     keras_run.forget_kernels()
     if not (freeze.attach(flat, detached) and fused.install(flat, found)):
         return None
@@ -375,5 +390,6 @@ def _refuse_dynamic(content: tflite.TfliteModel) -> None:
             raise errors.ConversionError(
                 f"Tensor '{tensor.name}' has a size known only at run time, "
                 f"{tuple(tensor.shape_signature)}; delegates refuse such files. Make "
-                "the layer's output shape static."
+                "the layer's output shape static, e.g. a non-max suppression by "
+                "pad_to_max_output_size=True (NonMaxSuppressionV4)."
             )

@@ -66,10 +66,12 @@ class Found:
 
     Attributes:
         fused: what the stand-ins stand for, by number.
+        refused: why the model cannot be converted at all.
         loops: layer -> why it has no fused op.
     """
 
     fused: list[Recurrent] = dataclasses.field(default_factory=list)
+    refused: errors.ConversionError | None = None
     loops: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -95,6 +97,11 @@ def standing_in(model: Any) -> Iterator[Found]:
             layer.call = functools.partial(_call, layer, layer.call, found)
         try:
             yield found
+        except Exception as error:
+            # Keras wraps what a layer raises.
+            if found.refused is not None:
+                raise found.refused from error
+            raise
         finally:
             for layer in layers:
                 del layer.call
@@ -126,12 +133,13 @@ def _call(
     fused, why = _fused(layer, sequences, given)
     if fused is None:
         if layer.stateful:
-            raise errors.ConversionError(
+            found.refused = errors.ConversionError(
                 f"Layer '{layer.name}' ({type(layer).__name__}) is stateful, and "
                 f"{why}, so a .tflite cannot keep its state. Build it with "
                 "stateful=False, return_state=True and initial_state=..., and make "
                 "the states inputs and outputs of the model."
             )
+            raise found.refused
         found.loops[layer.name] = why
         return original(*args, **kwargs)
     found.fused.append(fused)

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 
 from tfslim import containers, errors
-from tfslim.loading import budget, build, legacy, safety
+from tfslim.loading import budget, build, checkpoint_layout, legacy, safety
 
 _CONFIG, _METADATA = "config.json", "metadata.json"
 _WEIGHTS, _ASSETS = "model.weights.h5", "assets/"
@@ -66,6 +66,7 @@ def load_archive(
 
 def _build_archive(path: Path, config: Any, check: safety.Check, folder: Path) -> Any:
     """Builds the model and reads its weights; each is held against the other."""
+    _modernize(folder / _WEIGHTS, path, config)
     with _opened(folder / _WEIGHTS, path) as file:
         arrays = containers.arrays(file)
         with budget.limited(check, arrays, str(path)):
@@ -82,6 +83,15 @@ def _build_archive(path: Path, config: Any, check: safety.Check, folder: Path) -
             "input that they are for. Call the model once, and save it again."
         )
     return model
+
+
+def _modernize(weights: Path, path: Path, config: Any) -> None:
+    """Brings the unpacked weights of Keras 2.13 and 2.14 to the layout of today."""
+    with _opened(weights, path) as file:
+        if not checkpoint_layout.is_old(file):
+            return
+    with h5py.File(weights, "r+") as file:
+        checkpoint_layout.modernize(file, config)
 
 
 def load_hdf5(

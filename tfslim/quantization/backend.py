@@ -21,9 +21,9 @@ from litert_quantizer import (
 )
 from litert_quantizer.utils import tfl_flatbuffer_utils
 
-from tfslim import errors
+from tfslim import errors, ops
 from tfslim.quantization.rules.graph_outputs import Outputs
-from tfslim.tflite import flatbuffer
+from tfslim.tflite import flatbuffer, reading
 
 # What litert-quantizer calls differently.
 _NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
@@ -89,10 +89,31 @@ def quantize(
     result = flatbuffer.unpack(bytes(quantized))
     outputs.restore(result, output_type, _bounds(ranges or {}))
     _pass_on(ends, result)
+    _measure_integers(result)
     flatbuffer.share_buffers(result)
     result.source = model  # It is as well known as what it is made of.
     # It keeps constants outside of the flatbuffer, which older runtimes cannot read.
     return flatbuffer.pack(result, attached=flatbuffer.attached_files(model))
+
+
+def _measure_integers(flat: Any) -> None:
+    """Lets ops that ask for a size alone ask the integers, not a float copy of them."""
+    graph = flat.subgraphs[0]
+    names = [reading.op_name(code)[0] for code in flat.operatorCodes]
+    copies = {
+        op.outputs[0]: op for op in graph.operators if _name(op, names) == "DEQUANTIZE"
+    }
+    for op in graph.operators:
+        if _name(op, names) in ops.tflite("measuring") and op.inputs[0] in copies:
+            op.inputs = [copies[op.inputs[0]].inputs[0]]
+    read = {i for op in graph.operators for i in flatbuffer.numbers(op.inputs)}
+    read |= set(flatbuffer.numbers(graph.outputs))
+    unread = [op for index, op in copies.items() if index not in read]
+    graph.operators = [op for op in graph.operators if op not in unread]
+
+
+def _name(op: Any, names: Sequence[str]) -> str:
+    return names[op.opcodeIndex]
 
 
 def check(rules: Rules) -> None:

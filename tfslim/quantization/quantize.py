@@ -325,7 +325,9 @@ def _kept_float(made: Made) -> tuple[KeptFloat, ...]:
         if name in writers and _is_float(writers[name], after, is_static):
             reason = kept_float.reason_of(op, before, made.plan.exempt)
             if reason is None and op.name in recurrent.OPS:
-                reason = recurrent.reason(op, before, made.request.ranges or {})
+                reason = recurrent.SMALL
+                if is_static:
+                    reason = recurrent.reason(op, before, made.request.ranges or {})
             default = f"The recipe or litert-quantizer has no '{chosen.name}' for it."
             kept.append(KeptFloat(op.name, name, reason or default))
     return tuple(kept)

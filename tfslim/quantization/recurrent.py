@@ -38,6 +38,7 @@ _GATES, _FIRST_BIAS = 4, 12
 _LEFT_OUT = (9, 10, 11, 16, 17, 20, 21, 22, 23)
 # Elements of a constant from which on it outweighs the op and the tensor before it.
 _WORTH = 256
+SMALL = "Kernels of less than 256 numbers stay: an op to widen each would be larger."
 # The kernel's least exponent of the cell state's scale.
 _LARGEST_CELL = 2.0**6
 
@@ -151,8 +152,8 @@ class _Editor:
         given = _asymmetric(*self._ranges[reading.text(self.tensor(output).name)])
         hidden, cell = (op.inputs[i] for i in _STATES[_LSTM])
         largest = max(map(abs, self._ranges[reading.text(self.tensor(cell).name)]))
-        # A power of two, and in each run's first steps no more than the samples had.
-        exponent = max(math.ceil(math.log2(max(largest, 2.0**-8))), -8)
+        # A power of two; the kernel's tanh has no table for less than 2**-15.
+        exponent = math.ceil(math.log2(max(largest, 1.0)))
         self._set_state(hidden, _Type.INT8, given)
         self._set_state(cell, _Type.INT16, _parameters(2.0 ** (exponent - 15), 0))
         op.intermediates = [

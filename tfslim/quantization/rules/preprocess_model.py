@@ -9,13 +9,16 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import errors, tflite
-from tfslim.tflite import flatbuffer, reading, trial, upsampling
+from tfslim.tflite import flatbuffer, reading, sparse, trial, upsampling
 
 # Bytes of files that are not prepared twice: each step of a job asks for it.
 _MOST_KEPT = 2**27
 _FLOAT32 = schema.TensorType.FLOAT32
 _FLOAT16 = schema.TensorType.FLOAT16
 _DEQUANTIZE = schema.BuiltinOperator.DEQUANTIZE
+_DENSIFY = schema.BuiltinOperator.DENSIFY
+_EXPAND_DIMS = schema.BuiltinOperator.EXPAND_DIMS
+_NUMPY = {_FLOAT32: np.float32, _FLOAT16: np.float16}
 
 
 def prepare(model: bytes) -> bytes:
@@ -23,9 +26,10 @@ def prepare(model: bytes) -> bytes:
 
     litert-quantizer refuses two tensors of one name, reads the op codes of files
     older than 2020 as ADD, passes over float tensors that kept a scale from
-    training, and does not see weights behind the DEQUANTIZE of a float16 file. And
-    upsampling that is spelled out becomes one op. A file that needs none of this is
-    returned as it is.
+    training, and does not see weights behind the DENSIFY of a sparse file or the
+    DEQUANTIZE of a float16 one. EXPAND_DIMS, which it leaves in float, becomes the
+    RESHAPE that it is, and upsampling that is spelled out one op. A file that needs
+    none of this is returned as it is.
 
     Raises:
         QuantizationError: the model holds integers already, or other
@@ -48,6 +52,8 @@ def _prepare(model: bytes) -> bytes:
     changed = [
         reading.make_text(flat),
         _current_codes(flat),
+        _unpacked(flat),
+        _reshaped(flat),
         _widened_halves(flat),
         _unique_names(flat),
         _plain_floats(flat),
@@ -79,6 +85,65 @@ def _current_codes(flat: Any) -> bool:
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
         changed |= code.builtinCode != number
         code.builtinCode = number
+    return changed
+
+
+def _unpacked(flat: Any) -> bool:
+    """Makes plain constants of sparse ones that a DENSIFY reads; drops the op."""
+    changed = False
+    for graph in flat.subgraphs:
+        kept = []
+        for op in graph.operators or []:
+            code = flat.operatorCodes[op.opcodeIndex].builtinCode
+            source = graph.tensors[op.inputs[0]] if code == _DENSIFY else None
+            stored = None if source is None else flat.buffers[source.buffer].data
+            if source is None or stored is None or source.sparsity is None:
+                kept.append(op)
+                continue
+            target = graph.tensors[op.outputs[0]]
+            dtype = _NUMPY.get(target.type)
+            if dtype is None:
+                kept.append(op)
+                continue
+            shape = flatbuffer.numbers(source.shape)
+            values = sparse.decode(stored.view(dtype), source.sparsity, shape)
+            target.buffer = len(flat.buffers)
+            data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            flat.buffers.append(schema.BufferT(data=data))
+            source.type, source.buffer, source.sparsity = _FLOAT32, 0, None
+            changed = True
+        graph.operators = kept
+    return changed
+
+
+def _reshaped(flat: Any) -> bool:
+    """Makes a RESHAPE of an EXPAND_DIMS of floats whose sizes are known."""
+    changed = False
+    for graph in flat.subgraphs:
+        for op in graph.operators or []:
+            if flat.operatorCodes[op.opcodeIndex].builtinCode != _EXPAND_DIMS:
+                continue
+            target = graph.tensors[op.outputs[0]]
+            sizes = flatbuffer.numbers(target.shapeSignature)
+            sizes = sizes or flatbuffer.numbers(target.shape)
+            if target.type != _FLOAT32 or sum(size < 0 for size in sizes) > 1:
+                continue
+            shape = np.array(sizes, np.int32)
+            made = flatbuffer.operator(flat, "RESHAPE", op.inputs[0], op.outputs[0])
+            op.opcodeIndex = made.opcodeIndex
+            op.inputs = [int(op.inputs[0]), len(graph.tensors)]
+            op.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+            op.builtinOptions = schema.ReshapeOptionsT(newShape=shape)
+            graph.tensors.append(
+                schema.TensorT(
+                    shape=np.array(shape.shape, np.int32),
+                    type=schema.TensorType.INT32,
+                    name=(target.name or b"") + b";shape",
+                    buffer=len(flat.buffers),
+                )
+            )
+            flat.buffers.append(schema.BufferT(data=shape.view(np.uint8)))
+            changed = True
     return changed
 
 
