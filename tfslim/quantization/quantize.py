@@ -7,6 +7,7 @@ Ranges (`ranges/`), rules (`rules/`), litert-quantizer (`backend`), the runtime
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tfslim.quantization.ranges.collect import Samples, sized_for_first
 from tfslim.quantization.rules import kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.quantization.rules.refused import require_runnable
-from tfslim.quantization.rules.rewrite import fixed, rewrite
+from tfslim.quantization.rules.rewrite import fixed, rewrite, without_division
 
 _HALVES_NOTE = (
     "The weights are float16 already: the file is passed on as it is, as another copy "
@@ -150,28 +151,25 @@ def quantize(
         return _as_it_is(model, given, chosen, options)
     target, io = options.placed, options.io or "float"
     check_io(chosen, io)
-    source = prepare(model)
-    if samples is not None:
-        source = sized_for_first(source, samples)
-    source = fixed(source, target, is_sized=samples is not None)
-    source = rewrite(source, target)
-    require_runnable(source, target)
-    content = tflite.read(source)
-    _check_request(chosen, content, samples is not None or ranges is not None)
+    source = _for_target(model, target, samples)
+    has_ranges = samples is not None or ranges is not None
+    _check_request(chosen, tflite.read(source), has_ranges)
     _check_layers(chosen, options.layers)
 
-    request = plan.request(
+    wanted = functools.partial(
+        plan.request,
         chosen,
-        content,
         io=io if target.allows_float else "float",
         layers=options.layers,
         target=target,
     )
+    request = wanted(tflite.read(source))
     used = None
     if chosen.needs_ranges:
         method = options.calibration if chosen.scheme == "static_int8" else "minmax"
         used = ranges_for(source, ranges or {}, samples=samples, method=method)
-        request = dataclasses.replace(request, ranges=used.ranges)
+        source, bounds = without_division(source, used.ranges, target)
+        request = dataclasses.replace(wanted(tflite.read(source)), ranges=bounds)
     made = make_file(source, request)
     if chosen.needs_ranges and not target.allows_float:
         made = _without_float(made, source, io)
@@ -186,6 +184,17 @@ def quantize(
         calibration=used,
         kept_float=_kept_float(made),
     )
+
+
+def _for_target(model: bytes, target: targets.Target, samples: Samples | None) -> bytes:
+    """Returns the float file as a target wants it; raises if it cannot run it."""
+    source = prepare(model)
+    if samples is not None:
+        source = sized_for_first(source, samples)
+    source = fixed(source, target, is_sized=samples is not None)
+    source = rewrite(source, target)
+    require_runnable(source, target)
+    return source
 
 
 def _without_float(made: Made, source: bytes, io: str) -> Made:
