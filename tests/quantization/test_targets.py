@@ -49,6 +49,7 @@ def _calls():
         "LOG_SOFTMAX": tf.nn.log_softmax,
         "L2_NORMALIZATION": lambda x: tf.math.l2_normalize(x, -1),
         "PRELU": lambda x: tf.nn.relu(x) - 0.2 * tf.nn.relu(-x),
+        "DIV": lambda x: x / (tf.abs(x[:, ::-1]) + 0.7),
         "SPACE_TO_BATCH_ND": lambda x: tf.space_to_batch(x, [2, 2], [[1, 1], [0, 0]]),
     }
 

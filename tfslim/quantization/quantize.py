@@ -7,6 +7,7 @@ Ranges (`ranges/`), rules (`rules/`), litert-quantizer (`backend`), the runtime
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tfslim.quantization.ranges.collect import Samples, sized_for_first
 from tfslim.quantization.rules import graph_outputs, kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.quantization.rules.refused import require_runnable
-from tfslim.quantization.rules.rewrite import fixed, rewrite
+from tfslim.quantization.rules.rewrite import fixed, rewrite, without_division
 
 _HALVES_NOTE = (
     "The weights are float16 already: the file is passed on as it is, as another copy "
@@ -152,22 +153,24 @@ def quantize(
     target, io = options.placed, options.io or "float"
     check_io(chosen, io)
     source = _source(model, chosen, target, samples)
-    content = tflite.read(source)
-    _check_request(chosen, content, samples is not None or ranges is not None)
+    has_ranges = samples is not None or ranges is not None
+    _check_request(chosen, tflite.read(source), has_ranges)
     _check_layers(chosen, options.layers)
 
-    request = plan.request(
+    wanted = functools.partial(
+        plan.request,
         chosen,
-        content,
         io=io if target.allows_float else "float",
         layers=options.layers,
         target=target,
     )
+    request = wanted(tflite.read(source))
     used = None
     if chosen.needs_ranges:
         method = options.calibration if chosen.scheme == "static_int8" else "minmax"
         used = ranges_for(source, ranges or {}, samples=samples, method=method)
-        request = dataclasses.replace(request, ranges=used.ranges)
+        source, bounds = without_division(source, used.ranges, target)
+        request = dataclasses.replace(wanted(tflite.read(source)), ranges=bounds)
     made = make_file(source, request)
     if chosen.needs_ranges and not target.allows_float:
         made = _without_float(made, source, io)
@@ -176,7 +179,7 @@ def quantize(
     if is_halved and _has_halves(given) and _stored(made.model) >= _stored(given):
         return QuantizeResult(model, chosen, note=_HALVES_NOTE)
     return QuantizeResult(
-        tflite=graph_outputs.keep_names(made.content, content.graphs[0]),
+        tflite=graph_outputs.keep_names(made.content, request.graph),
         recipe=chosen,
         rules=tuple(made.plan.rules),
         calibration=used,

@@ -22,7 +22,6 @@ from tfslim.tflite import flatbuffer, reading
 # Elements of a tensor whose places are looked at.
 _MOST = 2**24
 _ALONE = {n for n in ops.tflite("chw") if ops.TFLITE[n].inputs == (1, 1)}
-_REPEATS = ("TILE", "BROADCAST_TO", "CONCATENATION", "PACK", "GATHER", "MUL")
 _KINDS = (schema.TensorType.FLOAT32, schema.TensorType.INT8)
 
 
@@ -63,7 +62,7 @@ def _raise_reshapes(flat: Any) -> None:
             producer = given.get(before)
             if read.count(source) != 1 or producer is None:
                 break
-            if names[producer.opcodeIndex] not in (*_REPEATS, *_ALONE):
+            if names[producer.opcodeIndex] not in (*_MOVES, *_ALONE):
                 break
             _swap(flat, other, op, shape)
             given |= {i: op for i in reading.numbers(op.outputs)}

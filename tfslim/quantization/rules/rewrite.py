@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from tfslim import targets, tflite
 from tfslim.tflite import flatbuffer, reading
 
 _Type = schema.TensorType
+# The greatest denominator against the least that INT8 holds apart from 0.
+_WIDEST = 64.0
 
 
 def rewrite(model: bytes, target: targets.Target) -> bytes:
@@ -63,6 +65,60 @@ def fixed(model: bytes, target: targets.Target, *, is_sized: bool) -> bytes:
     for tensor in flat.subgraphs[0].tensors:
         tensor.shapeSignature = None
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model))
+
+
+def without_division(
+    model: bytes, ranges: Mapping[str, tuple[float, float]], target: targets.Target
+) -> tuple[bytes, dict[str, tuple[float, float]]]:
+    """Makes x / d of a positive d the product of x and 1 / sqrt(d), twice.
+
+    LiteRT's INT8 kernel of DIV (2.3) is wrong where x is a step or two from 0.
+
+    Args:
+        model: the float `.tflite`.
+        ranges: tensor name -> (min, max) of its activations.
+        target: where it is to run; only one without float needs this.
+
+    Returns:
+        The file, and the ranges of all its activations, the new ones included.
+    """
+    found = dict(ranges)
+    if target.allows_float or "DIV" not in {op.name for op in tflite.read(model).ops}:
+        return model, found
+    flat = flatbuffer.unpack(model)
+    graph, changed = flat.subgraphs[0], []
+    for op in graph.operators:
+        name = reading.op_name(flat.operatorCodes[op.opcodeIndex])[0]
+        if name != "DIV":
+            changed.append(op)
+            continue
+        over, below = reading.numbers(op.inputs)
+        known = reading.text(graph.tensors[below].name)
+        bounds = found.get(known, (0.0, 0.0))
+        if not 0.0 < bounds[1] / _WIDEST <= bounds[0]:
+            changed.append(op)
+            continue
+        root = _like(flat, below, b";rsqrt")
+        inverse = _like(flat, below, b";inverse")
+        for number, power in ((root, -0.5), (inverse, -1.0)):
+            span = bounds[1] ** power, bounds[0] ** power
+            found[reading.text(graph.tensors[number].name)] = span
+        changed.append(flatbuffer.operator(flat, "RSQRT", below, root))
+        changed.append(_binary(flat, "MUL", (root, root), [inverse]))
+        changed.append(_binary(flat, "MUL", (over, inverse), op.outputs))
+        fused = getattr(op.builtinOptions, "fusedActivationFunction", 0)
+        changed[-1].builtinOptions.fusedActivationFunction = fused
+    graph.operators = changed
+    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model)), found
+
+
+def _like(flat: Any, index: int, ending: bytes) -> int:
+    """Adds a tensor like another; returns its number."""
+    tensors = flat.subgraphs[0].tensors
+    added = copy.copy(tensors[index])
+    added.name, added.buffer = added.name + ending + b"%d" % len(tensors), 0
+    tensors.append(added)
+    return len(tensors) - 1
 
 
 def _reads(flat: Any, op: Any, kind: int) -> bool:
