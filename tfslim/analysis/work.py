@@ -11,10 +11,6 @@ from tfslim.benchmark.costs import spec as spec_lib
 
 # Ops whose multiply-accumulates are those of the other graphs that they run.
 _CALLING = frozenset(["IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_COMPOSITE"])
-# Ops of sequences: [batch, time, features], or time first.
-_STEPS = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN")
-_BOTH_WAYS = ("BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN")
-_ONE_STEP = ("LSTM", "RNN", "SVDF")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,11 +117,11 @@ def _of_steps(op: tflite.Op, graph: tflite.Graph) -> int | None:
         for i in op.inputs[1:]
         if i >= 0 and graph.stored(i).is_constant and len(graph.tensors[i].shape) == 2
     ]
-    if op.name in (*_STEPS, *_BOTH_WAYS):
-        return math.prod(source[:2]) * sum(matrices) if len(source) == 3 else None
-    if op.name in _ONE_STEP and len(source) == 2:
-        return source[0] * sum(matrices)
-    return None
+    # Of a sequence: [batch, time, features], or time first; else one step.
+    rank = 3 if "SEQUENCE" in op.name else 2
+    return (
+        math.prod(source[: rank - 1]) * sum(matrices) if len(source) == rank else None
+    )
 
 
 def _of_loop(
