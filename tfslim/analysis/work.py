@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from tfslim import ops, tflite
 from tfslim.benchmark.costs import spec as spec_lib
 
-# Ops whose multiply-accumulates are those of the other graphs that they run.
-_CALLING = frozenset(["IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_COMPOSITE"])
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
@@ -80,7 +77,7 @@ def _macs(
 ) -> int | None:
     if op.name == "WHILE" and graphs:
         return _of_loop(op, graph, graphs)
-    if op.is_custom or op.name in _CALLING or op.name.startswith("STABLEHLO"):
+    if op.is_custom or op.name.startswith("STABLEHLO") or _calls_graphs(op):
         return None
     if op.name in ops.WEIGHTS:
         return _of_kernel(op, graph)
@@ -95,6 +92,12 @@ def _macs(
     if op.name in ops.tflite("stateful"):
         return _of_steps(op, graph)
     return 0
+
+
+def _calls_graphs(op: tflite.Op) -> bool:
+    """Whether an op runs other graphs of the file: its options have their numbers."""
+    names = () if op.options is None else vars(op.options)
+    return any("subgraph" in name.lower() for name in names)
 
 
 def _of_kernel(op: tflite.Op, graph: tflite.Graph) -> int | None:
