@@ -183,7 +183,7 @@ def _structural(
 
 def _is_unfused(op: tflite.Op, graph: tflite.Graph) -> bool:
     """Whether a clamp stands alone behind an op that could do it itself."""
-    if op.name not in ("RELU", "RELU6", "RELU_N1_TO_1"):
+    if not op.name.startswith("RELU"):
         return False
     producer = graph.producers.get(op.inputs[0])
     if producer is None or len(graph.consumers[op.inputs[0]]) > 1:

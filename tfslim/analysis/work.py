@@ -9,13 +9,6 @@ from collections.abc import Sequence
 from tfslim import ops, tflite
 from tfslim.benchmark.costs import spec as spec_lib
 
-# Ops whose multiply-accumulates are those of the other graphs that they run.
-_CALLING = frozenset(["IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_COMPOSITE"])
-# Ops of sequences: [batch, time, features], or time first.
-_STEPS = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN")
-_BOTH_WAYS = ("BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN")
-_ONE_STEP = ("LSTM", "RNN", "SVDF")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
@@ -84,7 +77,7 @@ def _macs(
 ) -> int | None:
     if op.name == "WHILE" and graphs:
         return _of_loop(op, graph, graphs)
-    if op.is_custom or op.name in _CALLING or op.name.startswith("STABLEHLO"):
+    if op.is_custom or op.name.startswith("STABLEHLO") or _calls_graphs(op):
         return None
     if op.name in ops.WEIGHTS:
         return _of_kernel(op, graph)
@@ -99,6 +92,12 @@ def _macs(
     if op.name in ops.tflite("stateful"):
         return _of_steps(op, graph)
     return 0
+
+
+def _calls_graphs(op: tflite.Op) -> bool:
+    """Whether an op runs other graphs of the file: its options have their numbers."""
+    names = () if op.options is None else vars(op.options)
+    return any("subgraph" in name.lower() for name in names)
 
 
 def _of_kernel(op: tflite.Op, graph: tflite.Graph) -> int | None:
@@ -121,11 +120,11 @@ def _of_steps(op: tflite.Op, graph: tflite.Graph) -> int | None:
         for i in op.inputs[1:]
         if i >= 0 and graph.stored(i).is_constant and len(graph.tensors[i].shape) == 2
     ]
-    if op.name in (*_STEPS, *_BOTH_WAYS):
-        return math.prod(source[:2]) * sum(matrices) if len(source) == 3 else None
-    if op.name in _ONE_STEP and len(source) == 2:
-        return source[0] * sum(matrices)
-    return None
+    # Of a sequence: [batch, time, features], or time first; else one step.
+    rank = 3 if "SEQUENCE" in op.name else 2
+    return (
+        math.prod(source[: rank - 1]) * sum(matrices) if len(source) == rank else None
+    )
 
 
 def _of_loop(

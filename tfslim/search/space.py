@@ -149,37 +149,20 @@ def build_space(
         ratios: what each group can lose.
         divisor: widths are rounded up to a multiple of it.
     """
-    graph = channels.graph
-    before = count.count(graph)
+    before = count.count(channels.graph)
     rows = _by_layer(before)
     names = tuple(rows)
-    groups, work, weights = [], [], []
-    skipped = dict(channels.skipped)
-    for group in channels.groups:
-        if "." in group.name:
-            skipped[group.name] = "a config cannot name it: its name has a dot"
-            continue
-        cuts = [
-            _cut(channels, scores, group.name, ratio, divisor=divisor)
-            for ratio in ratios
-        ]
-        if any(cut is None for cut in cuts[-1:]):
-            skipped[group.name] = f"its {len(group)} channels are too few to remove any"
-            continue
-        groups.append(group.name)
-        left = [_left(before, count.count(cut or graph), names) for cut in cuts]
-        work.append([one[0] for one in left])
-        weights.append([one[1] for one in left])
-    shape = (len(groups), len(ratios), len(names))
+    found, skipped = _all_left(channels, scores, before, ratios, divisor)
+    shape = (len(found), len(ratios), len(names))
     params = np.array([sum(n.params for n in rows[name]) for name in names], float)
     return Space(
-        groups=tuple(groups),
+        groups=tuple(found),
         ratios=tuple(ratios),
         layers=names,
         macs=np.array([sum(n.macs or 0 for n in rows[name]) for name in names], float),
         params=params,
-        work_left=np.array(work, float).reshape(shape),
-        params_left=np.array(weights, float).reshape(shape),
+        work_left=np.array([work for work, _ in found.values()]).reshape(shape),
+        params_left=np.array([left for _, left in found.values()]).reshape(shape),
         times_us={
             recipe: np.array([one.by_layer.get(name, 0.0) for name in names])
             for recipe, one in timed.items()
@@ -190,8 +173,39 @@ def build_space(
             for recipe, one in timed.items()
         },
         memory_bytes={recipe: float(one.memory_bytes) for recipe, one in timed.items()},
-        skipped=skipped,
+        skipped={**channels.skipped, **skipped},
     )
+
+
+def _all_left(
+    channels: channels_lib.Channels,
+    scores: scores_lib.Scores,
+    before: count.Counts,
+    ratios: Sequence[float],
+    divisor: int,
+) -> tuple[dict[str, tuple[list[_Array], list[_Array]]], dict[str, str]]:
+    """Returns group -> what each ratio leaves of the layers; and the groups left out.
+
+    The first of the pair is of the layers' work, the second of their weights.
+    """
+    found, skipped = {}, {}
+    names = tuple(_by_layer(before))
+    for group in channels.groups:
+        if "." in group.name:
+            skipped[group.name] = "a config cannot name it: its name has a dot"
+            continue
+        cuts = [
+            _cut(channels, scores, group.name, ratio, divisor=divisor)
+            for ratio in ratios
+        ]
+        if cuts[-1] is None:
+            skipped[group.name] = f"its {len(group)} channels are too few to remove any"
+            continue
+        left = [
+            _left(before, count.count(cut or channels.graph), names) for cut in cuts
+        ]
+        found[group.name] = [one[0] for one in left], [one[1] for one in left]
+    return found, skipped
 
 
 def keep_one(
