@@ -51,8 +51,8 @@ def save(name: str, rows: Any, **conditions: Any) -> Path:
         "conditions": conditions,
         "rows": rows,
     }
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print(f"wrote {path}")
     return path

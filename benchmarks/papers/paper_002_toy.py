@@ -8,7 +8,8 @@ leaning on a large bias, inputs of both signs take two, relu(z) and relu(-z).
 rate 0.01, momentum 0.3, batches of 1000). `auto` is
 `activation_pruning(threshold="auto", reconstruct=True)` with Adam.
 
-  python -m benchmarks.papers.paper_002_toy
+  python -m benchmarks.papers.paper_002_toy          # ten seeds
+  python -m benchmarks.papers.paper_002_toy --fast   # three
 """
 
 from __future__ import annotations
@@ -116,9 +117,12 @@ def table(rows: list[dict]) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default=",".join(map(str, range(10))))
+    parser.add_argument("--fast", action="store_true", help="three seeds, not ten")
     parser.add_argument("--variants", default=";".join(VARIANTS))
     parser.add_argument("--progress", help="a file of finished runs, to resume from")
     options = parser.parse_args()
+    if options.fast:
+        options.seeds = "0,1,2"
     progress = Path(options.progress) if options.progress else None
     rows = []
     if progress and progress.exists():
@@ -136,8 +140,9 @@ def main() -> None:
     for line in table(rows):
         print(json.dumps(line))
     record.save(
-        "paper_002_toy",
+        "papers/paper_002",
         {"table": table(rows), "runs": rows},
+        seeds=options.seeds,
         units_before=UNITS,
         steps={"source": "10 x 100 a cycle", "auto": "10 x 60 a cycle"},
         samples=10_000,

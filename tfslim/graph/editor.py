@@ -91,19 +91,22 @@ class Editor:
         """Returns the shape of a tensor of the new graph."""
         return self._nodes[ref.node].shapes[ref.port]
 
-    def finish(self, outputs: Any = None) -> ir.Graph:
+    def finish(self, outputs: Any = None, *, inputs: Any = None) -> ir.Graph:
         """Returns the new graph.
 
         Args:
             outputs: tensors of the new graph; None: where the old outputs are now.
+            inputs: the same for what the new graph takes.
         """
         if outputs is None:
             outputs = ir.substitute(self.graph.outputs, self.moved)
+        if inputs is None:
+            inputs = ir.substitute(self.graph.inputs, self.moved)
         return dataclasses.replace(
             self.graph,
             layers=self._layers,
             nodes=tuple(self._nodes),
-            inputs=ir.substitute(self.graph.inputs, self.moved),
+            inputs=inputs,
             outputs=outputs,
         )
 

@@ -9,12 +9,22 @@ from typing import Any
 from tfslim import checks, errors
 from tfslim.graph import count, ir
 from tfslim.graph import keras as graph_keras
-from tfslim.pruning import batch_statistics, constants, criteria, proof, surgery
+from tfslim.pruning import (
+    batch_statistics,
+    constants,
+    criteria,
+    output_error,
+    proof,
+    surgery,
+)
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import ratios as ratios_lib
 from tfslim.pruning import scores as scores_lib
 from tfslim.training import training
+
+# Limit of a budget -> the sum of `graph.count` that a removal is to save.
+_SAVED = {"max_params": "params", "max_weight_bytes": "weight_bytes"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +81,10 @@ def prune_channels(
         model: a functional or Sequential model of tf_keras or Keras 3.
         pruning_ratio: share of channels to remove from every group, in [0, 1).
         criterion: a registered name, a function (see `pruning.criteria.base`), or a
-            `Scoring` with all its options.
+            `Scoring` with all its options. `reconstruction` removes what the layers
+            behind can be fitted to do without (see `output_error.score`): with data
+            without labels, `Budget(scope="global")` and then `reconstruct_kernels`
+            it needs no training.
         budget: limits, patterns and widths, in place of `pruning_ratio`.
         ratios: name or pattern of a layer -> share of its channels to remove, in place
             of both, see `ratios_from_sparsity`. Layers whose channels fall together
@@ -102,7 +115,8 @@ def prune_channels(
     budget, unused = _budget(graph, pruning_ratio, budget, ratios)
     batches = None if data is None else list(data)
     channels = budget_lib.analyze(graph, budget)
-    scores = score_by(channels, kind, criterion, batches, loss)
+    limit = budget_lib.limit_of(budget)
+    scores = score_by(channels, kind, criterion, batches, loss, limit=limit)
     keep = budget_lib.plan(channels, scores, budget)
     return cut_and_prove(
         channels,
@@ -205,8 +219,17 @@ def score_by(
     criterion: str | criteria.Criterion | scores_lib.Scoring,
     batches: Sequence[Any] | None,
     loss: Any,
+    *,
+    limit: str | None = None,
 ) -> scores_lib.Scores:
-    """Scores the channels of a model; arguments as for `prune_channels`."""
+    """Scores the channels of a model.
+
+    Arguments are as for `prune_channels`; `limit` is that of the budget, which says
+    what a removal is to save.
+    """
+    if criterion == output_error.NAME:
+        per = _SAVED.get(limit or "", "macs")
+        return output_error.score(channels, kind, batches or (), per=per)
     scoring = criterion
     if not isinstance(scoring, scores_lib.Scoring):
         scoring = scores_lib.Scoring(criterion=scoring)
@@ -220,6 +243,12 @@ def score_by(
         found = batch_statistics.gather(channels.graph, kind, batches, needs, loss)
         scoring = dataclasses.replace(scoring, statistics=found)
     return scores_lib.score_channels(channels, scoring)
+
+
+def check_criterion(name: str) -> None:
+    """Raises ConfigError unless a criterion has this name."""
+    if name != output_error.NAME:
+        criteria.CRITERIA.get(name)
 
 
 def whole_groups(

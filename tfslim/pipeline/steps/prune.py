@@ -8,7 +8,7 @@ from tfslim import checks, errors
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
 from tfslim.pruning import budget as budget_lib
-from tfslim.pruning import constants, criteria, prune
+from tfslim.pruning import constants, output_error, prune, reconstruct
 
 
 def plan_pruning(section: base.Config, config: base.Config) -> base.Step:
@@ -43,18 +43,24 @@ def _cut(
     *,
     fold: str = "exact",
 ) -> base.Step:
-    criteria.CRITERIA.get(section.criterion)
+    prune.check_criterion(section.criterion)
 
     def apply(job: Job) -> tuple[Any, base.Outcome]:
         # Criteria that look at data see the first training batches.
+        batches = base.batches(job) or None
         model, report = prune.prune_channels(
             job.model,
             criterion=section.criterion,
             budget=budget,
-            data=base.batches(job) or None,
+            data=batches,
             loss=job.task.loss,
             fold=fold,
         )
+        if section.criterion == output_error.NAME and batches:
+            # The scores hold for layers that are fitted to what is left.
+            model, _ = reconstruct.reconstruct_kernels(
+                job.model, model, report.keep, batches
+            )
         return model, base.Outcome(
             proof_error=report.error,
             layers=tuple(report.cut.lines()),
