@@ -7,11 +7,12 @@ A cell says how far a file is from Keras on random inputs, in dB, or why there i
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,10 @@ def try_model(model: Any, columns: tuple[str, ...] = COLUMNS) -> dict[str, Any]:
         columns: of `COLUMNS`.
     """
     cells: dict[str, Any] = {}
+    convert = functools.cache(lambda: tfslim.convert_model(model).tflite)
     for column in columns:
         try:
-            cells[column] = _cell(model, column)
+            cells[column] = _cell(model, column, convert)
         except tfslim.TfslimError as error:
             cells[column] = str(error)
         except Exception as error:
@@ -76,7 +78,7 @@ def works(column: str, cell: Any) -> bool:
     return column not in LEAST_DB or cell >= LEAST_DB[column]
 
 
-def _cell(model: Any, column: str) -> Any:
+def _cell(model: Any, column: str, convert: Callable[[], bytes]) -> Any:
     from tfslim.graph import keras as graph_keras
 
     if column == "carried":
@@ -87,7 +89,7 @@ def _cell(model: Any, column: str) -> Any:
         budget = tfslim.Budget(pruning_ratio=0.5, divisor=1)
         smaller, _ = tfslim.prune_channels(model, budget=budget)
         return round(smaller.count_params() / max(model.count_params(), 1), 3)
-    content = tfslim.convert_model(model).tflite
+    content = convert()
     samples = samples_of(model)
     if column != "float32":
         given = samples if column == "int8" else None

@@ -43,8 +43,8 @@ def _chain(k: Any, shape: tuple[int, ...], *layers: Any, dtype: str = "float32")
 @_wild
 def lenet(k: Any) -> Any:
     la = k.layers
-    conv = [la.Conv2D(6, 5, activation="tanh"), la.AveragePooling2D()]
-    more = [la.Conv2D(16, 5, activation="tanh"), la.AveragePooling2D(), la.Flatten()]
+    conv = [la.Conv2D(6, 5, activation="tanh"), la.AveragePooling2D(2)]
+    more = [la.Conv2D(16, 5, activation="tanh"), la.AveragePooling2D(2), la.Flatten()]
     return _chain(k, IMAGE, *conv, *more, la.Dense(32, "tanh"), la.Dense(5, "softmax"))
 
 
