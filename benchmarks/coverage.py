@@ -133,10 +133,16 @@ def models(part: str, k: Any) -> Iterator[tuple[str, Any]]:
             yield row.name, lambda row=row: table.build(row, k)
 
 
-def run(part: str, package: str, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Tries all models of a part; names of some, or none for all."""
+def run(part: str, package: str, names: list[str]) -> None:
+    """Tries all models of a part, and writes what is known after each.
+
+    Args:
+        part: one of `--parts`.
+        package: of a Keras.
+        names: of some, of which nothing is written; none for all.
+    """
     k = importlib.import_module(package)
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, build in models(part, k):
         if names and name not in names:
             continue
@@ -146,7 +152,10 @@ def run(part: str, package: str, names: list[str]) -> dict[str, dict[str, Any]]:
         spent = time.monotonic() - start
         print(f"{part} {package} {name} ({spent:.1f} s): {rows[name]}", flush=True)
         k.backend.clear_session()
-    return rows
+        if not names:
+            conditions = {"part": part, "keras": package, "samples": _COUNT}
+            record.save(f"coverage_{part}_{package}", rows, **conditions)
+            _PAGE.write_text(page(), encoding="utf-8")
 
 
 def page() -> str:
@@ -199,12 +208,7 @@ def main(_: list[str]) -> None:
     """Tries what the flags name, and writes results and page."""
     for part in _PARTS.value:
         for package in _KERAS.value:
-            rows = run(part, package, _NAMES.value)
-            if not _NAMES.value:
-                name = f"coverage_{part}_{package}"
-                record.save(name, rows, part=part, keras=package, samples=_COUNT)
-    if not _NAMES.value:
-        _PAGE.write_text(page(), encoding="utf-8")
+            run(part, package, _NAMES.value)
 
 
 if __name__ == "__main__":
