@@ -85,9 +85,6 @@ class _Builder:
         frozen = graph_pb2.GraphDef(
             versions=self._graph.versions, library=self._graph.library
         )
-        for function in filter(_is_call, frozen.library.function):
-            # The converter knows them by name, as long as they are calls.
-            function.attr["_noinline"].b = True
         for node in self._graph.node:
             if node.op == "ReadVariableOp":
                 frozen.node.append(self._weight(node))
@@ -141,8 +138,8 @@ def _constant(name: str, proto: Any) -> node_def_pb2.NodeDef:
 
 
 def _is_call(function: Any) -> bool:
-    """Tells whether the converter takes a function as one op: it reads no variables."""
-    return "_implements" in function.attr or recurrent.NAME in function.signature.name
+    """Tells whether a function is a stand-in, which reads no variables."""
+    return recurrent.NAME in function.signature.name
 
 
 def _called(graph: graph_pb2.GraphDef) -> set[str]:
