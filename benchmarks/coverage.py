@@ -7,11 +7,12 @@ A cell says how far a file is from Keras on random inputs, in dB, or why there i
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,10 @@ def try_model(model: Any, columns: tuple[str, ...] = COLUMNS) -> dict[str, Any]:
         columns: of `COLUMNS`.
     """
     cells: dict[str, Any] = {}
+    convert = functools.cache(lambda: tfslim.convert_model(model).tflite)
     for column in columns:
         try:
-            cells[column] = _cell(model, column)
+            cells[column] = _cell(model, column, convert)
         except tfslim.TfslimError as error:
             cells[column] = str(error)
         except Exception as error:
@@ -76,7 +78,7 @@ def works(column: str, cell: Any) -> bool:
     return column not in LEAST_DB or cell >= LEAST_DB[column]
 
 
-def _cell(model: Any, column: str) -> Any:
+def _cell(model: Any, column: str, convert: Callable[[], bytes]) -> Any:
     from tfslim.graph import keras as graph_keras
 
     if column == "carried":
@@ -87,7 +89,7 @@ def _cell(model: Any, column: str) -> Any:
         budget = tfslim.Budget(pruning_ratio=0.5, divisor=1)
         smaller, _ = tfslim.prune_channels(model, budget=budget)
         return round(smaller.count_params() / max(model.count_params(), 1), 3)
-    content = tfslim.convert_model(model).tflite
+    content = convert()
     samples = samples_of(model)
     if column != "float32":
         given = samples if column == "int8" else None
@@ -131,10 +133,16 @@ def models(part: str, k: Any) -> Iterator[tuple[str, Any]]:
             yield row.name, lambda row=row: table.build(row, k)
 
 
-def run(part: str, package: str, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Tries all models of a part; names of some, or none for all."""
+def run(part: str, package: str, names: list[str]) -> None:
+    """Tries all models of a part, and writes what is known after each.
+
+    Args:
+        part: one of `--parts`.
+        package: of a Keras.
+        names: of some, of which nothing is written; none for all.
+    """
     k = importlib.import_module(package)
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, build in models(part, k):
         if names and name not in names:
             continue
@@ -144,7 +152,10 @@ def run(part: str, package: str, names: list[str]) -> dict[str, dict[str, Any]]:
         spent = time.monotonic() - start
         print(f"{part} {package} {name} ({spent:.1f} s): {rows[name]}", flush=True)
         k.backend.clear_session()
-    return rows
+        if not names:
+            conditions = {"part": part, "keras": package, "samples": _COUNT}
+            record.save(f"coverage_{part}_{package}", rows, **conditions)
+            _PAGE.write_text(page(), encoding="utf-8")
 
 
 def page() -> str:
@@ -197,12 +208,7 @@ def main(_: list[str]) -> None:
     """Tries what the flags name, and writes results and page."""
     for part in _PARTS.value:
         for package in _KERAS.value:
-            rows = run(part, package, _NAMES.value)
-            if not _NAMES.value:
-                name = f"coverage_{part}_{package}"
-                record.save(name, rows, part=part, keras=package, samples=_COUNT)
-    if not _NAMES.value:
-        _PAGE.write_text(page(), encoding="utf-8")
+            run(part, package, _NAMES.value)
 
 
 if __name__ == "__main__":

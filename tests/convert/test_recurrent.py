@@ -149,3 +149,39 @@ def test_an_op_without_builtin_beside_a_fused_one_is_named():
     model = tf_keras.Model(x, tf_keras.layers.Lambda(odd, name="odd")(y))
     with pytest.raises(errors.ConversionError, match=r"Betainc.*odd"):
         convert_model(model)
+
+
+@BOTH
+def test_a_users_layer_around_a_cell_is_left_alone(k):
+    """It has a cell, and does something else with it than the layers of Keras."""
+
+    class Twice(k.layers.Layer):
+        stateful, go_backwards, return_state = False, False, False
+
+        def __init__(self):
+            super().__init__()
+            self.cell = k.layers.LSTMCell(3)
+
+        def build(self, shape):
+            self.cell.build(shape[:1] + shape[2:])
+            self.built = True
+
+        def call(self, x):
+            states = [x[:, 0] * 0.5, x[:, 1]]
+            y, states = self.cell(x[:, 0], states)
+            return self.cell(y, states)[0]
+
+    model = chain(k, Twice())
+    result = convert_model(model)
+    (sample,) = inputs_of(model, 1)
+    ((found,),) = run(result.tflite, [sample])
+    np.testing.assert_allclose(found, truth_of(model, sample)[0], atol=2e-6)
+
+
+@BOTH
+def test_a_batch_of_two(k):
+    model = chain(k, k.layers.LSTM(4), k.layers.Dense(2))
+    content = convert_model(model, batch_size=2).tflite
+    sample = [np.concatenate([one[0] for one in inputs_of(model, 2)])]
+    for found in run(content, [sample, sample]):
+        np.testing.assert_allclose(found[0], truth_of(model, sample)[0], atol=2e-6)

@@ -72,6 +72,12 @@ def test_half_of_the_units_fall(name, k):
     assert list(report.skipped) == [] and list(report.cut.skipped) == ["end"]
 
 
+def test_heads_count_with_their_columns():
+    """Heads of 8 columns: a divisor of 16 means two of them."""
+    smaller, _ = tfslim.prune_channels(attention(tf_keras), pruning_ratio=0.5)
+    assert smaller.get_layer("layer").get_config()["num_heads"] == 2
+
+
 def test_units_are_cut_in_all_their_gates():
     """Of four units the two with the largest kernels stay, in every gate."""
     model = chain(tf_keras, tf_keras.layers.LSTM(4, name="layer"))

@@ -85,9 +85,6 @@ class _Builder:
         frozen = graph_pb2.GraphDef(
             versions=self._graph.versions, library=self._graph.library
         )
-        for function in frozen.library.function:
-            # The converter knows them by name, as long as they are calls.
-            function.attr["_noinline"].b = True
         for node in self._graph.node:
             if node.op == "ReadVariableOp":
                 frozen.node.append(self._weight(node))
@@ -141,14 +138,23 @@ def _constant(name: str, proto: Any) -> node_def_pb2.NodeDef:
 
 
 def _is_call(function: Any) -> bool:
-    """Tells whether the converter takes a function as one op: it reads no variables."""
-    return "_implements" in function.attr or recurrent.NAME in function.signature.name
+    """Tells whether a function is a stand-in, which reads no variables."""
+    return recurrent.NAME in function.signature.name
+
+
+def _called(graph: graph_pb2.GraphDef) -> set[str]:
+    """Names the functions that the graph itself calls, not those that these call."""
+    attributes = [attr for node in graph.node for attr in node.attr.values()]
+    functions = [attr.func for attr in attributes]
+    functions += [each for attr in attributes for each in attr.list.func]
+    return {function.name for function in functions} - {""}
 
 
 def _captured(traced: Any) -> dict[str, Any] | None:
     """Returns placeholder name -> variable or tensor; None if some use is unknown."""
     graph_def = traced.graph.as_graph_def()
-    if not all(map(_is_call, graph_def.library.function)):
+    known = {f.signature.name for f in graph_def.library.function if _is_call(f)}
+    if not known.issuperset(_called(graph_def)):
         return None
     variables = {id(variable.handle): variable for variable in traced.graph.variables}
     captured = {}

@@ -391,5 +391,6 @@ def _refuse_dynamic(content: tflite.TfliteModel) -> None:
                 f"Tensor '{tensor.name}' has a size known only at run time, "
                 f"{tuple(tensor.shape_signature)}; delegates refuse such files. Make "
                 "the layer's output shape static, e.g. a non-max suppression by "
-                "pad_to_max_output_size=True (NonMaxSuppressionV4)."
+                "tf.image.non_max_suppression or tf.raw_ops.NonMaxSuppressionV4 with "
+                "pad_to_max_output_size=True."
             )

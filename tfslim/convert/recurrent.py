@@ -114,7 +114,14 @@ def key_of(options: bytes) -> tuple[int, int] | None:
 
 
 def _is_recurrent(layer: Any) -> bool:
-    return hasattr(layer, "cell") and hasattr(layer, "stateful")
+    # A layer of the user's own may do anything with its cell.
+    return _is_of_keras(layer) and all(
+        hasattr(layer, name) for name in ("cell", "go_backwards", "return_state")
+    )
+
+
+def _is_of_keras(thing: Any) -> bool:
+    return type(thing).__module__.partition(".")[0] in ("keras", "tf_keras")
 
 
 def _call(
@@ -151,8 +158,7 @@ def _fused(
 ) -> tuple[Recurrent | None, str]:
     """Returns what the layer is as a fused op, or why there is none."""
     cell, kind = layer.cell, type(layer.cell).__name__
-    package = type(cell).__module__.partition(".")[0]
-    if package not in ("keras", "tf_keras") or kind not in _CELLS:
+    if not _is_of_keras(cell) or kind not in _CELLS:
         return None, f"LiteRT has no fused op for {kind.removesuffix('Cell')}"
     if given.get("mask") is not None:
         return None, "LiteRT's fused op takes no mask"
@@ -165,8 +171,10 @@ def _fused(
         )
     if not sequences.shape.is_fully_defined() or sequences.dtype != tf.float32:
         return None, "LiteRT's fused op takes float32 of a fixed shape"
-    if given.get("constants") is not None:
+    if given.get("constants") is not None or getattr(layer, "_num_constants", None):
         return None, "its cell takes constants"
+    if given.get("training") and (cell.dropout or cell.recurrent_dropout):
+        return None, "it drops values in inference, too"
     with tf.init_scope():  # The weights have values outside of the trace only.
         kernel = np.asarray(cell.kernel)
         recurrent_kernel = np.asarray(cell.recurrent_kernel)

@@ -214,7 +214,8 @@ def _plan_at(scores: Scores, budget: Budget, ratio: float) -> dict[str, Mask]:
         wanted = kept.get(name)
         if wanted is None:
             wanted = _width(len(values), ratio if each is None else each)
-        keep[name] = _best(values, wanted, budget.divisor, budget.min_channels)
+        divisor = max(1, budget.divisor // scores.sizes.get(name, 1))
+        keep[name] = _best(values, wanted, divisor, budget.min_channels)
     return keep
 
 

@@ -63,10 +63,12 @@ class Scores:
     Attributes:
         groups: group -> float64 [channels], larger is more important.
         unscored: group -> why the criterion has no score for it.
+        sizes: group -> columns that a channel of it has, for heads of attention.
     """
 
     groups: Mapping[str, ir.Array]
     unscored: Mapping[str, str]
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def score_channels(channels: channels_lib.Channels, scoring: Scoring) -> Scores:
@@ -105,8 +107,19 @@ def score_channels(channels: channels_lib.Channels, scoring: Scoring) -> Scores:
         if group.name not in sums
     }
     return Scores(
-        {name: normalize(total / batches) for name, total in sums.items()}, unscored
+        {name: normalize(total / batches) for name, total in sums.items()},
+        unscored,
+        _sizes(channels),
     )
+
+
+def _sizes(channels: channels_lib.Channels) -> dict[str, int]:
+    first = {g.name: channels.graph.layers[g.producers[0]] for g in channels.groups}
+    return {
+        name: int(layer.config["key_dim"])
+        for name, layer in first.items()
+        if layer.op == "MultiHeadAttention"
+    }
 
 
 def _rows(
