@@ -96,7 +96,10 @@ def left_to_cpu(content: bytes) -> dict[str, Any]:
     """Compiles a file by Vela; returns what it does not take."""
     from tfslim import consumers
 
-    done = consumers.CONSUMERS.get("vela").run(content, {})
+    try:
+        done = consumers.CONSUMERS.get("vela").run(content, {})
+    except consumers.ConsumerError as error:  # Its answer.
+        return {"cpu_operators": None, "vela_refuses": str(error)}
     return {"cpu_operators": list(done.fell_back), **done.versions}
 
 
