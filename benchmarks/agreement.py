@@ -47,8 +47,8 @@ def run_seed(seed: int, options: argparse.Namespace, folder: Path) -> dict:
     config.seed = seed
     config.data.spec = options.data
     config.quantization.recipes = ("float32", "int8")
-    config_lib.override(config, "training.epochs", str(options.epochs))
-    config_lib.override(config, "training.augment", options.augment)
+    config_lib.override(config, "training.epochs", text=str(options.epochs))
+    config_lib.override(config, "training.augment", text=options.augment)
     out_dir = folder / str(seed)
     with progress.steps():
         result = tfslim.export_model(config=config, out_dir=out_dir)

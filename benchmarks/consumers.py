@@ -133,7 +133,7 @@ def _rows(name: str, network: Network, names: list[str]) -> list[dict[str, Any]]
     for recipe, content in _files(name, network).items():
         (entry,) = tflite.read(content).input_names
         print(f"{name}, {recipe}", flush=True)
-        done = consumers.verify(content, {entry: x}, names, expected=keras)
+        done = consumers.verify(content, {entry: x}, names=names, expected=keras)
         for consumer, row in done.items():
             print(f"  {consumer}: {row['status']} {row['reason']}", flush=True)
             known = {"model": name, "recipe": recipe, "size_bytes": len(content)}

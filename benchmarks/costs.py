@@ -67,7 +67,7 @@ def files_of(model, size: int) -> tuple[dict[str, bytes], dict]:
     choice = cost_split.choose(
         plain,
         quantization.get_recipe("int8"),
-        quantization.Options(),
+        options=quantization.Options(),
         samples=samples,
         mode="measure",
     )
@@ -86,8 +86,10 @@ def measure(files: dict[str, bytes]) -> dict[str, float]:
     for _ in range(ROUNDS):
         for name, data in files.items():
             runner = host.load(data, benchmark.Options())
-            host.time_us(runner, 2, 0)
-            medians[name].append(float(np.median(host.time_us(runner, 3, 0.03))))
+            host.time_us(runner, 2, least_secs=0)
+            medians[name].append(
+                float(np.median(host.time_us(runner, 3, least_secs=0.03)))
+            )
     return {name: min(values) for name, values in medians.items()}
 
 
@@ -107,7 +109,7 @@ def rows_of(name: str, alpha: float | None, size: int) -> list[dict]:
             [piece for piece in pieces if piece],
             cold=costs.streaming_share(table, pieces) > 0,
         )
-        predicted = costs.predict(table, model, pieces).latency_us
+        predicted = costs.predict(table, model, specs=pieces).latency_us
         rows.append(
             {
                 "model": name,

@@ -30,7 +30,7 @@ def images_of(kind: str, train, number: int, seed: int) -> np.ndarray:
 
     if kind == "data":
         return train[0][np.random.default_rng(seed).permutation(len(train[0]))[:number]]
-    x = dead_leaves.dead_leaves(number, 32, 32, seed=seed) / 255.0
+    x = dead_leaves.dead_leaves(number, 32, width=32, seed=seed) / 255.0
     return ((x - networks.CIFAR_MEAN) / networks.CIFAR_STD).astype(np.float32)
 
 
@@ -60,7 +60,7 @@ def runs(base, kind: str, seed: int, data, options):
     for ridge in map(float, options.ridges.split(",")):
         start = time.perf_counter()
         fitted, done = tfslim.reconstruct_kernels(
-            base, smaller, report.keep, batches, ridge=ridge
+            base, smaller, keep=report.keep, data=batches, ridge=ridge
         )
         fitting_s = time.perf_counter() - start
         after = count.count(keras.read(fitted))

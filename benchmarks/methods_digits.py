@@ -112,7 +112,7 @@ def _counts(digits: Digits) -> list[dict]:
             model, _ = tfslim.activation_pruning(
                 digits.model,
                 digits.train[0],
-                digits.training(EPOCHS),
+                fine_tune=digits.training(EPOCHS),
                 budget=budget,
                 cycles=1,
                 is_trained=True,
@@ -163,7 +163,7 @@ def _teacher(digits: Digits) -> list[dict]:
             model, _ = tfslim.distill(
                 cut,
                 digits.model,
-                training.train,
+                data=training.train,
                 validation=training.validation,
                 options=training.options,
             )

@@ -262,9 +262,9 @@ def run(name: str) -> dict:
         return row
 
     files = {"float32": model}
-    seen, _ = calibration.gather(model, case.calibration, Histogram)
+    seen, _ = calibration.gather(model, case.calibration, statistic=Histogram)
     for method in METHODS:
-        ranges = calibration.choose(model, seen, THRESHOLDS.get(method))
+        ranges = calibration.choose(model, seen, threshold=THRESHOLDS.get(method))
         files[method] = quantize_tflite(model, "int8", ranges=ranges).tflite
     files["wi4"] = quantize_tflite(model, "dynamic_wi4_afp32").tflite
     rounded = quantize_accurately(model, "dynamic_wi4_afp32", samples=case.calibration)

@@ -106,7 +106,7 @@ def activation(case: Case) -> Any:
     return tfslim.activation_pruning(
         case.base,
         case.data["train"],
-        tfslim.Training(
+        fine_tune=tfslim.Training(
             train=case.data["train"],
             validation=case.data["validation"],
             task=case.training["task"],
@@ -131,7 +131,7 @@ def random(case: Case) -> Any:
     tfslim.fit(
         smaller,
         case.data["train"],
-        case.data["validation"],
+        validation=case.data["validation"],
         epochs=FINE_TUNE_EPOCHS,
         **case.training,
     )
@@ -155,7 +155,7 @@ def load(seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     steps = preprocessing.preset("torch", SHAPE)
     splits = {}
     for name in ("train", "validation", "test"):
-        parts = list(data.batches(getattr(dataset, name), steps, 64))
+        parts = list(data.batches(getattr(dataset, name), steps, batch_size=64))
         x, y = (np.concatenate(part) for part in zip(*parts, strict=True))
         splits[name] = (x, y)
     return splits
@@ -171,7 +171,7 @@ def base_network(model: str, data: dict[str, Any], seed: int) -> Any:
     tfslim.fit(
         base,
         data["train"],
-        data["validation"],
+        validation=data["validation"],
         epochs=BASE_EPOCHS,
         seed=seed,
         **TRAINING,

@@ -59,7 +59,9 @@ def rows(seed: int) -> list[dict]:
     train, validation = (x[:1000], y[:1000]), (x[1000:], y[1000:])
     tf_keras.utils.set_random_seed(seed)
     model = network()
-    tfslim.fit(model, train, validation, task="classification", seed=seed, **OPTIONS)
+    tfslim.fit(
+        model, train, validation=validation, task="classification", seed=seed, **OPTIONS
+    )
     float_file = tfslim.convert_model(model).tflite
     samples = [x[i : i + 1] for i in range(200)]
     files = {
@@ -71,7 +73,7 @@ def rows(seed: int) -> list[dict]:
             continue  # The network has not its form.
         print(seed, method, flush=True)
         treated, report = tfslim.sparsify(
-            model, train, validation, method=method, seed=seed, **OPTIONS
+            model, train, validation=validation, method=method, seed=seed, **OPTIONS
         )
         quantized = report.is_quantized
         convert = tfslim.convert_quantized if quantized else tfslim.convert_model

@@ -61,7 +61,7 @@ def measure(case: str) -> tuple[float, float]:
         lambda epoch: to_tf_data(
             examples,
             preprocessing.preset("unit", (32, 32, 3)),
-            "classification",
+            task="classification",
             batch_size=BATCH,
             shuffle=True,
             augment=["flip", "shift"],

@@ -75,7 +75,9 @@ def main() -> None:
 def save(equal: list[dict], slower: list[dict]) -> None:
     """Writes what there is: a run that is ended early is not lost."""
     for row in (*equal, *slower):  # Resumed ones by the rule of today.
-        row["verdict"] = comparison.verdict_of(row["ratio"], row["low"], row["high"])
+        row["verdict"] = comparison.verdict_of(
+            row["ratio"], row["low"], high=row["high"]
+        )
     differ = sum(row["verdict"] != "no difference found" for row in equal)
     found = sum(row["verdict"] == "slower" for row in slower)
     print(f"equal files: {differ} of {len(equal)} differ (goal: at most 1%)")

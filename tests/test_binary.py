@@ -112,7 +112,7 @@ def test_methods_that_train_take_binary_classifiers():
     x, y = _data()
     model = _model(tf_keras, None)
     options = {"task": "classification", "epochs": 1}
-    student, _ = tfslim.distill(model, _model(tf_keras, None), (x, y), **options)
+    student, _ = tfslim.distill(model, _model(tf_keras, None), data=(x, y), **options)
     assert student.output_shape == (None, 1)
     done = tfslim.sparsify(model, (x, y), method="magnitude", target=0.5, **options)
     assert np.mean(done.model.get_weights()[0] == 0) >= 0.5

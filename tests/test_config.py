@@ -41,7 +41,7 @@ def test_file_sets_only_what_it_names(tmp_path):
 )
 def test_override(field, text, value):
     config = config_lib.default_config()
-    config_lib.override(config, field, text)
+    config_lib.override(config, field, text=text)
     for part in field.split("."):
         config = config[part]
     assert config == value
@@ -50,7 +50,7 @@ def test_override(field, text, value):
 
 def test_options_of_a_model_are_free():
     config = config_lib.default_config()
-    config_lib.override(config, "model.options.alpha", "0.5")
+    config_lib.override(config, "model.options.alpha", text="0.5")
     assert config.model.options.alpha == 0.5
 
 
@@ -68,7 +68,7 @@ def test_options_of_a_model_are_free():
 )
 def test_wrong_override(field, text, message):
     with pytest.raises(errors.ConfigError, match=message.split("'")[0]) as caught:
-        config_lib.override(config_lib.default_config(), field, text)
+        config_lib.override(config_lib.default_config(), field, text=text)
     assert message in str(caught.value)
 
 
@@ -175,7 +175,7 @@ def test_a_json_that_is_no_config(tmp_path, text):
 
 def test_names_that_look_like_numbers_stay_names():
     config = config_lib.default_config()
-    config_lib.override(config, "prune.ignore", "conv,7")
+    config_lib.override(config, "prune.ignore", text="conv,7")
     assert config.prune.ignore == ("conv", "7")
 
 
@@ -193,7 +193,7 @@ def test_names_that_look_like_numbers_stay_names():
 def test_a_value_out_of_range(field, text, message):
     config = config_lib.default_config()
     with pytest.raises(errors.ConfigError) as caught:
-        config_lib.override(config, field, text)
+        config_lib.override(config, field, text=text)
     assert message in str(caught.value)
 
 
@@ -218,8 +218,8 @@ def test_what_stood_for_unset_once_still_does(field, old):
 
 def test_a_field_can_be_unset_again():
     config = config_lib.default_config()
-    config_lib.override(config, "training.epochs", "3")
-    config_lib.override(config, "training.epochs", "None")
+    config_lib.override(config, "training.epochs", text="3")
+    config_lib.override(config, "training.epochs", text="None")
     assert config.training.epochs is None
 
 

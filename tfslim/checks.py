@@ -13,7 +13,7 @@ from typing import Any
 from tfslim import errors, registry
 
 
-def number(name: str, value: Any, span: str, hint: str = "") -> None:
+def number(name: str, value: Any, *, span: str, hint: str = "") -> None:
     """Checks that an option is a number in an interval.
 
     Args:
@@ -38,7 +38,7 @@ def number(name: str, value: Any, span: str, hint: str = "") -> None:
     raise errors.ConfigError(f"{name} must be {wanted}, got {value!r}. {hint}".strip())
 
 
-def whole(name: str, value: Any, low: int = 1) -> None:
+def whole(name: str, value: Any, *, low: int = 1) -> None:
     """Checks that an option is a whole number, `low` or more; raises ConfigError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise errors.ConfigError(f"{name} must be a whole number, got {value!r}.")
@@ -46,14 +46,14 @@ def whole(name: str, value: Any, low: int = 1) -> None:
         raise errors.ConfigError(f"{name} must be at least {low}, got {value}.")
 
 
-def choice(kind: str, value: Any, known: Any) -> None:
+def choice(kind: str, value: Any, *, known: Any) -> None:
     """Checks that an option is one of the known names; raises ConfigError."""
     if value not in known:
-        raise registry.unknown_name(kind, value, filter(None, known))
+        raise registry.unknown_name(kind, value, known=filter(None, known))
 
 
 def matching(
-    kind: str, patterns: str | Iterable[str], names: Iterable[str]
+    kind: str, patterns: str | Iterable[str], *, names: Iterable[str]
 ) -> list[str]:
     """Returns the names that fit one of the patterns, in their order.
 
@@ -64,7 +64,7 @@ def matching(
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         fitting = fnmatch.filter(names, pattern)
         if not fitting:
-            raise registry.unknown_name(kind, pattern, names)
+            raise registry.unknown_name(kind, pattern, known=names)
         found |= set(fitting)
     return [name for name in names if name in found]
 
@@ -87,7 +87,7 @@ def renamed(old: str, new: str) -> Any:
     return property(get)
 
 
-def renamed_keyword(given: dict[str, Any], old: str, new: str) -> None:
+def renamed_keyword(given: dict[str, Any], old: str, *, new: str) -> None:
     """Moves a keyword's old name to its new one; the user who passed it is warned.
 
     Args:

@@ -89,14 +89,20 @@ def run(
         try:
             values = _common_flags()
             define(values)
-            arguments, renamed = _spelled(values, list(argv), old)
-            config = _parse(values, arguments, plain, default_config, short_forms)
+            arguments, renamed = _spelled(values, list(argv), old=old)
+            config = _parse(
+                values,
+                arguments,
+                plain=plain,
+                default_config=default_config,
+                short_forms=short_forms,
+            )
             if values.verbosity == 0:
                 quiet.silence()
             if values.version:
                 say(f"tfslim {tfslim.__version__}")
             elif values.help:
-                say(_help(name, doc, values, plain))
+                say(_help(name, doc, values=values, plain=plain))
             else:
                 body(values, config)
             streams.flush()
@@ -162,7 +168,7 @@ def _hint(path: str) -> str:
 
 
 def _spelled(
-    values: flags.FlagValues, argv: list[str], old: Mapping[str, str]
+    values: flags.FlagValues, argv: list[str], *, old: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
     """Returns the arguments with the flags' names as they are defined.
 
@@ -213,13 +219,14 @@ def _split_config(
 def _parse(
     values: flags.FlagValues,
     argv: list[str],
+    *,
     plain: str | None,
     default_config: str | None,
     short_forms: ShortForms | None,
 ) -> ml_collections.ConfigDict | None:
     """Reads all arguments into `values`; returns the config, if there is to be one."""
     if default_config is None:
-        _parse_flags(values, argv, plain)
+        _parse_flags(values, argv, plain=plain)
         return None
     flags.DEFINE_string(
         "config",
@@ -229,18 +236,20 @@ def _parse(
         flag_values=values,
     )
     rest, path, overrides = _split_config(argv, default_config)
-    _parse_flags(values, rest, plain)
+    _parse_flags(values, rest, plain=plain)
     if values.help or values.version:
         return None
     config = config_lib.load(path)
     if short_forms is not None:
         short_forms(values, config)
     for field, text in overrides:
-        config_lib.override(config, field, text)
+        config_lib.override(config, field, text=text)
     return config
 
 
-def _parse_flags(values: flags.FlagValues, argv: list[str], plain: str | None) -> None:
+def _parse_flags(
+    values: flags.FlagValues, argv: list[str], *, plain: str | None
+) -> None:
     # Flags may stand after plain arguments, too.
     values.set_gnu_getopt(True)
     try:
@@ -248,7 +257,7 @@ def _parse_flags(values: flags.FlagValues, argv: list[str], plain: str | None) -
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
         raise registry.unknown_name(
-            "flag", f"--{name}", [f"--{known}" for known in _visible(values)]
+            "flag", f"--{name}", known=[f"--{known}" for known in _visible(values)]
         ) from error
     except flags.Error as error:
         raise errors.ConfigError(str(error)) from error
@@ -267,7 +276,7 @@ def _visible(values: flags.FlagValues) -> list[str]:
     return [name for name in values if len(name) > 1]
 
 
-def _help(name: str, doc: str, values: flags.FlagValues, plain: str | None) -> str:
+def _help(name: str, doc: str, *, values: flags.FlagValues, plain: str | None) -> str:
     several = plain is not None and isinstance(values[plain].value, list)
     words = [*name.split("."), *([(plain or "").upper()] if plain else [])]
     lines = [

@@ -68,5 +68,5 @@ def _define(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues, config: None) -> None:
     if values.command:
-        raise registry.unknown_name("command", values.command, COMMANDS)
+        raise registry.unknown_name("command", values.command, known=COMMANDS)
     cli.say(_overview())

@@ -127,7 +127,7 @@ _SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
 
 def _run(values: flags.FlagValues, config: None) -> None:
     if values.shell not in _SHELLS:
-        raise registry.unknown_name("shell", values.shell, _SHELLS)
+        raise registry.unknown_name("shell", values.shell, known=_SHELLS)
     sys.stdout.write(_SHELLS[values.shell]() + "\n")
 
 

@@ -158,7 +158,7 @@ def merge(
         key = name.removeprefix(prefix)
         if key not in config:
             raise registry.unknown_name(
-                "config field", name, [f"{prefix}{known}" for known in config]
+                "config field", name, known=[f"{prefix}{known}" for known in config]
             )
         if isinstance(config[key], ml_collections.ConfigDict):
             if not isinstance(value, Mapping):
@@ -176,7 +176,7 @@ def merge(
             config[key] = _value(name, value)
 
 
-def override(config: ml_collections.ConfigDict, field: str, text: str) -> None:
+def override(config: ml_collections.ConfigDict, field: str, *, text: str) -> None:
     """Sets one field from the command line, `field` as in "training.epochs".
 
     Numbers, booleans, None and tuples are read as Python literals, the rest is text;
@@ -208,7 +208,9 @@ def _value(name: str, value: Any) -> Any:
         if value is None:
             return None
     default = declared.default
-    value = _typed(name, value, (limits.kind or str)() if default is None else default)
+    value = _typed(
+        name, value, default=(limits.kind or str)() if default is None else default
+    )
     limits.check(f"config.{name}", value)
     return value
 
@@ -222,7 +224,7 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _typed(name: str, value: Any, default: Any) -> Any:
+def _typed(name: str, value: Any, *, default: Any) -> Any:
     """Returns `value` as the type of `default`, where nothing is lost by it."""
     if isinstance(default, tuple):
         return _several(name, value)

@@ -110,7 +110,7 @@ def _misleads(entry: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _require_plausible(declared: int, path: Path, name: str | Path = "") -> None:
+def _require_plausible(declared: int, path: Path, *, name: str | Path = "") -> None:
     size = path.stat().st_size
     if declared > _FREE_BYTES + _MAX_EXPANSION * size:
         raise errors.DataError(
@@ -136,11 +136,13 @@ def open_hdf5(path: Path, name: str | Path = "") -> Iterator[h5py.File]:
         declared = 0
         for place, item in _objects(file.id):
             if isinstance(item, h5py.h5d.DatasetID):
-                _require_own(item, place, name or path)
+                _require_own(item, place, name=name or path)
                 declared += math.prod(item.shape or (0,)) * item.get_type().get_size()
             elif item is None:
-                raise _outside(name or path, place, "is a link, which can name a file")
-        _require_plausible(declared, path, name)
+                raise _outside(
+                    name or path, place, what="is a link, which can name a file"
+                )
+        _require_plausible(declared, path, name=name)
         yield file
 
 
@@ -170,16 +172,16 @@ def _objects(
             yield inner, item
 
 
-def _require_own(item: h5py.h5d.DatasetID, place: str, name: str | Path) -> None:
+def _require_own(item: h5py.h5d.DatasetID, place: str, *, name: str | Path) -> None:
     created = item.get_create_plist()
     if created.get_layout() == h5py.h5d.VIRTUAL or created.get_external_count():
-        raise _outside(name, place, "takes its content from other files")
+        raise _outside(name, place, what="takes its content from other files")
     filters = {created.get_filter(index)[0] for index in range(created.get_nfilters())}
     if filters - _FILTERS:
-        raise _outside(name, place, "is packed by a filter that would be loaded")
+        raise _outside(name, place, what="is packed by a filter that would be loaded")
 
 
-def _outside(name: str | Path, place: str, what: str) -> errors.DataError:
+def _outside(name: str | Path, place: str, *, what: str) -> errors.DataError:
     return errors.DataError(
         f"'{name}': {place!r} {what}. A Keras model holds all that is its own; get it "
         "from another source. If you trust it, open it with allow_unsafe=True "

@@ -78,7 +78,9 @@ def _run(values: flags.FlagValues, config: None) -> None:
             if number % 100 == 0:
                 on_step(f"{number} frames")
 
-        found = session.run_session(source, detectors, folder, options, on_frame)
+        found = session.run_session(
+            source, detectors, folder=folder, options=options, on_frame=on_frame
+        )
         result = {
             "source": values.source,
             "models": {
@@ -130,12 +132,14 @@ def _detectors(values: flags.FlagValues, suppression: Any) -> dict[str, Any]:
         name = Path(path).name
         if name in found:  # Two files of one name, in two folders.
             name = path
-        found[name] = _detector(path, heads, labels, values, suppression)
+        found[name] = _detector(
+            path, heads, labels=labels, values=values, suppression=suppression
+        )
     return found
 
 
 def _detector(
-    path: str, heads: Any, labels: Any, values: flags.FlagValues, suppression: Any
+    path: str, heads: Any, *, labels: Any, values: flags.FlagValues, suppression: Any
 ) -> Any:
     from tfslim import evaluation, tflite
     from tfslim.detection.detector import Detector
@@ -149,7 +153,7 @@ def _detector(
         predict = evaluation.Predictor(content, num_threads=values.num_threads)
     except (errors.ConfigError, errors.ConversionError) as error:
         raise type(error)(f"{path}: {error}") from error
-    return Detector(predict, info, suppression)
+    return Detector(predict, info, options=suppression)
 
 
 def _heads(path: str | None) -> Any:

@@ -158,10 +158,10 @@ def _packages() -> Iterator[Finding]:
         if name in seen or (extra and (extra[1] == "dev" or name not in _EXTRAS)):
             continue
         seen.add(name)
-        yield _package(name, line.partition(";")[0].strip(), extra is None)
+        yield _package(name, line.partition(";")[0].strip(), is_needed=extra is None)
 
 
-def _package(name: str, requirement: str, is_needed: bool) -> Finding:
+def _package(name: str, requirement: str, *, is_needed: bool) -> Finding:
     target = f"'{requirement}'" if is_needed else f"'{_EXTRAS[name]}'"
     mend = f"{sys.executable} -m pip install {target}"
     given = functools.partial(Finding, group="package", name=name, is_needed=is_needed)
@@ -206,11 +206,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _runtime() -> Iterator[Finding]:
-    yield _tried("litert", _try_litert, "ai-edge-litert")
-    yield _tried("quantizer", _try_quantizer, "litert-quantizer")
+    yield _tried("litert", _try_litert, package="ai-edge-litert")
+    yield _tried("quantizer", _try_quantizer, package="litert-quantizer")
 
 
-def _tried(name: str, action: Callable[[], str], package: str) -> Finding:
+def _tried(name: str, action: Callable[[], str], *, package: str) -> Finding:
     given = functools.partial(Finding, group="works", name=name, is_needed=True)
     try:
         return given(state="ok", text=action())

@@ -129,7 +129,7 @@ def apply_short_forms(
     """Writes the short forms that were given into the config."""
     for flag, field in _SHORT.items():
         if values[flag].value is not None:
-            config_lib.override(config, field, str(values[flag].value))
+            config_lib.override(config, field, text=str(values[flag].value))
     for section, first in (("prune", "ratio"), ("factorize", "energy")):
         text = values[section].value
         if text is not None:
@@ -167,7 +167,7 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
 
     assert config is not None  # noqa: S101 - run() is given a default config.
     # Nor what is wrong for TensorFlow.
-    choices.check(None, config, values.out, overwrite=values.overwrite)
+    choices.check(None, config, out_dir=values.out, overwrite=values.overwrite)
     if str(config.model.name).endswith(".tflite"):
         _export_file(values, config)
         return
@@ -199,7 +199,7 @@ def _export_file(values: flags.FlagValues, config: ml_collections.ConfigDict) ->
         result = pipeline.export_file(
             config.model.name,
             config,
-            Path(values.out),
+            folder=Path(values.out),
             overwrite=values.overwrite,
             on_step=on_step,
         )

@@ -70,7 +70,7 @@ class Limits:
             return
         if self.choices:
             if value not in self.choices:
-                raise registry.unknown_name(name, value, self.choices)
+                raise registry.unknown_name(name, value, known=self.choices)
             return
         if self.kind in (int, float):
             number = numbers.Integral if self.kind is int else numbers.Real

@@ -18,7 +18,7 @@ _VERSION = 1
 
 
 def write(
-    folder: Path | str, names: Iterable[str], to: Path | str | None = None
+    folder: Path | str, names: Iterable[str], *, to: Path | str | None = None
 ) -> None:
     """Writes the manifest of the files called `names` in `folder`, there or to `to`."""
     entries = {}

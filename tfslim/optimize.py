@@ -99,12 +99,12 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
     with progress.steps() as on_step:
         if values.worker:
             plan = optimize_model.planned(out)
-            optimize_model.work(wanted, plan, out, on_step)
+            optimize_model.work(wanted, plan, out=out, on_step=on_step)
             return
-        plan = optimize_model.prepare(wanted, config, out, on_step)
+        plan = optimize_model.prepare(wanted, config, out=out, on_step=on_step)
         with _Others(values, out):
-            optimize_model.work(wanted, plan, out, on_step)
-        found = optimize_model.finish(wanted, plan, out, on_step)
+            optimize_model.work(wanted, plan, out=out, on_step=on_step)
+        found = optimize_model.finish(wanted, plan, out=out, on_step=on_step)
         if not report.plot_front(found, out / "front.png"):
             on_step("no picture of the front: pip install 'tfslim[plots]'")
     cli.say(_shown(found, out))
@@ -190,12 +190,12 @@ def _short_forms(values: flags.FlagValues, config: ml_collections.ConfigDict) ->
 def _shown(found: dict[str, Any], out: Path) -> str:
     base = found["baseline"]["float32"]
     lines = [f"{'':<22} {'metric':>8} {'latency':>10} {'size':>10}  predicted"]
-    lines.append(_line("baseline, float32", base, None))
+    lines.append(_line("baseline, float32", base, predicted=None))
     for row in sorted(found["trials"], key=lambda row: row["latency_us"]):
         candidate = row["candidate"]
-        lines.append(_line(candidate["name"], row, candidate["predicted"]))
+        lines.append(_line(candidate["name"], row, predicted=candidate["predicted"]))
     for row in found["final"]:
-        lines.append(_line(f"{row['folder']}, trained", row, None))
+        lines.append(_line(f"{row['folder']}, trained", row, predicted=None))
     error = found["prediction"]["median_error"]
     lines.append(f"predicted latency: median error {error:.1%} of the measured one")
     lines += [f"{name} failed: {why}" for name, why in found["failed"].items()]
@@ -203,7 +203,7 @@ def _shown(found: dict[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
-def _line(name: str, row: dict[str, Any], predicted: dict[str, float] | None) -> str:
+def _line(name: str, row: dict[str, Any], *, predicted: dict[str, float] | None) -> str:
     told = "" if predicted is None else f"{predicted['latency_us'] / 1e3:.3f} ms"
     return (
         f"{name:<22.22} {row['metric']:8.4f} {row['latency_us'] / 1e3:7.3f} ms "

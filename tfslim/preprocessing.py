@@ -72,10 +72,12 @@ class Preprocessing:
                 "An example for images: (32, 32, 3), without the batch."
             )
         if self.resize not in RESIZE_METHODS:
-            raise registry.unknown_name("resize method", self.resize, RESIZE_METHODS)
+            raise registry.unknown_name(
+                "resize method", self.resize, known=RESIZE_METHODS
+            )
         if self.channel_order not in CHANNEL_ORDERS:
             raise registry.unknown_name(
-                "channel order", self.channel_order, CHANNEL_ORDERS
+                "channel order", self.channel_order, known=CHANNEL_ORDERS
             )
         if self.channel_order == "bgr" and not (
             self.is_image and self.input_shape[-1] == 3
@@ -93,7 +95,7 @@ class Preprocessing:
         if 0.0 in self.std:
             raise errors.ConfigError(f"std must not be zero, got {self.std}.")
         if self.dtype not in DTYPES:
-            raise registry.unknown_name("dtype of an input", self.dtype, DTYPES)
+            raise registry.unknown_name("dtype of an input", self.dtype, known=DTYPES)
 
     @property
     def is_image(self) -> bool:
@@ -156,7 +158,7 @@ class Preprocessing:
         batch = np.empty((len(images), *self.input_shape), np.float32)
         for index, image in enumerate(images):
             image = _fit_channels(np.asarray(image), channels)
-            batch[index] = _resize(image, (height, width), self.resize)
+            batch[index] = _resize(image, (height, width), method=self.resize)
         return batch
 
     def to_json(self) -> dict[str, Any]:
@@ -179,7 +181,7 @@ class Preprocessing:
         known = {field.name for field in dataclasses.fields(cls)}
         for name in value:
             if name not in known:
-                raise registry.unknown_name("preprocessing field", name, known)
+                raise registry.unknown_name("preprocessing field", name, known=known)
         if "input_shape" not in value:
             raise errors.ConfigError("The preprocessing has no input_shape.")
         for name, item in value.items():
@@ -235,7 +237,7 @@ def preset(
         ConfigError: no such preset, or it does not fit the channels.
     """
     if name not in PRESETS:
-        raise registry.unknown_name("preprocessing preset", name, PRESETS)
+        raise registry.unknown_name("preprocessing preset", name, known=PRESETS)
     return Preprocessing(input_shape=tuple(input_shape), resize=resize, **PRESETS[name])
 
 
@@ -260,7 +262,7 @@ def _fit_channels(images: np.ndarray, channels: int) -> np.ndarray:
     )
 
 
-def _resize(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray:
+def _resize(image: np.ndarray, size: tuple[int, int], *, method: str) -> np.ndarray:
     if image.shape[:2] == size:
         return image
     height, width = size

@@ -62,7 +62,7 @@ def _apply(values: flags.FlagValues, config: ml_collections.ConfigDict) -> None:
     for field in _FIELDS:
         if values[field.name].value is not None:
             name = f"prune.{field.name}"
-            config_lib.override(config, name, values[field.name].value)
+            config_lib.override(config, name, text=values[field.name].value)
 
 
 def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> None:
@@ -88,7 +88,7 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
         pipeline.start_tensorflow(config.training.strategy)
 
     with progress.steps() as on_step:
-        done = prune.prune_file(config, out, on_step)
+        done = prune.prune_file(config, out, on_step=on_step)
     for row in done["steps"]:
         facts = report.step_facts(row, done["metric"])[1:]
         cli.say("\n".join([*row["layers"], *facts]))

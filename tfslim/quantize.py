@@ -148,17 +148,19 @@ def _run(values: flags.FlagValues, config: None) -> None:
     tflite.Runner(data.model)  # What the runtime refuses fails here more plainly.
     quantize_file.check(wanted, data)
     with progress.steps() as on_step:
-        made = quantize_file.quantize_file(data.tracked(on_step), wanted, on_step)
+        made = quantize_file.quantize_file(
+            data.tracked(on_step), wanted, on_step=on_step
+        )
     ranges = output_paths.ranges_path(out)
     keeps_ranges = not output_paths.is_same(ranges, values.ranges)
-    quantize_file.write(made, data, out, ranges=ranges if keeps_ranges else None)
+    quantize_file.write(made, data, out=out, ranges=ranges if keeps_ranges else None)
     cli.say(quantize_summary.to_text(made.report, out))
     if not made.is_met:
-        raise _missed(made.report["goal"], out, values.max_drop, options.io)
+        raise _missed(made.report["goal"], out, max_drop=values.max_drop, io=options.io)
 
 
 def _missed(
-    goal: Mapping[str, Any], out: Path, max_drop: float, io: str | None
+    goal: Mapping[str, Any], out: Path, *, max_drop: float, io: str | None
 ) -> errors.QuantizationError:
     ends = f", but {io} inputs and outputs," if io != "float" else ""
     return errors.QuantizationError(

@@ -12,7 +12,9 @@ from tfslim import errors
 T = TypeVar("T")
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> errors.ConfigError:
+def unknown_name(
+    kind: str, name: object, *, known: Iterable[str]
+) -> errors.ConfigError:
     """Builds the error for a name that is in no table, with the nearest known one."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
@@ -70,7 +72,7 @@ class Registry(Generic[T]):
             ConfigError: no entry has that name; the message has the nearest one.
         """
         if name not in self._entries:
-            raise unknown_name(self._kind, name, self._entries)
+            raise unknown_name(self._kind, name, known=self._entries)
         if name in self._lazy:
             module, attribute = cast(str, self._entries[name]).split(":")
             self._entries[name] = getattr(importlib.import_module(module), attribute)

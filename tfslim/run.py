@@ -72,21 +72,21 @@ def _run(values: flags.FlagValues, config: None) -> None:
         shape = tflite.read(content).inputs[0].shape[1:]
         chosen = preprocessing.preset(values.preprocessing, shape)
         about = dataclasses.replace(about, preprocessing=chosen)
-    inputs = inputs_lib.read_samples(content, values.input, about)
-    outputs = _answers(content, inputs, values.num_threads)
+    inputs = inputs_lib.read_samples(content, values.input, about=about)
+    outputs = _answers(content, inputs, num_threads=values.num_threads)
     timing = _timing(values, content)
     rows = [
-        _described(index, outputs, about, values.top)
+        _described(index, outputs, about=about, top=values.top)
         for index in range(len(next(iter(outputs.values()))))
     ]
-    for line in _lines(rows, timing, about):
+    for line in _lines(rows, timing, about=about):
         cli.say(line)
     if values.json:
         files.write_json(values.json, {"samples": rows, **timing})
 
 
 def _answers(
-    content: bytes, inputs: dict[str, np.ndarray], num_threads: int
+    content: bytes, inputs: dict[str, np.ndarray], *, num_threads: int
 ) -> dict[str, np.ndarray]:
     from tfslim import evaluation, tflite
 
@@ -105,7 +105,7 @@ def _timing(values: flags.FlagValues, content: bytes) -> dict[str, Any]:
         from tfslim.benchmark.android import AndroidOptions, run_android
 
         name = values.model
-        (done, *_) = run_android({name: content}, [options], AndroidOptions())
+        (done, *_) = run_android({name: content}, [options], android=AndroidOptions())
     else:
         done = benchmark.run_host({values.model: content}, options)
     row = done[0].to_json()
@@ -113,7 +113,7 @@ def _timing(values: flags.FlagValues, content: bytes) -> dict[str, Any]:
 
 
 def _described(
-    index: int, outputs: dict[str, np.ndarray], about: apps.About, top: int
+    index: int, outputs: dict[str, np.ndarray], *, about: apps.About, top: int
 ) -> dict[str, Any]:
     """Returns the best classes of a sample, or the shape and range of other outputs."""
     import numpy as np
@@ -144,7 +144,7 @@ def _described(
 
 
 def _lines(
-    rows: list[dict[str, Any]], timing: dict[str, Any], about: apps.About
+    rows: list[dict[str, Any]], timing: dict[str, Any], *, about: apps.About
 ) -> Iterator[str]:
     for number, row in enumerate(rows):
         if len(rows) > 1:

@@ -133,7 +133,7 @@ def get(target: str | Path | Target | None = None) -> Target:
     if name.endswith(".json"):
         return _read(Path(name))
     if name not in names():
-        raise registry.unknown_name("target", name, names())
+        raise registry.unknown_name("target", name, known=names())
     return _shipped(name)
 
 
@@ -177,7 +177,7 @@ def _fault(fields: Any) -> str:
         "runs": tuple(ops.TFLITE),
     }
     for name, known in lists.items():
-        fault = _list_fault(name, fields.get(name, []), known)
+        fault = _list_fault(name, fields.get(name, []), known=known)
         if fault:
             return fault
     for name in ("ends", "recipes"):
@@ -195,17 +195,21 @@ def _fault(fields: Any) -> str:
     return _rows_fault(fields.get("keep_float", {}))
 
 
-def _list_fault(name: str, values: Any, known: tuple[str, ...] | None) -> str:
+def _list_fault(name: str, values: Any, *, known: tuple[str, ...] | None) -> str:
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
         return f"'{name}' must be a list of texts, got {values!r}"
     unknown = [v for v in values if known is not None and v not in known]
-    return str(registry.unknown_name(name, unknown[0], known or ())) if unknown else ""
+    return (
+        str(registry.unknown_name(name, unknown[0], known=known or ()))
+        if unknown
+        else ""
+    )
 
 
 def _rows_fault(keep_float: Any) -> str:
     if not isinstance(keep_float, dict):
         return "'keep_float' must be an object: scheme -> list of rows"
-    fault = _list_fault("keep_float", list(keep_float), _SCHEMES)
+    fault = _list_fault("keep_float", list(keep_float), known=_SCHEMES)
     for scheme, rows in keep_float.items():
         is_right = isinstance(rows, list) and all(
             isinstance(row, dict)

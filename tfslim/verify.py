@@ -74,7 +74,9 @@ def _run(values: flags.FlagValues, config: None) -> None:
     inputs = _samples(values, content)
     keras = _keras_outputs(values.keras, inputs) if values.keras else None
     with progress.steps() as on_step:
-        rows = consumers.verify(content, inputs, names, expected=keras, on_step=on_step)
+        rows = consumers.verify(
+            content, inputs, names=names, expected=keras, on_step=on_step
+        )
     name = Path(values.model).name
     report.consumers_to_terminal({name: rows})
     if values.json:
@@ -114,10 +116,12 @@ def _samples(values: flags.FlagValues, content: bytes) -> dict[str, np.ndarray]:
         chosen = preprocessing.preset(values.preprocessing, shape)
         about = dataclasses.replace(about, preprocessing=chosen)
     if values.input:
-        return inputs_lib.read_samples(content, values.input, about)
+        return inputs_lib.read_samples(content, values.input, about=about)
     examples = data.load(values.data).test
     count = min(values.num_samples, len(examples))
-    return inputs_lib.samples_of(content, list(examples.inputs(range(count))), about)
+    return inputs_lib.samples_of(
+        content, list(examples.inputs(range(count))), about=about
+    )
 
 
 def _keras_outputs(path: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:

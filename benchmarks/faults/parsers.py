@@ -116,7 +116,7 @@ def _settings(inputs: Path) -> list[Parser]:
     samples = [np.random.default_rng(0).random((1, 8, 8, 1)).astype("float32")] * 4
     done = tfslim.quantize_tflite(tflite, "int8", samples=samples)
     ranges_file = Path.cwd() / "seed.ranges.json"
-    quantization.write_ranges(ranges_file, done.calibration, tflite)
+    quantization.write_ranges(ranges_file, done.calibration, model=tflite)
     rule = {
         "regex": ".*",
         "operation": "*",

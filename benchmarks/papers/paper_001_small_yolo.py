@@ -59,7 +59,7 @@ class Case:
             return to_tf_data(
                 examples,
                 self.preprocessing,
-                self.task,
+                task=self.task,
                 batch_size=TRAINING["batch_size"],
                 seed=TRAINING["seed"],
                 **options,
@@ -78,8 +78,8 @@ class Case:
         from tfslim import data
         from tfslim.detection.evaluation import evaluate_detector
 
-        batches = data.batches(self.data.test, self.preprocessing, 50)
-        found = evaluate_detector(predict, batches, self.heads)
+        batches = data.batches(self.data.test, self.preprocessing, batch_size=50)
+        found = evaluate_detector(predict, batches, heads=self.heads)
         return {
             "map_50": 100 * found.map_50,
             "map_50_95": 100 * found.map_50_95,
@@ -103,7 +103,7 @@ def prepare(photos: str, num_examples: int) -> Case:
     parts = {k: in_memory(getattr(dataset, k)) for k in ("train", "validation", "test")}
     shape = (SIZE, SIZE, 3)
     like = detection.with_classes(detection.YOLOV3_TINY_HEADS, NUM_CLASSES)
-    heads = heads_for(dataset.train.targets, like, shape)
+    heads = heads_for(dataset.train.targets, like, input_shape=shape)
     return Case(
         data=dataclasses.replace(dataset, **parts),
         heads=heads,
@@ -224,10 +224,10 @@ def precision_of_file(case: Case, form: str, file: bytes) -> dict[str, float]:
     if form == "split":
         size = (SIZE, SIZE)
         return case.precision(
-            lambda x: outputs.join_parts(predict(x), case.heads, size)
+            lambda x: outputs.join_parts(predict(x), case.heads, size=size)
         )
     detections, truths = [], []
-    for x, targets in data.batches(case.data.test, case.preprocessing, 50):
+    for x, targets in data.batches(case.data.test, case.preprocessing, batch_size=50):
         for boxes, scores in zip(*predict(x), strict=True):
             detections.append(nms(boxes.clip(0, 1), scores, EVERYTHING))
         truths += truths_of(targets)
@@ -252,7 +252,9 @@ def quantize(case: Case, name: str, model: Any, *, timed: bool) -> list[dict[str
         form: tfslim.convert_model(keras.write(each, "tf_keras")).tflite
         for form, each in forms.items()
     }
-    samples = list(data.calibration_samples(case.data.train, case.preprocessing, 300))
+    samples = list(
+        data.calibration_samples(case.data.train, case.preprocessing, num_samples=300)
+    )
     files = {"float32": ("raw", floats["raw"])}
     for variant, (form, layers) in VARIANTS.items():
         done = tfslim.quantize_tflite(

@@ -72,7 +72,7 @@ def run(name: str, interval: str, seed: int) -> dict:
     model = tfslim.build_model("mlp", input_shape=(2,), hidden=(UNITS,))
     started = time.perf_counter()
     smaller, report = tfslim.activation_pruning(
-        model, training.train[0], training, **options
+        model, training.train[0], fine_tune=training, **options
     )
     hidden = smaller.get_layer("hidden1")
     row = {

@@ -73,7 +73,7 @@ def by_tfslim(model) -> tuple[dict[str, float], int]:
     groups = channels.analyze(graph)
     grouped = time.perf_counter()
     found = scores.score_channels(groups, scores.Scoring(criterion="l1_norm"))
-    keep = budget.plan(groups, found, HALF)
+    keep = budget.plan(groups, found, budget=HALF)
     smaller, report = surgery.cut_channels(graph, keep, channels=groups)
     cut = time.perf_counter()
     graph_keras.write(smaller, graph_keras.keras_of(model))
@@ -228,7 +228,7 @@ def choices() -> list[dict[str, object]]:
             normalization="none",
         )
         found = scores.score_channels(groups, scoring)
-        keep = budget.plan(groups, found, HALF)
+        keep = budget.plan(groups, found, budget=HALF)
         equal = different = 0
         for group in theirs:
             root = our_names[group[0].dep.target.module]

@@ -52,7 +52,7 @@ def _hidden(model):
 def test_what_is_active_at_most_so_often_falls(k, threshold, left):
     model = _gates(k, [0.0, 0.1, 0.0, 0.5, 0.9, 1.0])
     smaller, cycles = tfslim.activation_pruning(
-        model, _INPUTS, _nothing, threshold=threshold
+        model, _INPUTS, fine_tune=_nothing, threshold=threshold
     )
     assert isinstance(smaller, k.Model) and _hidden(smaller) == left
     assert [c.removed for c in cycles] == [6 - left, 0]
@@ -67,7 +67,7 @@ def test_what_is_active_at_most_so_often_falls(k, threshold, left):
 
 def test_the_most_active_unit_stays_even_below_the_threshold():
     smaller, _ = tfslim.activation_pruning(
-        _gates(tf_keras, [0.0, 0.2, 0.1]), _INPUTS, _nothing, threshold=0.9
+        _gates(tf_keras, [0.0, 0.2, 0.1]), _INPUTS, fine_tune=_nothing, threshold=0.9
     )
     assert _hidden(smaller) == 1
     np.testing.assert_allclose(
@@ -87,14 +87,14 @@ def test_cycles_go_on_until_nothing_falls():
             model.set_weights([kernel, bias, *rest])
 
     model = _gates(tf_keras, [0.2, 0.4, 0.6, 0.8, 1.0])
-    smaller, cycles = tfslim.activation_pruning(model, _INPUTS, one_more)
+    smaller, cycles = tfslim.activation_pruning(model, _INPUTS, fine_tune=one_more)
     # The first training and those after cycles 1 and 2 each put a unit to sleep.
     assert trained == [5, 4, 3, 2]
     assert [c.removed for c in cycles] == [1, 1, 1, 0]
     assert _hidden(smaller) == 2 and _hidden(model) == 5
     trained.clear()
     _, cycles = tfslim.activation_pruning(
-        model, _INPUTS, one_more, is_trained=True, cycles=1
+        model, _INPUTS, fine_tune=one_more, is_trained=True, cycles=1
     )
     assert not trained and [c.removed for c in cycles] == [0]
 
@@ -102,7 +102,9 @@ def test_cycles_go_on_until_nothing_falls():
 def test_a_training_may_return_the_model():
     model = _gates(tf_keras, [0.5, 1.0])
     other = _gates(tf_keras, [0.0, 1.0])
-    smaller, _ = tfslim.activation_pruning(model, _INPUTS, lambda m: other, cycles=1)
+    smaller, _ = tfslim.activation_pruning(
+        model, _INPUTS, fine_tune=lambda m: other, cycles=1
+    )
     assert smaller is other
 
 
@@ -126,7 +128,7 @@ def test_targets_take_the_least_active_of_all_layers(k):
     ranked = np.sort(np.concatenate(list(relative.values())))
     target = tfslim.Budget(pruning_ratio=0.25, scope="global", divisor=1)
     smaller, [cycle] = tfslim.activation_pruning(
-        model, data, _nothing, budget=target, cycles=1
+        model, data, fine_tune=_nothing, budget=target, cycles=1
     )
     assert cycle.removed == 12 and cycle.units == 36
     # What went first in the first layer, which nothing before it has changed.
@@ -143,7 +145,7 @@ def test_limits_are_reached_in_cycles(k):
     whole = count.count(graph_keras.read(model)).macs
     target = tfslim.Budget(max_macs=0.4 * whole, divisor=1, scope="global")
     smaller, cycles = tfslim.activation_pruning(
-        model, data, _nothing, budget=target, cycles=3
+        model, data, fine_tune=_nothing, budget=target, cycles=3
     )
     macs = [c.macs for c in cycles]
     assert macs == sorted(macs, reverse=True) and len(macs) == 3
@@ -156,7 +158,12 @@ def test_a_target_that_divisors_forbid_is_told_and_not_trained_for(k):
     trainings = []
     model = _gates(k, np.linspace(0.1, 0.9, 12))
     smaller, cycles = tfslim.activation_pruning(
-        model, _INPUTS, trainings.append, pruning_ratio=0.5, cycles=2, is_trained=True
+        model,
+        _INPUTS,
+        fine_tune=trainings.append,
+        pruning_ratio=0.5,
+        cycles=2,
+        is_trained=True,
     )
     assert _hidden(smaller) == 12 and not trainings
     assert "divisor=16" in cycles[-1].skipped["hidden"]
@@ -183,7 +190,7 @@ def test_inputs_may_be_several(k, form):
         "dict": (dict(zip("ab", pair, strict=True)), targets),
     }[form]
     smaller, cycles = tfslim.activation_pruning(
-        model, data, _nothing, threshold=0, reconstruct=True
+        model, data, fine_tune=_nothing, threshold=0, reconstruct=True
     )
     assert _hidden(smaller) == 2 and cycles[0].removed == 2
 
@@ -228,7 +235,7 @@ def test_the_papers_autoencoder(k):
     )
     target = tfslim.Budget(pruning_ratio=0.5, scope="global", divisor=1)
     smaller, cycles = tfslim.activation_pruning(
-        model, x, training, budget=target, cycles=1, is_trained=True
+        model, x, fine_tune=training, budget=target, cycles=1, is_trained=True
     )
     assert smaller.output_shape == (None, 28, 28, 1)
     # 4 + 16 + 4 channels; the single one of the output stays.
@@ -254,7 +261,7 @@ def test_auto_undoes_what_costs_too_much():
     judge = _Judge(train=None, validation=_INPUTS, task="regression")
     model = _gates(tf_keras, [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     smaller, cycles = tfslim.activation_pruning(
-        model, _INPUTS, judge, threshold="auto", max_drop=1.0, is_trained=True
+        model, _INPUTS, fine_tune=judge, threshold="auto", max_drop=1.0, is_trained=True
     )
     assert sizes == [4, 2, 1] and _hidden(smaller) == 2
     assert [c.is_kept for c in cycles] == [True, True, False]
@@ -274,7 +281,7 @@ def test_auto_removes_idle_units_without_training():
     judge = _Judge(train=None, validation=_INPUTS, task="regression")
     model = _gates(tf_keras, [0.0, 0.0, 0.0, 0.5, 0.7, 0.9])
     smaller, cycles = tfslim.activation_pruning(
-        model, _INPUTS, judge, threshold="auto", is_trained=True
+        model, _INPUTS, fine_tune=judge, threshold="auto", is_trained=True
     )
     assert _hidden(smaller) == 3 and calls == [2]
     assert [(c.removed, c.is_kept) for c in cycles] == [(3, True), (1, False)]
@@ -286,7 +293,7 @@ def test_a_target_out_of_reach_is_known_before_any_training():
         tfslim.activation_pruning(
             _gates(tf_keras, [0.5] * 8),
             _INPUTS,
-            calls.append,
+            fine_tune=calls.append,
             budget=tfslim.Budget(max_params=2),
         )
     assert not calls
@@ -298,12 +305,12 @@ def test_what_is_not_counted_is_told():
     y = k.layers.Dense(3, activation="tanh", name="both")(x)
     y = k.layers.Dense(3, activation="relu", name="hidden")(y)
     model = k.Model(x, k.layers.Dense(2, name="out")(y))
-    _, cycles = tfslim.activation_pruning(model, _INPUTS, _nothing, cycles=1)
+    _, cycles = tfslim.activation_pruning(model, _INPUTS, fine_tune=_nothing, cycles=1)
     assert "tanh" in cycles[0].skipped["both"]
     assert "output" in cycles[0].skipped["out"]
     blind = k.Model(x, k.layers.Dense(2)(k.layers.Dense(3, activation="tanh")(x)))
     with pytest.raises(errors.ConfigError, match="no units to count"):
-        tfslim.activation_pruning(blind, _INPUTS, _nothing)
+        tfslim.activation_pruning(blind, _INPUTS, fine_tune=_nothing)
 
 
 def _toy(seed, units):
@@ -339,7 +346,7 @@ def test_the_sum_of_two_inputs_needs_one_unit_or_two(low, units):
     smaller, cycles = tfslim.activation_pruning(
         _toy(0, 16),
         training.train,
-        training,
+        fine_tune=training,
         threshold="auto",
         max_drop=5e-7,
         reconstruct=True,

@@ -141,7 +141,7 @@ def test_contributions_by_hand():
     channels = channels_lib.analyze(graph_keras.read(model))
     # Unit 1: values 0 and 2, deviation 1, weights 5; unit 2: 0 and 24, 12, 1.
     data = np.array([[0.0, 24.0], [2.0, 0.0]], "float32")
-    seen = activity.count_channels(channels, "tf_keras", data)
+    seen = activity.count_channels(channels, "tf_keras", data=data)
     found = activity.contributions(channels, seen)["hidden"]
     np.testing.assert_allclose(found, [5 / 13, 12 / 13], rtol=1e-6)
 

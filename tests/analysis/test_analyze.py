@@ -40,7 +40,7 @@ def _file(*made, shape=(16, 16, 8)):
 
 def _works(data):
     model = tflite.read(data)
-    return [work.work_of(op, model.graphs[0], model.graphs) for op in model.ops]
+    return [work.work_of(op, model.graphs[0], graphs=model.graphs) for op in model.ops]
 
 
 def test_work_by_hand():
@@ -94,7 +94,7 @@ def test_macs_that_are_not_known_are_not_a_sum():
     graphs = list(model.graphs)
     place = loop.options.condSubgraphIndex
     graphs[place] = dataclasses.replace(graphs[place], ops=())
-    assert work.work_of(loop, graphs[0], graphs).macs is None
+    assert work.work_of(loop, graphs[0], graphs=graphs).macs is None
 
 
 @pytest.mark.skipif("TFSLIM_DATA" not in os.environ, reason="TFSLIM_DATA is not set")
@@ -144,13 +144,13 @@ def test_plain_convolutions_are_named_first():
     )
     meter = costs.Meter(costs.CostTable(costs.this_device()))
     found = layers.profile(data, meter=meter)
-    first = advice.advise(data, found, meter)[0]
+    first = advice.advise(data, found, meter=meter)[0]
     assert first.action == "depthwise"
     graph = tflite.read(data).graphs[0]
     assert graph.ops[first.index].name == "CONV_2D"
     assert graph.tensors[graph.ops[first.index].inputs[1]].shape[1:3] == (3, 3)
     assert 0 < first.gain < 1
-    pairs = advice.separable_pairs(data, found, meter)
+    pairs = advice.separable_pairs(data, found, meter=meter)
     assert [p.theory for p in pairs] == pytest.approx([1 / 64 + 1 / 9] * 2)
     assert all(0 < p.measured < 1.5 for p in pairs)
 
@@ -220,13 +220,13 @@ def test_the_layer_that_broke_it_is_named():
     bad = dict(calibration.ranges) | {name: (-300.0, 300.0)}
     good = quantization.quantize_tflite(data, "int8", ranges=calibration).tflite
     broken = quantization.quantize_tflite(data, "int8", ranges=bad).tflite
-    rows = intermediate.compare(data, broken, samples)
+    rows = intermediate.compare(data, broken, samples=samples)
     assert [row.tensor for row in intermediate.broken(rows)] == [name]
-    assert intermediate.broken(intermediate.compare(data, good, samples)) == []
-    same = intermediate.compare(data, data, samples)
+    assert intermediate.broken(intermediate.compare(data, good, samples=samples)) == []
+    same = intermediate.compare(data, data, samples=samples)
     assert {row.sqnr_db for row in same} == {200.0}
     with pytest.raises(errors.ConfigError, match="no sample"):
-        intermediate.compare(data, good, [])
+        intermediate.compare(data, good, samples=[])
 
 
 def test_the_error_is_that_of_numpy():
@@ -237,7 +237,7 @@ def test_the_error_is_that_of_numpy():
     true = np.array([tflite.run(data, [s])[0] for s in samples])
     found = np.array([tflite.run(int8, [s])[0] for s in samples])
     expected = 10 * np.log10(np.square(true).sum() / np.square(true - found).sum())
-    (row,) = intermediate.compare(data, int8, samples)
+    (row,) = intermediate.compare(data, int8, samples=samples)
     assert row.sqnr_db == pytest.approx(expected, abs=0.05)
 
 

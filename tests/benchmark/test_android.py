@@ -32,7 +32,7 @@ def _android(phone, tool, **changes):
 
 
 def _run(phone, tool, models, options=QUICK, **changes):
-    [results] = run_android(models, [options], _android(phone, tool, **changes))
+    [results] = run_android(models, [options], android=_android(phone, tool, **changes))
     return results
 
 
@@ -118,7 +118,7 @@ esac""",
     phone.script("taskset", f'echo "$1" >> {phone.log}.mask; shift; exec "$@"')
     jobs = [Options(num_runs=1, rounds=1, num_threads=n) for n in (1, 4)]
     android = _android(phone, tool, profile=True)
-    one, four = run_android({"a": tiny_models["a"]}, jobs, android)
+    one, four = run_android({"a": tiny_models["a"]}, jobs, android=android)
     assert [r.options.num_threads for r in (*one, *four)] == [1, 4]
     # The round and the profile on the fast cores; four threads need all cores.
     assert phone.log.with_name("calls.jsonl.mask").read_text().split() == ["c", "c"]
@@ -137,7 +137,7 @@ def test_two_devices_at_once(new_phone, tool, tiny_models):
     android = _android(
         phones[0], tool, serial=",".join(serials), device_dir="/mounted/bin"
     )
-    sessions = run_android(models, [QUICK], android)
+    sessions = run_android(models, [QUICK], android=android)
     assert [session[0].environment["serial"] for session in sessions] == serials
     for phone in phones:
         assert phone.models_received == [tiny_models["a"]]
@@ -283,7 +283,7 @@ def test_the_compiled_runtime_says_what_the_gpu_left(phone, tool, tiny_models):
 def test_a_delegate_of_the_other_runtime_is_refused(runtime, delegate):
     options = Options(delegate=delegate)
     with pytest.raises(errors.ConfigError, match=f"'{runtime}' has no delegate"):
-        run_android({}, [options], AndroidOptions(runtime=runtime))
+        run_android({}, [options], android=AndroidOptions(runtime=runtime))
 
 
 def test_heat_and_low_battery_are_seen(phone, tool, tiny_models):

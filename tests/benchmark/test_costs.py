@@ -72,7 +72,7 @@ def test_weights_that_are_unpacked_count_as_constants(files):
 def test_all_ops_are_timed_once_and_kept(files, table, name):
     pieces = costs.specs_of(files[name])
     costs.measure_host(table, [p for p in pieces if p], cold=True)
-    found = costs.predict(table, tflite.read(files[name]), pieces)
+    found = costs.predict(table, tflite.read(files[name]), specs=pieces)
     assert not found.unknown
     parts = sum(op.us for op in found.ops)
     assert found.latency_us == pytest.approx(parts + table.overhead.us)
@@ -162,11 +162,11 @@ def test_a_phone_is_measured_once(phone, tool, files, tmp_path):
     assert "arm64-v8a" in device.features
     table = costs.CostTable(device, tmp_path)
     pieces = [p for p in costs.specs_of(files["int8"]) if p][:2]
-    costs.measure_android(table, pieces, phones)
+    costs.measure_android(table, pieces, phones=phones)
     pushed = len(phone.models_received)
     assert pushed == len({p.key for p in pieces} | {spec.IDLE.key})
     assert all(table.get(p.key).us > 0 for p in pieces)
-    costs.measure_android(costs.CostTable(device, tmp_path), pieces, phones)
+    costs.measure_android(costs.CostTable(device, tmp_path), pieces, phones=phones)
     assert len(phone.models_received) == pushed
     assert json.loads(table.path.read_text())["device"]["cpu"] == device.cpu
 

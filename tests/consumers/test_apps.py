@@ -86,7 +86,7 @@ def test_python_code_gives_the_files_answers(classifier, tmp_path):
     assert done.returncode == 0, done.stderr
     shown = [line.split() for line in done.stdout.splitlines()[1:]]
     about = apps.read_about(content)
-    x = inputs_lib.samples_of(content, [inputs_lib.read_picture(photo)], about)
+    x = inputs_lib.samples_of(content, [inputs_lib.read_picture(photo)], about=about)
     (scores,) = tflite.run(content, x).values()
     best = np.argsort(-scores[0], kind="stable")
     assert [label for _, label in shown] == [about.labels[i] for i in best]

@@ -24,7 +24,9 @@ def test_the_interpreter_and_the_compiled_model_are_always_here():
 
 @pytest.mark.parametrize("recipe", ["float32", "float16", "dynamic_int8", "int8"])
 def test_compiled_gives_what_keras_gives(classifier, recipe):
-    outcome = consumers.run(classifier.files[recipe], classifier.inputs, "compiled")
+    outcome = consumers.run(
+        classifier.files[recipe], classifier.inputs, name="compiled"
+    )
     (found,) = outcome.outputs.values()
     assert outcome.is_fully_accelerated
     assert outcome.versions["ai-edge-litert"]
@@ -38,7 +40,7 @@ def test_compiled_gives_what_keras_gives(classifier, recipe):
 def test_float_files_are_right_everywhere(classifier, name):
     require(name)
     inputs = {"image": classifier.x[:32]}
-    rows = consumers.verify(classifier.files["float32"], inputs, [name])
+    rows = consumers.verify(classifier.files["float32"], inputs, names=[name])
     assert rows[name]["status"] == "right", rows[name]
     assert rows[name]["against"]["interpreter"]["max_abs_error"] < 1e-4
 
@@ -47,7 +49,7 @@ def test_float_files_are_right_everywhere(classifier, name):
 def test_int8_files_are_right_on_cpus(classifier, name):
     require(name)
     inputs = {"image": classifier.x[:32]}
-    rows = consumers.verify(classifier.files["int8"], inputs, [name])
+    rows = consumers.verify(classifier.files["int8"], inputs, names=[name])
     assert rows[name]["status"] == "right", rows[name]
 
 
@@ -56,7 +58,7 @@ def test_mediapipe_gives_keras_answer_to_every_picture(classifier, recipe):
     """The standard metadata carries the normalization, the labels and the scores."""
     require("mediapipe")
     content = classifier.files[recipe]
-    outcome = consumers.run(content, classifier.inputs, "mediapipe")
+    outcome = consumers.run(content, classifier.inputs, name="mediapipe")
     (found,) = outcome.outputs.values()
     same = (found.argmax(1) == classifier.answers.argmax(1)).mean()
     assert same == 1.0 if recipe == "float32" else same >= 0.98
@@ -69,16 +71,18 @@ def test_mediapipe_says_why_it_refuses_a_file(classifier):
     flat.metadata = [e for e in flat.metadata if e.name != b"TFLITE_METADATA"]
     bare = flatbuffer.pack(flat)
     with pytest.raises(consumers.ConsumerError, match="NormalizationOptions"):
-        consumers.run(bare, classifier.inputs, "mediapipe")
+        consumers.run(bare, classifier.inputs, name="mediapipe")
 
 
 def test_vela_says_what_it_leaves_to_the_cpu(classifier):
     require("vela")
-    rows = consumers.verify(classifier.files["float32"], classifier.inputs, ["vela"])
+    rows = consumers.verify(
+        classifier.files["float32"], classifier.inputs, names=["vela"]
+    )
     assert rows["vela"]["status"] == "compiled"
     assert rows["vela"]["is_fully_accelerated"] is False
     assert "CONV_2D x2 on the CPU" in rows["vela"]["fell_back"]
-    done = consumers.run(classifier.files["int8"], classifier.inputs, "vela")
+    done = consumers.run(classifier.files["int8"], classifier.inputs, name="vela")
     assert not any("CONV_2D" in text for text in done.fell_back)
     assert done.conditions["estimated_cycles"] > 0
 
@@ -86,14 +90,16 @@ def test_vela_says_what_it_leaves_to_the_cpu(classifier):
 def test_a_consumer_that_is_missing_is_one_line(monkeypatch, tmp_path, classifier):
     monkeypatch.setenv("TFSLIM_CONSUMERS", str(tmp_path))
     with pytest.raises(errors.ConfigError) as caught:
-        consumers.verify(classifier.files["float32"], classifier.inputs, ["mediapipe"])
+        consumers.verify(
+            classifier.files["float32"], classifier.inputs, names=["mediapipe"]
+        )
     assert "tfslim consumers --setup=mediapipe" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_consumer_has_its_nearest_name(classifier):
     with pytest.raises(errors.ConfigError, match="Did you mean 'gpu'"):
-        consumers.verify(classifier.files["float32"], classifier.inputs, ["gpus"])
+        consumers.verify(classifier.files["float32"], classifier.inputs, names=["gpus"])
 
 
 def test_wrong_inputs_are_one_line(classifier):
@@ -104,7 +110,7 @@ def test_wrong_inputs_are_one_line(classifier):
         ({"image": classifier.x[:0]}, "above 0"),
     ):
         with pytest.raises(errors.ConfigError, match=message):
-            consumers.run(content, inputs, "compiled")
+            consumers.run(content, inputs, name="compiled")
 
 
 def test_a_program_that_dies_is_an_error_of_one_line(tmp_path):
@@ -132,7 +138,7 @@ def test_samples_of_a_batch_are_filled_up_and_cut_again():
     packed = samples.pack(tflite.read(content), {name: x})
     assert packed.arrays[0].shape == (3, 3, 4)
     for consumer in ("interpreter", "compiled"):
-        (found,) = consumers.run(content, {name: x}, consumer).outputs.values()
+        (found,) = consumers.run(content, {name: x}, name=consumer).outputs.values()
         expected = x @ model.get_weights()[0] + model.get_weights()[1]
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -212,7 +218,9 @@ def test_command_ends_with_1_where_a_consumer_is_wrong(
 
 def test_warnings_of_an_export_name_what_is_wrong(broken_gpu, classifier):
     content = classifier.files["int8"]
-    found = consumers.matrix({"int8": content}, classifier.inputs, ["gpu", "compiled"])
+    found = consumers.matrix(
+        {"int8": content}, classifier.inputs, names=["gpu", "compiled"]
+    )
     (line,) = proving.warnings(found)
     assert line.startswith("int8 is wrong in gpu: ")
     assert line.endswith("Give the GPU float16.")

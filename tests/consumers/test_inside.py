@@ -46,11 +46,11 @@ def test_mediapipe_opens_a_file_with_a_pair_for_each_channel(classifier):
     pixels = classifier.pixels[:16]
     x = preset("torch", (24, 24, 3)).apply(pixels)
     with pytest.raises(consumers.ConsumerError, match="Per-channel"):
-        consumers.run(content, {"image": x}, "mediapipe")
+        consumers.run(content, {"image": x}, name="mediapipe")
     inside = apps.normalize_inside(content)
     raw = {"image": pixels.astype(np.float32)}
-    (found,) = consumers.run(inside, raw, "mediapipe").outputs.values()
-    (expected,) = consumers.run(content, {"image": x}, "compiled").outputs.values()
+    (found,) = consumers.run(inside, raw, name="mediapipe").outputs.values()
+    (expected,) = consumers.run(content, {"image": x}, name="compiled").outputs.values()
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

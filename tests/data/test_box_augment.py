@@ -87,7 +87,7 @@ def test_tf_data_moves_boxes_with_images():
     pre = preset("unit", image.shape)
 
     def read(**options):
-        dataset = to_tf_data(examples, pre, TASK, batch_size=3, **options)
+        dataset = to_tf_data(examples, pre, task=TASK, batch_size=3, **options)
         return [(x.numpy(), y.numpy()) for x, y in dataset]
 
     x, y = read(augment=["flip"], seed=3)[0]
@@ -107,6 +107,6 @@ def test_names_depend_on_the_targets():
     examples = data.ArrayExamples(np.zeros((2, 8, 8, 3)), np.zeros((2, 1, 5)))
     pre = preset("unit", (8, 8, 3))
     with pytest.raises(errors.ConfigError, match="augmentation 'shift'"):
-        to_tf_data(examples, pre, TASK, augment=["shift"])
+        to_tf_data(examples, pre, task=TASK, augment=["shift"])
     with pytest.raises(errors.ConfigError, match="augmentation 'zoom'"):
-        to_tf_data(examples, pre, "regression", augment=["zoom"])
+        to_tf_data(examples, pre, task="regression", augment=["zoom"])

@@ -12,7 +12,7 @@ def _examples(count=10):
 
 def test_batches_cover_all_in_order():
     step = preset("unit", (1, 1, 1))
-    parts = list(data.batches(_examples(), step, 4))
+    parts = list(data.batches(_examples(), step, batch_size=4))
     assert [len(x) for x, _ in parts] == [4, 4, 2]
     x = np.concatenate([x for x, _ in parts])
     y = np.concatenate([y for _, y in parts])
@@ -20,7 +20,7 @@ def test_batches_cover_all_in_order():
     np.testing.assert_allclose(x.reshape(-1), np.arange(10) / 255, rtol=1e-6)
     np.testing.assert_array_equal(y, np.arange(10) * 10)
     with pytest.raises(errors.ConfigError, match="batch_size must be 1 or more"):
-        next(data.batches(_examples(), step, 0))
+        next(data.batches(_examples(), step, batch_size=0))
 
 
 def test_calibration_samples_repeat_and_do_not():

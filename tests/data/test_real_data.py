@@ -20,7 +20,7 @@ def test_cifar10_npz():
     assert dataset.class_names[:2] == ("airplane", "automobile")
     # The first test image of CIFAR-10 is a cat, the second a ship.
     assert [dataset.class_names[k] for k in dataset.test.targets[:2]] == ["cat", "ship"]
-    x, _ = next(data.batches(dataset.test, preset("torch", (32, 32, 3)), 8))
+    x, _ = next(data.batches(dataset.test, preset("torch", (32, 32, 3)), batch_size=8))
     assert x.shape == (8, 32, 32, 3) and -3 < x.min() < x.max() < 3
 
 
@@ -28,7 +28,9 @@ def test_flowers_folder():
     dataset = data.load("folder:$TFSLIM_DATA/flowers")
     assert len(dataset.train) + len(dataset.validation) == 2934
     assert len(dataset.test) == 736 and len(dataset.class_names) == 5
-    x, y = next(data.batches(dataset.test, preset("symmetric", (96, 96, 3)), 4))
+    x, y = next(
+        data.batches(dataset.test, preset("symmetric", (96, 96, 3)), batch_size=4)
+    )
     assert x.shape == (4, 96, 96, 3) and x.min() >= -1 and x.max() <= 1
     assert y.tolist() == [0] * 4
 

@@ -12,9 +12,9 @@ from tfslim.data import shapes
 def test_boxes_are_the_extent_of_the_pixels(label):
     rng = np.random.default_rng(label)
     for side in (0.1, 0.3, 0.6, 0.95):
-        shape = shapes.random_shape(label, side, rng)
+        shape = shapes.random_shape(label, side, rng=rng)
         canvas = np.full((120, 120, 3), 128.0, np.float32)
-        shapes.paint(canvas, shape, rng)
+        shapes.paint(canvas, shape, rng=rng)
         rows, columns = np.nonzero(np.abs(canvas - 128).max(axis=2) > 20)
         extent = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
         np.testing.assert_allclose(np.array(shape.box) * 120, extent, atol=1.6)

@@ -16,12 +16,14 @@ def _examples(count=10):
 
 
 def _epoch(**options):
-    dataset = to_tf_data(_examples(), RAW, "classification", batch_size=4, **options)
+    dataset = to_tf_data(
+        _examples(), RAW, task="classification", batch_size=4, **options
+    )
     return [(x.numpy(), y.numpy()) for x, y in dataset]
 
 
 def test_without_shuffle_it_is_the_numpy_iterator():
-    expected = list(data.batches(_examples(), RAW, 4))
+    expected = list(data.batches(_examples(), RAW, batch_size=4))
     for ours, theirs in zip(_epoch(), expected, strict=True):
         np.testing.assert_array_equal(ours[0], theirs[0])
         np.testing.assert_array_equal(ours[1], theirs[1])
@@ -39,7 +41,7 @@ def test_order_follows_seed_and_epoch():
         lambda epoch: to_tf_data(
             _examples(),
             RAW,
-            "classification",
+            task="classification",
             batch_size=4,
             shuffle=True,
             seed=1,
@@ -58,7 +60,7 @@ def test_shuffled_batches_are_full_and_of_different_examples():
 
 
 def test_shapes_and_length_are_known():
-    dataset = to_tf_data(_examples(), RAW, "classification", batch_size=4)
+    dataset = to_tf_data(_examples(), RAW, task="classification", batch_size=4)
     assert dataset.element_spec[0].shape.as_list() == [None, 4, 4, 1]
     assert dataset.cardinality().numpy() == 3
     assert dataset.options().autotune.enabled is False
@@ -66,7 +68,7 @@ def test_shapes_and_length_are_known():
 
 def test_reconstruction_targets_are_the_augmented_inputs():
     dataset = to_tf_data(
-        _examples(), RAW, "reconstruction", augment=["shift", "flip"], seed=5
+        _examples(), RAW, task="reconstruction", augment=["shift", "flip"], seed=5
     )
     plain = np.concatenate([x for x, _ in _epoch()])
     ((x, target),) = [(x.numpy(), y.numpy()) for x, y in dataset]
@@ -104,4 +106,4 @@ def test_wrong_options_are_named():
         _epoch(augment="flip")
     vectors = data.ArrayExamples(np.zeros((4, 2), np.float32), np.zeros((4, 1)))
     with pytest.raises(errors.ConfigError, match="needs images"):
-        to_tf_data(vectors, preset("raw", (2,)), "regression", augment=["flip"])
+        to_tf_data(vectors, preset("raw", (2,)), task="regression", augment=["flip"])

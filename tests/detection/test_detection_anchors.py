@@ -25,7 +25,9 @@ def test_known_clusters_are_found_and_the_large_ones_go_to_the_coarse_head():
     sizes = np.repeat(centres, 20, axis=0) * rng.uniform(0.97, 1.03, (120, 2))
     # Wide and low input: 200 pixels wide, 100 high.
     heads = heads_for(
-        _targets(sizes, rng), with_classes(YOLOV3_TINY_HEADS, 2), (100, 200, 3)
+        _targets(sizes, rng),
+        with_classes(YOLOV3_TINY_HEADS, 2),
+        input_shape=(100, 200, 3),
     )
     assert [(h.stride, h.num_classes) for h in heads] == [(32, 2), (16, 2)]
     found = np.array([a for h in heads for a in h.anchors])
@@ -59,4 +61,4 @@ def test_too_few_boxes():
     heads = (Head(((1, 1), (2, 2)), 8, num_classes=1),)
     targets = np.array([[[0, 0, 0.5, 0.5, 0]], [[0.5, 0.5, 1, 1, 0]]])
     with pytest.raises(errors.ConfigError, match=r"2 anchors .* got 1"):
-        heads_for(targets, heads, (64, 64, 3))
+        heads_for(targets, heads, input_shape=(64, 64, 3))

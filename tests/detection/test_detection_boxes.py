@@ -62,7 +62,7 @@ def test_decoding_is_darknets():
 def test_likely_boxes_are_those_of_all(threshold):
     maps = _maps(batch=1, seed=5)
     boxes, scores = decode(maps, HEADS)
-    some, some_scores = decode_likely(maps, HEADS, threshold)
+    some, some_scores = decode_likely(maps, HEADS, threshold=threshold)
     seen = np.concatenate(
         [
             x.reshape(-1, 5 + head.num_classes)[:, 4]
@@ -81,7 +81,7 @@ def test_wild_numbers_are_no_warnings_and_no_objects():
     boxes, scores = decode(maps[:1], HEADS[:1])
     assert np.isinf(boxes).any()
     np.testing.assert_array_equal(scores, 1.0)
-    assert len(decode_likely(maps[1:], HEADS[:1], 0.1)[0]) == 0
+    assert len(decode_likely(maps[1:], HEADS[:1], threshold=0.1)[0]) == 0
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_maps_of_other_heads_are_refused(change):
 
 def test_one_image_at_a_time_where_cells_are_chosen():
     with pytest.raises(errors.ConfigError, match="maps of one image, got 2"):
-        decode_likely(_maps(2), HEADS, 0.5)
+        decode_likely(_maps(2), HEADS, threshold=0.5)
 
 
 def test_iou_by_hand():

@@ -421,6 +421,6 @@ def test_sections_that_do_nothing_count_as_layers(kind):
     found = []
     for text in texts:
         network = sections.build(cfg_lib.parse(text))
-        graph = to_graph(network, weights.random(network, 0), "small")
+        graph = to_graph(network, weights.random(network, 0), name="small")
         found.append(np.asarray(graph_keras.write(graph)(x)))
     np.testing.assert_array_equal(found[0], found[1])

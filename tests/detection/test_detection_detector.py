@@ -176,7 +176,8 @@ def test_thresholds_reach_the_boxes(square_files):
     options = [NmsOptions(score_threshold=s) for s in (0.5, 0.95)]
     info = read_info(tflite.read(content))
     numbers = [
-        len(Detector(evaluation.Predictor(content), info, o)(image)[0]) for o in options
+        len(Detector(evaluation.Predictor(content), info, options=o)(image)[0])
+        for o in options
     ]
     assert numbers == [1, 0]
 

@@ -85,11 +85,11 @@ def test_parts_come_together_bit_for_bit(tiny):
     graph = outputs.split_heads(graph_keras.read(model), heads)
     parts = [np.asarray(part) for part in graph_keras.write(graph)(x)]
     assert [part.shape[2] for part in parts] == [2, 2, 1, 3] * 2
-    joined = outputs.join_parts(parts, heads, SHAPE[:2])
+    joined = outputs.join_parts(parts, heads, size=SHAPE[:2])
     for one, other in zip(model(x), joined, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
     with pytest.raises(errors.ConfigError, match="parts of head 0"):
-        outputs.join_parts(parts[::-1], heads, SHAPE[:2])
+        outputs.join_parts(parts[::-1], heads, size=SHAPE[:2])
 
 
 def test_int8_keeps_the_boxes_where_raw_maps_lose_them():
@@ -123,7 +123,7 @@ def test_int8_keeps_the_boxes_where_raw_maps_lose_them():
         else:
             maps = found
             if kind == "split":
-                maps = outputs.join_parts(found, heads, SHAPE[:2])
+                maps = outputs.join_parts(found, heads, size=SHAPE[:2])
             boxes, _ = decode(maps, heads)
         errors_of[kind] = np.abs(boxes - truth).mean()
     assert errors_of["split"] < 0.1 * errors_of["raw"]

@@ -123,7 +123,11 @@ def test_criteria_with_gradients_take_a_loss_per_head():
     y = np.array([[[0.1, 0.2, 0.5, 0.6, 1]], [[0.5, 0.5, 0.7, 0.8, 2]]], np.float32)
     graph = graph_keras.read(model)
     [found] = batch_statistics.gather(
-        graph, "tf_keras", [(x, y)], frozenset({"gradient"}), task.loss
+        graph,
+        "tf_keras",
+        batches=[(x, y)],
+        needs=frozenset({"gradient"}),
+        loss=task.loss,
     )
     kernel = model.get_layer("conv3_conv").kernel
     with tf.GradientTape() as tape:

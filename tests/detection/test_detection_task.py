@@ -64,18 +64,20 @@ def test_perfect_maps_have_full_precision(head_index):
         return [array[x] for array in maps]
 
     batches = [(slice(0, 3), boxes[:3]), (slice(3, 4), boxes[3:])]
-    precision = evaluate_detector(predict, batches, HEADS)
+    precision = evaluate_detector(predict, batches, heads=HEADS)
     assert precision.map_50 == precision.map_50_95 == pytest.approx(1.0)
     # The classes swapped: nothing is right.
     swapped = boxes.copy()
     swapped[..., 4] = np.where(boxes[..., 4] >= 0, 1 - boxes[..., 4], -1)
-    assert evaluate_detector(predict, [(slice(0, 4), swapped)], HEADS).map_50 == 0.0
+    assert (
+        evaluate_detector(predict, [(slice(0, 4), swapped)], heads=HEADS).map_50 == 0.0
+    )
     # Narrower by 0.6 about the same centre: overlaps of 0.6, so right up to 0.6.
     narrow = boxes.copy()
     middle = (boxes[..., 0] + boxes[..., 2]) / 2
     for corner in (0, 2):
         narrow[..., corner] = middle + 0.6 * (boxes[..., corner] - middle)
-    precision = evaluate_detector(predict, [(slice(0, 4), narrow)], HEADS)
+    precision = evaluate_detector(predict, [(slice(0, 4), narrow)], heads=HEADS)
     assert precision.map_50 == pytest.approx(1.0)
     assert precision.map_50_95 == pytest.approx(0.25, abs=0.06)
 
@@ -148,12 +150,12 @@ def two_images():
     # Anchors need more than a few boxes.
     many = data.load("scenes:classes=2,size=96,examples=100").train.targets
     heads = detection.with_classes(detection.YOLOV3_TINY_HEADS, 2)
-    task = detection_task(heads_for(many, heads, (96, 96, 3)))
+    task = detection_task(heads_for(many, heads, input_shape=(96, 96, 3)))
     tf_keras.utils.set_random_seed(0)
     model = tfslim.build_model(
         "yolov3_tiny", input_shape=(96, 96, 3), num_classes=2, alpha=0.125
     )
-    batches = to_tf_data(examples, preset("unit", (96, 96, 3)), task, batch_size=2)
+    batches = to_tf_data(examples, preset("unit", (96, 96, 3)), task=task, batch_size=2)
     result = tfslim.fit(
         model,
         batches.repeat(40),
@@ -193,7 +195,7 @@ def test_fit_completes_the_task_for_arrays_and_bfloat16():
     result = tfslim.fit(
         model,
         (x, y),
-        (x, y),
+        validation=(x, y),
         task="detection",
         epochs=2,
         batch_size=3,
@@ -206,7 +208,9 @@ def test_fit_completes_the_task_for_arrays_and_bfloat16():
 def test_methods_measure_all_heads(two_images):
     examples, model, task, _ = two_images
     x = preset("unit", (96, 96, 3)).apply(examples.inputs([0, 1]))
-    assert training.evaluate(model, (x, examples.targets), task) == pytest.approx(1.0)
+    assert training.evaluate(model, (x, examples.targets), task=task) == pytest.approx(
+        1.0
+    )
 
 
 def test_own_loss_options_reach_the_loss():

@@ -310,7 +310,9 @@ def test_ctrl_c_ends_a_recording_and_gives_up_a_job(square_files, tmp_path, kind
     def run():
         options = session.SessionOptions(read_ahead=20)
         source = _Slow(kind)
-        return session.run_session(source, detectors, tmp_path, options, interrupt)
+        return session.run_session(
+            source, detectors, folder=tmp_path, options=options, on_frame=interrupt
+        )
 
     if kind == "video":
         with pytest.raises(KeyboardInterrupt):
@@ -329,7 +331,7 @@ def test_boxes_are_drawn_where_they_are(square_files):
         np.array([0, 7]),
     )
     image = np.zeros((100, 200, 3), np.uint8)
-    drawn = annotate.draw(image, found, info, "title ü")
+    drawn = annotate.draw(image, found, info=info, title="title ü")
     assert not image.any()
     for y, x in ((75, 50), (75, 150), (90, 100)):
         assert drawn[y, x].any()

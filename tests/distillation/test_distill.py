@@ -48,14 +48,18 @@ def test_loss_by_hand():
     expected = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
     np.testing.assert_allclose(loss, [expected], rtol=1e-6)
     # At temperature 2 logits of (2 ln 3, 0) are those of above; T^2 = 4.
-    loss = tfslim.distillation_loss([[2 * np.log(3.0), 0.0]], [[7.0, 7.0]], 2.0)
+    loss = tfslim.distillation_loss(
+        [[2 * np.log(3.0), 0.0]], [[7.0, 7.0]], temperature=2.0
+    )
     np.testing.assert_allclose(loss, [4 * expected], rtol=1e-5)
 
 
 def test_loss_is_zero_for_equal_and_blind_to_a_constant():
     logits = RNG.normal(size=(5, 4)).astype("float32")
     np.testing.assert_allclose(
-        tfslim.distillation_loss(logits, logits + 3.0, 4.0), np.zeros(5), atol=1e-5
+        tfslim.distillation_loss(logits, logits + 3.0, temperature=4.0),
+        np.zeros(5),
+        atol=1e-5,
     )
 
 
@@ -65,7 +69,9 @@ def test_gradient_is_that_of_the_source():
     student = tf.constant(RNG.normal(size=(3, 4)).astype("float32"))
     with tf.GradientTape() as tape:
         tape.watch(student)
-        loss = tf.reduce_sum(tfslim.distillation_loss(teacher, student, 5.0))
+        loss = tf.reduce_sum(
+            tfslim.distillation_loss(teacher, student, temperature=5.0)
+        )
     expected = 5.0 * (_softmax(student.numpy() / 5.0) - _softmax(teacher / 5.0))
     np.testing.assert_allclose(tape.gradient(loss, student), expected, atol=1e-5)
 
@@ -74,7 +80,7 @@ def test_no_gradient_flows_into_the_teacher():
     teacher = tf.constant([[1.0, 2.0]])
     with tf.GradientTape() as tape:
         tape.watch(teacher)
-        loss = tfslim.distillation_loss(teacher, [[0.0, 1.0]], 2.0)
+        loss = tfslim.distillation_loss(teacher, [[0.0, 1.0]], temperature=2.0)
     assert tape.gradient(loss, teacher) is None
 
 
@@ -86,7 +92,9 @@ def test_loss_in_a_loop_of_the_users_own(k):
     for _ in range(5):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(
-                tfslim.distillation_loss(teacher(X), student(X, training=True), 2.0)
+                tfslim.distillation_loss(
+                    teacher(X), student(X, training=True), temperature=2.0
+                )
             )
         weights = student.trainable_variables
         gradients = tape.gradient(
@@ -100,7 +108,7 @@ def test_loss_in_a_loop_of_the_users_own(k):
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
 def test_wrong_temperature(temperature):
     with pytest.raises(errors.ConfigError, match="temperature"):
-        tfslim.distillation_loss([[1.0, 2.0]], [[1.0, 2.0]], temperature)
+        tfslim.distillation_loss([[1.0, 2.0]], [[1.0, 2.0]], temperature=temperature)
 
 
 def test_a_single_output_has_no_classes():
@@ -114,7 +122,7 @@ def test_the_old_name_of_the_teachers_weight_is_taken_with_a_warning():
         pytest.warns(DeprecationWarning, match="alpha= is now teacher_weight=") as said,
         pytest.raises(errors.ConfigError, match=r"teacher_weight must be in \[0, 1\]"),
     ):
-        tfslim.distill(model, model, (X, Y), alpha=1.5)
+        tfslim.distill(model, model, data=(X, Y), alpha=1.5)
     # Python shows it to whoever calls from a script of their own alone.
     assert said[0].filename == __file__
 
@@ -194,7 +202,12 @@ def test_the_student_comes_nearer_to_the_teacher(k, head):
     # Random labels: only the teacher can have taught it.
     wrong = RNG.permutation(Y)
     trained, _ = tfslim.distill(
-        student, teacher, (X, wrong), teacher_weight=1.0, epochs=30, learning_rate=0.02
+        student,
+        teacher,
+        data=(X, wrong),
+        teacher_weight=1.0,
+        epochs=30,
+        learning_rate=0.02,
     )
     assert isinstance(trained, k.Model)
     assert _distance(trained, teacher) < 0.05 * _distance(student, teacher)
@@ -206,7 +219,7 @@ def test_the_student_comes_nearer_to_the_teacher(k, head):
 def test_the_best_epoch_is_the_tasks():
     teacher, student = _classifier(tf_keras, 16, 0), _classifier(tf_keras, 8, 1)
     trained, report = tfslim.distill(
-        student, teacher, (X, Y), validation=(X, Y), epochs=4, learning_rate=0.02
+        student, teacher, data=(X, Y), validation=(X, Y), epochs=4, learning_rate=0.02
     )
     assert report.monitor == "val_accuracy"
     # What Keras reported is the accuracy on the labels, of the model as it is now.
@@ -223,7 +236,7 @@ def test_without_the_teacher_it_is_the_task_alone():
     trained, _ = tfslim.distill(
         student,
         teacher,
-        (X, Y),
+        data=(X, Y),
         teacher_weight=0.0,
         features=[("hidden0", "hidden0")],
         feature_weight=0.0,
@@ -240,7 +253,7 @@ def test_features_are_learnt_through_an_adapter(k):
     trained, report = tfslim.distill(
         student,
         teacher,
-        (X, Y),
+        data=(X, Y),
         teacher_weight=0.0,
         features={"hidden0": "hidden0"},
         feature_weight=10.0,
@@ -286,7 +299,7 @@ def test_reconstruction_with_image_features_from_a_dataset(k):
     trained, report = tfslim.distill(
         student,
         teacher,
-        batches,
+        data=batches,
         validation=batches,
         task="reconstruction",
         teacher_weight=1.0,
@@ -302,8 +315,8 @@ def test_arrays_learn_the_same_packed_at_once_or_as_batches_come():
     teacher, student = _classifier(tf_keras, 8, 0), _classifier(tf_keras, 4, 1)
     options = {"teacher_weight": 1.0, "epochs": 2, "learning_rate": 0.01}
     features = {"features": [("hidden0", "hidden0")], "feature_weight": 0.0}
-    at_once, _ = tfslim.distill(student, teacher, (X, Y), **options)
-    by_batch, _ = tfslim.distill(student, teacher, (X, Y), **options, **features)
+    at_once, _ = tfslim.distill(student, teacher, data=(X, Y), **options)
+    by_batch, _ = tfslim.distill(student, teacher, data=(X, Y), **options, **features)
     for one, other in zip(at_once.get_weights(), by_batch.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
@@ -314,8 +327,8 @@ def test_a_tflite_teacher_teaches_like_its_keras_model(tmp_path):
     path = tmp_path / "teacher.tflite"
     path.write_bytes(content)
     options = {"teacher_weight": 1.0, "epochs": 3, "learning_rate": 0.01}
-    by_model, _ = tfslim.distill(student, teacher, (X, Y), **options)
-    by_file, _ = tfslim.distill(student, path, (X, Y), **options)
+    by_model, _ = tfslim.distill(student, teacher, data=(X, Y), **options)
+    by_file, _ = tfslim.distill(student, path, data=(X, Y), **options)
     for one, other in zip(by_model.get_weights(), by_file.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
     ask = teachers.build(content, features=(), has_logits=True)
@@ -346,9 +359,9 @@ def test_the_teacher_works_under_a_strategy():
         "epochs": 2,
         "learning_rate": 0.01,
     }
-    plain, _ = tfslim.distill(student, teacher, (X, Y), **options)
+    plain, _ = tfslim.distill(student, teacher, data=(X, Y), **options)
     mirrored, _ = tfslim.distill(
-        student, teacher, (X, Y), strategy="mirrored", **options
+        student, teacher, data=(X, Y), strategy="mirrored", **options
     )
     for one, other in zip(plain.get_weights(), mirrored.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -371,8 +384,8 @@ def test_a_function_teaches_too():
     def epoch(number):
         return tf.data.Dataset.from_tensor_slices((X, Y)).batch(64)
 
-    one, _ = tfslim.distill(student, lambda x: teacher(x), epoch, **options)
-    other, _ = tfslim.distill(student, teacher, epoch(0), **options)
+    one, _ = tfslim.distill(student, lambda x: teacher(x), data=epoch, **options)
+    other, _ = tfslim.distill(student, teacher, data=epoch(0), **options)
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -382,7 +395,9 @@ def test_a_cut_model_learns_from_the_original():
     tfslim.fit(teacher, (X, Y), task="classification", epochs=20, learning_rate=0.02)
     budget = tfslim.Budget(pruning_ratio=0.75, divisor=1)
     cut, _ = tfslim.prune_channels(teacher, budget=budget)
-    trained, _ = tfslim.distill(cut, teacher, (X, Y), epochs=10, learning_rate=0.02)
+    trained, _ = tfslim.distill(
+        cut, teacher, data=(X, Y), epochs=10, learning_rate=0.02
+    )
     assert trained.get_layer("hidden0").units == 16
     assert _distance(trained, teacher) < 0.2 * _distance(cut, teacher)
 
@@ -403,37 +418,37 @@ def test_a_cut_model_learns_from_the_original():
 def test_wrong_options(options, message):
     teacher, student = _classifier(tf_keras, 4, 0), _classifier(tf_keras, 4, 1)
     with pytest.raises(errors.ConfigError, match=message):
-        tfslim.distill(student, teacher, (X, Y), **options)
+        tfslim.distill(student, teacher, data=(X, Y), **options)
 
 
 def test_data_of_another_kind_is_refused_before_the_training():
     teacher, student = _classifier(tf_keras, 4, 0), _classifier(tf_keras, 4, 1)
     with pytest.raises(errors.ConfigError, match="data is a list"):
-        tfslim.distill(student, teacher, [(X, Y)])
+        tfslim.distill(student, teacher, data=[(X, Y)])
     with pytest.raises(errors.ConfigError, match="data is a generator"):
-        tfslim.distill(student, teacher, (batch for batch in [(X, Y)]))
+        tfslim.distill(student, teacher, data=(batch for batch in [(X, Y)]))
     with pytest.raises(errors.ConfigError, match="validation is a list"):
-        tfslim.distill(student, teacher, (X, Y), validation=[(X, Y)])
+        tfslim.distill(student, teacher, data=(X, Y), validation=[(X, Y)])
 
 
 def test_what_cannot_be_compared_is_refused():
     student = _classifier(tf_keras, 4, 1)
     sigmoid = _classifier(tf_keras, 4, 0, head="sigmoid")
     with pytest.raises(errors.ConfigError, match="outputs='mse'"):
-        tfslim.distill(student, sigmoid, (X, Y))
+        tfslim.distill(student, sigmoid, data=(X, Y))
     x = tf_keras.Input((6,))
     four = tf_keras.Model(x, tf_keras.layers.Dense(4)(x))
     with pytest.raises(errors.ConfigError, match=r"\[3\].*\[4\]"):
-        tfslim.distill(student, four, (X, Y))
+        tfslim.distill(student, four, data=(X, Y))
     with pytest.raises(errors.ConfigError, match="shows nothing but its outputs"):
-        tfslim.distill(student, lambda x: x, (X, Y), features=[("hidden0", "a")])
+        tfslim.distill(student, lambda x: x, data=(X, Y), features=[("hidden0", "a")])
     with pytest.raises(errors.ConfigError, match="teacher is a int"):
-        tfslim.distill(student, 3, (X, Y))
+        tfslim.distill(student, 3, data=(X, Y))
     two = tf_keras.Model(x, [tf_keras.layers.Dense(3)(x), tf_keras.layers.Dense(3)(x)])
     with pytest.raises(errors.ConfigError, match="2 outputs"):
-        tfslim.distill(two, student, (X, Y))
+        tfslim.distill(two, student, data=(X, Y))
     with pytest.raises(errors.ConfigError, match="2 outputs"):
-        tfslim.distill(student, two, (X, Y))
+        tfslim.distill(student, two, data=(X, Y))
 
 
 def test_features_of_another_size_are_refused():
@@ -446,7 +461,7 @@ def test_features_of_another_size_are_refused():
         tfslim.distill(
             student,
             teacher,
-            (images, images),
+            data=(images, images),
             task="reconstruction",
             features=[("conv", "conv")],
         )
@@ -459,7 +474,7 @@ def test_a_task_of_the_users_own_keeps_its_metric():
     )
     teacher, student = _classifier(tf_keras, 8, 0), _classifier(tf_keras, 4, 1)
     _, report = tfslim.distill(
-        student, teacher, (X, Y), validation=(X, Y), task=task, epochs=2
+        student, teacher, data=(X, Y), validation=(X, Y), task=task, epochs=2
     )
     assert report.monitor == "val_top2"
     assert 0.5 < report.history["val_top2"][-1] <= 1.0

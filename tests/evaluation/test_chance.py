@@ -49,13 +49,18 @@ def test_the_preset_that_works_is_named(preset):
     images, targets = examples()
     for given in {"raw", "unit"} - {preset}:
         doubt = evaluation.preprocessing_doubt(
-            classifier(preset), images, targets, preprocessing.preset(given, (4, 4, 3))
+            classifier(preset),
+            images,
+            targets=targets,
+            given=preprocessing.preset(given, (4, 4, 3)),
         )
         assert doubt.better == preset
         assert f"--preprocessing={preset} it is right in" in doubt.text
     right = preprocessing.preset(preset, (4, 4, 3))
     assert (
-        evaluation.preprocessing_doubt(classifier(preset), images, targets, right)
+        evaluation.preprocessing_doubt(
+            classifier(preset), images, targets=targets, given=right
+        )
         is None
     )
 
@@ -64,7 +69,9 @@ def test_labels_of_something_else_raise_a_doubt_and_name_none():
     images, targets = examples()
     others = np.random.default_rng(5).permutation(targets)
     given = preprocessing.preset("unit", (4, 4, 3))
-    doubt = evaluation.preprocessing_doubt(classifier("raw"), images, others, given)
+    doubt = evaluation.preprocessing_doubt(
+        classifier("raw"), images, targets=others, given=given
+    )
     assert doubt.better is None and "or the labels" in doubt.text
 
 
@@ -72,7 +79,9 @@ def test_a_few_examples_tell_nothing():
     images, targets = examples(8)
     given = preprocessing.preset("unit", (4, 4, 3))
     assert (
-        evaluation.preprocessing_doubt(classifier("raw"), images, targets, given)
+        evaluation.preprocessing_doubt(
+            classifier("raw"), images, targets=targets, given=given
+        )
         is None
     )
 
@@ -86,8 +95,13 @@ def test_a_model_that_tells_rare_classes_apart_is_no_guess():
     given = preprocessing.preset("unit", (4, 4, 3))
     assert evaluation.is_chance((chosen == targets).mean(), targets)
     assert (
-        evaluation.preprocessing_doubt(lambda x: chosen, images, targets, given) is None
+        evaluation.preprocessing_doubt(
+            lambda x: chosen, images, targets=targets, given=given
+        )
+        is None
     )
     shuffled = rng.permutation(chosen)
-    doubt = evaluation.preprocessing_doubt(lambda x: shuffled, images, targets, given)
+    doubt = evaluation.preprocessing_doubt(
+        lambda x: shuffled, images, targets=targets, given=given
+    )
     assert doubt.better is None and "in doubt" in doubt.text

@@ -15,7 +15,7 @@ def _healthy(seed=0, samples=64, classes=5):
 def test_parity_by_hand():
     reference = np.array([[0.0, 4.0], [2.0, 1.0]])
     other = np.array([[0.0, 4.0], [2.0, 3.0]])
-    parity = evaluation.compare([reference], [other], CLASSIFICATION)
+    parity = evaluation.compare([reference], [other], task=CLASSIFICATION)
     assert parity.num_samples == 2
     assert parity.max_abs_error == 2.0
     assert parity.relative_error == 0.5  # 2 of a range of 4.
@@ -26,7 +26,7 @@ def test_parity_by_hand():
 def test_parity_takes_the_worst_output():
     reference = [np.array([[0.0, 100.0]]), np.array([[0.0, 1.0]])]
     other = [np.array([[0.0, 101.0]]), np.array([[0.5, 1.0]])]
-    parity = evaluation.compare(reference, other, CLASSIFICATION)
+    parity = evaluation.compare(reference, other, task=CLASSIFICATION)
     assert parity.max_abs_error == 1.0
     assert parity.relative_error == 0.5
 
@@ -35,10 +35,12 @@ def test_parity_bound():
     reference = _healthy()
     extent = reference.max() - reference.min()
     good = evaluation.compare(
-        [reference], [reference + 0.9e-4 * extent], CLASSIFICATION
+        [reference], [reference + 0.9e-4 * extent], task=CLASSIFICATION
     )
     evaluation.require_parity(good, name="float32")
-    bad = evaluation.compare([reference], [reference + 1.1e-4 * extent], CLASSIFICATION)
+    bad = evaluation.compare(
+        [reference], [reference + 1.1e-4 * extent], task=CLASSIFICATION
+    )
     with pytest.raises(errors.VerificationError, match="differs from the Keras model"):
         evaluation.require_parity(bad, name="float32")
 
@@ -49,7 +51,7 @@ def test_parity_sees_a_small_column_beside_a_large_one():
     reference = rng.uniform(0, [640, 1], (9, 50, 2))
     other = reference + np.array([0, 0.02])
     regression = tasks.resolve("regression")
-    parity = evaluation.compare([reference], [other], regression)
+    parity = evaluation.compare([reference], [other], task=regression)
     assert parity.max_abs_error / 640 < 1e-4 < parity.relative_error
     assert parity.where == "column 1"
     with pytest.raises(errors.VerificationError, match="differs from the Keras"):
@@ -72,12 +74,16 @@ def test_the_bound_follows_what_float32_can_do():
     assert exact < 1e-6 < 2e-5 < steep < 5e-5
     reference = _healthy()
     extent = reference.max() - reference.min()
-    moved = evaluation.compare([reference], [reference + 2e-4 * extent], CLASSIFICATION)
+    moved = evaluation.compare(
+        [reference], [reference + 2e-4 * extent], task=CLASSIFICATION
+    )
     evaluation.require_parity(moved, name="float32", noise=steep)
     with pytest.raises(errors.VerificationError, match="at most 1e-04"):
         evaluation.require_parity(moved, name="float32", noise=exact)
     # What differs from itself by percents computes at random, and proves nothing.
-    wrong = evaluation.compare([reference], [reference + 0.03 * extent], CLASSIFICATION)
+    wrong = evaluation.compare(
+        [reference], [reference + 0.03 * extent], task=CLASSIFICATION
+    )
     with pytest.raises(errors.VerificationError, match="differs from itself by 2e-01"):
         evaluation.require_parity(wrong, name="float32", noise=0.2)
 
@@ -96,11 +102,11 @@ def test_the_last_bit_of_an_input_shows_what_a_network_makes_of_it():
 def test_shapes_and_nan_are_errors():
     reference = _healthy()
     with pytest.raises(errors.VerificationError, match="shapes"):
-        evaluation.compare([reference], [reference[:, :4]], CLASSIFICATION)
+        evaluation.compare([reference], [reference[:, :4]], task=CLASSIFICATION)
     broken = reference.copy()
     broken[3, 2] = np.nan
     with pytest.raises(errors.VerificationError, match="NaN"):
-        evaluation.compare([reference], [broken], CLASSIFICATION)
+        evaluation.compare([reference], [broken], task=CLASSIFICATION)
 
 
 def _check(outputs, reference=None, **options):

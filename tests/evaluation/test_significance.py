@@ -32,14 +32,14 @@ def test_clopper_pearson_by_hand_and_as_scipy():
     assert low == 0 and high == pytest.approx(1 - 0.025 ** (1 / 10))
     for right, count in ((8, 10), (10, 10), (970, 1000)):
         peer = stats.binomtest(right, count).proportion_ci(0.9, method="exact")
-        own = significance.accuracy_interval(right, count, 0.9)
+        own = significance.accuracy_interval(right, count, confidence=0.9)
         assert own == pytest.approx((peer.low, peer.high))
 
 
 def test_interval_without_differences_by_hand():
     """Tango's score of a drop d is then sqrt(n d / (1 - d))."""
     z2 = stats.norm.ppf(0.975) ** 2
-    low, high = significance.score_interval(0, 0, 200, 0.95)
+    low, high = significance.score_interval(0, 0, num_examples=200, confidence=0.95)
     assert high == pytest.approx(z2 / (200 + z2)) and low == pytest.approx(-high)
 
 
@@ -59,7 +59,9 @@ def test_interval_is_the_score_interval(lost, gained, count):
         spread = count * (2 * rate + drop - drop**2)
         return (lost - gained - count * drop) / spread**0.5
 
-    low, high = significance.score_interval(lost, gained, count, 0.95)
+    low, high = significance.score_interval(
+        lost, gained, num_examples=count, confidence=0.95
+    )
     assert score(low) == pytest.approx(1.95996, abs=1e-3)
     assert score(high) == pytest.approx(-1.95996, abs=1e-3)
 
@@ -114,21 +116,24 @@ def test_a_true_drop_of_the_margin_is_rarely_called_within(count, gain_rate):
 
 def test_counts_alone_say_less_than_pairs():
     pairs = significance.paired_change(*answers(5, 3, 992))
-    counts = significance.counted_change(997, 995, 1000)
+    counts = significance.counted_change(997, 995, num_examples=1000)
     assert counts.change == pytest.approx(pairs.change)
     assert counts.high - counts.low > 1.4 * (pairs.high - pairs.low)
     assert counts.lost is counts.p_value is None
-    assert significance.counted_change(10_000, 10_000, 10_000).verdict == "within"
-    assert significance.counted_change(900, 700, 1000).verdict == "beyond"
+    assert (
+        significance.counted_change(10_000, 10_000, num_examples=10_000).verdict
+        == "within"
+    )
+    assert significance.counted_change(900, 700, num_examples=1000).verdict == "beyond"
 
 
 def test_answers_are_taken_from_a_metric_that_is_their_share():
     random = np.random.default_rng(0)
     outputs, targets = random.random((50, 3)), random.integers(0, 3, 50)
-    right = significance.examples_right(tasks.accuracy, outputs, targets)
+    right = significance.examples_right(tasks.accuracy, outputs, targets=targets)
     assert right.tolist() == (outputs.argmax(1) == targets).tolist()
     one_hot = np.eye(3)[targets]
-    again = significance.examples_right(tasks.accuracy, outputs, one_hot)
+    again = significance.examples_right(tasks.accuracy, outputs, targets=one_hot)
     assert again.tolist() == right.tolist()
 
 
@@ -142,8 +147,10 @@ def test_answers_are_taken_from_a_metric_that_is_their_share():
 )
 def test_other_metrics_have_no_single_answers(metric):
     outputs, targets = np.random.default_rng(0).random((2, 50, 3))
-    assert significance.examples_right(metric, outputs, targets) is None
-    assert significance.examples_right(tasks.accuracy, [outputs], outputs) is None
+    assert significance.examples_right(metric, outputs, targets=targets) is None
+    assert (
+        significance.examples_right(tasks.accuracy, [outputs], targets=outputs) is None
+    )
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def _ops_after_conversion(outputs, inputs):
 
 def test_hard_swish_converts_to_one_op():
     inputs = tf_keras.Input((4, 4, 3), batch_size=1)
-    x = blocks.conv_bn(inputs, 8, 3, name="conv", bn_name="bn")
+    x = blocks.conv_bn(inputs, 8, kernel_size=3, name="conv", bn_name="bn")
     x = blocks.hard_swish(x, name="act")
     assert _ops_after_conversion(x, inputs) == ["CONV_2D", "HARD_SWISH"]
 

@@ -43,7 +43,7 @@ def _choose(model, samples, mode, **options):
     return cost_split.choose(
         model,
         quantization.get_recipe("int8"),
-        quantization.Options(**options),
+        options=quantization.Options(**options),
         samples=samples,
         mode=mode,
     )
@@ -77,7 +77,7 @@ def test_what_is_slow_in_integers_stays_float(tmp_path, model, samples):
     assert predicted["chosen"] < min(predicted["float"], predicted["all_int8"])
     # A prediction of the file that was made has the same ops, conversions included.
     table = costs.read_file(tmp_path / costs.this_device().file_name)
-    whole = costs.predict(table, made, costs.specs_of(done))
+    whole = costs.predict(table, made, specs=costs.specs_of(done))
     assert not whole.unknown
     assert whole.latency_us == pytest.approx(predicted["chosen"])
 

@@ -18,7 +18,7 @@ def _names(path):
 
 def _export(path, variants, *, overwrite=False, stop_before=None):
     """Writes as `export_model` does, or stops in the middle as a kill would."""
-    with folder_lib.taken(path, overwrite, variants) as own:
+    with folder_lib.taken(path, overwrite, variants=variants) as own:
         own.start()
         steps = ["model.keras", *(f"{v}.tflite" for v in variants), "report.md"]
         for name in [*steps, "result.json"]:
@@ -66,7 +66,7 @@ def test_old_manifest_goes_after_the_files_that_it_names(tmp_path, monkeypatch):
         unlink(path, **options)
 
     monkeypatch.setattr(folder_lib.Path, "unlink", spied)
-    with folder_lib.taken(tmp_path, True, ["float32"]) as own:
+    with folder_lib.taken(tmp_path, True, variants=["float32"]) as own:
         own.start()
     assert removed[-1] == "manifest.json"
     assert {"int8.tflite", "float32.tflite", "report.md"} < set(removed)
@@ -85,7 +85,7 @@ def test_a_variant_that_is_not_made_again_does_not_stay(tmp_path):
     """Of a folder that says nothing of what it holds: killed in an earlier version."""
     (tmp_path / "int8.tflite").write_bytes(b"old")
     (tmp_path / "mine.tflite").write_bytes(b"the user's own")
-    with folder_lib.taken(tmp_path, True, ["float32", "int8"]) as own:
+    with folder_lib.taken(tmp_path, True, variants=["float32", "int8"]) as own:
         own.start()
         own.write_bytes("float32.tflite", b"new")  # int8 could not be made.
         own.finish()
@@ -95,7 +95,7 @@ def test_a_variant_that_is_not_made_again_does_not_stay(tmp_path):
 def test_a_file_that_no_plan_named_goes_with_its_run(tmp_path):
     """As the variant that a step trained does."""
     with pytest.raises(KeyboardInterrupt):
-        with folder_lib.taken(tmp_path, False, ["float32"]) as own:
+        with folder_lib.taken(tmp_path, False, variants=["float32"]) as own:
             own.start()
             own.write_bytes("int8_qat.tflite", b"")
             raise KeyboardInterrupt
@@ -106,7 +106,7 @@ def test_a_file_that_no_plan_named_goes_with_its_run(tmp_path):
 def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(tmp_path):
     (tmp_path / "int8.tflite").mkdir()
     with pytest.raises(errors.ConfigError, match=r"has a folder called int8\.tflite"):
-        with folder_lib.taken(tmp_path, True, ["int8"]):
+        with folder_lib.taken(tmp_path, True, variants=["int8"]):
             raise AssertionError
     assert _names(tmp_path) == ["int8.tflite"]
 
@@ -132,14 +132,14 @@ def test_a_kill_while_the_folder_keeps_its_own_books(tmp_path, monkeypatch, name
 
 
 def test_a_second_writer_is_refused(tmp_path):
-    with folder_lib.taken(tmp_path / "out", False, ["int8"]) as own:
+    with folder_lib.taken(tmp_path / "out", False, variants=["int8"]) as own:
         with pytest.raises(errors.ConfigError, match=r"Another export.*out'") as caught:
-            with folder_lib.taken(tmp_path / "out", True, ["int8"]):
+            with folder_lib.taken(tmp_path / "out", True, variants=["int8"]):
                 raise AssertionError
         assert "\n" not in str(caught.value)
         own.write_bytes("model.keras", b"")
     # The lock went with the first.
-    with folder_lib.taken(tmp_path / "out", True, ["int8"]):
+    with folder_lib.taken(tmp_path / "out", True, variants=["int8"]):
         pass
 
 
@@ -177,7 +177,7 @@ def test_a_killed_process_leaves_no_lock_and_no_scratch(tmp_path):
 
 
 def test_a_full_disk_names_the_file(tmp_path):
-    with folder_lib.taken(tmp_path, False, ["int8"]) as own:
+    with folder_lib.taken(tmp_path, False, variants=["int8"]) as own:
         for error in (OSError(28, "No space left on device"), OSError("Can't write")):
             with pytest.raises(OSError, match=f"'{tmp_path}/model.keras'"):
                 with own.writing("model.keras"):
@@ -187,7 +187,7 @@ def test_a_full_disk_names_the_file(tmp_path):
 
 def test_names_too_long_are_told_before_the_work(tmp_path):
     with pytest.raises(errors.ConfigError, match="cannot be written to"):
-        with folder_lib.taken(tmp_path, False, ["n" * 300]):
+        with folder_lib.taken(tmp_path, False, variants=["n" * 300]):
             raise AssertionError
 
 
@@ -195,7 +195,7 @@ def test_names_too_long_are_told_before_the_work(tmp_path):
 def test_a_folder_that_is_read_only(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(errors.ConfigError, match="cannot be written to"):
-        with folder_lib.taken(tmp_path, False, ["int8"]):
+        with folder_lib.taken(tmp_path, False, variants=["int8"]):
             raise AssertionError
 
 
@@ -212,7 +212,10 @@ def test_a_job_that_wrote_nothing_leaves_nothing(tmp_path):
 def test_what_a_killed_job_left_is_known_after_one_that_wrote_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         _export(tmp_path, ["int8"], stop_before="report.md")
-    with pytest.raises(KeyError), folder_lib.taken(tmp_path, True, ["float32"]):
+    with (
+        pytest.raises(KeyError),
+        folder_lib.taken(tmp_path, True, variants=["float32"]),
+    ):
         raise KeyError  # As a training that fails.
     with pytest.raises(errors.ConfigError, match="did not end"):
         _export(tmp_path, ["float32"])

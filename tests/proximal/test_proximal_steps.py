@@ -60,14 +60,14 @@ def test_group_soft_threshold_by_hand():
     # Two filters of four weights: norms 5 and 0.5, sqrt(4) * 0.5 = 1.
     w = np.zeros((2, 2, 1, 2), np.float32)
     w[0, 0, 0], w[1, 1, 0] = (3.0, 0.3), (4.0, 0.4)
-    got = operators.group_soft_threshold(tf.constant(w), 0.5, [3]).numpy()
+    got = operators.group_soft_threshold(tf.constant(w), 0.5, axes=[3]).numpy()
     np.testing.assert_allclose(got[..., 0], w[..., 0] * 0.8, rtol=1e-6)
     assert (got[..., 1] == 0.0).all()
     # The other axis as the group's.
     columns = RNG.normal(size=(7, 5)).astype(np.float32)
-    rows = operators.group_soft_threshold(tf.constant(columns.T), 0.3, [0]).numpy()
+    rows = operators.group_soft_threshold(tf.constant(columns.T), 0.3, axes=[0]).numpy()
     np.testing.assert_allclose(rows.T, _shrink(columns, 0.3), atol=1e-6)
-    zeros = operators.group_soft_threshold(tf.zeros((3, 2)), 0.0, [1]).numpy()
+    zeros = operators.group_soft_threshold(tf.zeros((3, 2)), 0.0, axes=[1]).numpy()
     assert (zeros == 0.0).all()
 
 
@@ -85,7 +85,7 @@ def test_a_step_on_the_smallest_weights_minimizes_the_trimmed_penalty():
         u[list(chosen)] = _soft(w[list(chosen)], 0.25)
         tried.append((objective(u), u))
     best = min(tried, key=lambda pair: pair[0])[1]
-    mask = operators.smallest(values, 3 / 7, None)
+    mask = operators.smallest(values, 3 / 7, axes=None)
     ours = tf.where(mask, operators.soft_threshold(values, 0.25), values).numpy()
     np.testing.assert_allclose(ours, best, atol=1e-6)
     assert (ours == 0.0).sum() == 2
@@ -97,7 +97,7 @@ def test_a_share_leaves_the_larger_part_of_each_kernel_alone(k, penalty):
     model = _model(k)
     before = _weights(model)
     tfslim.optimizers.proximal_step(
-        model, 1.0, 0.1, penalty=penalty, share=0.5, layers=["conv", "head"]
+        model, 1.0, strength=0.1, penalty=penalty, share=0.5, layers=["conv", "head"]
     )
     for i, (old, new) in enumerate(zip(before, _weights(model), strict=True)):
         if i not in (0, 8):
@@ -121,7 +121,7 @@ def test_scaled_group_threshold_minimizes_what_it_should(threshold):
     w = RNG.normal(size=(6, 3)).astype(np.float32)
     metric = np.exp(RNG.normal(size=w.shape) * 2).astype(np.float32)
     got = operators.scaled_group_soft_threshold(
-        tf.constant(w), threshold, [1], tf.constant(metric)
+        tf.constant(w), threshold, axes=[1], metric=tf.constant(metric)
     ).numpy()
     for j in range(3):
         d, v, c = metric[:, j].astype(float), w[:, j], threshold * np.sqrt(6)
@@ -140,7 +140,7 @@ def test_scaled_group_threshold_minimizes_what_it_should(threshold):
 def test_scaled_group_threshold_with_a_plain_metric_is_the_plain_one():
     w = RNG.normal(size=(6, 4)).astype(np.float32)
     got = operators.scaled_group_soft_threshold(
-        tf.constant(w), 0.4, [1], tf.fill(w.shape, 2.0)
+        tf.constant(w), 0.4, axes=[1], metric=tf.fill(w.shape, 2.0)
     ).numpy()
     np.testing.assert_allclose(got, _shrink(w, 0.2), atol=1e-6)
 
@@ -398,7 +398,9 @@ def test_the_plain_step(k, traced):
     before = _weights(model)
 
     def step(rate):
-        tfslim.optimizers.proximal_step(model, rate, 2.0, layers=["conv", "head"])
+        tfslim.optimizers.proximal_step(
+            model, rate, strength=2.0, layers=["conv", "head"]
+        )
 
     (tf.function(step) if traced else step)(tf.constant(0.05))
     after = _weights(model)
@@ -422,7 +424,12 @@ def test_what_it_cannot_be_added_to(k):
         (lambda: make("adam", model, layers="conw"), "conv"),
         (lambda: make(k.optimizers.SGD(0.1, use_ema=True), model), "use_ema"),
         (lambda: make(make("adam", model), model), "already"),
-        (lambda: tfslim.optimizers.proximal_step(model, 0.1, 0.1, penalty="l3"), "l1"),
+        (
+            lambda: tfslim.optimizers.proximal_step(
+                model, 0.1, strength=0.1, penalty="l3"
+            ),
+            "l1",
+        ),
     ]
     for call, message in cases:
         with pytest.raises(errors.ConfigError, match=message):

@@ -87,7 +87,9 @@ def own_loop(k, model, strategy):
         natives = [getattr(v, "value", v) if k is keras else v for v in variables]
         gradients = tape.gradient(loss, natives)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        tfslim.optimizers.proximal_step(model, RATE, STRENGTH, penalty="group_lasso")
+        tfslim.optimizers.proximal_step(
+            model, RATE, strength=STRENGTH, penalty="group_lasso"
+        )
         return loss
 
     @tf.function

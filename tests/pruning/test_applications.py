@@ -83,7 +83,7 @@ def test_resnet18_is_cut_as_torch_pruning_cuts_it():
     found = channels.analyze(graph_keras.read(model))
     scored = scores.score_channels(found, scores.Scoring())
     plan = budget.Budget(pruning_ratio=0.5, divisor=1)
-    keep = budget.plan(found, scored, plan)
+    keep = budget.plan(found, scored, budget=plan)
     _, report = surgery.cut_channels(found.graph, keep, channels=found)
     assert len(found.groups) == 12
     assert report.before.trainable_params == 11_173_962

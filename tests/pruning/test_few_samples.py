@@ -27,14 +27,14 @@ def test_without_ridge_the_fit_is_lstsq():
     rows, targets = _random(50, 6), _random(50, 3, seed=1)
     start = _random(6, 3, seed=2)
     kernel, constant = least_squares.fit(
-        rows, targets, start, ridge=0.0, has_intercept=True
+        rows, targets, start=start, ridge=0.0, has_intercept=True
     )
     with_ones = np.concatenate([rows, np.ones((50, 1))], axis=1)
     wanted = np.linalg.lstsq(with_ones, targets, rcond=None)[0]
     np.testing.assert_allclose(kernel, wanted[:-1], atol=1e-9)
     np.testing.assert_allclose(constant, wanted[-1], atol=1e-9)
     kernel, constant = least_squares.fit(
-        rows, targets, start, ridge=0.0, has_intercept=False
+        rows, targets, start=start, ridge=0.0, has_intercept=False
     )
     wanted = np.linalg.lstsq(rows, targets, rcond=None)[0]
     np.testing.assert_allclose(kernel, wanted, atol=1e-9)
@@ -43,7 +43,9 @@ def test_without_ridge_the_fit_is_lstsq():
 
 def test_a_strong_ridge_stays_at_the_start():
     rows, targets, start = _random(9, 4), _random(9, 2, seed=1), _random(4, 2, seed=2)
-    kernel, _ = least_squares.fit(rows, targets, start, ridge=1e9, has_intercept=True)
+    kernel, _ = least_squares.fit(
+        rows, targets, start=start, ridge=1e9, has_intercept=True
+    )
     np.testing.assert_allclose(kernel, start, atol=1e-6)
 
 
@@ -112,7 +114,9 @@ def test_copies_are_merged_exactly(k, conv):
     )
     kept = np.flatnonzero(report.keep["copies"])
     assert sorted(kept % 4) == [0, 1, 2, 3]
-    fitted, _ = tfslim.reconstruct_kernels(model, smaller, report.keep, [x], ridge=1e-7)
+    fitted, _ = tfslim.reconstruct_kernels(
+        model, smaller, keep=report.keep, data=[x], ridge=1e-7
+    )
     test = _random(20, *shape, seed=5).astype("float32")
     wanted = np.asarray(model(test))
     assert np.abs(np.asarray(smaller(test)) - wanted).max() > 0.05
@@ -143,7 +147,9 @@ def test_a_branch_makes_up_for_what_its_shortcut_lost(k):
         budget=budget.Budget(pruning_ratio=0.5, divisor=1, ignore=["stem"]),
         data=[x],
     )
-    fitted, done = tfslim.reconstruct_kernels(model, smaller, report.keep, [x])
+    fitted, done = tfslim.reconstruct_kernels(
+        model, smaller, keep=report.keep, data=[x]
+    )
     # The first is behind no cut; b1 lost no inputs, but gets others.
     assert set(done.errors) == {"a2", "b1", "b2", "out"}
     assert not done.skipped
@@ -224,7 +230,7 @@ def test_a_segment_computes_what_the_whole_computes(k):
     whole = keras_run.write(dataclasses.replace(graph, outputs=refs), kind)
     x = _random(2, 8, 8, 3).astype("float32")
     a_sum, b1, out = whole(x)
-    part, read = segment.between(graph, {refs[0]}, refs[1:])
+    part, read = segment.between(graph, {refs[0]}, wanted=refs[1:])
     assert read == [refs[0]]
     got = keras_run.write(part, kind)([a_sum])
     for one, other in zip(got, (b1, out), strict=True):
@@ -232,13 +238,15 @@ def test_a_segment_computes_what_the_whole_computes(k):
 
 
 def test_dead_leaves_are_smooth_but_for_edges():
-    images = dead_leaves.dead_leaves(20, 32, 24, seed=3)
+    images = dead_leaves.dead_leaves(20, 32, width=24, seed=3)
     assert images.shape == (20, 32, 24, 3)
     assert images.dtype == np.uint8
-    np.testing.assert_array_equal(images, dead_leaves.dead_leaves(20, 32, 24, seed=3))
+    np.testing.assert_array_equal(
+        images, dead_leaves.dead_leaves(20, 32, width=24, seed=3)
+    )
     values = images.astype(float)
     near = np.abs(np.diff(values, axis=2)).mean()
     far = np.abs(values[:, :, 12:] - values[:, :, :-12]).mean()
     assert near < 0.5 * far  # In noise they are equal.
     with pytest.raises(errors.ConfigError, match="count"):
-        dead_leaves.dead_leaves(0, 8, 8)
+        dead_leaves.dead_leaves(0, 8, width=8)

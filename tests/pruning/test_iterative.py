@@ -525,7 +525,7 @@ def test_rounds_end_where_one_cut_would(target):
     """64 units, half of them in two steps of 16s: 64, 48, 32 and not 64, 48, 48."""
     current = _mlp(tf_keras, widths=(64, 64))
     now = channels_lib.analyze(graph_keras.read(current))
-    rounds = StepBudgets(now, target, 2, "geometric")
+    rounds = StepBudgets(now, target, steps=2, curve="geometric")
     for step in range(2):
         part = rounds.budget(step, now, {"hidden0", "hidden1"})
         current, _ = tfslim.prune_channels(current, budget=part)
@@ -538,7 +538,7 @@ def test_rounds_after_an_uneven_cut_catch_up():
     graph = graph_keras.read(_mlp(tf_keras))
     channels = channels_lib.analyze(graph)
     target = tfslim.Budget(pruning_ratio=0.5, divisor=1)
-    rounds = StepBudgets(channels, target, 2, "linear")
+    rounds = StepBudgets(channels, target, steps=2, curve="linear")
     first = rounds.budget(0, channels, {"hidden0", "hidden1"})
     assert first.ratios == {"hidden0": 0.25, "hidden1": 0.25}
     # Nothing was cut: the second round alone has to do all.

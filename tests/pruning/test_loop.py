@@ -62,7 +62,7 @@ def test_steps_are_cut_trained_and_judged_until_the_method_stops():
 
 def test_a_step_that_loses_too_much_is_undone():
     method = _Halving({4: 0.9, 2: 0.5, 1: 0.7})
-    model, steps = loop.run(method, _model(8), loop.Limit(1.0, 0.2))
+    model, steps = loop.run(method, _model(8), limit=loop.Limit(1.0, 0.2))
     assert _units(model) == 4
     assert [step.is_kept for step in steps] == [True, False]
     report = loop.LoopReport(

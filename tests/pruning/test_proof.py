@@ -59,9 +59,11 @@ def test_model_that_its_own_original_outlives_is_a_fault(k, monkeypatch):
     inputs = proof.random_inputs(graph)
     shifted = models.randomize(lost, seed=3)
     with pytest.raises(errors.VerificationError, match="saved and loaded"):
-        proof.check_savable(shifted, graph, model, inputs)
+        proof.check_savable(shifted, graph, original=model, inputs=inputs)
     # Where the original is lost as well, it is said.
-    assert "differ" in proof.check_savable(shifted, graph, shifted, inputs)
+    assert "differ" in proof.check_savable(
+        shifted, graph, original=shifted, inputs=inputs
+    )
 
 
 @BOTH

@@ -228,13 +228,13 @@ def test_a_softmax_does_not_hide_a_wrong_cut(layer):
     shifted = graph.with_layers({head.name: dataclasses.replace(head, weights=weights)})
     inputs = [proof.random_inputs(graph)]
     np.testing.assert_allclose(
-        proof.run(model, graph, inputs[0])[0],
-        proof.run(graph_keras.write(shifted), shifted, inputs[0])[0],
+        proof.run(model, graph, inputs=inputs[0])[0],
+        proof.run(graph_keras.write(shifted), shifted, inputs=inputs[0])[0],
         rtol=1e-5,
     )
-    assert proof.prove(graph, graph, "tf_keras", inputs) == 0.0
+    assert proof.prove(graph, graph, kind="tf_keras", inputs=inputs) == 0.0
     with pytest.raises(errors.VerificationError, match="differs"):
-        proof.prove(graph, shifted, "tf_keras", inputs)
+        proof.prove(graph, shifted, kind="tf_keras", inputs=inputs)
 
 
 def test_scale_width():
@@ -297,7 +297,11 @@ def test_gradients_by_finite_differences(k):
     graph = graph_keras.read(model)
     needs = frozenset(["activations", "activation_gradients", "gradient"])
     [found] = batch_statistics.gather(
-        graph, graph_keras.keras_of(model), [(x, y.astype("float32"))], needs, "mse"
+        graph,
+        graph_keras.keras_of(model),
+        batches=[(x, y.astype("float32"))],
+        needs=needs,
+        loss="mse",
     )
     seen = found.layers["hidden"]
     # relu([1 + 4, -1 + 2]) and relu([1 + 1, -1 + 0.5]).
@@ -322,9 +326,9 @@ def test_hessian_of_a_linear_model_by_hand(k):
     [found] = batch_statistics.gather(
         graph_keras.read(model),
         graph_keras.keras_of(model),
-        [(x, np.zeros((2, 1), "float32"))],
-        frozenset(["hessian"]),
-        "mse",
+        batches=[(x, np.zeros((2, 1), "float32"))],
+        needs=frozenset(["hessian"]),
+        loss="mse",
     )
     diagonal = found.weights["out"]["kernel"]["hessian"][:, 0]
     # 2 x x' on average; the estimate by random signs errs by at most what is off the

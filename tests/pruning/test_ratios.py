@@ -97,7 +97,7 @@ def test_a_limit_scales_all_ratios_together():
     given = {"stem": 0.2, "transposed": 0.5, "hidden": 0.0}
     whole = count.count(graph).params
     scaled = ratios.meet_limit(
-        found, given, budget.Budget(max_params=whole * 0.5, divisor=1)
+        found, given, budget=budget.Budget(max_params=whole * 0.5, divisor=1)
     )
     # Kept shares 0.8, 0.5 and 1 times the same factor.
     factors = [(1 - scaled[group]) / (1 - given[group]) for group in given]
@@ -110,14 +110,14 @@ def test_a_limit_scales_all_ratios_together():
     # A limit that they more than meet: less of each.
     most = {"stem": 0.9, "transposed": 0.6, "hidden": 0.0}
     scaled = ratios.meet_limit(
-        found, most, budget.Budget(max_params=whole * 0.9, divisor=1)
+        found, most, budget=budget.Budget(max_params=whole * 0.9, divisor=1)
     )
     assert scaled["stem"] / 0.9 == pytest.approx(scaled["transposed"] / 0.6)
     assert 0 < scaled["stem"] < 0.9 and scaled["hidden"] == 0.0
     with pytest.raises(errors.ConfigError, match="cannot be met"):
-        ratios.meet_limit(found, {"hidden": 0.0}, budget.Budget(max_params=10))
+        ratios.meet_limit(found, {"hidden": 0.0}, budget=budget.Budget(max_params=10))
     with pytest.raises(errors.ConfigError, match="needs a limit"):
-        ratios.meet_limit(found, given, budget.Budget(pruning_ratio=0.5))
+        ratios.meet_limit(found, given, budget=budget.Budget(pruning_ratio=0.5))
 
 
 @pytest.mark.parametrize(

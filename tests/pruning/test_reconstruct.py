@@ -35,7 +35,7 @@ def test_what_copies_held_is_got_back_exactly(k):
     expected = np.asarray(model(x))
     assert np.abs(np.asarray(smaller(x)) - expected).max() > 0.1
     fitted, done = reconstruct.reconstruct_kernels(
-        model, smaller, report.keep, [x], ridge=0.0
+        model, smaller, keep=report.keep, data=[x], ridge=0.0
     )
     test = np.random.default_rng(2).normal(size=(50, 6)).astype(np.float32)
     np.testing.assert_allclose(
@@ -63,7 +63,7 @@ def test_convolutions_come_nearer_on_unseen_inputs(k, padding):
     random = np.random.default_rng(0)
     x, test = (random.normal(size=(64, 12, 12, 3)).astype("float32") for _ in range(2))
     fitted, done = reconstruct.reconstruct_kernels(
-        model, smaller, report.keep, [x[:32], x[32:]]
+        model, smaller, keep=report.keep, data=[x[:32], x[32:]]
     )
     expected = np.asarray(model(test))
 
@@ -99,7 +99,7 @@ def test_every_form_of_convolution_is_got_back_exactly(k, options):
     )
     x, test = (random.normal(size=(40, 11, 8, 3)).astype("float32") for _ in range(2))
     fitted, _ = reconstruct.reconstruct_kernels(
-        model, smaller, report.keep, [x[:30], x[30:]], ridge=0.0
+        model, smaller, keep=report.keep, data=[x[:30], x[30:]], ridge=0.0
     )
     expected = np.asarray(model(test))
     assert np.abs(np.asarray(smaller(test)) - expected).max() > 0.1
@@ -115,7 +115,9 @@ def test_what_is_not_fitted_is_named():
         model, budget=budget.Budget(pruning_ratio=0.5, divisor=1)
     )
     x = np.zeros((1, 8, 8, 3), np.float32)
-    _, done = reconstruct.reconstruct_kernels(model, smaller, report.keep, [x])
+    _, done = reconstruct.reconstruct_kernels(
+        model, smaller, keep=report.keep, data=[x]
+    )
     assert done.skipped == {"up": "Conv2DTranspose is not fitted"}
     with pytest.raises(errors.DataError, match="no batch"):
-        reconstruct.reconstruct_kernels(model, smaller, report.keep, [])
+        reconstruct.reconstruct_kernels(model, smaller, keep=report.keep, data=[])

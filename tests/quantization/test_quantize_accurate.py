@@ -84,7 +84,7 @@ def test_ranges_of_an_equalized_model_are_used_on_one(wounded, tmp_path):
     options = Options(calibration="kl")
     first = quantize_accurately(wounded, samples=xs, options=options)
     path = tmp_path / "ranges.json"
-    write_ranges(path, first.quantized.calibration, wounded)
+    write_ranges(path, first.quantized.calibration, model=wounded)
     again = quantize_accurately(
         wounded, samples=xs, options=options, ranges=read_ranges(path)
     )

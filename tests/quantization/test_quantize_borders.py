@@ -102,7 +102,7 @@ def test_class_numbers_may_be_read_by_the_model_too(recipe_name, io):
 def test_layers_before_inner_outputs_are_ranked_by_real_values():
     model = _read_again("conv")
     xs = small_models.samples((1, 8, 8, 3))
-    rows = rank_layers(model, calibrate(model, xs), xs)
+    rows = rank_layers(model, calibrate(model, xs), samples=xs)
     assert len(rows) == 2
     assert all(row.sqnr_db > 25 for row in rows)
 
@@ -129,7 +129,7 @@ def test_impossible_ranges_are_refused(residual, bounds, tmp_path):
     name = next(iter(ranges.tensors))
     with pytest.raises(errors.ConfigError, match="the smaller first"):
         quantize_tflite(residual, samples=xs, ranges={name: bounds})
-    write_ranges(tmp_path / "a.json", ranges, residual)
+    write_ranges(tmp_path / "a.json", ranges, model=residual)
     content = json.loads((tmp_path / "a.json").read_text())
     content["ranges"][0] |= dict(zip(("min", "max"), bounds, strict=True))
     (tmp_path / "b.json").write_text(json.dumps(content))
@@ -148,7 +148,7 @@ def test_ranges_of_the_equalized_model_are_of_no_other():
     with pytest.raises(errors.ConfigError, match="of a model that was equalized"):
         quantize_tflite(model, ranges=ranges)
     with pytest.raises(errors.ConfigError, match="of a model that was equalized"):
-        rank_layers(model, ranges, xs)
+        rank_layers(model, ranges, samples=xs)
     with pytest.raises(errors.ConfigError, match="was not equalized"):
         quantize_tflite(done.source, ranges=calibrate(model, xs))
     again = quantize_accurately(model, samples=xs, ranges=ranges)

@@ -126,7 +126,7 @@ def test_a_softmax_is_left_out_of_the_comparison(mobile):
 def test_ranges_are_kept_and_used_again(residual, tmp_path):
     first = quantize_tflite(residual, "int8", samples=images(), calibration="kl")
     path = tmp_path / "ranges.json"
-    write_ranges(path, first.calibration, residual)
+    write_ranges(path, first.calibration, model=residual)
     again = quantize_tflite(residual, "int8", ranges=read_ranges(path))
     assert again.tflite == first.tflite
     rows = {row["layer"]: row for row in json.loads(path.read_text())["ranges"]}

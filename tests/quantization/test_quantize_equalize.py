@@ -171,7 +171,7 @@ def test_bias_correction_brings_the_means_back(mode, padding):
     plain = quantize_tflite(model, "int8", samples=xs).tflite
     # Weights as if they had been rounded much more coarsely.
     coarse = _coarser(plain)
-    fixed, rows = correct_biases(coarse, model, xs, mode=mode)
+    fixed, rows = correct_biases(coarse, model, samples=xs, mode=mode)
     assert len(rows) == 5
     truth = np.mean(compare_files.outputs(model, xs)[0], axis=0)
     before, after = (
@@ -210,7 +210,7 @@ def test_bias_correction_by_hand():
     file = small_models.convert(model)
     xs = [np.float32([[0.0, 1.0]]), np.float32([[1.0, 1.0]])]
     plain = quantize_tflite(file, "int8", samples=xs).tflite
-    fixed, (row,) = correct_biases(plain, file, xs, mode="fast")
+    fixed, (row,) = correct_biases(plain, file, samples=xs, mode="fast")
     # 0.3 is 38.1 steps of 1/127: the error is 38/127 - 0.3 for an input of mean 1.
     shift = 38 / 127 - 0.3
     assert row.largest == pytest.approx(abs(shift), rel=1e-4)
@@ -244,11 +244,11 @@ def test_constants_that_ops_share_are_changed_for_one_alone():
     assert len(done.equalized) == 3
     assert noise_db(model, done.tflite, xs) > 100
     plain = quantize_tflite(model, "int8", samples=xs).tflite
-    fixed, rows = correct_biases(plain, model, xs)
+    fixed, rows = correct_biases(plain, model, samples=xs)
     assert len(rows) == 3
     assert noise_db(model, fixed, xs) > noise_db(model, plain, xs) - 0.5
 
 
 def test_a_wrong_mode_says_so(residual):
     with pytest.raises(errors.ConfigError, match="Unknown bias correction"):
-        correct_biases(residual, residual, [], mode="fats")
+        correct_biases(residual, residual, samples=[], mode="fats")

@@ -219,7 +219,7 @@ def test_odd_samples_are_refused(sizes, odd):
 def test_no_samples_at_all(sizes):
     file = quantize_tflite(sizes[1], "dynamic_int8").tflite
     with pytest.raises(errors.ConfigError, match="no calibration samples"):
-        round_weights(file, sizes[1], [])
+        round_weights(file, sizes[1], samples=[])
     with pytest.raises(errors.ConfigError, match="no calibration samples"):
         quantize_tflite(sizes[1], samples=[])
 

@@ -126,7 +126,7 @@ def test_it_is_kept_in_the_file_and_used_by_name(both):
         graph, _ = keras_probe.probe(model)
         wanted = graph.layers["b_conv"].weights["kernel"].transpose(3, 0, 1, 2)
         assert all(correlated(kernel[i], wanted[i]) for i in range(4))
-    ranked = rank_layers(mapped, calibrate(mapped, xs), xs[:4])
+    ranked = rank_layers(mapped, calibrate(mapped, xs), samples=xs[:4])
     assert {"a_conv", "b_conv", "deep", "logits"} <= {row.layer for row in ranked}
     with pytest.raises(tfslim.TfslimError, match="Did you mean 'a_conv'"):
         quantize_tflite(mapped, "int8", samples=xs, layers={"a_comv": "float32"})

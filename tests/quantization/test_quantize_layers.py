@@ -87,7 +87,7 @@ def test_a_wrong_layer_or_recipe_says_so(residual):
 
 
 def test_the_wounded_layer_ranks_worst(wounded):
-    rows = rank_layers(wounded, calibrate(wounded, images()), images(seed=1))
+    rows = rank_layers(wounded, calibrate(wounded, images()), samples=images(seed=1))
     assert rows[0].layer in ("depthwise", "project")
     assert rows[0].sqnr_db < rows[-1].sqnr_db - 6
     assert [r.sqnr_db for r in rows] == sorted(r.sqnr_db for r in rows)
@@ -97,7 +97,9 @@ def test_the_wounded_layer_ranks_worst(wounded):
 def test_a_row_is_what_quantizing_that_layer_alone_measures(residual):
     ranges = calibrate(residual, images())
     xs = images(seed=1)
-    (row,) = [r for r in rank_layers(residual, ranges, xs) if r.layer == "project"]
+    (row,) = [
+        r for r in rank_layers(residual, ranges, samples=xs) if r.layer == "project"
+    ]
     others = ["stem", "depthwise", "add", "mean", "logits"]
     alone = quantize_tflite(
         residual, "int8", ranges=ranges, layers=dict.fromkeys(others, "float32")
@@ -116,7 +118,7 @@ def test_falling_back_reaches_the_metric_with_the_fewest_layers(wounded):
     def evaluate(model):
         return tasks.sqnr_db(truth, compare_files.outputs(model, xs)[0])
 
-    ranking = rank_layers(wounded, ranges, xs)
+    ranking = rank_layers(wounded, ranges, samples=xs)
     before = evaluate(quantize_tflite(wounded, "int8", ranges=ranges).tflite)
     wanted = before + 6
     found = fall_back(
@@ -138,12 +140,12 @@ def test_falling_back_keeps_a_correction_only_where_it_helps(wounded, monkeypatc
     def evaluate(model):
         return tasks.sqnr_db(truth, compare_files.outputs(model, xs)[0])
 
-    ranking = rank_layers(wounded, ranges, xs)[:1]
+    ranking = rank_layers(wounded, ranges, samples=xs)[:1]
     options = {"evaluate": evaluate, "least": 200.0}
     start = started(wounded, ranges)
     plain = fall_back(start, ranking, **options)
     improver = Improver(
-        wounded, images(), Options(rounding="nearest", bias_correction="full")
+        wounded, images(), options=Options(rounding="nearest", bias_correction="full")
     )
     helped = fall_back(start, ranking, improver=improver, **options)
     assert helped.steps[0].metric > plain.steps[0].metric + 1
@@ -163,7 +165,7 @@ def test_falling_back_keeps_a_correction_only_where_it_helps(wounded, monkeypatc
 @pytest.mark.parametrize("io", ["int8", "uint8"])
 def test_falling_back_to_integers_at_the_ends(wounded, io):
     ranges = calibrate(wounded, images())
-    ranking = rank_layers(wounded, ranges, images(8))
+    ranking = rank_layers(wounded, ranges, samples=images(8))
     done = [
         fall_back(
             started(wounded, ranges),
@@ -185,7 +187,7 @@ def test_falling_back_to_integers_at_the_ends(wounded, io):
 
 def test_what_cannot_be_met_ends_with_all_in_float(residual):
     ranges = calibrate(residual, images())
-    ranking = rank_layers(residual, ranges, images(4))
+    ranking = rank_layers(residual, ranges, samples=images(4))
     found = fall_back(
         started(residual, ranges), ranking, evaluate=lambda model: 0.0, least=1.0
     )

@@ -39,9 +39,13 @@ def test_two_weights_by_hand():
     # 0.4 goes to 0; its twin takes up 0.9 of that error: 0.76 goes to 1.
     matrix = np.array([[[1.0, 0.9], [0.9, 0.9999]]])
     row, scale = np.array([[[0.4, 0.4]]], np.float32), np.ones((1, 1, 1), np.float32)
-    np.testing.assert_array_equal(gptq.gptq(row, scale, matrix, 7), [[[0, 1]]])
+    np.testing.assert_array_equal(
+        gptq.gptq(row, scale, matrix=matrix, most=7), [[[0, 1]]]
+    )
     # Of inputs that have nothing in common every one is for itself.
-    np.testing.assert_array_equal(gptq.gptq(row, scale, np.eye(2)[None], 7), [[[0, 0]]])
+    np.testing.assert_array_equal(
+        gptq.gptq(row, scale, matrix=np.eye(2)[None], most=7), [[[0, 0]]]
+    )
 
 
 def test_it_comes_close_to_the_best_of_all_roundings():
@@ -59,7 +63,7 @@ def test_it_comes_close_to_the_best_of_all_roundings():
     ]
     best = np.mean(np.min(least, axis=1))
     nearest = error(np.clip(np.rint(row), -2, 2) - row, matrix).mean()
-    found = error(gptq.gptq(row, scale, matrix, 2) - row, matrix).mean()
+    found = error(gptq.gptq(row, scale, matrix=matrix, most=2) - row, matrix).mean()
     assert best <= found < best + 0.35 * (nearest - best)
 
 
@@ -69,15 +73,15 @@ def test_blocks_make_no_difference(monkeypatch):
     matrix = inputs.transpose(0, 2, 1) @ inputs
     row = rng.normal(size=(2, 4, 30)).astype(np.float32)
     scale = np.full((2, 4, 1), 0.2, np.float32)
-    whole = gptq.gptq(row, scale, matrix, 127)
+    whole = gptq.gptq(row, scale, matrix=matrix, most=127)
     monkeypatch.setattr(gptq, "_BLOCK", 7)
-    np.testing.assert_array_equal(gptq.gptq(row, scale, matrix, 127), whole)
+    np.testing.assert_array_equal(gptq.gptq(row, scale, matrix=matrix, most=127), whole)
 
 
 def test_silent_inputs_are_rounded_to_nearest():
     row = np.array([[[0.3, 0.8, -1.7]]], np.float32)
     scale = np.ones((1, 1, 1), np.float32)
-    found = gptq.gptq(row, scale, np.zeros((1, 3, 3)), 7)
+    found = gptq.gptq(row, scale, matrix=np.zeros((1, 3, 3)), most=7)
     np.testing.assert_array_equal(found, [[[0, 1, -2]]])
 
 
@@ -85,7 +89,7 @@ def test_the_best_scale_clips_an_outlier():
     # One large weight nobody reads: 7 levels go to the others.
     row = np.array([[[7.0, 0.31, -0.62, 0.95]]], np.float32)
     matrix = np.diag([1e-6, 1.0, 1.0, 1.0])[None]
-    found = gptq.best_scale(row, matrix, 7)
+    found = gptq.best_scale(row, matrix, most=7)
     tried = np.linspace(1.0, 0.4, 25)
 
     def loss(s):
@@ -201,7 +205,7 @@ def quality(model, file, xs):
 )
 def test_outputs_of_unseen_samples_come_closer(plain, recipe, gain_db):
     file = quantize_tflite(plain, recipe, samples=images()).tflite
-    result = round_weights(file, plain, images())
+    result = round_weights(file, plain, samples=images())
     done, rows = result.tflite, result.rounded
     before, after = (quality(plain, f, images(seed=1)) for f in (file, done))
     assert after > before + gain_db
@@ -209,13 +213,13 @@ def test_outputs_of_unseen_samples_come_closer(plain, recipe, gain_db):
     content = tflite.read(done)
     assert [op.name for op in content.ops] == [op.name for op in tflite.read(file).ops]
     assert len(done) < len(file) + 2000
-    again = round_weights(done, plain, images()).tflite
+    again = round_weights(done, plain, samples=images()).tflite
     assert same_outputs(again, done)
 
 
 def test_eight_bits_keep_their_scales(plain):
     file = quantize_tflite(plain, "int8", samples=images()).tflite
-    result = round_weights(file, plain, images())
+    result = round_weights(file, plain, samples=images())
     done, rows = result.tflite, result.rounded
     assert len(rows) == 5
     pairs = [tflite.read(f).graphs[0] for f in (file, done)]
@@ -237,14 +241,14 @@ def test_eight_bits_keep_their_scales(plain):
 def test_layers_in_float_stay_as_they_are(plain):
     layers = {"third": "float32", "fourth": "float32"}
     file = quantize_tflite(plain, "int8", samples=images(), layers=layers).tflite
-    result = round_weights(file, plain, images())
+    result = round_weights(file, plain, samples=images())
     done, rows = result.tflite, result.rounded
     assert len(rows) == 3
     assert same_outputs(done, file) is False
     assert [row.tensor for row in result.refused] == [
         tensor for name, tensor in outputs_of(plain) if name in ("third", "fourth")
     ]
-    untouched = round_weights(plain, plain, images(4))
+    untouched = round_weights(plain, plain, samples=images(4))
     assert untouched.rounded == ()
     assert len(untouched.refused) == 5
     assert same_outputs(untouched.tflite, plain)
@@ -253,7 +257,7 @@ def test_layers_in_float_stay_as_they_are(plain):
 def test_a_layer_too_wide_to_invert_is_left_alone(plain, monkeypatch):
     monkeypatch.setattr(rounding, "_MOST_WIDTH", 100)
     file = quantize_tflite(plain, "dynamic_int8").tflite
-    result = round_weights(file, plain, images(4))
+    result = round_weights(file, plain, samples=images(4))
     wide = [t for name, t in outputs_of(plain) if name in ("third", "fourth")]
     # They read 3 * 3 * 16 values and a whole image; 8-bit depthwise stays float.
     assert [r.tensor for r in result.refused if "more than 100" in r.reason] == wide
@@ -262,9 +266,9 @@ def test_a_layer_too_wide_to_invert_is_left_alone(plain, monkeypatch):
 
 def test_many_passes_give_the_same_as_one(plain, monkeypatch):
     file = quantize_tflite(plain, "dynamic_wi4_afp32").tflite
-    whole = round_weights(file, plain, images(8))
+    whole = round_weights(file, plain, samples=images(8))
     monkeypatch.setattr(rounding, "_MOST_BYTES", 1)
-    parts = round_weights(file, plain, images(8))
+    parts = round_weights(file, plain, samples=images(8))
     assert parts.tflite == whole.tflite
     assert parts.rounded == whole.rounded
 
@@ -273,15 +277,15 @@ def test_many_passes_give_the_same_as_one(plain, monkeypatch):
 def test_bias_correction_after_it_does_not_count_twice(plain, mode):
     xs = images()
     file = quantize_tflite(plain, "int8", samples=xs).tflite
-    done = round_weights(file, plain, xs).tflite
-    fixed, _ = correct_biases(done, plain, xs, mode=mode)
+    done = round_weights(file, plain, samples=xs).tflite
+    fixed, _ = correct_biases(done, plain, samples=xs, mode=mode)
     truth, found = (
         np.mean(compare_files.outputs(f, xs)[0], axis=0) for f in (plain, fixed)
     )
     spread = np.std(compare_files.outputs(plain, xs)[0], axis=0)
     assert (np.abs(truth - found) < 0.05 * spread).all()
-    once, _ = correct_biases(fixed, plain, xs, mode="fast")
-    twice, _ = correct_biases(once, plain, xs, mode="fast")
+    once, _ = correct_biases(fixed, plain, samples=xs, mode="fast")
+    twice, _ = correct_biases(once, plain, samples=xs, mode="fast")
     assert same_outputs(once, twice)
 
 
@@ -292,7 +296,7 @@ def test_weights_that_two_layers_share_are_parted():
     shared = layers.Conv2D(3, 3, padding="same", bias_initializer="ones")
     model = small_models.convert(Model(inputs, shared(shared(inputs))))
     file = quantize_tflite(model, "dynamic_wi4_afp32").tflite
-    done = round_weights(file, model, images())
+    done = round_weights(file, model, samples=images())
     assert len(done.rounded) == 2
     files = (file, done.tflite)
     before, after = (quality(model, f, images(seed=1)) for f in files)
@@ -340,7 +344,7 @@ def test_zeros_stay_zeros():
     row = rng.normal(size=(1, 30, 12)).astype(np.float32)
     row[rng.random(row.shape) < 0.7] = 0.0
     scale = np.full((1, 30, 1), 0.2, np.float32)
-    rounded = gptq.gptq(row, scale, matrix, 127)
+    rounded = gptq.gptq(row, scale, matrix=matrix, most=127)
     assert (rounded[row == 0.0] == 0.0).all()
     nearest = np.rint(row / scale) * scale - row
     assert error(rounded * scale - row, matrix).sum() < error(nearest, matrix).sum()
@@ -365,7 +369,7 @@ def test_layers_that_share_weights_go_on_sharing_them(recipe):
     assert count == 5
     xs = [random.normal(size=(1, 5, 48)).astype(np.float32) for _ in range(80)]
     plain = quantize_tflite(model, recipe, samples=xs).tflite
-    done = round_weights(plain, model, xs[:64])
+    done = round_weights(plain, model, samples=xs[:64])
     assert len(done.rounded) == 5
     assert len(done.tflite) < len(plain) + 48 * 16  # Scales and names, no weights.
     held_out = xs[64:]
@@ -400,5 +404,5 @@ def test_without_the_inverse_it_chooses_the_same(width, positions):
     matrix = (read.T @ read / positions).astype(np.float32)
     kernel = random.normal(size=(16, width)).astype(np.float32)
     scale = np.abs(kernel).max(axis=1, keepdims=True) / np.float32(127)
-    (found,) = gptq.gptq(kernel[None], scale[None], matrix[None], 127)
+    (found,) = gptq.gptq(kernel[None], scale[None], matrix=matrix[None], most=127)
     np.testing.assert_array_equal(found, _by_the_inverse(kernel, scale, matrix))

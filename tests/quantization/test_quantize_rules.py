@@ -134,7 +134,7 @@ def test_transposed_convolutions_are_named_like_the_others():
     assert not plain.kept_float
     done = quantize_tflite(model, samples=xs, layers={name: "float32"})
     assert [row.op for row in done.kept_float] == ["TRANSPOSE_CONV"]
-    rows = rank_layers(model, calibrate(model, xs), xs)
+    rows = rank_layers(model, calibrate(model, xs), samples=xs)
     assert "TRANSPOSE_CONV" in {row.op for row in rows}
     half = quantize_tflite(_upwards(1e5), "float16")
     assert [row.op for row in half.kept_float] == ["TRANSPOSE_CONV"]

@@ -38,13 +38,15 @@ def _model():
 def parts():
     model = _model()
     channels = channels_lib.analyze(graph_keras.read(model))
-    scores = prune.score_by(channels, "tf_keras", "l1_norm", None, None)
+    scores = prune.score_by(
+        channels, "tf_keras", criterion="l1_norm", batches=None, loss=None
+    )
     times = {layer.name: float(n + 1) for n, layer in enumerate(model.layers)}
     timed = {
         "float32": space.Timed(times, 3.0, 40_000),
         "int8": space.Timed({k: v / 2 for k, v in times.items()}, 1.5, 10_000),
     }
-    built = space.build_space(channels, scores, timed)
+    built = space.build_space(channels, scores, timed=timed)
     return model, channels, scores, built
 
 
@@ -52,7 +54,7 @@ def _cut(channels, scores, choice):
     budget = budget_lib.Budget(
         pruning_ratio=0.0, ratios=dict(choice.ratios), divisor=space.DIVISOR
     )
-    keep = budget_lib.plan(channels, scores, budget)
+    keep = budget_lib.plan(channels, scores, budget=budget)
     smaller, _ = surgery.cut_channels(channels.graph, keep, channels=channels)
     return count.count(smaller)
 
@@ -81,7 +83,7 @@ def test_the_path_is_as_good_as_any_choice_at_its_points(parts):
     _, _, _, built = parts
     random = np.random.default_rng(0)
     damage = np.cumsum(random.uniform(0.01, 0.2, built.work_left.shape[:2]), axis=1)
-    steps = choose.path(built, damage, "int8")
+    steps = choose.path(built, damage, recipe="int8")
     assert len(steps) == 1 + len(built.groups) * len(built.ratios)
     latencies = [step.cost.latency_us for step in steps]
     assert latencies == sorted(latencies, reverse=True)
@@ -104,7 +106,7 @@ def test_the_path_is_as_good_as_any_choice_at_its_points(parts):
 def test_the_best_under_a_budget(parts):
     _, _, _, built = parts
     damage = np.tile([0.1, 0.2, 0.4], (len(built.groups), 1))
-    steps = choose.path(built, damage, "int8")
+    steps = choose.path(built, damage, recipe="int8")
     whole = steps[0].cost
     goal = choose.Goal(max_latency_us=0.6 * whole.latency_us)
     best = choose.best_under(steps, goal)
@@ -120,7 +122,7 @@ def test_the_best_under_a_budget(parts):
 def test_a_family_lies_between_the_ends(parts):
     _, _, _, built = parts
     damage = np.tile([0.1, 0.2, 0.4], (len(built.groups), 1))
-    steps = choose.path(built, damage, "int8")
+    steps = choose.path(built, damage, recipe="int8")
     found = choose.family(steps, 4, fastest_us=steps[-1].cost.latency_us)
     times = [step.cost.latency_us for step in found]
     assert times == sorted(times, reverse=True)
@@ -132,11 +134,16 @@ def test_damage_is_the_error_of_the_masked_model(parts):
     model, channels, scores, built = parts
     inputs = np.random.default_rng(0).random((8, 12, 12, 3), np.float32)
     found = sensitivity.measure_damage(
-        channels, scores, built, [inputs], kind="tf_keras", divisor=space.DIVISOR
+        channels,
+        scores,
+        space=built,
+        inputs=[inputs],
+        kind="tf_keras",
+        divisor=space.DIVISOR,
     )
     truth = model.predict(inputs, verbose=0)
     for row, name in enumerate(built.groups):
-        keep = space.keep_one(channels, scores, name, built.ratios[0])
+        keep = space.keep_one(channels, scores, group=name, ratio=built.ratios[0])
         masked = surgery.mask_channels(channels.graph, keep, channels=channels)
         output = graph_keras.write(masked, "tf_keras").predict(inputs, verbose=0)
         expected = np.square(truth - output).sum() / np.square(truth).sum()

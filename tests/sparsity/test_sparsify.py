@@ -30,7 +30,9 @@ SHORT = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "verbose": False}
 def test_magnitude(k):
     model = _classifier(k)
     before = [np.array(w) for w in model.get_weights()]
-    done = tfslim.sparsify(model, (X, Y), (X, Y), target=0.75, ignore="head", **SHORT)
+    done = tfslim.sparsify(
+        model, (X, Y), validation=(X, Y), target=0.75, ignore="head", **SHORT
+    )
     model_too, report = done
     assert model_too is done.model and report.skipped == {"head": "ignored as asked"}
     with pytest.warns(DeprecationWarning, match=r"is now .*report\.stages"):
@@ -51,7 +53,7 @@ def test_best_epoch_is_one_at_full_sparsity():
         return data.repeat(4)
 
     done = tfslim.sparsify(
-        _classifier(), train, (X, Y), target=0.5, **{**SHORT, "epochs": 6}
+        _classifier(), train, validation=(X, Y), target=0.5, **{**SHORT, "epochs": 6}
     )
     assert done.report.trainings[0].best_epoch >= 2
     assert np.mean(models.kernels(done.model)["conv"] == 0) == 0.5

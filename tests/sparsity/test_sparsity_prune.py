@@ -376,7 +376,7 @@ def test_an_error_inside_is_not_hidden():
 
 @pytest.mark.parametrize("steps", [1, 7, 100, 250, 999])
 def test_last_update_has_the_target(steps):
-    schedule = prune.make_schedule("polynomial", 0.9, steps)
+    schedule = prune.make_schedule("polynomial", 0.9, steps=steps)
     updates = [s for s in range(1, steps + 1) if bool(schedule(tf.constant(s))[0])]
     assert float(schedule(tf.constant(updates[-1]))[1]) == pytest.approx(0.9)
     assert len(updates) <= 200

@@ -203,11 +203,13 @@ def test_the_same_files_whole_are_read_and_run(data):
 def test_arity_by_hand():
     dense = schema.FullyConnectedOptionsT()
     for inputs in ((0, 1, 2), (0, 1, -1), (0, 1)):
-        assert arity.fault("FULLY_CONNECTED", inputs, (3,), dense) == ""
+        assert arity.fault("FULLY_CONNECTED", inputs, outputs=(3,), options=dense) == ""
     for inputs, fault in (((0,), "1 inputs; it takes 2 to 3"), ((0, -1), "no input 1")):
-        assert fault in arity.fault("FULLY_CONNECTED", inputs, (3,), dense)
-    assert "strideH None" in arity.fault("CONV_2D", (0, 1), (2,), None)
-    assert arity.fault("AN_OP_OF_MINE", (), (), None) == ""
+        assert fault in arity.fault(
+            "FULLY_CONNECTED", inputs, outputs=(3,), options=dense
+        )
+    assert "strideH None" in arity.fault("CONV_2D", (0, 1), outputs=(2,), options=None)
+    assert arity.fault("AN_OP_OF_MINE", (), outputs=(), options=None) == ""
 
 
 def _changed(dense, change):

@@ -104,5 +104,5 @@ def test_empty_rows_and_wide_indices():
     parameters.traversalOrder = [0, 1]
     parameters.dimMetadata = [sparse._dense_axis(5), axis]
     assert axis.arrayIndices.values.dtype == np.int32
-    found = sparse.decode(kernel[kernel != 0], parameters, kernel.shape)
+    found = sparse.decode(kernel[kernel != 0], parameters, shape=kernel.shape)
     np.testing.assert_array_equal(found, kernel)

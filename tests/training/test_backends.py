@@ -27,7 +27,7 @@ def _slimming(model):
     [
         lambda model: tfslim.optimizers.ProxSGD(model),
         lambda model: tfslim.optimizers.Proximal("adam", model),
-        lambda model: tfslim.optimizers.proximal_step(model, 0.1, 0.1),
+        lambda model: tfslim.optimizers.proximal_step(model, 0.1, strength=0.1),
         lambda model: tfslim.callbacks.slimming_penalty(model, 0.1),
         _slimming,
     ],

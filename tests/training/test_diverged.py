@@ -45,7 +45,7 @@ def test_methods_that_train_stop_as_well():
     x[40:] = np.inf
     options = {"task": "regression", "epochs": 1, "schedule": "constant"}
     for method in (
-        lambda: tfslim.distill(_model(), _model(), (x, Y), **options),
+        lambda: tfslim.distill(_model(), _model(), data=(x, Y), **options),
         lambda: tfslim.sparsify(_model(), (x, Y), method="magnitude", **options),
     ):
         with pytest.raises(errors.TrainingError, match="diverged"):

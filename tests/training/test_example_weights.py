@@ -38,12 +38,12 @@ METHODS = {
         tfslim.fit(_model(), data, task="classification", options=OPTIONS).model
     ),
     "distill": lambda data: tfslim.distill(
-        _model(), _model(), data, teacher_weight=0.5, options=OPTIONS
+        _model(), _model(), data=data, teacher_weight=0.5, options=OPTIONS
     )[0],
     "distill_features": lambda data: tfslim.distill(
         _model(),
         _model(),
-        data,
+        data=data,
         teacher_weight=0.5,
         features={"hidden": "hidden"},
         options=OPTIONS,
@@ -66,7 +66,7 @@ METHODS = {
         options=OPTIONS,
     )[0],
     "activation_pruning": lambda data: tfslim.activation_pruning(
-        _model(), data, _how(data), budget=HALF
+        _model(), data, fine_tune=_how(data), budget=HALF
     )[0],
     "sparsify": lambda data: (
         tfslim.sparsify(_model(), data, method="magnitude", options=OPTIONS).model
@@ -107,5 +107,5 @@ def test_examples_of_weight_zero_do_not_matter(name, pack):
 def test_validation_may_have_weights():
     for validation in ((X, Y, WEIGHTS), _batches(X, Y, WEIGHTS)):
         how = {"validation": validation, "options": OPTIONS}
-        _, report = tfslim.distill(_model(), _model(), (X, Y, WEIGHTS), **how)
+        _, report = tfslim.distill(_model(), _model(), data=(X, Y, WEIGHTS), **how)
         assert "val_loss" in report.history

@@ -36,12 +36,12 @@ def _train(job, model, folder):
 
 
 def test_what_a_cut_changed_is_trained_anew_with_all_that_follows(tmp_path):
-    first = ResumableJob(_options(tmp_path), _model(0), {"a": 1})
+    first = ResumableJob(_options(tmp_path), _model(0), description={"a": 1})
     assert [_train(first, _model(w), tmp_path) for w in (1, 2, 3)] == [0, 0, 0]
-    again = ResumableJob(_options(tmp_path), _model(0), {"a": 1})
+    again = ResumableJob(_options(tmp_path), _model(0), description={"a": 1})
     # An ended training is loaded: it has no epoch left.
     assert [_train(again, _model(w), tmp_path) for w in (1, 2.5, 3)] == [1, 0, 0]
-    third = ResumableJob(_options(tmp_path), _model(0), {"a": 1})
+    third = ResumableJob(_options(tmp_path), _model(0), description={"a": 1})
     assert [_train(third, _model(w), tmp_path) for w in (1, 2.5, 3)] == [1, 1, 1]
 
 

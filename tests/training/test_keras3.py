@@ -83,7 +83,7 @@ def test_frozen_layers_stay_and_the_model_learns():
     result = fit(
         model,
         (X, LABELS),
-        (X, LABELS),
+        validation=(X, LABELS),
         task="classification",
         epochs=25,
         batch_size=8,
@@ -119,7 +119,7 @@ def test_losses_metrics_and_optimizers_of_keras_3_are_carried_over():
         result = fit(
             _model(),
             (X, LABELS),
-            (X, LABELS),
+            validation=(X, LABELS),
             task=own,
             epochs=3,
             batch_size=8,

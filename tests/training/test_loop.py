@@ -97,7 +97,7 @@ def test_patience_stops():
     result = fit(
         model,
         (X, y),
-        (X, y),
+        validation=(X, y),
         task="regression",
         epochs=9,
         patience=2,
@@ -194,7 +194,7 @@ def test_data_errors_reach_the_user(tmp_path, package):
     broken = tmp_path / "a.png"
     broken.write_bytes(b"no image")
     examples = data.FileExamples([broken] * 4, np.zeros(4, np.int64))
-    dataset = to_tf_data(examples, preset("unit", (2, 2, 1)), "classification")
+    dataset = to_tf_data(examples, preset("unit", (2, 2, 1)), task="classification")
     model = package.Sequential(
         [
             package.layers.Input((2, 2, 1)),
@@ -317,7 +317,13 @@ def test_data_that_does_not_fit_is_told_in_a_line(train, message):
     assert "\n" not in str(caught.value)
     if isinstance(train, tuple) and "class 2" not in message:
         with pytest.raises(errors.ConfigError, match="validation"):
-            fit(_classifier(), SPLIT["train"], train, task="classification", epochs=1)
+            fit(
+                _classifier(),
+                SPLIT["train"],
+                validation=train,
+                task="classification",
+                epochs=1,
+            )
 
 
 def test_outputs_that_do_not_fit_the_task_are_told_in_a_line():
@@ -348,7 +354,7 @@ def test_a_classifier_may_end_in_logits(package):
     models = {}
     for activation in (None, "softmax"):
         models[activation] = build(activation)
-        found = fit(models[activation], (X, labels), (X, labels), **options)
+        found = fit(models[activation], (X, labels), validation=(X, labels), **options)
         logits = np.asarray(models[None](X))
         truth = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         best = found.history["val_loss"][found.best_epoch]
@@ -370,7 +376,7 @@ def test_targets_may_be_one_hot_and_inputs_several():
     for x in (parts, dict(zip("ab", parts, strict=True))):
         for y in (LABELS, LABELS[:, None], np.eye(2)[LABELS]):
             model = build()
-            fit(model, (x, y), (x, y), **options)
+            fit(model, (x, y), validation=(x, y), **options)
             trained.append(model.get_weights()[0])
     for weights in trained[1:]:
         np.testing.assert_allclose(weights, trained[0], atol=1e-6)

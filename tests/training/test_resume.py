@@ -74,7 +74,7 @@ def _check_resume(folder, build, train, callbacks=lambda: [], options=OPTIONS):
         return fit(
             model,
             train() if callable(train) else train,
-            VALIDATION,
+            validation=VALIDATION,
             task="classification",
             options=options,
             backup_dir=folder / backup,
@@ -145,7 +145,7 @@ def test_a_function_of_the_epoch_goes_on(tmp_path):
         return lambda epoch: to_tf_data(
             examples,
             preset("raw", (6, 6, 1)),
-            "classification",
+            task="classification",
             batch_size=16,
             shuffle=True,
             augment=["flip"],
@@ -168,7 +168,9 @@ def test_callbacks_of_both_keras_know_what_they_knew(tmp_path, package):
         ]
 
     found = _check_resume(tmp_path, _model, (X, Y), callbacks, options)
-    plain = fit(_model(), (X, Y), VALIDATION, task="classification", options=options)
+    plain = fit(
+        _model(), (X, Y), validation=VALIDATION, task="classification", options=options
+    )
     assert found.history["loss"][:2] == plain.history["loss"][:2]
     assert found.history["loss"][2:] != plain.history["loss"][2:]
 
@@ -234,7 +236,7 @@ def test_what_early_stopping_stopped_stays_stopped(tmp_path):
         return fit(
             model,
             (X, Y),
-            VALIDATION,
+            validation=VALIDATION,
             task="classification",
             options=OPTIONS,
             epochs=9,

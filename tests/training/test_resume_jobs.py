@@ -68,7 +68,7 @@ def _training():
 
 
 def _activation(model, **options):
-    return tfslim.activation_pruning(model, X, _training(), **options)
+    return tfslim.activation_pruning(model, X, fine_tune=_training(), **options)
 
 
 def _iterative(model, **options):
@@ -82,7 +82,7 @@ def _distill(model, **options):
     return tfslim.distill(
         model,
         _teacher(),
-        TRAIN,
+        data=TRAIN,
         validation=VALIDATION,
         features={"a_relu": "wide"},
         **{"epochs": EPOCHS, **SHORT, **options},
@@ -101,7 +101,7 @@ def _sparsify(model, **options):
     done = tfslim.sparsify(
         model,
         TRAIN,
-        VALIDATION,
+        validation=VALIDATION,
         **{"target": 0.5, "clusters": 4, "epochs": EPOCHS, **SHORT, **options},
     )
     return done.model, [done.report.stages, [t.history for t in done.report.trainings]]

@@ -35,7 +35,7 @@ def train_all(strategy, is_chief=True):
         result = fit(
             model,
             train,
-            (X[:14], Y[:14]),
+            validation=(X[:14], Y[:14]),
             task="regression",
             epochs=2,
             batch_size=8,

@@ -118,8 +118,8 @@ class ActivationOptions(fields.Checked):
 def activation_pruning(
     model: Any,
     data: Any,
-    fine_tune: training.Training | Callable[[Any], Any],
     *,
+    fine_tune: training.Training | Callable[[Any], Any],
     pruning_ratio: float | None = None,
     budget: budget_lib.Budget | None = None,
     backup_dir: Path | str | None = None,
@@ -156,8 +156,8 @@ def activation_pruning(
         ConfigError: options that do not fit together.
         VerificationError: a cut differs from the masked original.
     """
-    how = with_overrides(options, overrides, ActivationOptions)
-    budget = _target(pruning_ratio, budget, how)
+    how = with_overrides(options, overrides, kind=ActivationOptions)
+    budget = _target(pruning_ratio, budget, how=how)
     original = graph_keras.read(model)
     fit_options = options_of(fine_tune, backup_dir)
     _check_judge(fine_tune, how)
@@ -168,7 +168,7 @@ def activation_pruning(
             "is followed by a rectifier such as ReLU."
         )
     description = {"method": "activation_pruning", "budget": budget, **vars(how)}
-    job = ResumableJob(fit_options, model, description)
+    job = ResumableJob(fit_options, model, description=description)
     kind: Any = _Auto if how.threshold == "auto" else _Threshold
     method = (kind if budget is None else _Target)(
         graph=original,
@@ -185,7 +185,7 @@ def activation_pruning(
     if not how.is_trained:
         current = job.tuned(current, fine_tune)
     limit = method.limit(current)
-    smaller, steps = loop.run(method, current, limit)
+    smaller, steps = loop.run(method, current, limit=limit)
     job.finish()
     report = ActivationReport(
         steps=steps,
@@ -199,6 +199,7 @@ def activation_pruning(
 def _target(
     pruning_ratio: float | None,
     budget: budget_lib.Budget | None,
+    *,
     how: ActivationOptions,
 ) -> budget_lib.Budget | None:
     if pruning_ratio is not None and budget is not None:
@@ -249,7 +250,7 @@ class _Counting(loop.Method):
     def _removed(self, model: Any, choose: activity_lib.Choice) -> loop.Cut:
         """Counts activations and removes what is not chosen."""
         channels = self._channels(model)
-        activity = activity_lib.count_channels(channels, self.kind, self.inputs)
+        activity = activity_lib.count_channels(channels, self.kind, data=self.inputs)
         keep = choose(channels, activity)
         gone = [activity.rates[name][~kept] for name, kept in keep.items()]
         rates = np.concatenate([np.empty(0), *gone])
@@ -264,11 +265,11 @@ class _Counting(loop.Method):
         if not len(rates):
             return loop.Cut(model=model, figures=figures, trains=False)
         smaller, report = cutting.cut_and_prove(
-            channels, keep, self.kind, batches=self.inputs, original=model
+            channels, keep, kind=self.kind, batches=self.inputs, original=model
         )
         if self.how.reconstruct:
             smaller, _ = reconstruct_kernels(
-                model, smaller, keep, self.inputs[:_FIT_BATCHES]
+                model, smaller, keep=keep, data=self.inputs[:_FIT_BATCHES]
             )
             smaller = balance_units(smaller)
         return loop.Cut(model=smaller, figures={**figures, "error": report.error})
@@ -310,7 +311,7 @@ class _Target(_Counting):
         # Before the first training: a target may be out of reach.
         channels = budget_lib.analyze(self.graph, self.budget)
         steps = self.how.cycles or _STEPS
-        self.budgets = StepBudgets(channels, self.budget, steps, "cubic")
+        self.budgets = StepBudgets(channels, self.budget, steps=steps, curve="cubic")
 
     def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
         if len(steps) == (self.how.cycles or _STEPS):
@@ -324,7 +325,7 @@ class _Target(_Counting):
             even = criteria.NORMALIZATIONS.get("mean")
             rates = {name: even(values) for name, values in activity.rates.items()}
             scores = scores_lib.Scores(rates, activity.uncounted)
-            return budget_lib.plan(channels, scores, plan)
+            return budget_lib.plan(channels, scores, budget=plan)
 
         return self._removed(model, choose)
 

@@ -54,7 +54,9 @@ def balance_units(model: Any) -> Any:
     for node, wiring in zip(graph.nodes, channels.wirings, strict=True):
         took, made = _ends(graph.layer_of(node), wiring)
         if took is not None and made is not None:
-            layer = _scaled(graph.layer_of(node), 1.0 / factors[took], factors[made])
+            layer = _scaled(
+                graph.layer_of(node), 1.0 / factors[took], outside=factors[made]
+            )
             changed[node.layer] = layer
     return graph_keras.write(graph.with_layers(changed), graph_keras.keras_of(model))
 
@@ -80,7 +82,7 @@ def _matrices(layer: ir.Layer, kernel: ir.Array) -> ir.Array:
     return np.swapaxes(kernel, -1, -2) if layer.op.endswith("Transpose") else kernel
 
 
-def _scaled(layer: ir.Layer, inside: ir.Array, outside: ir.Array) -> ir.Layer:
+def _scaled(layer: ir.Layer, inside: ir.Array, *, outside: ir.Array) -> ir.Layer:
     weights = dict(layer.weights)
     kernel = _matrices(layer, weights["kernel"]) * inside[:, None] * outside
     weights["kernel"] = _matrices(layer, kernel).astype(weights["kernel"].dtype)

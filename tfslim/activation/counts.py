@@ -77,15 +77,15 @@ def count_activations(model: Any, data: Any) -> Activity:
     """
     kind = graph_keras.keras_of(model)
     channels = channels_lib.analyze(graph_keras.read(model))
-    return count_channels(channels, kind, data)
+    return count_channels(channels, kind, data=data)
 
 
 def count_channels(
-    channels: channels_lib.Channels, kind: graph_keras.KerasName, data: Any
+    channels: channels_lib.Channels, kind: graph_keras.KerasName, *, data: Any
 ) -> Activity:
     """Counts as `count_activations` does, for a graph whose channels are known."""
     places, uncounted = _places(channels)
-    sums = _run(channels, kind, places, data) if places else {}
+    sums = _run(channels, kind, places=places, data=data) if places else {}
     counts, rates, deviations = np.zeros((3, channels.num_labels))
     for ref, (total, size) in sums.items():
         labels = _labels(channels, ref).reshape(-1)
@@ -245,6 +245,7 @@ def _activation(layer: ir.Layer) -> str | None:
 def _run(
     channels: channels_lib.Channels,
     kind: graph_keras.KerasName,
+    *,
     places: list[ir.TensorRef],
     data: Any,
 ) -> dict[ir.TensorRef, tuple[ir.Array, int]]:

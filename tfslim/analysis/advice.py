@@ -57,6 +57,7 @@ class _Idea:
 def advise(
     data: bytes,
     found: Profile,
+    *,
     meter: costs.Meter,
 ) -> list[Advice]:
     """Returns what would help, the largest gain first.
@@ -72,20 +73,22 @@ def advise(
     model = tflite.read(data)
     specs = costs.specs_of(data, model)
     slow = [r for r in found.rows if r.share is not None and r.share >= _LEAST_SHARE]
-    ideas = [idea for row in slow for idea in _ideas(row, specs, found)]
+    ideas = [idea for row in slow for idea in _ideas(row, specs, found=found)]
     meter.measure([spec for idea in ideas for spec in idea.instead])
     by_index = {row.index: row for row in found.rows}
     advice = [
-        a for idea in ideas for a in _measured(idea, by_index, meter.table, found)
+        a
+        for idea in ideas
+        for a in _measured(idea, by_index, table=meter.table, found=found)
     ]
-    advice += _structural(model, found, slow)
+    advice += _structural(model, found, slow=slow)
     advice += _resolution(model, found)
     # What one op gains comes before what the whole model does.
     return sorted(advice, key=lambda a: (a.index < 0, -(a.gain_us or 0.0)))
 
 
 def _ideas(
-    row: Row, specs: Sequence[costs.Piece | None], found: Profile
+    row: Row, specs: Sequence[costs.Piece | None], *, found: Profile
 ) -> Iterator[_Idea]:
     spec = specs[row.index]
     if not isinstance(spec, OpSpec):
@@ -115,10 +118,10 @@ def _ideas(
         whole = changes.integer(spec)
         if whole is not None:
             yield _Idea("quantize", row, "quantize it to INT8", (whole,), (row.index,))
-    yield from _aligned(row, spec, outputs)
+    yield from _aligned(row, spec, outputs=outputs)
 
 
-def _aligned(row: Row, spec: OpSpec, outputs: int) -> Iterator[_Idea]:
+def _aligned(row: Row, spec: OpSpec, *, outputs: int) -> Iterator[_Idea]:
     less = outputs - outputs % _MULTIPLE
     if outputs % _MULTIPLE and less >= _MULTIPLE:
         aligned = changes.with_outputs(spec, less)
@@ -131,7 +134,7 @@ def _aligned(row: Row, spec: OpSpec, outputs: int) -> Iterator[_Idea]:
 
 
 def _measured(
-    idea: _Idea, rows: dict[int, Row], table: costs.CostTable, found: Profile
+    idea: _Idea, rows: dict[int, Row], *, table: costs.CostTable, found: Profile
 ) -> Iterator[Advice]:
     now = sum(rows[index].us or 0.0 for index in idea.replaced)
     times = [costs.op_us(table, spec) for spec in idea.instead]
@@ -145,15 +148,15 @@ def _measured(
     if action == "quantize" and gain_us < 0 and gain < -_LEAST_GAIN:
         action, gain_us, gain = "keep float", -gain_us, -gain
         text = f"keep it float: {now:,.0f} us, in INT8 {then:,.0f} us on this CPU"
-        yield _advice(action, idea.row, text, None, None)
+        yield _advice(action, idea.row, text=text, gain_us=None, gain=None)
         return
     least = 3 * _LEAST_GAIN if action == "align" else _LEAST_GAIN
     if gain >= least:
-        yield _advice(action, idea.row, text, gain_us, gain)
+        yield _advice(action, idea.row, text=text, gain_us=gain_us, gain=gain)
 
 
 def _advice(
-    action: str, row: Row, text: str, gain_us: float | None, gain: float | None
+    action: str, row: Row, *, text: str, gain_us: float | None, gain: float | None
 ) -> Advice:
     return Advice(
         action=action,
@@ -166,7 +169,7 @@ def _advice(
 
 
 def _structural(
-    model: tflite.TfliteModel, found: Profile, slow: Sequence[Row]
+    model: tflite.TfliteModel, found: Profile, *, slow: Sequence[Row]
 ) -> Iterator[Advice]:
     """Finds ops that need not be there, or stand outside of the delegate."""
     graph = model.graphs[0]
@@ -175,10 +178,10 @@ def _structural(
         gain = row.us / found.sum_us if row.us and found.sum_us else None
         if row.is_outside and found.partitions:
             text = "XNNPACK does not run it: the graph is cut here, and it runs alone"
-            yield _advice("avoid", row, text, row.us, gain)
+            yield _advice("avoid", row, text=text, gain_us=row.us, gain=gain)
         elif _is_unfused(op, graph) and row in slow:
             text = f"fuse {op.name} into the op before it"
-            yield _advice("fuse", row, text, row.us, gain)
+            yield _advice("fuse", row, text=text, gain_us=row.us, gain=gain)
 
 
 def _is_unfused(op: tflite.Op, graph: tflite.Graph) -> bool:
@@ -233,7 +236,7 @@ class Pair:
 
 
 def separable_pairs(
-    data: bytes, found: Profile, meter: costs.Meter, *, most: int = 6
+    data: bytes, found: Profile, *, meter: costs.Meter, most: int = 6
 ) -> list[Pair]:
     """Compares the slowest separable convolutions with plain ones of the same size.
 

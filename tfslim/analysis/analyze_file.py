@@ -66,14 +66,14 @@ def analyze_file(
         if wanted.phones is None
         else costs.phone_device(wanted.phones, options)
     )
-    meter = costs.Meter(costs.CostTable(device), wanted.phones, on_step)
+    meter = costs.Meter(costs.CostTable(device), wanted.phones, on_step=on_step)
     found = layers.profile(data, meter=meter, is_timed=wanted.is_timed, on_step=on_step)
     notes = [*wanted.notes, *_notes(found)]
     ideas: list[advice.Advice] = []
     pairs: list[advice.Pair] = []
     if wanted.is_timed:
-        ideas = advice.advise(data, found, meter)
-        pairs = advice.separable_pairs(data, found, meter)
+        ideas = advice.advise(data, found, meter=meter)
+        pairs = advice.separable_pairs(data, found, meter=meter)
     on_step("looking for redundant weights")
     dead: list[redundancy.DeadChannels] = []
     if wanted.samples:
@@ -95,7 +95,7 @@ def analyze_file(
             redundancy.batch_norm_scales(wanted.graph) if wanted.graph else []
         ),
         "dead": _rows(dead),
-        "against": _against(data, wanted, on_step),
+        "against": _against(data, wanted, on_step=on_step),
         "notes": notes,
     }
 
@@ -144,7 +144,7 @@ def _notes(found: layers.Profile) -> list[str]:
     ]
 
 
-def _against(data: bytes, wanted: Wanted, on_step: OnStep) -> dict[str, Any] | None:
+def _against(data: bytes, wanted: Wanted, *, on_step: OnStep) -> dict[str, Any] | None:
     if wanted.against is None:
         return None
     name, other = wanted.against
@@ -155,7 +155,7 @@ def _against(data: bytes, wanted: Wanted, on_step: OnStep) -> dict[str, Any] | N
             "with what was made of it."
         )
     samples = list(wanted.samples or _drawn(data))
-    rows = intermediate.compare(data, other, samples)
+    rows = intermediate.compare(data, other, samples=samples)
     return {
         "file": name,
         "num_samples": len(samples),
@@ -173,7 +173,7 @@ def _drawn(data: bytes) -> list[tflite.Inputs]:
     random = np.random.default_rng(0)
     return [
         {
-            name: host.draw(random, name, model.tensors[index])
+            name: host.draw(random, name, tensor=model.tensors[index])
             for name, index in model.input_names.items()
         }
         for _ in range(_RANDOM)

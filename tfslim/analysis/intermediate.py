@@ -35,7 +35,7 @@ class TensorError:
 
 
 def compare(
-    reference: bytes, other: bytes, samples: Iterable[tflite.Inputs]
+    reference: bytes, other: bytes, *, samples: Iterable[tflite.Inputs]
 ) -> list[TensorError]:
     """Runs both on the same samples and compares the tensors of one name.
 
@@ -65,7 +65,7 @@ def compare(
     noise = dict.fromkeys(pairs, 0.0)
     count = 0
     for sample in samples:
-        _run(one, two, sample)
+        _run(one, two, sample=sample)
         count += 1
         for ours, theirs in pairs.items():
             true = _value(one, ours)
@@ -75,7 +75,7 @@ def compare(
                 noise[ours] += float(np.square(true - found).sum())
     if not count:
         raise errors.ConfigError("There is no sample to compare the files on.")
-    return _rows(graph, LayerNames(one.model), signal, noise)
+    return _rows(graph, LayerNames(one.model), signal=signal, noise=noise)
 
 
 def _pairs(one: tflite.TfliteModel, two: tflite.TfliteModel) -> dict[int, int]:
@@ -97,7 +97,7 @@ def _pairs(one: tflite.TfliteModel, two: tflite.TfliteModel) -> dict[int, int]:
     }
 
 
-def _run(one: tflite.Runner, two: tflite.Runner, sample: tflite.Inputs) -> None:
+def _run(one: tflite.Runner, two: tflite.Runner, *, sample: tflite.Inputs) -> None:
     one.set_inputs(sample)
     one.invoke()
     own, other = one.model, two.model
@@ -136,6 +136,7 @@ def _value(runner: tflite.Runner, index: int) -> np.ndarray:
 def _rows(
     graph: tflite.Graph,
     names: LayerNames,
+    *,
     signal: dict[int, float],
     noise: dict[int, float],
 ) -> list[TensorError]:

@@ -134,10 +134,12 @@ def profile(
             runs.append(_whole(data, options))
             whole, load, first = (min(values) for values in zip(*runs, strict=True))
         else:
-            whole, load = _on_phone(data, options, meter.phones)
-    found = costs.predict(table, model, specs)
+            whole, load = _on_phone(data, options, phones=meter.phones)
+    found = costs.predict(table, model, specs=specs)
     share = costs.streaming_share(table, specs)
-    rows = _rows(model, found, table, peaks, outside, streaming=share)
+    rows = _rows(
+        model, found, table=table, peaks=peaks, outside=outside, streaming=share
+    )
     return Profile(
         rows=tuple(rows),
         whole_us=whole,
@@ -158,27 +160,27 @@ def _whole(data: bytes, options: benchmark.Options) -> tuple[float, float, float
         start = time.perf_counter()
         runner = host.load(data, options)
         loads.append((time.perf_counter() - start) * 1e6)
-        firsts += host.time_us(runner, 1, 0)
-        medians.append(float(np.median(host.time_us(runner, 3, 0.05))))
+        firsts += host.time_us(runner, 1, least_secs=0)
+        medians.append(float(np.median(host.time_us(runner, 3, least_secs=0.05))))
     # As for single ops the least of the rounds' medians: noise only adds time.
     return min(medians), float(np.median(loads)), float(np.median(firsts))
 
 
 def _on_phone(
-    data: bytes, options: benchmark.Options, phones: android.AndroidOptions
+    data: bytes, options: benchmark.Options, *, phones: android.AndroidOptions
 ) -> tuple[float, float | None]:
     """Returns the times of a run and of loading; the tool tells no first run."""
-    ((result,),) = android.run_android({"model": data}, [options], phones)
+    ((result,),) = android.run_android({"model": data}, [options], android=phones)
     return min(part.typical for part in result.by_round), result.init_us
 
 
 def _rows(
     model: tflite.TfliteModel,
     found: costs.Prediction,
+    *,
     table: costs.CostTable,
     peaks: roofline.Peaks | None,
     outside: set[int],
-    *,
     streaming: float,
 ) -> list[Row]:
     graph, names = model.graphs[0], LayerNames(model)
@@ -187,7 +189,7 @@ def _rows(
     for op, predicted in zip(graph.ops, found.ops, strict=True):
         if costs.is_unpacking(op, graph):
             continue
-        done = work_lib.work_of(op, graph, model.graphs)
+        done = work_lib.work_of(op, graph, graphs=model.graphs)
         us = predicted.us
         rows.append(
             Row(
@@ -202,8 +204,8 @@ def _rows(
                 bound=_bound(
                     done,
                     us,
-                    op,
-                    graph,
+                    op=op,
+                    graph=graph,
                     table=table,
                     peaks=peaks,
                     streaming=streaming,
@@ -230,9 +232,9 @@ def _precision(op: tflite.Op, graph: tflite.Graph) -> str:
 def _bound(
     done: work_lib.Work,
     us: float | None,
+    *,
     op: tflite.Op,
     graph: tflite.Graph,
-    *,
     table: costs.CostTable,
     peaks: roofline.Peaks | None,
     streaming: float,

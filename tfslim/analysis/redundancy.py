@@ -59,7 +59,7 @@ def kernels(data: bytes) -> list[Redundancy]:
             continue
         rows = np.moveaxis(values, place.output_axis, 0)
         rows = rows.reshape(len(rows), -1)
-        found.append(_of(op.index, names.first(op) or graph.name_of(op), rows))
+        found.append(_of(op.index, names.first(op) or graph.name_of(op), rows=rows))
     return found
 
 
@@ -77,7 +77,7 @@ def _real(tensor: tflite.Tensor) -> np.ndarray | None:
     return real * scale.scale.reshape(shape)
 
 
-def _of(index: int, where: str, rows: np.ndarray) -> Redundancy:
+def _of(index: int, where: str, *, rows: np.ndarray) -> Redundancy:
     random = np.random.default_rng(0)
     if rows.shape[1] > _MOST_COLUMNS:
         rows = rows[:, random.choice(rows.shape[1], _MOST_COLUMNS, replace=False)]
@@ -173,12 +173,13 @@ def dead_activations(data: bytes, samples: list[tflite.Inputs]) -> list[DeadChan
                 before = extremes[op.index]
                 low, high = np.minimum(low, before[0]), np.maximum(high, before[1])
             extremes[op.index] = low, high
-    return list(_dead(watched, extremes, graph, names))
+    return list(_dead(watched, extremes, graph=graph, names=names))
 
 
 def _dead(
     watched: list[tflite.Op],
     extremes: dict[int, tuple[np.ndarray, np.ndarray]],
+    *,
     graph: tflite.Graph,
     names: LayerNames,
 ) -> Iterator[DeadChannels]:

@@ -157,9 +157,9 @@ class _Parts:
         if any(tensor.dtype != "float32" for tensor in computed):
             return _Role(obstacle="its tensors are not float32")
         if op.name == "CONV_2D":
-            return _conv(graph, op, self._padding[op.index])
+            return _conv(graph, op, pad=self._padding[op.index])
         if op.name == "DEPTHWISE_CONV_2D":
-            return _depthwise(graph, op, self._padding[op.index])
+            return _depthwise(graph, op, pad=self._padding[op.index])
         if op.name == "FULLY_CONNECTED":
             return _Role(is_inside=True)
         if op.name in ops.tflite("chw"):
@@ -192,7 +192,9 @@ def _fused_pad(graph: tflite.Graph, op: tflite.Op) -> tflite.Op | None:
     return pad
 
 
-def _paddings(graph: tflite.Graph, op: tflite.Op, pad: tflite.Op | None) -> list[int]:
+def _paddings(
+    graph: tflite.Graph, op: tflite.Op, *, pad: tflite.Op | None
+) -> list[int]:
     """Returns the padding above, below, left and right; -1 for one that depends."""
     options = op.options
     if pad is not None:
@@ -210,12 +212,12 @@ def _paddings(graph: tflite.Graph, op: tflite.Op, pad: tflite.Op | None) -> list
     ]
 
 
-def _conv(graph: tflite.Graph, op: tflite.Op, pad: tflite.Op | None) -> _Role:
+def _conv(graph: tflite.Graph, op: tflite.Op, *, pad: tflite.Op | None) -> _Role:
     options = op.options
     _, *size, inputs = graph.tensors[op.inputs[1]].shape
     channels = graph.tensors[op.inputs[0]].shape[-1]
     strides = [options.strideH, options.strideW]
-    paddings = _paddings(graph, op, pad)
+    paddings = _paddings(graph, op, pad=pad)
     if inputs != channels:
         return _Role(obstacle="a grouped convolution has no sparse kernel")
     if [options.dilationHFactor, options.dilationWFactor] != [1, 1]:
@@ -233,7 +235,7 @@ def _conv(graph: tflite.Graph, op: tflite.Op, pad: tflite.Op | None) -> _Role:
     )
 
 
-def _depthwise(graph: tflite.Graph, op: tflite.Op, pad: tflite.Op | None) -> _Role:
+def _depthwise(graph: tflite.Graph, op: tflite.Op, *, pad: tflite.Op | None) -> _Role:
     options = op.options
     _, *size, outputs = graph.tensors[op.inputs[1]].shape
     is_plain = (
@@ -248,7 +250,7 @@ def _depthwise(graph: tflite.Graph, op: tflite.Op, pad: tflite.Op | None) -> _Ro
             obstacle="only 3x3 and 5x5 depthwise convolutions with stride 1 or 2, "
             "without dilation or multiplier, fit"
         )
-    if _paddings(graph, op, pad) != [size[0] // 2] * 4:
+    if _paddings(graph, op, pad=pad) != [size[0] // 2] * 4:
         return _Role(obstacle="it is not padded alike on all sides")
     return _Role(is_inside=True)
 

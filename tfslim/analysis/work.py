@@ -34,7 +34,7 @@ class Work:
 
 
 def work_of(
-    op: tflite.Op, graph: tflite.Graph, graphs: Sequence[tflite.Graph] = ()
+    op: tflite.Op, graph: tflite.Graph, *, graphs: Sequence[tflite.Graph] = ()
 ) -> Work:
     """Counts one op; one that only unpacks constants does no work.
 
@@ -60,7 +60,7 @@ def work_of(
     moved += sum(_num_bytes(graph.tensors[i]) for i in op.outputs if i >= 0)
     return Work(
         params=params,
-        macs=_macs(op, graph, graphs),
+        macs=_macs(op, graph, graphs=graphs),
         weight_bytes=weights,
         activation_bytes=moved,
     )
@@ -73,10 +73,10 @@ def _num_bytes(tensor: tflite.Tensor) -> int:
 
 
 def _macs(
-    op: tflite.Op, graph: tflite.Graph, graphs: Sequence[tflite.Graph]
+    op: tflite.Op, graph: tflite.Graph, *, graphs: Sequence[tflite.Graph]
 ) -> int | None:
     if op.name == "WHILE" and graphs:
-        return _of_loop(op, graph, graphs)
+        return _of_loop(op, graph, graphs=graphs)
     if op.is_custom or op.name.startswith("STABLEHLO") or _calls_graphs(op):
         return None
     if op.name in ops.WEIGHTS:
@@ -128,20 +128,22 @@ def _of_steps(op: tflite.Op, graph: tflite.Graph) -> int | None:
 
 
 def _of_loop(
-    op: tflite.Op, graph: tflite.Graph, graphs: Sequence[tflite.Graph]
+    op: tflite.Op, graph: tflite.Graph, *, graphs: Sequence[tflite.Graph]
 ) -> int | None:
     condition, body = (
         graphs[i] for i in (op.options.condSubgraphIndex, op.options.bodySubgraphIndex)
     )
     others = [g for g in graphs if g is not graph]  # A loop in itself has no end.
-    once = [_macs(inner, body, others) for inner in body.ops]
-    turns = _turns(op, graph, condition)
+    once = [_macs(inner, body, graphs=others) for inner in body.ops]
+    turns = _turns(op, graph, condition=condition)
     if turns is None or None in once:
         return None
     return turns * sum(macs for macs in once if macs is not None)
 
 
-def _turns(op: tflite.Op, graph: tflite.Graph, condition: tflite.Graph) -> int | None:
+def _turns(
+    op: tflite.Op, graph: tflite.Graph, *, condition: tflite.Graph
+) -> int | None:
     """Returns how often a loop runs: the least limit that a counter has."""
     places = {tensor.index: place for place, tensor in enumerate(condition.inputs)}
     found = []

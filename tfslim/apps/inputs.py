@@ -34,7 +34,7 @@ def read_picture(path: Path | str) -> np.ndarray:
 
 
 def samples_of(
-    content: bytes, pictures: Sequence[np.ndarray], about: About
+    content: bytes, pictures: Sequence[np.ndarray], *, about: About
 ) -> dict[str, np.ndarray]:
     """Makes pictures the input of a file.
 
@@ -66,7 +66,7 @@ def samples_of(
 
 
 def read_samples(
-    content: bytes, paths: Sequence[Path | str], about: About
+    content: bytes, paths: Sequence[Path | str], *, about: About
 ) -> dict[str, np.ndarray]:
     """Reads what a user names: pictures, or arrays that are preprocessed already.
 
@@ -84,7 +84,7 @@ def read_samples(
     """
     found = [part for path in paths for part in _listed(Path(path))]
     if not any(path.suffix in _ARRAYS for path in found):
-        return samples_of(content, [read_picture(path) for path in found], about)
+        return samples_of(content, [read_picture(path) for path in found], about=about)
     if len(found) > 1:
         raise errors.ConfigError("Pass pictures, or one .npy or .npz, not both.")
     try:

@@ -47,7 +47,7 @@ def normalize_inside(content: bytes) -> bytes:
         )
     weights, bias = _affine(prepare)
     flat = flatbuffer.unpack(content)
-    _put_in_front(flat, model.inputs[0].index, weights, bias)
+    _put_in_front(flat, model.inputs[0].index, weights=weights, bias=bias)
     entry = metadata.get_json(model) or {}
     plain = Preprocessing(input_shape=prepare.input_shape, resize=prepare.resize)
     entry |= {
@@ -73,20 +73,24 @@ def _affine(prepare: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
     return weights.astype(np.float32).reshape(shape), bias.astype(np.float32)
 
 
-def _put_in_front(flat: Any, old: int, weights: np.ndarray, bias: np.ndarray) -> None:
+def _put_in_front(
+    flat: Any, old: int, *, weights: np.ndarray, bias: np.ndarray
+) -> None:
     """Makes a new input, and the old one what a convolution gives for it."""
     graph = flat.subgraphs[0]
     pixels = copy.copy(graph.tensors[old])
     graph.tensors[old].name = b"normalized"
     numbers = [
         add_tensor(flat, pixels),
-        add_constant(flat, b"normalization/weights", weights),
-        add_constant(flat, b"normalization/bias", bias),
+        add_constant(flat, b"normalization/weights", values=weights),
+        add_constant(flat, b"normalization/bias", values=bias),
     ]
     options = schema.Conv2DOptionsT(
         strideW=1, strideH=1, dilationWFactor=1, dilationHFactor=1
     )
-    operator = add_operator(flat, "CONV_2D", numbers, [old], options)
+    operator = add_operator(
+        flat, "CONV_2D", inputs=numbers, outputs=[old], options=options
+    )
     graph.operators.insert(0, operator)
     graph.inputs = [numbers[0] if index == old else index for index in graph.inputs]
     for signature in flat.signatureDefs or []:

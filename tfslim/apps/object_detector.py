@@ -110,10 +110,12 @@ def _put_behind(flat: Any, old: int) -> None:
     located = copy.copy(graph.tensors[old])
     located.name = b"location"
     new = add_tensor(flat, located)
-    weights = add_constant(flat, b"location/weights", _CENTRES)
+    weights = add_constant(flat, b"location/weights", values=_CENTRES)
     options = schema.FullyConnectedOptionsT(keepNumDims=True)
     inputs = [old, weights, -1]
-    operator = add_operator(flat, "FULLY_CONNECTED", inputs, [new], options)
+    operator = add_operator(
+        flat, "FULLY_CONNECTED", inputs=inputs, outputs=[new], options=options
+    )
     graph.operators.append(operator)
     graph.outputs = [new if index == old else index for index in graph.outputs]
     for signature in flat.signatureDefs or []:

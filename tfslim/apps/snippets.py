@@ -45,13 +45,13 @@ def app_code(files: Mapping[str, bytes]) -> dict[str, str]:
     prepare = about.preprocessing
     if prepare is None or not prepare.is_image or len(shape) != 4 or shape[0] != 1:
         return {}
-    cpu = _fields(for_cpu, files[for_cpu], about, prepare)
+    cpu = _fields(for_cpu, files[for_cpu], about=about, prepare=prepare)
     code = {PYTHON: _filled("python.txt", cpu)}
     ends = tflite.read(files[for_gpu])
     if all(tensor.dtype == "float32" for tensor in (*ends.inputs, *ends.outputs)):
-        gpu = _fields(for_gpu, files[for_gpu], about, prepare)
+        gpu = _fields(for_gpu, files[for_gpu], about=about, prepare=prepare)
         code[KOTLIN_GPU] = _filled("compiled_kotlin.txt", gpu)
-    if _opens_in_mediapipe(files[for_cpu], about, prepare):
+    if _opens_in_mediapipe(files[for_cpu], about, prepare=prepare):
         code |= {name: _filled(source, cpu) for name, source in _MEDIAPIPE.items()}
     return code
 
@@ -60,7 +60,9 @@ def _first(files: Mapping[str, bytes], wanted: Sequence[str]) -> str | None:
     return next((name for name in (*wanted, *files) if name in files), None)
 
 
-def _opens_in_mediapipe(content: bytes, about: About, prepare: Preprocessing) -> bool:
+def _opens_in_mediapipe(
+    content: bytes, about: About, *, prepare: Preprocessing
+) -> bool:
     mean, _ = normalization(prepare)
     is_plain = len(mean) == 1 and prepare.channel_order == "rgb"
     has_color = prepare.input_shape[-1] == 3
@@ -73,7 +75,7 @@ def _filled(template: str, fields: Mapping[str, str]) -> str:
 
 
 def _fields(
-    file: str, content: bytes, about: About, prepare: Preprocessing
+    file: str, content: bytes, *, about: About, prepare: Preprocessing
 ) -> dict[str, str]:
     model = tflite.read(content)
     height, width, channels = prepare.input_shape

@@ -16,7 +16,7 @@ def add_tensor(flat: Any, tensor: Any) -> int:
     return len(tensors) - 1
 
 
-def add_constant(flat: Any, name: bytes, values: np.ndarray) -> int:
+def add_constant(flat: Any, name: bytes, *, values: np.ndarray) -> int:
     """Adds a float32 constant; returns the number of its tensor."""
     data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
     flat.buffers.append(schema.BufferT(data=data))
@@ -30,7 +30,7 @@ def add_constant(flat: Any, name: bytes, values: np.ndarray) -> int:
 
 
 def add_operator(
-    flat: Any, name: str, inputs: Sequence[int], outputs: Sequence[int], options: Any
+    flat: Any, name: str, *, inputs: Sequence[int], outputs: Sequence[int], options: Any
 ) -> Any:
     """Returns a `schema.OperatorT` that is in no graph yet.
 

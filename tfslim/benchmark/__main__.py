@@ -96,16 +96,18 @@ def _run(values: flags.FlagValues, _: Any) -> None:
         old = baseline.read(Path(values.baseline))
     problem: errors.BenchmarkError | None = None
     if values.android:
-        sessions, problem = _time_on_phones(values, models, jobs)
+        sessions, problem = _time_on_phones(values, models, jobs=jobs)
     else:
-        models, problem = _good(models, jobs[0], values.baseline)
-        sessions = _time_here(values, models, jobs)
+        models, problem = _good(models, jobs[0], baseline_path=values.baseline)
+        sessions = _time_here(values, models, jobs=jobs)
     rows: list[baseline.Row] = []
     for results in sessions:
         if old is None:
             rows += comparison.with_first(results, confidence=values.confidence)
         else:
-            rows += [(result, _with_old(result, old, values)) for result in results]
+            rows += [
+                (result, _with_old(result, old, values=values)) for result in results
+            ]
     content = baseline.to_json(rows)
     if values.json:
         files.write_json(values.json, content)
@@ -128,19 +130,21 @@ def _read_out(values: flags.FlagValues) -> None:
 
 
 def _time_on_phones(
-    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Options]
+    values: flags.FlagValues, models: dict[str, bytes], *, jobs: list[Options]
 ) -> tuple[list[list[BenchmarkResult]], errors.BenchmarkError | None]:
     """Returns the results, and what went wrong on some of the phones."""
     options = _fields(android.AndroidOptions, values)
     with progress.steps() as on_step:
         try:
-            return android.run_android(models, jobs, options, on_step=on_step), None
+            return android.run_android(
+                models, jobs, android=options, on_step=on_step
+            ), None
         except android.SomeDevicesFailedError as error:
             return error.sessions, error
 
 
 def _good(
-    models: dict[str, bytes], options: Options, baseline_path: str | None
+    models: dict[str, bytes], options: Options, *, baseline_path: str | None
 ) -> tuple[dict[str, bytes], errors.BenchmarkError | None]:
     """Returns the files that run, and what is wrong with the others.
 
@@ -163,7 +167,7 @@ def _good(
 
 
 def _time_here(
-    values: flags.FlagValues, models: dict[str, bytes], jobs: list[Options]
+    values: flags.FlagValues, models: dict[str, bytes], *, jobs: list[Options]
 ) -> list[list[BenchmarkResult]]:
     """Returns the results in lists: those of one list were interleaved."""
     sessions = [run_host(models, options) for options in jobs]
@@ -185,6 +189,7 @@ def _time_here(
 def _with_old(
     result: BenchmarkResult,
     old: Sequence[BenchmarkResult],
+    *,
     values: flags.FlagValues,
 ) -> Comparison:
     before = baseline.match(result, old)

@@ -39,7 +39,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """One of "faster", "slower", "no difference found", "too few rounds"."""
-        return verdict_of(self.ratio, self.low, self.high)
+        return verdict_of(self.ratio, self.low, high=self.high)
 
     def is_regression(self, allowed: float) -> bool:
         """Tells whether `new` is slower, and by more than the share `allowed`.
@@ -53,7 +53,7 @@ class Comparison:
         return {**dataclasses.asdict(self), "verdict": self.verdict}
 
 
-def verdict_of(ratio: float, low: float | None, high: float | None) -> str:
+def verdict_of(ratio: float, low: float | None, *, high: float | None) -> str:
     """Returns the verdict on a ratio with its interval, as `Comparison` has it.
 
     A difference of less than 1% is none, however sure: equal files can differ as much

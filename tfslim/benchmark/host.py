@@ -46,7 +46,7 @@ print(peak() - before)
 
 
 def load(
-    data: bytes, options: Options, read: tflite.TfliteModel | None = None
+    data: bytes, options: Options, *, read: tflite.TfliteModel | None = None
 ) -> tflite.Runner:
     """Loads a file and fills its inputs with seeded random numbers.
 
@@ -60,14 +60,16 @@ def load(
     )
     random = np.random.default_rng(0)
     inputs = {
-        name: draw(random, name, runner.model.tensors[index])
+        name: draw(random, name, tensor=runner.model.tensors[index])
         for name, index in runner.model.input_names.items()
     }
     runner.set_inputs(inputs)
     return runner
 
 
-def draw(random: np.random.Generator, name: str, tensor: tflite.Tensor) -> np.ndarray:
+def draw(
+    random: np.random.Generator, name: str, *, tensor: tflite.Tensor
+) -> np.ndarray:
     """Draws a value for an input: reals in -1..1, whole numbers 0 or 1.
 
     Raises:
@@ -120,11 +122,15 @@ def run_host(
     names = list(models)
     for index in range(min(options.rounds, options.num_runs)):
         for group in _groups(names, models):
-            _add_round({n: models[n] for n in group}, series, options, index)
+            _add_round(
+                {n: models[n] for n in group}, series, options=options, index=index
+            )
         names.reverse()
     after = {"temperature_after_c": environment.temperature_c()}
     return [
-        _result(name, data, options, series[name], machine | after)
+        _result(
+            name, data, options=options, series=series[name], machine=machine | after
+        )
         for name, data in models.items()
     ]
 
@@ -159,12 +165,12 @@ class _Series:
         """Loads the file for a round, and warms up."""
         start = time.perf_counter()
         # Reading a file takes longer than loading it, and gives the same each time.
-        runner = load(data, options, self._read)
+        runner = load(data, options, read=self._read)
         self._read = runner.model
         self.init_us.append((time.perf_counter() - start) * 1e6)
         # The first inferences touch new memory; the clock is up after the first round.
         warmup = options.warmup_runs if index == 0 else min(options.warmup_runs, 2)
-        time_us(runner, warmup, options.warmup_secs if index == 0 else 0)
+        time_us(runner, warmup, least_secs=options.warmup_secs if index == 0 else 0)
         self.samples_us.append([])
         return runner
 
@@ -179,6 +185,7 @@ def _groups(names: Sequence[str], models: Mapping[str, bytes]) -> list[list[str]
 def _add_round(
     models: Mapping[str, bytes],
     series: Mapping[str, _Series],
+    *,
     options: Options,
     index: int,
 ) -> None:
@@ -193,7 +200,7 @@ def _add_round(
             turn = min(_TURN, max(least - len(spans[name]), 1))
             if sum(spans[name]) < least_us:
                 turn = _TURN
-            spans[name] += time_us(loaded[name], turn, 0)
+            spans[name] += time_us(loaded[name], turn, least_secs=0)
         names = [
             name
             for name in reversed(names)
@@ -201,7 +208,9 @@ def _add_round(
         ]
 
 
-def time_us(runner: tflite.Runner, least_runs: int, least_secs: float) -> list[float]:
+def time_us(
+    runner: tflite.Runner, least_runs: int, *, least_secs: float
+) -> list[float]:
     """Runs the model at least so often and so long; returns the latencies in us."""
     invoke, clock = runner.interpreter.invoke, time.perf_counter_ns
     end = clock() + round(least_secs * 1e9)
@@ -223,6 +232,7 @@ def time_us(runner: tflite.Runner, least_runs: int, least_secs: float) -> list[f
 def _result(
     name: str,
     data: bytes,
+    *,
     options: Options,
     series: _Series,
     machine: Mapping[str, Any],

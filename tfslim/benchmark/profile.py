@@ -32,13 +32,13 @@ def profile_host(data: bytes, options: Options | None = None) -> tuple[OpTime, .
     """
     options = options or Options()
     graph = tflite.read(data).graphs[0]
-    runners = [_load(data, op.index, options) for op in graph.ops]
+    runners = [_load(data, op.index, options=options) for op in graph.ops]
     samples: list[list[float]] = [[] for _ in runners]
     for _ in range(_PASSES):
         for runner, spans in zip(runners, samples, strict=True):
             if runner is not None:
-                host.time_us(runner, 1, 0)
-                spans += host.time_us(runner, 3, _SECS_PER_PASS)
+                host.time_us(runner, 1, least_secs=0)
+                spans += host.time_us(runner, 3, least_secs=_SECS_PER_PASS)
     return tuple(
         OpTime(
             index=op.index,
@@ -50,7 +50,7 @@ def profile_host(data: bytes, options: Options | None = None) -> tuple[OpTime, .
     )
 
 
-def _load(data: bytes, index: int, options: Options) -> tflite.Runner | None:
+def _load(data: bytes, index: int, *, options: Options) -> tflite.Runner | None:
     try:
         runner = host.load(tflite.single_op(data, index), options)
         runner.invoke()

@@ -36,7 +36,7 @@ def _run(values: flags.FlagValues, config: None) -> None:
     names = list(setup.SETUPS) if values.setup == ["all"] else values.setup
     for name in names:
         if name not in setup.SETUPS:
-            raise registry.unknown_name("consumer to set up", name, setup.SETUPS)
+            raise registry.unknown_name("consumer to set up", name, known=setup.SETUPS)
     failed = []
     for name in names:
         if not base.CONSUMERS.get(name).missing() and not values.again:

@@ -48,7 +48,7 @@ def _run(cpu: str, content: bytes, inputs: Samples) -> Outcome:
     ran = process.run_child(
         "interpreter",
         content,
-        inputs,
+        inputs=inputs,
         python=python,
         paths=[own / "site"],
         environment={"LD_LIBRARY_PATH": "", "PYTHONHOME": ""},
@@ -56,15 +56,15 @@ def _run(cpu: str, content: bytes, inputs: Samples) -> Outcome:
     return interpreter.described(content, ran, cpu=cpu, emulated_by="QEMU")
 
 
-def _consumer(name: str, cpu: str, what: str) -> Consumer:
+def _consumer(name: str, cpu: str, *, what: str) -> Consumer:
     return Consumer(
         name=name, what=what, missing=_missing, run=functools.partial(_run, cpu)
     )
 
 
 CONSUMER = _consumer(
-    "arm64", "cortex-a76", "LiteRT Interpreter, emulated Cortex-A76 (dot product)"
+    "arm64", "cortex-a76", what="LiteRT Interpreter, emulated Cortex-A76 (dot product)"
 )
 OLDER = _consumer(
-    "arm64_a53", "cortex-a53", "LiteRT Interpreter, emulated Cortex-A53 (NEON)"
+    "arm64_a53", "cortex-a53", what="LiteRT Interpreter, emulated Cortex-A53 (NEON)"
 )

@@ -12,7 +12,7 @@ from tfslim.consumers.samples import Samples
 
 
 def _run(content: bytes, inputs: Samples) -> Outcome:
-    ran = run_on("CPU", content, inputs)
+    ran = run_on("CPU", content, inputs=inputs)
     whole = ran.facts["is_fully_accelerated"]
     return ran.outcome(is_fully_accelerated=whole, accelerator="CPU")
 
@@ -20,6 +20,7 @@ def _run(content: bytes, inputs: Samples) -> Outcome:
 def run_on(
     accelerator: str,
     content: bytes,
+    *,
     inputs: Samples,
     environment: Mapping[str, str] | None = None,
 ) -> process.Ran:
@@ -38,7 +39,7 @@ def run_on(
         "outputs": [tensor.index for tensor in model.outputs],
     }
     return process.run_child(
-        "compiled", content, inputs, environment=environment, options=options
+        "compiled", content, inputs=inputs, environment=environment, options=options
     )
 
 

@@ -45,7 +45,7 @@ def _has_driver() -> bool:
 
 def _run(content: bytes, inputs: Samples) -> Outcome:
     environment = {} if _has_driver() else _software()
-    ran = compiled.run_on("GPU", content, inputs, environment)
+    ran = compiled.run_on("GPU", content, inputs=inputs, environment=environment)
     adapter = re.search(r"Selected adapter: ([^\n]*)", ran.said)
     if adapter is None:
         raise ConsumerError("LiteRT found no GPU, and would have used the CPU.")

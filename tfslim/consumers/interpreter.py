@@ -13,7 +13,7 @@ from tfslim.tflite import delegate
 
 
 def _run(content: bytes, inputs: Samples) -> Outcome:
-    ran = process.run_child("interpreter", content, inputs)
+    ran = process.run_child("interpreter", content, inputs=inputs)
     return described(content, ran)
 
 

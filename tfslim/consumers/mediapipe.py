@@ -43,11 +43,11 @@ def _run(content: bytes, inputs: Samples) -> Outcome:
     (values,) = inputs.values()
     about = standard_metadata.get(content)
     options = {
-        "pixels": _pixels(model.inputs[0], np.asarray(values), about).tolist(),
+        "pixels": _pixels(model.inputs[0], np.asarray(values), about=about).tolist(),
         "classes": model.outputs[0].shape[-1],
     }
     ran = process.run_child(
-        "mediapipe", content, inputs, python=[str(python())], options=options
+        "mediapipe", content, inputs=inputs, python=[str(python())], options=options
     )
     if about is None or not about.mean:
         raise ConsumerError("The file does not say how pixels become its input.")
@@ -64,6 +64,7 @@ def _run(content: bytes, inputs: Samples) -> Outcome:
 def _pixels(
     tensor: tflite.Tensor,
     values: np.ndarray,
+    *,
     about: standard_metadata.ImageModel | None,
 ) -> np.ndarray:
     """Returns the 8-bit images [n, height, width, channels] behind the inputs."""

@@ -66,8 +66,8 @@ class Ran:
 def run_child(
     kind: str,
     content: bytes,
-    inputs: samples.Samples,
     *,
+    inputs: samples.Samples,
     python: Sequence[str] = (sys.executable,),
     paths: Sequence[Path] = (),
     environment: Mapping[str, str] | None = None,
@@ -102,7 +102,7 @@ def run_child(
         facts = json.loads((job / "facts.json").read_text(encoding="utf-8"))
         with np.load(job / "outputs.npz", allow_pickle=False) as stored:
             arrays = [stored[name] for name in stored.files]
-    outputs = samples.unpack(model, arrays, packed)
+    outputs = samples.unpack(model, arrays, packed=packed)
     return Ran(outputs=outputs, facts=facts, said=said, seconds=seconds)
 
 

@@ -25,7 +25,7 @@ def available() -> list[str]:
     return [name for name in CONSUMERS.names() if not CONSUMERS.get(name).missing()]
 
 
-def run(content: bytes, inputs: Samples, name: str) -> Outcome:
+def run(content: bytes, inputs: Samples, *, name: str) -> Outcome:
     """Runs a file in one program.
 
     Args:
@@ -46,8 +46,8 @@ def run(content: bytes, inputs: Samples, name: str) -> Outcome:
 def verify(
     content: bytes,
     inputs: Samples,
-    names: Iterable[str],
     *,
+    names: Iterable[str],
     expected: Sequence[np.ndarray] | None = None,
     expected_of: str = "keras",
     on_step: OnStep = lambda text: None,
@@ -79,30 +79,35 @@ def verify(
     original = {} if expected is None else {expected_of: expected}
     for consumer in chosen:
         on_step(f"running it in {consumer.name}: {consumer.what}")
-        outcome = _outcome(consumer, content, inputs, may_refuse=truth is not None)
+        outcome = _outcome(
+            consumer, content, inputs=inputs, may_refuse=truth is not None
+        )
         if isinstance(outcome, str):
             rows[consumer.name] = _row(REFUSED, outcome)
             continue
         truth = truth or outcome
-        rows[consumer.name] = _compared(content, truth, outcome, original)
+        rows[consumer.name] = _compared(
+            content, truth, outcome=outcome, original=original
+        )
     return rows
 
 
 def matrix(
     contents: Mapping[str, bytes],
     inputs: Samples,
+    *,
     names: Sequence[str],
     **options: Any,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Returns variant -> consumer -> what `verify` says; `options` go to `verify`."""
     return {
-        variant: verify(content, inputs, names, **options)
+        variant: verify(content, inputs, names=names, **options)
         for variant, content in contents.items()
     }
 
 
 def _outcome(
-    consumer: Consumer, content: bytes, inputs: Samples, *, may_refuse: bool
+    consumer: Consumer, content: bytes, *, inputs: Samples, may_refuse: bool
 ) -> Outcome | str:
     try:
         return consumer.run(content, inputs)
@@ -115,6 +120,7 @@ def _outcome(
 def _compared(
     content: bytes,
     truth: Outcome,
+    *,
     outcome: Outcome,
     original: Mapping[str, Sequence[np.ndarray]],
 ) -> dict[str, Any]:
@@ -141,7 +147,7 @@ def _compared(
             for outputs in (outcome.outputs, truth.outputs)
         )
         against[name] = dataclasses.asdict(other)
-        if verdict.is_no_worse(other, base, len(expected[0])):
+        if verdict.is_no_worse(other, base, count=len(expected[0])):
             reason = ""
     return _row(WRONG if reason else RIGHT, reason, against=against, **known)
 

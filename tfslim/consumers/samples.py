@@ -72,7 +72,7 @@ def pack(model: tflite.TfliteModel, inputs: Samples) -> Packed:
 
 
 def unpack(
-    model: tflite.TfliteModel, outputs: Sequence[np.ndarray], packed: Packed
+    model: tflite.TfliteModel, outputs: Sequence[np.ndarray], *, packed: Packed
 ) -> dict[str, np.ndarray]:
     """Returns output name -> float32 array [samples, ...].
 

@@ -77,7 +77,7 @@ def judge(
             where="",
             reason="its outputs hold NaN or infinity",
         )
-    parity = evaluation.compare(truth, found, task)
+    parity = evaluation.compare(truth, found, task=task)
     agreement = _agreement(truth[0], found[0]) if classes else None
     return Verdict(
         against=against,
@@ -89,7 +89,7 @@ def judge(
     )
 
 
-def is_no_worse(found: Verdict, other: Verdict, count: int) -> bool:
+def is_no_worse(found: Verdict, other: Verdict, *, count: int) -> bool:
     """Whether a program is as near to a model as another one that runs its file.
 
     In a network that is sensitive to rounding, every program that quantizes rounds its

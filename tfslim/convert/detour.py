@@ -45,7 +45,7 @@ def add_detours(flat: Any) -> list[str]:
             for source, target in zip(sources, op.inputs, strict=True)
         ]
         (output,) = flatbuffer.numbers(op.outputs)
-        last = _only_dequantize(flat, output, names)
+        last = _only_dequantize(flat, output, names=names)
         if last is not None:
             # As what it gives is wanted in float, it need not be rounded on the way.
             op.outputs = last.outputs
@@ -59,7 +59,7 @@ def add_detours(flat: Any) -> list[str]:
     return [names[op.opcodeIndex] for op in chosen]
 
 
-def _only_dequantize(flat: Any, tensor: int, names: list[str]) -> Any:
+def _only_dequantize(flat: Any, tensor: int, *, names: list[str]) -> Any:
     """Returns the op that reads a tensor if it is the only one, and a DEQUANTIZE."""
     graph = flat.subgraphs[0]
     readers = [op for op in graph.operators if tensor in flatbuffer.numbers(op.inputs)]

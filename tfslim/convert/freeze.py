@@ -200,13 +200,13 @@ def _places(flat: Any, item: Detached) -> list[Any]:
             continue
         values = np.frombuffer(buffer.data, np.float32)
         if (values[::4097] == item.value).all() and (values == item.value).all():
-            if not _only_weights(flat, graph, index):
+            if not _only_weights(flat, graph, tensor=index):
                 return []
             found.append(buffer)
     return found
 
 
-def _only_weights(flat: Any, graph: Any, tensor: int) -> bool:
+def _only_weights(flat: Any, graph: Any, *, tensor: int) -> bool:
     for op in graph.operators:
         inputs = flatbuffer.numbers(op.inputs)
         if tensor in inputs:

@@ -36,7 +36,7 @@ def install(flat: Any, found: Sequence[recurrent.Recurrent]) -> bool:
     if not found:
         return True
     for graph in flat.subgraphs:
-        _Installer(flat, graph, found).run()
+        _Installer(flat, graph, found=found).run()
     _drop_graphs(flat)
     codes = {op.opcodeIndex for g in flat.subgraphs for op in g.operators}
     return all(
@@ -49,7 +49,7 @@ def install(flat: Any, found: Sequence[recurrent.Recurrent]) -> bool:
 class _Installer:
     """Replaces the stand-ins of one graph."""
 
-    def __init__(self, flat: Any, graph: Any, found: Sequence[recurrent.Recurrent]):
+    def __init__(self, flat: Any, graph: Any, *, found: Sequence[recurrent.Recurrent]):
         self._flat = flat
         self._graph = graph
         self._found = found
@@ -96,7 +96,7 @@ class _Installer:
         op = flatbuffer.operator(self._flat, spec.op, source, output)
         if num_states == 2:
             self._cells[number] = variables[1]
-            op.inputs = self._lstm_inputs(spec, source, variables)
+            op.inputs = self._lstm_inputs(spec, source, variables=variables)
             options = schema.UnidirectionalSequenceLSTMOptionsT()
             op.builtinOptionsType = (
                 schema.BuiltinOptions.UnidirectionalSequenceLSTMOptions
@@ -120,7 +120,7 @@ class _Installer:
         self._made.append(op)
 
     def _lstm_inputs(
-        self, spec: recurrent.Recurrent, source: int, variables: list[int]
+        self, spec: recurrent.Recurrent, source: int, *, variables: list[int]
     ) -> list[int]:
         inputs = [-1] * _NUM_LSTM_INPUTS
         inputs[0] = source

@@ -82,10 +82,10 @@ def convert_model(
     _, outputs = _ends(model)
     finite.require_finite(model)
     model, notes = _convertible(model)
-    specs = _specs(model.inputs, input_shapes or {}, batch_size)
+    specs = _specs(model.inputs, input_shapes or {}, batch_size=batch_size)
     ends = [spec.name for spec in specs], outputs
     wanted = _Wanted(allow_flex=allow_flex, metadata=metadata or {})
-    data, loops = _with_fused_ops(model, specs, ends, wanted)
+    data, loops = _with_fused_ops(model, specs, ends=ends, wanted=wanted)
     data = apps.write_standard(data)
     content = tflite.read(data)
     _refuse_dynamic(content)
@@ -110,6 +110,7 @@ _SUPPRESSIONS = ("NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5")
 def _with_fused_ops(
     model: Any,
     specs: Sequence[tf.TensorSpec],
+    *,
     ends: tuple[Sequence[str], Sequence[str]],
     wanted: _Wanted,
 ) -> tuple[bytes, tuple[str, ...]]:
@@ -117,12 +118,12 @@ def _with_fused_ops(
     with recurrent.standing_in(model) as found:
         traced = _trace(model, specs)
     for detach in (True, False):
-        data = _convert(traced, ends, wanted, detach=detach, found=found.fused)
+        data = _convert(traced, ends, wanted=wanted, detach=detach, found=found.fused)
         if data is not None:
             return data, found.notes
     # With stand-ins the converter passes on every op that has no builtin. Without
     # them it says which one that is.
-    data = _convert(_trace(model, specs), ends, wanted)
+    data = _convert(_trace(model, specs), ends, wanted=wanted)
     return data or b"", found.notes
 
 
@@ -156,12 +157,12 @@ def convert_quantized(
     chosen.require_scheme("static_int8", "int8")
     io = chosen.end(io)
     if io not in _IO:
-        raise registry.unknown_name("io", io, _IO)
+        raise registry.unknown_name("io", io, known=_IO)
     inputs, outputs = _ends(model)
-    specs = _specs(inputs, input_shapes or {}, batch_size)
+    specs = _specs(inputs, input_shapes or {}, batch_size=batch_size)
     ends = [spec.name for spec in specs], outputs
     wanted = _Wanted(metadata=metadata or {}, io=_IO[io], detours=chosen.allows_float)
-    data = _convert(_trace(model, specs), ends, wanted)
+    data = _convert(_trace(model, specs), ends, wanted=wanted)
     data = apps.write_standard(data or b"")
     content = tflite.read(data)
     _refuse_dynamic(content)
@@ -210,8 +211,8 @@ class _Wanted:
 def _convert(
     traced: Any,
     ends: tuple[Sequence[str], Sequence[str]],
-    wanted: _Wanted,
     *,
+    wanted: _Wanted,
     detach: bool = False,
     found: Sequence[recurrent.Recurrent] = (),
 ) -> bytes | None:
@@ -221,7 +222,9 @@ def _convert(
     """
     io, metadata = wanted.io, wanted.metadata
     frozen, detached = freeze.freeze(traced, detach=detach)
-    content = _run_converter(frozen, wanted.allow_flex, io, bool(found))
+    content = _run_converter(
+        frozen, wanted.allow_flex, io=io, has_stand_ins=bool(found)
+    )
     flat = flatbuffer.unpack(content)
     keras_run.forget_kernels()
     if not (freeze.attach(flat, detached) and fused.install(flat, found)):
@@ -236,7 +239,7 @@ def _convert(
 
 
 def _run_converter(
-    frozen: Any, allow_flex: bool, io: tf.DType | None, has_stand_ins: bool
+    frozen: Any, allow_flex: bool, *, io: tf.DType | None, has_stand_ins: bool
 ) -> bytes:
     with _quiet() as said:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
@@ -302,6 +305,7 @@ def _convertible(model: Any) -> tuple[Any, tuple[str, ...]]:
 def _specs(
     inputs: Sequence[Any],
     shapes: Mapping[str, Sequence[int]],
+    *,
     batch_size: int | None,
 ) -> list[tf.TensorSpec]:
     names = [re.sub(r"[^A-Za-z0-9_.\-]", "_", i.name.split(":")[0]) for i in inputs]

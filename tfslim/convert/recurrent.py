@@ -137,7 +137,7 @@ def _call(
     if isinstance(sequences, list | tuple):
         sequences, *inner = sequences
         states = states if states is not None else inner or None
-    fused, why = _fused(layer, sequences, given)
+    fused, why = _fused(layer, sequences, given=given)
     if fused is None:
         if layer.stateful:
             found.refused = errors.ConversionError(
@@ -150,11 +150,13 @@ def _call(
         found.loops[layer.name] = why
         return original(*args, **kwargs)
     found.fused.append(fused)
-    return _traced(layer, fused, len(found.fused) - 1, sequences, states)
+    return _traced(
+        layer, fused, number=len(found.fused) - 1, sequences=sequences, states=states
+    )
 
 
 def _fused(
-    layer: Any, sequences: Any, given: Mapping[str, Any]
+    layer: Any, sequences: Any, *, given: Mapping[str, Any]
 ) -> tuple[Recurrent | None, str]:
     """Returns what the layer is as a fused op, or why there is none."""
     cell, kind = layer.cell, type(layer.cell).__name__
@@ -192,7 +194,7 @@ def _fused(
 
 
 def _traced(
-    layer: Any, fused: Recurrent, number: int, sequences: Any, states: Any
+    layer: Any, fused: Recurrent, *, number: int, sequences: Any, states: Any
 ) -> Any:
     """Returns what the layer gives, computed by a stand-in."""
     if getattr(layer, "time_major", False):
@@ -202,7 +204,7 @@ def _traced(
     batch, steps, _ = sequences.shape
     states = [] if states is None else tf.nest.flatten(states)
     outputs = _stand_in(
-        (STEPS, number), (batch, steps, fused.units), [sequences, *states]
+        (STEPS, number), (batch, steps, fused.units), tensors=[sequences, *states]
     )
     last = outputs[:, -1]
     given = last
@@ -215,12 +217,12 @@ def _traced(
     if fused.op.endswith("RNN"):
         return [given, last]
     # The cell's state, behind which stands `last`, so that the op has to come first.
-    both = _stand_in((CELL, number), (batch, 2 * fused.units), [last])
+    both = _stand_in((CELL, number), (batch, 2 * fused.units), tensors=[last])
     return [given, last, both[:, : fused.units]]
 
 
 def _stand_in(
-    key: tuple[int, int], shape: Sequence[int], tensors: Sequence[Any]
+    key: tuple[int, int], shape: Sequence[int], *, tensors: Sequence[Any]
 ) -> Any:
     """Calls a function that the converter passes on as a custom op."""
 

@@ -56,10 +56,12 @@ def zoom(
     factor = float(np.exp(rng.uniform(-limit, limit)))
     free = 1.0 - 1.0 / factor
     left, top = rng.uniform(min(free, 0.0), max(free, 0.0), 2)
-    return _window(image, left, top, factor), _windowed(boxes, left, top, factor)
+    return _window(image, left, top=top, factor=factor), _windowed(
+        boxes, left, top=top, factor=factor
+    )
 
 
-def _window(image: np.ndarray, left: float, top: float, factor: float) -> np.ndarray:
+def _window(image: np.ndarray, left: float, *, top: float, factor: float) -> np.ndarray:
     height, width = image.shape[:2]
     rows = (1 / factor, 0.0, left * width, 0.0, 1 / factor, top * height)
     channels = [
@@ -75,7 +77,9 @@ def _window(image: np.ndarray, left: float, top: float, factor: float) -> np.nda
     return np.stack([np.asarray(c) for c in channels], axis=-1).astype(image.dtype)
 
 
-def _windowed(boxes: np.ndarray, left: float, top: float, factor: float) -> np.ndarray:
+def _windowed(
+    boxes: np.ndarray, left: float, *, top: float, factor: float
+) -> np.ndarray:
     moved = boxes.copy()
     moved[:, :4] = (boxes[:, :4] - (left, top, left, top)) * factor
     clipped = moved[:, :4].clip(0.0, 1.0)

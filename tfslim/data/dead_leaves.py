@@ -12,7 +12,7 @@ _DISCS = 60
 
 
 def dead_leaves(
-    count: int, height: int, width: int, *, channels: int = 3, seed: int = 0
+    count: int, height: int, *, width: int, channels: int = 3, seed: int = 0
 ) -> npt.NDArray[np.uint8]:
     """Makes images for what needs inputs of a natural kind, but has no data.
 

@@ -25,7 +25,7 @@ class Prepare(Protocol):
 
 
 def batches(
-    examples: Examples, preprocessing: Prepare, batch_size: int = 32
+    examples: Examples, preprocessing: Prepare, *, batch_size: int = 32
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """Yields (x, y) over all examples in order; the last batch may be smaller.
 
@@ -56,8 +56,8 @@ class CalibrationSamples:
         self,
         examples: Examples,
         preprocessing: Prepare,
-        indices: np.ndarray,
         *,
+        indices: np.ndarray,
         batch_size: int = 1,
     ):
         """Takes the samples' positions; what does not fill a batch is left out."""
@@ -79,9 +79,9 @@ class CalibrationSamples:
 def calibration_samples(
     examples: Examples,
     preprocessing: Prepare,
+    *,
     num_samples: int = 300,
     seed: int = 0,
-    *,
     batch_size: int = 1,
 ) -> CalibrationSamples:
     """Chooses samples to calibrate a quantized model with.
@@ -101,5 +101,5 @@ def calibration_samples(
         raise errors.ConfigError(f"num_samples must be 1 or more, got {num_samples}.")
     order = np.random.default_rng(seed).permutation(len(examples))
     return CalibrationSamples(
-        examples, preprocessing, order[:num_samples], batch_size=batch_size
+        examples, preprocessing, indices=order[:num_samples], batch_size=batch_size
     )

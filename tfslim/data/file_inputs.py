@@ -67,7 +67,7 @@ def prepared(
         part = _matching(next(iter(content.input_names)), example)
         dataset, example = _only(dataset, part), example[part]
     if wanted.input_shape or "input_shape" not in fields:
-        fields = {**fields, "input_shape": _shape(wanted, content, example)}
+        fields = {**fields, "input_shape": _shape(wanted, content, example=example)}
     return dataset, preprocessing.Preprocessing.from_json(fields)
 
 
@@ -117,7 +117,7 @@ class AsTheyAre:
         found = {}
         for name, tensor in self._inputs.items():
             array = given.pop(_matching(name, given))
-            found[name] = _cast(name, array, tensor)
+            found[name] = _cast(name, array, tensor=tensor)
         return found if len(found) > 1 else next(iter(found.values()))
 
 
@@ -137,7 +137,7 @@ def _matching(name: str, given: Mapping[str, Any]) -> str:
     )
 
 
-def _cast(name: str, array: np.ndarray, tensor: tflite.Tensor) -> np.ndarray:
+def _cast(name: str, array: np.ndarray, *, tensor: tflite.Tensor) -> np.ndarray:
     shape = tensor.shape_signature[1:]
     if not tensor.shape:
         raise errors.ConfigError(
@@ -227,7 +227,7 @@ def _fields(wanted: FeedOptions, content: tflite.TfliteModel) -> dict[str, Any]:
     if name is not None:
         if name not in preprocessing.PRESETS:
             known = preprocessing.PRESETS
-            raise registry.unknown_name("preprocessing", name, known)
+            raise registry.unknown_name("preprocessing", name, known=known)
         return preprocessing.PRESETS[name] | {"dtype": dtype}
     fields = _own_fields(content)
     if not isinstance(fields, Mapping):
@@ -239,7 +239,7 @@ def _fields(wanted: FeedOptions, content: tflite.TfliteModel) -> dict[str, Any]:
 
 
 def _shape(
-    wanted: FeedOptions, content: tflite.TfliteModel, example: Any = None
+    wanted: FeedOptions, content: tflite.TfliteModel, *, example: Any = None
 ) -> tuple[int, ...]:
     """Returns the shape of the one input, without the batch.
 

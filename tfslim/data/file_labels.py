@@ -12,6 +12,7 @@ _NO, _MAYBE, _SURE = range(3)
 def scored(
     dataset: data.Dataset,
     task: tasks.Task,
+    *,
     outputs: Sequence[tflite.Tensor],
     input_shape: tuple[int, ...],
     one_each: Sequence[bool],
@@ -38,7 +39,7 @@ def scored(
         )
     # Outputs that are not one row an example are of no example.
     fits = [
-        _fit(dataset, task, output) if is_row_each else _NO
+        _fit(dataset, task, output=output) if is_row_each else _NO
         for output, is_row_each in zip(outputs, one_each, strict=True)
     ]
     # Of two that only might be it neither is.
@@ -46,7 +47,7 @@ def scored(
     return fits.index(max(fits)) if is_clear else None
 
 
-def _fit(dataset: data.Dataset, task: tasks.Task, output: tflite.Tensor) -> int:
+def _fit(dataset: data.Dataset, task: tasks.Task, *, output: tflite.Tensor) -> int:
     """Returns how well the targets fit an output: not at all, perhaps or surely."""
     targets, shape = dataset.test.targets, output.shape
     if not dataset.is_labelled:

@@ -29,17 +29,18 @@ def examples(
     """
     random = np.random.default_rng(seed)
     found = {
-        name: _values(content, content.input_names[name], size, random)
+        name: _values(content, content.input_names[name], size=size, random=random)
         for name, size in sizes.items()
     }
     made = data.NamedExamples(found, data.no_targets(_EXAMPLES))
     options = data.LoadOptions(seed=seed)
-    return data.unlabelled("synthetic", {"train": made}, options, notes=[_NOTE])
+    return data.unlabelled("synthetic", {"train": made}, options=options, notes=[_NOTE])
 
 
 def _values(
     content: tflite.TfliteModel,
     index: int,
+    *,
     size: tuple[int, ...],
     random: np.random.Generator,
 ) -> np.ndarray:

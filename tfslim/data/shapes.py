@@ -65,7 +65,7 @@ class Shape:
         return float(x_min), float(y_min), float(x_max), float(y_max)
 
 
-def random_shape(label: int, side: float, rng: np.random.Generator) -> Shape:
+def random_shape(label: int, side: float, *, rng: np.random.Generator) -> Shape:
     """Turns, stretches and places a shape at random, wholly inside the image.
 
     Args:
@@ -84,7 +84,7 @@ def random_shape(label: int, side: float, rng: np.random.Generator) -> Shape:
     return Shape(label, outline + rng.uniform(0, free))
 
 
-def paint(canvas: np.ndarray, shape: Shape, rng: np.random.Generator) -> None:
+def paint(canvas: np.ndarray, shape: Shape, *, rng: np.random.Generator) -> None:
     """Draws a shape into a float image [height, width, 3] with values in 0..255."""
     height, width = canvas.shape[:2]
     finer = Image.new("L", (width * _FINER, height * _FINER))
@@ -140,7 +140,7 @@ def texture(size: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(image, np.float32).copy()
 
 
-def crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def crop(photo: np.ndarray, size: int, *, rng: np.random.Generator) -> np.ndarray:
     """Cuts a random square out of a photograph, mirrored every second time.
 
     Args:

@@ -19,8 +19,8 @@ _PARALLEL_BATCHES = 2
 def to_tf_data(
     examples: Examples,
     preprocessing: Preprocessing,
-    task: str | tasks.Task,
     *,
+    task: str | tasks.Task,
     batch_size: int = 32,
     seed: int = 0,
     shuffle: bool = False,
@@ -57,7 +57,7 @@ def to_tf_data(
     if batch_size < 1:
         raise errors.ConfigError(f"batch_size must be 1 or more, got {batch_size}.")
     task = tasks.resolve(task)
-    steps = augmentations(augment, preprocessing, task)
+    steps = augmentations(augment, preprocessing, task=task)
     targets = np.asarray(examples.targets)
 
     def read(indices: np.ndarray, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +88,7 @@ def to_tf_data(
 
 
 def augmentations(
-    names: Sequence[str], preprocessing: Preprocessing, task: tasks.Task
+    names: Sequence[str], preprocessing: Preprocessing, *, task: tasks.Task
 ) -> list[BoxAugmentation]:
     """Returns the augmentations of these names, each (image, target, rng) -> both.
 
@@ -109,7 +109,7 @@ def augmentations(
         )
     for name in names:
         if name not in known:
-            raise registry.unknown_name("augmentation", name, known)
+            raise registry.unknown_name("augmentation", name, known=known)
     if task.has_boxes:
         return [BOX_AUGMENTATIONS[name] for name in names]
     return [without_boxes(AUGMENTATIONS[name]) for name in names]

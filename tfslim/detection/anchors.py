@@ -14,7 +14,7 @@ _MAX_ROUNDS = 300
 
 
 def heads_for(
-    targets: np.ndarray, like: Sequence[Head], input_shape: Sequence[int]
+    targets: np.ndarray, like: Sequence[Head], *, input_shape: Sequence[int]
 ) -> tuple[Head, ...]:
     """Returns heads whose anchors fit the boxes of a dataset.
 

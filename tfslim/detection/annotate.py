@@ -21,7 +21,7 @@ def pixel_boxes(boxes: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def draw(
-    image: np.ndarray, found: Detections, info: DetectorInfo, title: str = ""
+    image: np.ndarray, found: Detections, *, info: DetectorInfo, title: str = ""
 ) -> np.ndarray:
     """Returns a copy of an image with boxes, names, scores and a title.
 
@@ -42,9 +42,9 @@ def draw(
         colour = _colour(label)
         cv2.rectangle(canvas, (left, top), (right, bottom), colour, thickness)
         text = f"{info.label(label)} {found.scores[index]:.2f}"
-        _write(canvas, text, (left, top), colour, scale)
+        _write(canvas, text, corner=(left, top), colour=colour, scale=scale)
     if title:
-        _write(canvas, title, (0, 0), _GREY, scale * 1.2)
+        _write(canvas, title, corner=(0, 0), colour=_GREY, scale=scale * 1.2)
     return canvas
 
 
@@ -56,6 +56,7 @@ def side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
 def _write(
     canvas: np.ndarray,
     text: str,
+    *,
     corner: tuple[int, int],
     colour: tuple[int, int, int],
     scale: float,

@@ -52,11 +52,11 @@ def _decode_head(x: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray]:
     batch, height, width, _ = x.shape
     values = x.reshape(batch, -1, 5 + head.num_classes)
     index = np.arange(height * width * head.num_anchors)
-    return _decode_values(values, index, (height, width), head)
+    return _decode_values(values, index, cells=(height, width), head=head)
 
 
 def decode_likely(
-    maps: Sequence[np.ndarray], heads: Sequence[Head], threshold: float
+    maps: Sequence[np.ndarray], heads: Sequence[Head], *, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decodes only where the objectness of one image is above a threshold.
 
@@ -80,18 +80,18 @@ def decode_likely(
         values = x.reshape(-1, 5 + head.num_classes)
         # Not `<=`: what is no number must not pass for sight of an object.
         index = np.flatnonzero(values[:, 4] > logit)
-        found = _decode_values(values[index], index, x.shape[1:3], head)
+        found = _decode_values(values[index], index, cells=x.shape[1:3], head=head)
         boxes.append(found[0])
         scores.append(found[1])
     return np.concatenate(boxes), np.concatenate(scores)
 
 
 def _decode_values(
-    values: np.ndarray, index: np.ndarray, cells: tuple[int, int], head: Head
+    values: np.ndarray, index: np.ndarray, *, cells: tuple[int, int], head: Head
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decodes rows [..., n, 5 + classes] of a map; `index` says which they are."""
     values = values.astype(np.float32)
-    columns, rows, anchors = places(index, cells, head)
+    columns, rows, anchors = places(index, cells, head=head)
     grid = np.array([cells[1], cells[0]], np.float32)
     centre = (np.stack([columns, rows], -1) + sigmoid(values[..., :2])) / grid
     # A wild exponent is a box as large as the world, not a warning.
@@ -103,7 +103,7 @@ def _decode_values(
 
 
 def places(
-    index: np.ndarray, cells: tuple[int, int], head: Head
+    index: np.ndarray, cells: tuple[int, int], *, head: Head
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns where predictions stand in a map.
 

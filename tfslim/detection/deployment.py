@@ -51,7 +51,9 @@ def prepare_deployment(
         GraphError: the model is no YOLO network with these heads.
     """
     if outputs not in outputs_lib.FORMATS:
-        raise registry.unknown_name("format of outputs", outputs, outputs_lib.FORMATS)
+        raise registry.unknown_name(
+            "format of outputs", outputs, known=outputs_lib.FORMATS
+        )
     graph = model if isinstance(model, ir.Graph) else graph_keras.read(model)
     graph, tiled = tile_upsampling(graph)
     notes = [f"upsampling by concatenation: {', '.join(tiled)}"] if tiled else []

@@ -42,6 +42,7 @@ class Detector:
         self,
         predict: Callable[[np.ndarray], Sequence[np.ndarray]],
         info: DetectorInfo,
+        *,
         options: NmsOptions | None = None,
     ):
         """Wraps `predict`.
@@ -78,7 +79,7 @@ class Detector:
         # What lies outside of the image cannot be seen.
         boxes = boxes.clip(0.0, 1.0)
         is_seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        found = nms(boxes[is_seen], scores[is_seen], self.options)
+        found = nms(boxes[is_seen], scores[is_seen], options=self.options)
         end = time.perf_counter()
         stages = (start, prepared, inferred, decoded, end)
         return found, Timing(*np.diff(stages).tolist())
@@ -116,14 +117,16 @@ class Detector:
             return _decoded(outputs)
         maps = list(outputs)
         if self.info.outputs == "split":
-            maps = outputs_lib.join_parts(outputs, self.info.heads, self.info.size)
+            maps = outputs_lib.join_parts(outputs, self.info.heads, size=self.info.size)
         heads = self.info.heads
         by_stride = {self.info.size[0] // max(1, x.shape[1]): x for x in maps}
         # Converters may give the outputs in an order of their own.
         if len(by_stride) == len(heads) == len(maps):
             pairs = zip(heads, maps, strict=True)
             maps = [by_stride.get(head.stride, x) for head, x in pairs]
-        return boxes_lib.decode_likely(maps, heads, self.options.score_threshold)
+        return boxes_lib.decode_likely(
+            maps, heads, threshold=self.options.score_threshold
+        )
 
 
 def _decoded(outputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

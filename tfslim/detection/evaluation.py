@@ -20,6 +20,7 @@ _AGREEING_IOU = 0.5
 def detect_batch(
     maps: Sequence[np.ndarray],
     heads: Sequence[Head],
+    *,
     options: NmsOptions | None = None,
 ) -> list[Detections]:
     """Returns what the maps of a batch of images show, image by image.
@@ -33,9 +34,11 @@ def detect_batch(
     found = []
     for index in range(len(maps[0])):
         one = [array[index : index + 1] for array in maps]
-        boxes, scores = boxes_lib.decode_likely(one, heads, options.score_threshold)
+        boxes, scores = boxes_lib.decode_likely(
+            one, heads, threshold=options.score_threshold
+        )
         # What lies outside of the image cannot be seen.
-        found.append(nms(boxes.clip(0.0, 1.0), scores, options))
+        found.append(nms(boxes.clip(0.0, 1.0), scores, options=options))
     return found
 
 
@@ -50,7 +53,7 @@ def choose_batch(
     """
     options = options or NmsOptions()
     return [
-        nms(boxes.clip(0.0, 1.0), scores, options)
+        nms(boxes.clip(0.0, 1.0), scores, options=options)
         for boxes, scores in zip(*outputs, strict=True)
     ]
 
@@ -68,6 +71,7 @@ def truths_of(targets: np.ndarray) -> list[Truth]:
 def evaluate_detector(
     predict: Callable[[Any], Any],
     data: Iterable[tuple[Any, np.ndarray]],
+    *,
     heads: Sequence[Head],
     options: NmsOptions = EVERYTHING,
 ) -> Precision:
@@ -89,7 +93,7 @@ def evaluate_detector(
     for x, targets in data:
         maps = predict(x)
         maps = maps if isinstance(maps, list | tuple) else [maps]
-        detections += detect_batch(maps, heads, options)
+        detections += detect_batch(maps, heads, options=options)
         truths += truths_of(targets)
     return mean_average_precision(detections, truths)
 

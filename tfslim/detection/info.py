@@ -41,10 +41,10 @@ class DetectorInfo:
         """Checks the fields, so that a wrong one fails where it is written."""
         if self.outputs not in outputs_lib.FORMATS:
             raise registry.unknown_name(
-                "format of outputs", self.outputs, outputs_lib.FORMATS
+                "format of outputs", self.outputs, known=outputs_lib.FORMATS
             )
         if self.resize not in RESIZES:
-            raise registry.unknown_name("resize", self.resize, RESIZES)
+            raise registry.unknown_name("resize", self.resize, known=RESIZES)
         if not self.preprocessing.is_image:
             raise errors.ConfigError(
                 f"A detector sees images (height, width, channels), got the input "

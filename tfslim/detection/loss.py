@@ -63,7 +63,7 @@ class YoloLoss(tf_keras.losses.Loss):
         """
         super().__init__(name=name or f"yolo_stride{heads[index].stride}")
         if box not in BOX_LOSSES:
-            raise registry.unknown_name("box loss", box, BOX_LOSSES)
+            raise registry.unknown_name("box loss", box, known=BOX_LOSSES)
         self._head = heads[index]
         self._first_anchor = sum(head.num_anchors for head in heads[:index])
         self._all_anchors = np.array([a for h in heads for a in h.anchors], np.float32)
@@ -94,9 +94,16 @@ class YoloLoss(tf_keras.losses.Loss):
         cell = tf.cast(place[..., 2:0:-1], tf.float32)
         anchors = tf.gather(tf.constant(head.anchors, tf.float32), place[..., 3])
         if self._box == "squared":
-            of_box = _squared(answer, corners, cell, anchors, head.stride, size)
+            of_box = _squared(
+                answer,
+                corners,
+                cell=cell,
+                anchors=anchors,
+                stride=head.stride,
+                size=size,
+            )
         else:
-            predicted = _decode(answer, cell, anchors, head.stride)
+            predicted = _decode(answer, cell, anchors=anchors, stride=head.stride)
             of_box = _overlap_loss(predicted, corners, complete=self._box == "ciou")
         of_class = tf.reduce_sum(
             tf.nn.sigmoid_cross_entropy_with_logits(
@@ -149,7 +156,9 @@ class YoloLoss(tf_keras.losses.Loss):
         shape = tf.shape(raw)
         columns, rows = tf.meshgrid(tf.range(shape[2]), tf.range(shape[1]))
         cell = tf.cast(tf.stack([columns, rows], axis=-1), tf.float32)[:, :, None]
-        predicted = _decode(raw, cell, self._head.anchors, self._head.stride)
+        predicted = _decode(
+            raw, cell, anchors=self._head.anchors, stride=self._head.stride
+        )
         overlap = _iou(predicted[..., None, :], corners[:, None, None, None])
         best = tf.reduce_max(
             tf.where(is_object[:, None, None, None], overlap, 0.0), axis=-1
@@ -171,7 +180,9 @@ def yolo_losses(heads: Sequence[Head], **options: object) -> list[YoloLoss]:
     return [YoloLoss(heads, index, **options) for index in range(len(heads))]  # type: ignore[arg-type]
 
 
-def _decode(raw: tf.Tensor, cell: tf.Tensor, anchors: object, stride: int) -> tf.Tensor:
+def _decode(
+    raw: tf.Tensor, cell: tf.Tensor, *, anchors: object, stride: int
+) -> tf.Tensor:
     """Returns the corners in pixels of the boxes that a head's numbers mean."""
     centre = (tf.sigmoid(raw[..., :2]) + cell) * stride
     extent = tf.exp(tf.minimum(raw[..., 2:4], _MAX_EXPONENT)) * anchors
@@ -181,6 +192,7 @@ def _decode(raw: tf.Tensor, cell: tf.Tensor, anchors: object, stride: int) -> tf
 def _squared(
     raw: tf.Tensor,
     corners: tf.Tensor,
+    *,
     cell: tf.Tensor,
     anchors: tf.Tensor,
     stride: int,

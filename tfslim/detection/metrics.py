@@ -72,13 +72,13 @@ def mean_average_precision(
     present = sorted({int(c) for truth in truths for c in truth.classes})
     if not present:
         raise errors.ConfigError("No image has an object: precision has no meaning.")
-    per_class = {c: _average_precision(detections, truths, c) for c in present}
+    per_class = {c: _average_precision(detections, truths, label=c) for c in present}
     table = np.stack(list(per_class.values()))
     return Precision(float(table[:, 0].mean()), float(table.mean()), per_class)
 
 
 def _average_precision(
-    detections: Sequence[Detections], truths: Sequence[Truth], label: int
+    detections: Sequence[Detections], truths: Sequence[Truth], *, label: int
 ) -> np.ndarray:
     """Returns the average precision of a class at each threshold."""
     scores, hits, num_objects = [], [], 0

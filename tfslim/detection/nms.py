@@ -55,7 +55,7 @@ class NmsOptions(fields.Checked):
 
 
 def nms(
-    boxes: np.ndarray, scores: np.ndarray, options: NmsOptions | None = None
+    boxes: np.ndarray, scores: np.ndarray, *, options: NmsOptions | None = None
 ) -> Detections:
     """Chooses the boxes of one image.
 

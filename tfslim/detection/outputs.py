@@ -68,7 +68,7 @@ def decode_heads(graph: ir.Graph, heads: Sequence[Head]) -> ir.Graph:
     boxes, scores = [], []
     for number, (head, part) in enumerate(zip(heads, parts, strict=True)):
         _, height, width, _ = graph.shape(graph.output_refs[number])
-        decoder = _Decoder(editor, head, f"decode_{number}")
+        decoder = _Decoder(editor, head, name=f"decode_{number}")
         cells = (height or 0, width or 0)
         boxes.append(decoder.boxes(part["xy"], part["wh"], cells))
         scores.append(decoder.scores(part["objectness"], part["classes"]))
@@ -83,7 +83,7 @@ def decode_heads(graph: ir.Graph, heads: Sequence[Head]) -> ir.Graph:
 
 
 def join_parts(
-    parts: Sequence[np.ndarray], heads: Sequence[Head], size: tuple[int, int]
+    parts: Sequence[np.ndarray], heads: Sequence[Head], *, size: tuple[int, int]
 ) -> list[np.ndarray]:
     """Puts the outputs of `split_heads` together again.
 
@@ -132,7 +132,9 @@ def _split(
     for number in range(len(graph.nodes)):
         if ir.TensorRef(number) not in ends:
             editor.copy(number)
-    parts = [_parts(editor, ref, head) for ref, head in zip(ends, heads, strict=True)]
+    parts = [
+        _parts(editor, ref, head=head) for ref, head in zip(ends, heads, strict=True)
+    ]
     return editor, parts
 
 
@@ -154,7 +156,7 @@ def _check_ends(graph: ir.Graph, heads: Sequence[Head]) -> None:
             )
 
 
-def _parts(editor: Editor, ref: ir.TensorRef, head: Head) -> dict[str, ir.TensorRef]:
+def _parts(editor: Editor, ref: ir.TensorRef, *, head: Head) -> dict[str, ir.TensorRef]:
     node = editor.graph.nodes[ref.node]
     layer = editor.graph.layer_of(node)
     batch, height, width, _ = node.shapes[0]
@@ -180,7 +182,7 @@ def _parts(editor: Editor, ref: ir.TensorRef, head: Head) -> dict[str, ir.Tensor
 class _Decoder:
     """Adds the arithmetic of one head."""
 
-    def __init__(self, editor: Editor, head: Head, name: str):
+    def __init__(self, editor: Editor, head: Head, *, name: str):
         self._editor = editor
         self._head = head
         self._name = name
@@ -202,7 +204,7 @@ class _Decoder:
         """Returns corners [batch, n, 4]; `cells` is (height, width) of the map."""
         grid = np.array([cells[1], cells[0]], np.float32)
         index = np.arange(self._editor.shape(xy)[1] or 0)
-        columns, rows, anchors = boxes_lib.places(index, cells, self._head)
+        columns, rows, anchors = boxes_lib.places(index, cells, head=self._head)
         corner = np.stack([columns, rows], axis=-1) / grid
         half_anchors = anchors / (2 * self._head.stride * grid)
         # Where a cell begins, and how far its anchor reaches at exp(0).

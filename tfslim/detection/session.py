@@ -62,6 +62,7 @@ class _Run:
 def run_session(
     source: Source,
     detectors: Mapping[str, Detector],
+    *,
     folder: Path,
     options: SessionOptions | None = None,
     on_frame: Callable[[int], None] = lambda number: None,
@@ -90,13 +91,15 @@ def run_session(
     start = time.perf_counter()
     with (
         ReadAhead(source, options.read_ahead) as reader,
-        _Writers(source, folder, options) as writers,
+        _Writers(source, folder, options=options) as writers,
     ):
         try:
             for frame in itertools.islice(reader, options.max_frames or None):
-                found = _detect(frame, detectors, runs)
+                found = _detect(frame, detectors, runs=runs)
                 drawing = time.perf_counter()
-                writers.write(frame, _draw(frame, found, detectors, runs))
+                writers.write(
+                    frame, _draw(frame, found, detectors=detectors, runs=runs)
+                )
                 draw_s.append(time.perf_counter() - drawing)
                 read_s.append(frame.read_s)
                 on_frame(len(read_s))
@@ -123,20 +126,24 @@ def run_session(
 def _draw(
     frame: Frame,
     found: Mapping[str, Detections],
+    *,
     detectors: Mapping[str, Detector],
     runs: Mapping[str, _Run],
 ) -> list[np.ndarray]:
     """Returns the frame as each detector sees it."""
     return [
         annotate.draw(
-            frame.image, boxes, detectors[name].info, _title(name, runs[name])
+            frame.image,
+            boxes,
+            info=detectors[name].info,
+            title=_title(name, runs[name]),
         )
         for name, boxes in found.items()
     ]
 
 
 def _detect(
-    frame: Frame, detectors: Mapping[str, Detector], runs: Mapping[str, _Run]
+    frame: Frame, detectors: Mapping[str, Detector], *, runs: Mapping[str, _Run]
 ) -> dict[str, Detections]:
     image = cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)
     found = {}
@@ -145,13 +152,13 @@ def _detect(
         found[name] = result
         runs[name].timings.append(timing)
         row = {"index": frame.index, "name": frame.name}
-        boxes = _rows(result, detector, frame.image.shape)
+        boxes = _rows(result, detector, shape=frame.image.shape)
         runs[name].frames.append({**row, "detections": boxes})
     return found
 
 
 def _rows(
-    found: Detections, detector: Detector, shape: Sequence[int]
+    found: Detections, detector: Detector, *, shape: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Returns detections as JSON has them; boxes are left, top, right, bottom."""
     corners = annotate.pixel_boxes(found.boxes, shape)
@@ -175,7 +182,7 @@ def _title(name: str, run: _Run) -> str:
 class _Writers:
     """The videos and pictures of a session."""
 
-    def __init__(self, source: Source, folder: Path, options: SessionOptions):
+    def __init__(self, source: Source, folder: Path, *, options: SessionOptions):
         self._is_video = source.kind != "images"
         self._keep_every = options.keep_every if self._is_video else 1
         self._pictures = folder / PICTURES

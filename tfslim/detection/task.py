@@ -57,7 +57,7 @@ def detection_task(heads: Sequence[Head], **loss_options: Any) -> tasks.Task:
     def detect(
         maps: Sequence[np.ndarray], options: NmsOptions | None
     ) -> list[Detections]:
-        return evaluation.detect_batch(maps, heads, options)
+        return evaluation.detect_batch(maps, heads, options=options)
 
     return dataclasses.replace(
         DETECTION,

@@ -71,7 +71,7 @@ def open_source(source: str) -> Source:
         number = source.removeprefix("camera:")
         if not number.isdigit():
             raise errors.ConfigError(f"'{source}' names no camera; write camera:0.")
-        return _Video(int(number), source, "camera")
+        return _Video(int(number), source, kind="camera")
     path = Path(source)
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
@@ -87,7 +87,7 @@ def open_source(source: str) -> Source:
         )
     if path.suffix.lower() in IMAGES:
         return _Images([path])
-    return _Video(source, source, "video")
+    return _Video(source, source, kind="video")
 
 
 class _Images:
@@ -116,7 +116,7 @@ def _line(error: Exception) -> str:
 
 
 class _Video:
-    def __init__(self, where: int | str, name: str, kind: str):
+    def __init__(self, where: int | str, name: str, *, kind: str):
         self.kind = kind
         self.skipped: list[str] = []
         self._name = name

@@ -49,8 +49,8 @@ class DistillReport:
 def distill(
     student: Any,
     teacher: Any,
-    data: Any,
     *,
+    data: Any,
     validation: Any = None,
     task: str | tasks.Task = "classification",
     how: DistillOptions | None = None,
@@ -100,13 +100,13 @@ def distill(
         smaller, _ = tfslim.prune_channels(model, pruning_ratio=0.5)
         smaller, _ = tfslim.distill(smaller, model, (x, y), epochs=10)
     """
-    checks.renamed_keyword(overrides, "alpha", "teacher_weight")
+    checks.renamed_keyword(overrides, "alpha", new="teacher_weight")
     given = Training.of(data, validation, task, options)
     own, given = given.split(DistillOptions, how, overrides)
     task = tasks.resolve(given.task, student)
     what = {"method": "distill", "teacher": teacher, **vars(own)}
     graph = _student(student)
-    has_logits = _compares_logits(graph, task, own.outputs)
+    has_logits = _compares_logits(graph, task, outputs=own.outputs)
     layers = [theirs for _, theirs in own.pairs]
     ask = teachers.build(teacher, features=layers, has_logits=has_logits)
     bare, ends_in_softmax = graph, False
@@ -114,7 +114,7 @@ def distill(
         bare, ends_in_softmax = teachers.with_logits(graph)
     inputs, target = _first(given.train, task)
     shown = ask(tf.nest.map_structure(lambda array: array[:1], inputs))
-    packed, notes = _packed(bare, own.pairs, shown, given.options.seed)
+    packed, notes = _packed(bare, own.pairs, shown=shown, seed=given.options.seed)
     objective = losses.Objective(
         task=task,
         has_logits=has_logits,
@@ -127,10 +127,10 @@ def distill(
     )
     training = Feed(ask, task, objective).training(given)
     model = graph_keras.write(packed, "tf_keras")
-    job = ResumableJob(given.options, student, what)
+    job = ResumableJob(given.options, student, description=what)
     result = job.train(model, training)
     job.finish()
-    trained = _with_trained(graph, packed, model)
+    trained = _with_trained(graph, packed, model=model)
     report = DistillReport(
         history=result.history,
         best_epoch=result.best_epoch,
@@ -151,7 +151,7 @@ def _student(model: Any) -> ir.Graph:
     return graph
 
 
-def _compares_logits(graph: ir.Graph, task: tasks.Task, outputs: str) -> bool:
+def _compares_logits(graph: ir.Graph, task: tasks.Task, *, outputs: str) -> bool:
     if outputs != "auto":
         return outputs == "logits"
     layer = graph.layer_of(graph.nodes[graph.output_refs[0].node])
@@ -175,6 +175,7 @@ def _first(data: Any, task: tasks.Task) -> tuple[Any, Any]:
 def _packed(
     graph: ir.Graph,
     pairs: tuple[tuple[str, str], ...],
+    *,
     shown: list[np.ndarray],
     seed: int,
 ) -> tuple[ir.Graph, list[str]]:
@@ -202,7 +203,7 @@ def _packed(
                 "channels must be equal and known. Choose layers of the same size."
             )
         if shape[-1] != hint.shape[-1]:
-            ref = _adapter(editor, ref, hint.shape[-1], random)
+            ref = _adapter(editor, ref, width=hint.shape[-1], random=random)
             note += ", through a linear map"
         refs.append(ref)
         notes.append(note)
@@ -214,7 +215,7 @@ _PRECISE = {"dtype": "float32"}
 
 
 def _adapter(
-    editor: Editor, ref: ir.TensorRef, width: int, random: np.random.Generator
+    editor: Editor, ref: ir.TensorRef, *, width: int, random: np.random.Generator
 ) -> ir.TensorRef:
     """Adds a linear map of the channels to another width."""
     shape = editor.shape(ref)
@@ -247,7 +248,7 @@ def _row(editor: Editor, refs: list[ir.TensorRef]) -> ir.TensorRef:
     return editor.add("distill_all", "Concatenate", (rows,), (None, width), config)
 
 
-def _with_trained(student: ir.Graph, packed: ir.Graph, model: Any) -> ir.Graph:
+def _with_trained(student: ir.Graph, packed: ir.Graph, *, model: Any) -> ir.Graph:
     """Returns the student's graph with the weights of the trained, packed model."""
     variables = graph_keras.variables(packed, model)
     return student.with_layers(

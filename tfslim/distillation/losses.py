@@ -15,7 +15,7 @@ from tfslim.training import keras3, losses
 
 
 def distillation_loss(
-    teacher_logits: Any, student_logits: Any, temperature: float = 1.0
+    teacher_logits: Any, student_logits: Any, *, temperature: float = 1.0
 ) -> tf.Tensor:
     """Returns T^2 KL(softmax(teacher / T) || softmax(student / T)) per example.
 
@@ -54,7 +54,9 @@ def distillation_loss(
 
 def check_temperature(temperature: float) -> None:
     """Raises ConfigError unless the temperature is a positive number."""
-    checks.number("temperature", temperature, "(0, inf)", "Usual are 2 to 10.")
+    checks.number(
+        "temperature", temperature, span="(0, inf)", hint="Usual are 2 to 10."
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,9 @@ class Objective:
     def _from_teacher(self, teacher: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         if self.has_logits:
             temperature = self.how.temperature
-            return _per_example(distillation_loss(teacher, output, temperature))
+            return _per_example(
+                distillation_loss(teacher, output, temperature=temperature)
+            )
         return _per_example(tf.math.squared_difference(teacher, output))
 
     def _seen(self, output: tf.Tensor) -> tf.Tensor:

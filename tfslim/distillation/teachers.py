@@ -40,7 +40,7 @@ def build(teacher: Any, *, features: Sequence[str], has_logits: bool) -> Teacher
         GraphError: the model cannot be read, or there is no such layer.
     """
     if training.is_model(teacher):
-        return _keras(teacher, features, has_logits)
+        return _keras(teacher, features, has_logits=has_logits)
     if features:
         raise errors.ConfigError(
             f"features need a Keras model as teacher, got a {type(teacher).__name__}: "
@@ -99,10 +99,10 @@ def feature_ref(graph: ir.Graph, layer: str) -> ir.TensorRef:
     for number, node in enumerate(graph.nodes):
         if node.layer == layer:
             return ir.TensorRef(number)
-    raise registry.unknown_name("layer", layer, graph.layers)
+    raise registry.unknown_name("layer", layer, known=graph.layers)
 
 
-def _keras(model: Any, features: Sequence[str], has_logits: bool) -> Teacher:
+def _keras(model: Any, features: Sequence[str], *, has_logits: bool) -> Teacher:
     kind = graph_keras.keras_of(model)
     graph = graph_keras.read(model)
     if len(graph.output_refs) != 1:

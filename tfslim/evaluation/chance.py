@@ -55,7 +55,9 @@ def is_chance(accuracy: float, targets: np.ndarray) -> bool:
         targets: class numbers of these examples.
     """
     count = np.size(targets)
-    return _tail(round(accuracy * count), count, useless_level(targets)) > _DOUBTFUL
+    return (
+        _tail(round(accuracy * count), count, share=useless_level(targets)) > _DOUBTFUL
+    )
 
 
 def useless_level(targets: np.ndarray) -> float:
@@ -67,9 +69,9 @@ def useless_level(targets: np.ndarray) -> float:
 def preprocessing_doubt(
     classify: Callable[[np.ndarray], np.ndarray],
     images: np.ndarray | Sequence[np.ndarray],
+    *,
     targets: np.ndarray,
     given: preprocessing.Preprocessing,
-    *,
     flag: str = "--preprocessing",
 ) -> Doubt | None:
     """Tries other preprocessing on some labelled examples, where the given one fails.
@@ -89,7 +91,7 @@ def preprocessing_doubt(
     """
     targets = np.asarray(targets).reshape(-1)
     count, level = len(targets), chance_level(targets)
-    chosen = _try(classify, images, given)
+    chosen = _try(classify, images, prepare=given)
     if chosen is None or count < _LEAST_EXAMPLES:
         return None
     own = float((chosen == targets).mean())
@@ -99,13 +101,16 @@ def preprocessing_doubt(
     for name, fields in preprocessing.PRESETS.items():
         other = _with(given, fields)
         is_other = given.is_image and other not in (None, given)
-        score = _try(classify, images, other) if is_other else None
+        score = _try(classify, images, prepare=other) if is_other else None
         if score is not None:
             scores[name] = float((score == targets).mean())
     best = max(scores, key=lambda name: scores[name], default=None)
     found = f"is right in {own:.1%} of {count} examples, a guess in {level:.1%}"
     least = max(useless_level(targets), own)
-    if best is not None and _tail(round(scores[best] * count), count, least) < _SURE:
+    if (
+        best is not None
+        and _tail(round(scores[best] * count), count, share=least) < _SURE
+    ):
         return Doubt(
             f"The preprocessing is wrong: with it the float model {found}; with "
             f"{flag}={best} it is right in {scores[best]:.1%}.",
@@ -143,12 +148,13 @@ def _tells_apart(chosen: np.ndarray, targets: np.ndarray) -> bool:
     blind = sum(float((chosen == c).mean() * (targets == c).mean()) for c in classes)
     useless = blind + _USELESS * (1.0 - blind)
     right = int((chosen == targets).sum())
-    return _tail(right, len(targets), useless) <= _DOUBTFUL
+    return _tail(right, len(targets), share=useless) <= _DOUBTFUL
 
 
 def _try(
     classify: Callable[[np.ndarray], np.ndarray],
     images: np.ndarray | Sequence[np.ndarray],
+    *,
     prepare: preprocessing.Preprocessing | None,
 ) -> np.ndarray | None:
     if prepare is None:
@@ -159,7 +165,7 @@ def _try(
         return None
 
 
-def _tail(successes: int, count: int, share: float) -> float:
+def _tail(successes: int, count: int, *, share: float) -> float:
     """Returns the probability of so many successes or more of `count`."""
     if successes <= 0:
         return 1.0

@@ -103,8 +103,8 @@ def symptom_of(
             )
     symptom = _dead(dead, columns)
     if symptom is None and not classes:
-        symptom = _saturated(truth, found, columns.axis, measured)
-    return symptom or _still(truth, found, columns.axis)
+        symptom = _saturated(truth, found, axis=columns.axis, measured=measured)
+    return symptom or _still(truth, found, column_axis=columns.axis)
 
 
 def _are_several(counts: np.ndarray) -> bool:
@@ -121,7 +121,7 @@ def _beyond(truth: np.ndarray, found: np.ndarray, slack: float) -> float:
 
 
 def _saturated(
-    truth: np.ndarray, found: np.ndarray, axis: int, measured: ColumnErrors
+    truth: np.ndarray, found: np.ndarray, *, axis: int, measured: ColumnErrors
 ) -> str | None:
     """Says that one of several columns is saturated."""
     if truth.ndim < 2:
@@ -138,8 +138,8 @@ def _saturated(
     return None
 
 
-def _still(truth: np.ndarray, found: np.ndarray, column_axis: int) -> str | None:
-    axis = still_places(truth, found, column_axis)
+def _still(truth: np.ndarray, found: np.ndarray, *, column_axis: int) -> str | None:
+    axis = still_places(truth, found, axis=column_axis)
     if axis is None:
         return None
     return (

@@ -102,9 +102,9 @@ class Columns:
         self._raw = truth
         self._truth = truth if self._blind is None else np.where(finite, truth, 0)
         self.axis = truth.ndim - 1
-        self._scales = _Scales(self._truth, self.axis, alike)
+        self._scales = _Scales(self._truth, self.axis, alike=alike)
         if _may_be_rows(truth.shape) and not alike and self._scales.is_one_unit:
-            rows = _Scales(self._truth, 1, alike, least_gap=_CLEAR_GAP)
+            rows = _Scales(self._truth, 1, alike=alike, least_gap=_CLEAR_GAP)
             if not rows.is_one_unit:
                 self.axis, self._scales = 1, rows
 
@@ -216,7 +216,7 @@ class _Scales:
     """
 
     def __init__(
-        self, truth: np.ndarray, axis: int, alike: bool, least_gap: float = 0.0
+        self, truth: np.ndarray, axis: int, *, alike: bool, least_gap: float = 0.0
     ):
         samples, width = len(truth), truth.shape[axis]
         values = truth.size // max(width, 1)
@@ -273,7 +273,7 @@ class _Scales:
     ) -> None:
         units = [np.argsort(-spread, kind="stable")]
         if not alike:
-            units = _units(spread, low, high, least_gap)
+            units = _units(spread, low, high=high, least_gap=least_gap)
         self.is_one_unit = len(units) == 1
         floor, extent = np.zeros(len(spread)), high - low
         for unit in units:
@@ -346,7 +346,7 @@ def _are_probabilities(low: np.ndarray, high: np.ndarray) -> bool:
 
 
 def _units(
-    spread: np.ndarray, low: np.ndarray, high: np.ndarray, least_gap: float
+    spread: np.ndarray, low: np.ndarray, *, high: np.ndarray, least_gap: float
 ) -> list[np.ndarray]:
     """Parts columns into units, by falling spread.
 

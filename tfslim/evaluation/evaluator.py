@@ -51,8 +51,8 @@ class Evaluator:
         self,
         reference: Predict,
         batches: Batches,
-        task: tasks.Task,
         *,
+        task: tasks.Task,
         scored: int | None = 0,
         classes: Collection[int] = (),
     ):
@@ -96,7 +96,7 @@ class Evaluator:
         if self.scored in self._classes:
             chosen = outputs[self.scored].reshape(-1)
             return float((chosen == self.targets).mean())
-        return metric_of(self.task, outputs, self.targets, self.scored)
+        return metric_of(self.task, outputs, targets=self.targets, scored=self.scored)
 
     def chosen(self, outputs: Sequence[np.ndarray], number: int = 0) -> np.ndarray:
         """Returns the classes that an output chooses."""
@@ -138,14 +138,14 @@ class Evaluator:
         return chance.preprocessing_doubt(
             lambda x: self.chosen(self._reference(x), number),
             images,
-            examples.targets[indices],
-            given,
+            targets=examples.targets[indices],
+            given=given,
             flag=flag,
         )
 
 
 def metric_of(
-    task: tasks.Task, outputs: Sequence[np.ndarray], targets: Any, scored: int = 0
+    task: tasks.Task, outputs: Sequence[np.ndarray], *, targets: Any, scored: int = 0
 ) -> float:
     """Returns a task's metric of outputs; over several targets the mean of each's.
 

@@ -54,7 +54,7 @@ class FileTest(Evaluator):
     ):
         """Reads the model; nothing is run yet. Arguments as for `Evaluator`."""
         predict = Predictor(model)
-        super().__init__(predict, batches, task, scored=scored, classes=classes)
+        super().__init__(predict, batches, task=task, scored=scored, classes=classes)
         content = tflite.read(model)
         self._names = list(content.output_names)
         self._inputs = [tensor.shape for tensor in content.inputs]
@@ -202,7 +202,7 @@ class FileTest(Evaluator):
         number = self.scored
         if number is None or number in self._classes or self.task.all_outputs:
             return None
-        return examples_right(self.task.metric, outputs[number], self.targets)
+        return examples_right(self.task.metric, outputs[number], targets=self.targets)
 
     def _figures(self, outputs: Sequence[np.ndarray]) -> dict[str, Any]:
         row: dict[str, Any] = {}

@@ -45,8 +45,8 @@ class Parity:
 def compare(
     reference: Sequence[np.ndarray],
     outputs: Sequence[np.ndarray],
-    task: tasks.Task,
     *,
+    task: tasks.Task,
     inputs: Sequence[Sequence[int | None]] = (),
 ) -> Parity:
     """Compares two models' outputs.

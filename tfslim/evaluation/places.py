@@ -32,7 +32,7 @@ def is_picture(shape: Sequence[int], inputs: Sequence[Sequence[int | None]]) -> 
     )
 
 
-def still_places(truth: np.ndarray, found: np.ndarray, axis: int) -> int | None:
+def still_places(truth: np.ndarray, found: np.ndarray, *, axis: int) -> int | None:
     """Finds an axis with places that move in `truth`, and are still in `found`.
 
     One anchor of several, or a class in rows, is no column: it is looked at whole.

@@ -106,8 +106,10 @@ def paired_change(
         )
     count = base.size
     lost, gained = int((base & ~new).sum()), int((new & ~base).sum())
-    low, high = score_interval(lost, gained, count, confidence)
-    verdict, needed = _verdict(lost, gained, count, margin, 1 - confidence)
+    low, high = score_interval(lost, gained, num_examples=count, confidence=confidence)
+    verdict, needed = _verdict(
+        lost, gained, count=count, margin=margin, error=1 - confidence
+    )
     return AccuracyChange(
         num_examples=count,
         base=float(base.mean()),
@@ -125,7 +127,7 @@ def paired_change(
 
 
 def examples_right(
-    metric: Callable[[Any, Any], float], outputs: Any, targets: Any
+    metric: Callable[[Any, Any], float], outputs: Any, *, targets: Any
 ) -> np.ndarray | None:
     """Returns which examples are answered rightly, where a metric is their share.
 
@@ -161,8 +163,8 @@ def examples_right(
 def counted_change(
     base_right: int,
     new_right: int,
-    num_examples: int,
     *,
+    num_examples: int,
     margin: float = 0.01,
     confidence: float = 0.95,
 ) -> AccuracyChange:
@@ -184,8 +186,10 @@ def counted_change(
     _check(margin, confidence)
 
     def difference(level: float) -> tuple[float, float]:
-        base_low, base_high = accuracy_interval(base_right, num_examples, level)
-        new_low, new_high = accuracy_interval(new_right, num_examples, level)
+        base_low, base_high = accuracy_interval(
+            base_right, num_examples, confidence=level
+        )
+        new_low, new_high = accuracy_interval(new_right, num_examples, confidence=level)
         return new_low - base_high, new_high - base_low
 
     error = 1 - confidence
@@ -214,7 +218,7 @@ def counted_change(
 
 
 def accuracy_interval(
-    right: int, num_examples: int, confidence: float = 0.95
+    right: int, num_examples: int, *, confidence: float = 0.95
 ) -> tuple[float, float]:
     """Returns the Clopper-Pearson interval of an accuracy.
 
@@ -244,7 +248,7 @@ def mcnemar(lost: int, gained: int) -> float:
 
 
 def score_interval(
-    lost: float, gained: float, num_examples: float, confidence: float
+    lost: float, gained: float, *, num_examples: float, confidence: float
 ) -> tuple[float, float]:
     """Returns Tango's interval of the drop in accuracy, (lost - gained) / examples."""
     z = float(special.ndtri(0.5 + confidence / 2))
@@ -254,14 +258,14 @@ def score_interval(
         below, above = -1.0, 1.0
         for _ in range(60):
             middle = (below + above) / 2
-            is_below = _score(lost, gained, num_examples, middle) > edge
+            is_below = _score(lost, gained, count=num_examples, drop=middle) > edge
             below, above = (middle, above) if is_below else (below, middle)
         return (below + above) / 2
 
     return bound(z), bound(-z)
 
 
-def _score(lost: Any, gained: Any, count: float, drop: float) -> Any:
+def _score(lost: Any, gained: Any, *, count: float, drop: float) -> Any:
     """Tango's score of a true `drop`: normal with mean 0, variance 1 if it is true."""
     a, c = 2 * count, -gained * drop * (1 - drop)
     b = (2 * count - lost + gained) * drop - lost - gained
@@ -272,13 +276,15 @@ def _score(lost: Any, gained: Any, count: float, drop: float) -> Any:
 
 
 def _verdict(
-    lost: int, gained: int, count: int, margin: float, error: float
+    lost: int, gained: int, *, count: int, margin: float, error: float
 ) -> tuple[str, int | None]:
     if _p_below(lost, gained, count, margin) <= error:
         return WITHIN, None
     if _p_below(gained, lost, count, -margin) <= error:
         return BEYOND, None
-    return UNDECIDED, _examples_needed(lost, gained, count, margin, error)
+    return UNDECIDED, _examples_needed(
+        lost, gained, count=count, margin=margin, error=error
+    )
 
 
 def _p_below(lost: int, gained: int, count: int, margin: float) -> float:
@@ -288,28 +294,30 @@ def _p_below(lost: int, gained: int, count: int, margin: float) -> float:
     drop of `margin` looks as good as what was seen. A negative margin asks whether
     more is gained than that, with `lost` and `gained` exchanged.
     """
-    seen = float(_score(lost, gained, count, margin))
+    seen = float(_score(lost, gained, count=count, drop=margin))
     differ = lost + gained
     if differ > _MOST_EXACT:
         return float(special.ndtr(seen))
-    least, most = accuracy_interval(differ, count, 1 - _NUISANCE)
+    least, most = accuracy_interval(differ, count, confidence=1 - _NUISANCE)
     if most < abs(margin):  # They differ too seldom for such a drop.
         return _NUISANCE if margin > 0 else 1.0
     rates = np.linspace(max(least, abs(margin), 1e-12), most, 41)
     spread = 8 * math.sqrt(count * most) + 8
     numbers = np.arange(0, min(count, int(count * most + spread)) + 1)
     # Of `numbers` differing examples at most so many may be lost to look as good.
-    table = _score(numbers[None, :], numbers[:, None] - numbers[None, :], count, margin)
+    table = _score(
+        numbers[None, :], numbers[:, None] - numbers[None, :], count=count, drop=margin
+    )
     is_possible = numbers[None, :] <= numbers[:, None]
     most_lost = (is_possible & (table <= seen + 1e-9)).sum(axis=1) - 1
-    falls = _binomial(numbers, count, rates[:, None])
+    falls = _binomial(numbers, count, rate=rates[:, None])
     lost_rate = np.clip((1 + margin / rates[:, None]) / 2, 0, 1)
     good = special.bdtr(np.maximum(most_lost, 0), numbers, lost_rate)
     chances = (falls * np.where(most_lost >= 0, good, 0.0)).sum(axis=1)
     return min(1.0, float(chances.max()) + _NUISANCE)
 
 
-def _binomial(successes: Any, count: int, rate: Any) -> Any:
+def _binomial(successes: Any, count: int, *, rate: Any) -> Any:
     ways = special.gammaln(count + 1) - special.gammaln(successes + 1)
     ways = ways - special.gammaln(count - successes + 1)
     return np.exp(
@@ -320,7 +328,7 @@ def _binomial(successes: Any, count: int, rate: Any) -> Any:
 
 
 def _examples_needed(
-    lost: int, gained: int, count: int, margin: float, error: float
+    lost: int, gained: int, *, count: int, margin: float, error: float
 ) -> int | None:
     """Returns how many examples, falling out as these, would give a verdict."""
     if lost - gained >= margin * count:
@@ -329,14 +337,18 @@ def _examples_needed(
     while needed < _MOST_EXAMPLES:
         needed *= 1.05
         grown = needed / count
-        _, high = score_interval(lost * grown, gained * grown, needed, 1 - 2 * error)
-        if high < margin and _would_do(lost, gained, count, needed, margin, error):
+        _, high = score_interval(
+            lost * grown, gained * grown, num_examples=needed, confidence=1 - 2 * error
+        )
+        if high < margin and _would_do(
+            lost, gained, count=count, needed=needed, margin=margin, error=error
+        ):
             return _rounded_up(needed)
     return None
 
 
 def _would_do(
-    lost: int, gained: int, count: int, needed: float, margin: float, error: float
+    lost: int, gained: int, *, count: int, needed: float, margin: float, error: float
 ) -> bool:
     more = math.ceil(needed)
     seen = math.ceil(lost * more / count), math.floor(gained * more / count)

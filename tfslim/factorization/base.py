@@ -66,7 +66,7 @@ class Method(Protocol):
 METHODS: registry.Registry[Method] = registry.Registry("factorization method")
 
 
-def linear(layer: ir.Layer, suffix: str, kernel: Matrix, **config: Any) -> ir.Layer:
+def linear(layer: ir.Layer, suffix: str, *, kernel: Matrix, **config: Any) -> ir.Layer:
     """Returns a layer like `layer` with another kernel, without bias and activation."""
     options = {
         "use_bias": False,

@@ -110,6 +110,7 @@ class Candidate:
 def find(
     graph: ir.Graph,
     counts: count.Counts,
+    *,
     methods: Sequence[str],
     ignore: Sequence[str],
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
@@ -134,13 +135,13 @@ def find(
         elif not 0.0 < np.linalg.norm(layer.weights["kernel"]) < math.inf:
             skipped[name] = "its kernel is all zeros, or not finite"
         else:
-            positions = _positions(graph, layer, calls, sum(known))
+            positions = _positions(graph, layer, calls=calls, macs=sum(known))
             candidates[name] = Candidate(layer, takers[0], positions, sum(known))
     return candidates, skipped
 
 
 def _positions(
-    graph: ir.Graph, layer: ir.Layer, calls: Sequence[int], macs: int
+    graph: ir.Graph, layer: ir.Layer, *, calls: Sequence[int], macs: int
 ) -> base.Positions:
     nodes = [graph.nodes[i] for i in calls]
     return base.Positions(

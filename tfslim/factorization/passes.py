@@ -50,13 +50,15 @@ def factorize_graph(
         ConfigError: an option is out of range, a pattern matches no layer, ranks do
             not fit a layer, or the target is out of reach.
     """
-    _check(energy, ranks, target, divisor)
+    _check(energy, ranks, target=target, divisor=divisor)
     named = ranks if isinstance(ranks, Mapping) else ()
-    checks.matching("layer", [*ignore, *named], graph.layers)
+    checks.matching("layer", [*ignore, *named], names=graph.layers)
     before = count.count(graph)
-    candidates, skipped = find(graph, before, method.split("+"), ignore)
+    candidates, skipped = find(graph, before, methods=method.split("+"), ignore=ignore)
     if target is not None:
-        energy = _energy_for(target, candidates.values(), before.macs, divisor)
+        energy = _energy_for(
+            target, candidates.values(), macs=before.macs, divisor=divisor
+        )
     chosen: dict[str, base.Ranks] = {}
     for name, candidate in candidates.items():
         if energy is not None:
@@ -69,7 +71,7 @@ def factorize_graph(
             skipped[name] = choice
         else:
             chosen[name] = choice
-    chains, rows = _factorize(graph, candidates, chosen)
+    chains, rows = _factorize(graph, candidates, chosen=chosen)
     result = rewrite.replace_layers(graph, chains)
     ordered = {name: skipped[name] for name in graph.layers if name in skipped}
     report = FactorizationReport(rows, ordered, before, count.count(result), energy)
@@ -79,6 +81,7 @@ def factorize_graph(
 def _factorize(
     graph: ir.Graph,
     candidates: Mapping[str, Candidate],
+    *,
     chosen: Mapping[str, base.Ranks],
 ) -> tuple[dict[str, list[base.Link]], tuple[LayerFactorization, ...]]:
     links, changes = {}, {}
@@ -114,7 +117,7 @@ def _params(layers: Iterable[ir.Layer]) -> int:
 
 
 def _energy_for(
-    target: float, candidates: Collection[Candidate], macs: int, divisor: int
+    target: float, candidates: Collection[Candidate], *, macs: int, divisor: int
 ) -> float:
     """Returns the largest energy at which the graph takes `target` of its MACs."""
 
@@ -146,6 +149,7 @@ def _energy_for(
 def _check(
     energy: float | None,
     ranks: Literal["vbmf"] | RanksByName | None,
+    *,
     target: float | None,
     divisor: int,
 ) -> None:
@@ -158,9 +162,9 @@ def _check(
         )
     if energy is not None:
         hint = "0.9 keeps 90% of the sum of squared weights."
-        checks.number("energy", energy, "(0, 1]", hint)
+        checks.number("energy", energy, span="(0, 1]", hint=hint)
     if target is not None:
-        checks.number("target", target, "(0, 1)", "0.5 halves the MACs.")
+        checks.number("target", target, span="(0, 1)", hint="0.5 halves the MACs.")
     if isinstance(ranks, str):
-        checks.choice("way to choose ranks", ranks, ["vbmf"])
+        checks.choice("way to choose ranks", ranks, known=["vbmf"])
     checks.whole("divisor", divisor)

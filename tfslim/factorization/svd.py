@@ -67,10 +67,10 @@ class Svd:
         leading = layer.weights["kernel"].shape[:-2]
         kernels = [half.reshape(*leading, *half.shape) for half in (first, second)]
         if layer.op == "Dense":
-            narrow = base.linear(layer, "in", kernels[0], units=ranks[0])
+            narrow = base.linear(layer, "in", kernel=kernels[0], units=ranks[0])
             wide = base.last(layer, kernels[1])
         else:
-            narrow = base.linear(layer, "in", kernels[0], filters=ranks[0])
+            narrow = base.linear(layer, "in", kernel=kernels[0], filters=ranks[0])
             wide = base.last(base.pointwise(layer), kernels[1])
         links = [base.Link(narrow), base.Link(wide)]
         return links, (first @ second).reshape(layer.weights["kernel"].shape)

@@ -82,7 +82,7 @@ class Tucker:
         """Returns one to three layers; only the last has bias and activation."""
         kernel = _kernel(layer).astype(np.float64)
         *_, inputs, outputs = kernel.shape
-        first, second = _bases(kernel, spectra, ranks)
+        first, second = _bases(kernel, spectra, ranks=ranks)
         core = first.T @ kernel @ second
         stored = _kernel(layer, core)
         pointwise = base.pointwise(layer)
@@ -90,11 +90,11 @@ class Tucker:
         links = []
         if ranks[0] < inputs:
             squeeze = first.reshape(*window, *first.shape)
-            part = base.linear(pointwise, "in", squeeze, filters=ranks[0])
+            part = base.linear(pointwise, "in", kernel=squeeze, filters=ranks[0])
             links.append(base.Link(part, at_input=True))
         if ranks[1] < outputs:
             expand = second.T.reshape(*window, *second.T.shape)
-            part = base.linear(layer, "core", stored, filters=ranks[1])
+            part = base.linear(layer, "core", kernel=stored, filters=ranks[1])
             links += [base.Link(part), base.Link(base.last(pointwise, expand))]
         else:
             links.append(base.Link(base.last(layer, stored)))
@@ -104,6 +104,7 @@ class Tucker:
 def _bases(
     kernel: spectrum.Matrix,
     spectra: tuple[spectrum.Spectrum, ...],
+    *,
     ranks: base.Ranks,
 ) -> tuple[spectrum.Matrix, spectrum.Matrix]:
     """Returns orthonormal bases [in, rank] and [out, rank]; full ones are unit."""

@@ -51,11 +51,13 @@ def vbmf(energies: Matrix, columns: int) -> Estimate:
     ratio = rows / columns
     limit = _limit(ratio)
     threshold = (1.0 + limit) * (1.0 + ratio / limit)
-    low, high = _noise_bounds(energies, columns, threshold)
+    low, high = _noise_bounds(energies, columns, threshold=threshold)
     for _ in range(4):  # Each pass narrows the interval a hundredfold.
         grid = np.geomspace(low, high, _GRID)
         scaled = energies / (columns * grid[:, None])
-        best = int(np.argmin(_free_energy(scaled, ratio, threshold).sum(axis=1)))
+        best = int(
+            np.argmin(_free_energy(scaled, ratio, threshold=threshold).sum(axis=1))
+        )
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
     variance = float(grid[best])
     return Estimate(
@@ -84,7 +86,7 @@ def _limit(ratio: float) -> float:
 
 
 def _noise_bounds(
-    energies: Matrix, columns: int, threshold: float
+    energies: Matrix, columns: int, *, threshold: float
 ) -> tuple[float, float]:
     """Bounds of the noise's variance: at most all is noise, at least the tail is."""
     rows = len(energies)
@@ -94,7 +96,7 @@ def _noise_bounds(
     return float(low), float(energies.mean() / columns)
 
 
-def _free_energy(scaled: Matrix, ratio: float, threshold: float) -> Matrix:
+def _free_energy(scaled: Matrix, ratio: float, *, threshold: float) -> Matrix:
     """The free energy of each component, up to a constant, as signal or as noise."""
     energy = scaled - np.log(scaled)
     signal = scaled > threshold

@@ -24,7 +24,7 @@ _HARD = {
 }
 
 
-def cross(graph: ir.Graph, keras: str, source: keras_reader.Dialect) -> ir.Graph:
+def cross(graph: ir.Graph, keras: str, *, source: keras_reader.Dialect) -> ir.Graph:
     """Returns the graph by the rules of the other Keras than it was read from.
 
     In tf_keras the `training` of a call holds always. In Keras 3 `fit`, `evaluate` and
@@ -57,7 +57,7 @@ def cross(graph: ir.Graph, keras: str, source: keras_reader.Dialect) -> ir.Graph
     layers = dict(graph.layers)
     for node in graph.nodes:
         shapes = [graph.shape(ref) for ref in node.inputs] or [node.shapes[0]]
-        layer = keras_wrappers.portable(layers[node.layer], source, len(shapes[0]))
+        layer = keras_wrappers.portable(layers[node.layer], source, ndim=len(shapes[0]))
         layers[node.layer] = _with_hard_gates(layer, keras)
     nodes = tuple(map(_without_true, graph.nodes))
     return dataclasses.replace(graph, layers=layers, nodes=nodes)
@@ -75,7 +75,7 @@ def _with_hard_gates(layer: ir.Layer, keras: str) -> ir.Layer:
         if layer.config.get("recurrent_activation") != old or not _switches(layer.op):
             return layer
         weights = {
-            name: _scaled(weight, layer.op, factor)
+            name: _scaled(weight, layer.op, factor=factor)
             for name, weight in layer.weights.items()
         }
         config = {**layer.config, "recurrent_activation": new}
@@ -92,7 +92,7 @@ def _with_hard_gates(layer: ir.Layer, keras: str) -> ir.Layer:
             own = {**config[key]["config"], "recurrent_activation": new}
             config[key] = {**config[key], "config": own}
     weights = {
-        name: _scaled(weight, next(iter(kinds)), factor)
+        name: _scaled(weight, next(iter(kinds)), factor=factor)
         for name, weight in layer.weights.items()
     }
     return dataclasses.replace(layer, config=config, weights=weights)
@@ -102,7 +102,7 @@ def _switches(op: str) -> tuple[int, ...]:
     return ops.KERAS[op].switches if op in ops.KERAS else ()
 
 
-def _scaled(weight: ir.Array, op: str, factor: float) -> ir.Array:
+def _scaled(weight: ir.Array, op: str, *, factor: float) -> ir.Array:
     row = ops.KERAS[op]
     parts = np.split(weight, row.gates, axis=-1)
     scaled = [

@@ -77,7 +77,7 @@ def read(model: Any) -> ir.Graph:
         GraphError: the model is subclassed, not built, or none of Keras.
     """
     name = keras_of(model)
-    return keras_reader.read(model, _module(name).DIALECT, name)
+    return keras_reader.read(model, _module(name).DIALECT, source=name)
 
 
 def write(graph: ir.Graph, keras: KerasName = "tf_keras") -> Any:
@@ -109,7 +109,7 @@ def crossed(graph: ir.Graph, keras: KerasName) -> ir.Graph:
     if graph.source in ("", keras):
         return graph
     source: KerasName = "keras" if graph.source == "keras" else "tf_keras"
-    return crossing.cross(graph, keras, _module(source).DIALECT)
+    return crossing.cross(graph, keras, source=_module(source).DIALECT)
 
 
 def variables(graph: ir.Graph, model: Any) -> dict[str, dict[str, Any]]:

@@ -144,7 +144,7 @@ class _Writer(keras_writer.Builder):
     def function(
         self, op: str, name: str, operands: Sequence[Any], config: Mapping[str, Any]
     ) -> Any:
-        return keras2_functions.write(op, name, operands, config)
+        return keras2_functions.write(op, name, operands=operands, config=config)
 
     def model(self, inputs: Any, outputs: Any, name: str) -> Any:
         return tf_keras.Model(inputs, outputs, name=name)

@@ -111,7 +111,9 @@ def read(call: keras_functions.Call) -> keras_functions.Function | None:
     bound.apply_defaults()
     config = {key: bound.arguments[p] for key, p in symbol.config.items()}
     operands = tuple(bound.arguments[name] for name in symbol.operands)
-    return keras_functions.function(symbol.op, operands, ir.map_leaves(_plain, config))
+    return keras_functions.function(
+        symbol.op, operands, config=ir.map_leaves(_plain, config)
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -122,7 +124,7 @@ def _plain(value: Any) -> Any:
 
 
 def write(
-    op: str, name: str, operands: Sequence[Any], config: Mapping[str, Any]
+    op: str, name: str, *, operands: Sequence[Any], config: Mapping[str, Any]
 ) -> Any:
     """Calls a function of the graph on tf_keras tensors, under a given layer name.
 
@@ -134,11 +136,11 @@ def write(
     if op == "getitem":
         layer = SlicingOpLambda(tf.__operators__.getitem, name=name)
         return layer(*operands, _serializable(config["key"]))
-    arguments, options = _arguments(op, operands, config)
+    arguments, options = _arguments(op, operands, config=config)
     return TFOpLambda(_TF[op], name=name)(*arguments, **options)
 
 
-def compute(op: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
+def compute(op: str, operands: Sequence[Any], *, config: Mapping[str, Any]) -> Any:
     """Applies a function of the graph to tensors that have values.
 
     Raises:
@@ -152,7 +154,7 @@ def compute(op: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
         return tf_keras.activations.hard_sigmoid(operands[0])
     if op == "getitem":
         return operands[0][_slices(config["key"])]
-    arguments, options = _arguments(op, operands, config)
+    arguments, options = _arguments(op, operands, config=config)
     return _TF[op](*arguments, **options)
 
 
@@ -169,7 +171,7 @@ def _slices(key: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _arguments(
-    op: str, operands: Sequence[Any], config: Mapping[str, Any]
+    op: str, operands: Sequence[Any], *, config: Mapping[str, Any]
 ) -> tuple[Sequence[Any], dict[str, Any]]:
     symbol = next(s for s in _SYMBOLS.values() if s.op == op)
     options = {symbol.config[key]: value for key, value in config.items()}
@@ -179,15 +181,21 @@ def _arguments(
 
 
 def _hard_sigmoid(name: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
-    shifted = write("add", f"{name}_shift", [operands[0], 3.0], {})
+    shifted = write("add", f"{name}_shift", operands=[operands[0], 3.0], config={})
     return write(
-        "multiply", name, [write("relu6", f"{name}_relu6", [shifted], {}), 1 / 6], {}
+        "multiply",
+        name,
+        operands=[
+            write("relu6", f"{name}_relu6", operands=[shifted], config={}),
+            1 / 6,
+        ],
+        config={},
     )
 
 
 def _hard_silu(name: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
     gate = _hard_sigmoid(f"{name}_gate", operands, config)
-    return write("multiply", name, [operands[0], gate], {})
+    return write("multiply", name, operands=[operands[0], gate], config={})
 
 
 def _hard_sigmoid_legacy(

@@ -49,7 +49,7 @@ class _Keras3(keras_reader.Dialect):
                 yield keras_functions.Call(
                     node.operation,
                     args,
-                    _given(node.operation, args, node.arguments.kwargs),
+                    _given(node.operation, args, kwargs=node.arguments.kwargs),
                     tuple(node.outputs),
                 )
 
@@ -97,7 +97,7 @@ class _Keras3(keras_reader.Dialect):
 
 
 def _given(
-    operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    operation: Any, args: tuple[Any, ...], *, kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns the keywords of a call that the user wrote.
 
@@ -149,7 +149,7 @@ class _Writer(keras_writer.Builder):
     def function(
         self, op: str, name: str, operands: Sequence[Any], config: Mapping[str, Any]
     ) -> Any:
-        return keras3_functions.write(op, name, operands, config)
+        return keras3_functions.write(op, name, operands=operands, config=config)
 
     def model(self, inputs: Any, outputs: Any, name: str) -> Any:
         return keras.Model(inputs, outputs, name=name)

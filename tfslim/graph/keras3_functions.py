@@ -68,7 +68,7 @@ def read(call: keras_functions.Call) -> keras_functions.Function | None:
         neutral = _NEUTRAL.get(key)
         if value is not None and neutral is not ... and value != neutral:
             return None
-    return keras_functions.function(op, arguments[:operands], config)
+    return keras_functions.function(op, arguments[:operands], config=config)
 
 
 def _options(operation: Any) -> dict[str, Any]:
@@ -81,21 +81,25 @@ def _options(operation: Any) -> dict[str, Any]:
 
 
 def write(
-    op: str, name: str, operands: Sequence[Any], config: Mapping[str, Any]
+    op: str, name: str, *, operands: Sequence[Any], config: Mapping[str, Any]
 ) -> Any:
     """Calls a function of the graph on Keras 3 tensors, under a given name."""
     if op == "hard_sigmoid_legacy":
-        scaled = write("multiply", f"{name}_scale", [operands[0], 0.2], {})
-        shifted = write("add", f"{name}_shift", [scaled, 0.5], {})
-        return write("clip", name, [shifted], {"minimum": 0.0, "maximum": 1.0})
-    result = _call(op, operands, config)
+        scaled = write(
+            "multiply", f"{name}_scale", operands=[operands[0], 0.2], config={}
+        )
+        shifted = write("add", f"{name}_shift", operands=[scaled, 0.5], config={})
+        return write(
+            "clip", name, operands=[shifted], config={"minimum": 0.0, "maximum": 1.0}
+        )
+    result = _call(op, operands, config=config)
     first = result[0] if isinstance(result, list | tuple) else result
     # Keras numbers operations over the whole process; a model needs unique names.
     first._keras_history.operation.name = name
     return result
 
 
-def _call(op: str, operands: Sequence[Any], config: Mapping[str, Any]) -> Any:
+def _call(op: str, operands: Sequence[Any], *, config: Mapping[str, Any]) -> Any:
     if op == "getitem":
         return operands[0][
             tuple(slice(*e) if isinstance(e, list) else e for e in config["key"])

@@ -103,7 +103,7 @@ def normalized_axis(axis: Any, ndim: int) -> Any:
 
 
 def accepted(
-    name: str, op: str, config: Mapping[str, Any], layer_class: type, keras: str
+    name: str, op: str, *, config: Mapping[str, Any], layer_class: type, keras: str
 ) -> dict[str, Any]:
     """Returns the options that `layer_class` takes.
 

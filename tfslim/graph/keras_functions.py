@@ -37,7 +37,7 @@ class Function:
 
 
 def function(
-    op: str, operands: Sequence[Any], config: Mapping[str, Any]
+    op: str, operands: Sequence[Any], *, config: Mapping[str, Any]
 ) -> Function | None:
     """Returns a function with its options as plain data, None if one is computed."""
     plain = {key: _plain(value) for key, value in config.items()}
@@ -85,6 +85,7 @@ def getitem(tensor: Any, key: Any) -> Function | None:
 def normalize(
     op: str,
     config: Mapping[str, Any],
+    *,
     source: ir.Shape,
     outputs: Sequence[ir.Shape],
 ) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class Dialect(abc.ABC):
         return None if value is None else getattr(native, key)
 
 
-def read(model: Any, dialect: Dialect, source: str) -> ir.Graph:
+def read(model: Any, dialect: Dialect, *, source: str) -> ir.Graph:
     """Reads a functional model of the Keras `source`; see `tfslim.graph.keras.read`."""
     graph = _walk(model, dialect)[0]
     if not graph.output_refs:
@@ -148,8 +148,8 @@ def _walk(model: Any, dialect: Dialect) -> tuple[ir.Graph, dict[str, Any]]:
         name=model.name,
         layers=reader.layers,
         nodes=tuple(reader.nodes),
-        inputs=_structure(inputs, dialect, tensors),
-        outputs=_structure(outputs, dialect, tensors),
+        inputs=_structure(inputs, dialect, tensors=tensors),
+        outputs=_structure(outputs, dialect, tensors=tensors),
     )
     return editor.without_unused(graph), reader.natives
 
@@ -191,16 +191,16 @@ def _flat(structure: Any, dialect: Dialect) -> list[Any]:
 
 
 def _structure(
-    structure: Any, dialect: Dialect, tensors: Mapping[_Key, ir.TensorRef]
+    structure: Any, dialect: Dialect, *, tensors: Mapping[_Key, ir.TensorRef]
 ) -> Any:
     if dialect.is_tensor(structure):
         return tensors[_key(structure)]
     if isinstance(structure, Mapping):
         return {
-            key: _structure(structure[key], dialect, tensors)
+            key: _structure(structure[key], dialect, tensors=tensors)
             for key in sorted(structure)
         }
-    return [_structure(item, dialect, tensors) for item in structure]
+    return [_structure(item, dialect, tensors=tensors) for item in structure]
 
 
 class _Reader:
@@ -242,7 +242,7 @@ class _Reader:
             if training is not None and _takes_training(call.layer):
                 kwargs = {"training": training, **call.kwargs}
                 call = dataclasses.replace(call, kwargs=kwargs)
-            refs = self._add_call(call, tensors, prefix)
+            refs = self._add_call(call, tensors, prefix=prefix)
             tensors |= {
                 _key(tensor): ref
                 for tensor, ref in zip(call.outputs, refs, strict=True)
@@ -250,13 +250,13 @@ class _Reader:
         return tensors
 
     def _add_call(
-        self, call: Call, tensors: Mapping[_Key, ir.TensorRef], prefix: str
+        self, call: Call, tensors: Mapping[_Key, ir.TensorRef], *, prefix: str
     ) -> list[ir.TensorRef]:
         if self._dialect.is_functional(call.layer):
-            return self._add_model(call, tensors, prefix)
+            return self._add_model(call, tensors, prefix=prefix)
         function = self._dialect.function(call)
         if function is not None:
-            return self._add_function(function, call, tensors, prefix)
+            return self._add_function(function, call, tensors=tensors, prefix=prefix)
         name = self._names.get(id(call.layer))
         if name is None:
             name = self._free_name(call.layer.name, prefix)
@@ -266,13 +266,13 @@ class _Reader:
             ndim = len((sources or call.outputs)[0].shape)
             self.layers[name] = self._dialect.layer(call.layer, name, ndim)
         args, kwargs = ir.map_leaves(
-            lambda leaf: self._argument(leaf, tensors, name),
+            lambda leaf: self._argument(leaf, tensors, name=name),
             (tuple(call.args), dict(call.kwargs)),
         )
-        return self._add_node(name, args, call.outputs, kwargs)
+        return self._add_node(name, args, outputs=call.outputs, kwargs=kwargs)
 
     def _add_model(
-        self, call: Call, tensors: Mapping[_Key, ir.TensorRef], prefix: str
+        self, call: Call, tensors: Mapping[_Key, ir.TensorRef], *, prefix: str
     ) -> list[ir.TensorRef]:
         bound = [tensors[_key(t)] for t in _flat(call.args, self._dialect)]
         inner = self.inline(
@@ -288,33 +288,34 @@ class _Reader:
         self,
         function: Function,
         call: Call,
+        *,
         tensors: Mapping[_Key, ir.TensorRef],
         prefix: str,
     ) -> list[ir.TensorRef]:
         name = self._free_name(call.layer.name, prefix)
         self.layers[name] = ir.Layer(name, function.op)  # Takes the name at once.
         args = ir.map_leaves(
-            lambda leaf: self._operand(leaf, tensors, name), function.operands
+            lambda leaf: self._operand(leaf, tensors, name=name), function.operands
         )
         first = next(ir.refs(args))
         config = keras_functions.normalize(
             function.op,
             function.config,
-            self.nodes[first.node].shapes[first.port],
-            [tuple(output.shape) for output in call.outputs],
+            source=self.nodes[first.node].shapes[first.port],
+            outputs=[tuple(output.shape) for output in call.outputs],
         )
         self.layers[name] = ir.Layer(name, function.op, config)
-        return self._add_node(name, args, call.outputs)
+        return self._add_node(name, args, outputs=call.outputs)
 
     def _argument(
-        self, value: Any, tensors: Mapping[_Key, ir.TensorRef], name: str
+        self, value: Any, tensors: Mapping[_Key, ir.TensorRef], *, name: str
     ) -> Any:
         if self._dialect.is_tensor(value) or self._dialect.is_array(value):
-            return self._operand(value, tensors, name)
+            return self._operand(value, tensors, name=name)
         return value
 
     def _operand(
-        self, value: Any, tensors: Mapping[_Key, ir.TensorRef], name: str
+        self, value: Any, tensors: Mapping[_Key, ir.TensorRef], *, name: str
     ) -> ir.TensorRef:
         """Returns a tensor's place; a constant gets a node of its own."""
         if self._dialect.is_tensor(value):
@@ -335,6 +336,7 @@ class _Reader:
         self,
         layer: str,
         args: tuple[Any, ...],
+        *,
         outputs: Sequence[Any],
         kwargs: Mapping[str, Any] | None = None,
     ) -> list[ir.TensorRef]:

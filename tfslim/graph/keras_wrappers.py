@@ -19,7 +19,7 @@ _HOLDERS = ("layer", "backward_layer", "cell", "cells")
 _REPEATED = ("time_major",)
 
 
-def portable(layer: ir.Layer, dialect: keras_reader.Dialect, ndim: int) -> ir.Layer:
+def portable(layer: ir.Layer, dialect: keras_reader.Dialect, *, ndim: int) -> ir.Layer:
     """Returns a wrapper with its inner layers as plain data, other layers as they are.
 
     Args:
@@ -33,7 +33,7 @@ def portable(layer: ir.Layer, dialect: keras_reader.Dialect, ndim: int) -> ir.La
         return layer
     try:
         native = native_class.from_config({**layer.config, "name": layer.name})
-        described = _describe(native, dialect, ndim)
+        described = _describe(native, dialect, ndim=ndim)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise errors.GraphError(
             f"Layer '{layer.name}' ({layer.op}) holds a layer that only its own Keras "
@@ -42,7 +42,9 @@ def portable(layer: ir.Layer, dialect: keras_reader.Dialect, ndim: int) -> ir.La
     return dataclasses.replace(layer, config=described["config"], keras_class=None)
 
 
-def _describe(native: Any, dialect: keras_reader.Dialect, ndim: int) -> dict[str, Any]:
+def _describe(
+    native: Any, dialect: keras_reader.Dialect, *, ndim: int
+) -> dict[str, Any]:
     kind: Any = type(native)
     op = str(kind.__name__)
     if dialect.class_of(op) is not kind:
@@ -59,9 +61,9 @@ def _describe(native: Any, dialect: keras_reader.Dialect, ndim: int) -> dict[str
     inside = ndim - 1 if op == "TimeDistributed" else ndim
     for key, value in inner.items():
         config[key] = (
-            [_describe(each, dialect, inside) for each in value]
+            [_describe(each, dialect, ndim=inside) for each in value]
             if isinstance(value, list | tuple)
-            else _describe(value, dialect, inside)
+            else _describe(value, dialect, ndim=inside)
         )
     return {"op": op, "config": keras_config.without_fields(config)}
 

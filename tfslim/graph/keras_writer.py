@@ -79,7 +79,9 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
     for number, node in enumerate(graph.nodes):
         layer = graph.layer_of(node)
         with _named_errors(layer, builder):
-            results = _results(builder, node, layer, natives, tensors)
+            results = _results(
+                builder, node, layer=layer, natives=natives, tensors=tensors
+            )
         flat = _flat(results) if len(node.shapes) > 1 else [results]
         tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
     inputs = ir.substitute(graph.inputs, tensors)
@@ -92,7 +94,7 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
     ):
         model = builder.model(inputs, outputs, graph.name)
     for name, native in natives.items():
-        _assign(builder, graph.layers[name], native)
+        _assign(builder, graph.layers[name], native=native)
     return model
 
 
@@ -112,6 +114,7 @@ def _named_errors(
 def _results(
     builder: Builder,
     node: ir.Node,
+    *,
     layer: ir.Layer,
     natives: dict[str, Any],
     tensors: Mapping[ir.TensorRef, Any],
@@ -127,7 +130,7 @@ def _results(
         name = builder.free_name(layer.name)
         return builder.function(layer.op, name, operands, layer.config)
     kwargs = ir.substitute(node.kwargs, tensors)
-    return _call(builder, node, layer, natives, (args, kwargs))
+    return _call(builder, node, layer=layer, natives=natives, arguments=(args, kwargs))
 
 
 def _flat(results: Any) -> list[Any]:
@@ -147,6 +150,7 @@ def _constant(layer: ir.Layer) -> Any:
 def _call(
     builder: Builder,
     node: ir.Node,
+    *,
     layer: ir.Layer,
     natives: dict[str, Any],
     arguments: tuple[tuple[Any, ...], Mapping[str, Any]],
@@ -155,22 +159,34 @@ def _call(
     if not isinstance(activation, str) or activation in builder.activations:
         activation = None
     elif layer.op in ops.keras("recurrent"):
-        raise _unknown_activation(builder, layer, activation)
+        raise _unknown_activation(builder, layer, activation=activation)
     elif layer.op == "Activation":
-        return _activate(builder, layer, activation, arguments[0][0], layer.name)
+        return _activate(
+            builder,
+            layer,
+            activation=activation,
+            tensor=arguments[0][0],
+            name=layer.name,
+        )
     if layer.name not in natives:
         natives[layer.name] = _native(builder, layer, plain=activation is not None)
     native = natives[layer.name]
-    with _zeros_for_weights(builder, native, layer):
+    with _zeros_for_weights(builder, native, layer=layer):
         result = builder.call(native, layer, node, *arguments)
     if activation is None:
         return result
     # This Keras has no such activation: its formula follows the layer.
-    return _activate(builder, layer, activation, result, f"{layer.name}_{activation}")
+    return _activate(
+        builder,
+        layer,
+        activation=activation,
+        tensor=result,
+        name=f"{layer.name}_{activation}",
+    )
 
 
 def _unknown_activation(
-    builder: Builder, layer: ir.Layer, activation: str
+    builder: Builder, layer: ir.Layer, *, activation: str
 ) -> errors.GraphError:
     return errors.GraphError(
         f"Layer '{layer.name}' ({layer.op}) has the activation '{activation}', which "
@@ -181,7 +197,7 @@ def _unknown_activation(
 
 @contextlib.contextmanager
 def _zeros_for_weights(
-    builder: Builder, native: Any, layer: ir.Layer
+    builder: Builder, native: Any, *, layer: ir.Layer
 ) -> Iterator[None]:
     """Builds a layer without drawing random numbers that `_assign` overwrites."""
     drawn = {
@@ -199,10 +215,10 @@ def _zeros_for_weights(
 
 
 def _activate(
-    builder: Builder, layer: ir.Layer, activation: str, tensor: Any, name: str
+    builder: Builder, layer: ir.Layer, *, activation: str, tensor: Any, name: str
 ) -> Any:
     if activation not in ops.keras("function") & ops.keras("elementwise"):
-        raise _unknown_activation(builder, layer, activation)
+        raise _unknown_activation(builder, layer, activation=activation)
     return builder.function(activation, builder.free_name(name), [tensor], {})
 
 
@@ -214,14 +230,14 @@ def _native(builder: Builder, layer: ir.Layer, *, plain: bool) -> Any:
             "is no layer of it, or is made of layers of the other Keras. Write the "
             "model in the Keras it came from."
         )
-    native = _construct(builder, layer, layer_class, plain=plain)
+    native = _construct(builder, layer, layer_class=layer_class, plain=plain)
     if not layer.trainable and hasattr(native, "trainable"):
         native.trainable = False  # Not every constructor takes it.
     return native
 
 
 def _construct(
-    builder: Builder, layer: ir.Layer, layer_class: Any, *, plain: bool
+    builder: Builder, layer: ir.Layer, *, layer_class: Any, plain: bool
 ) -> Any:
     name = builder.free_name(layer.name)
     if layer.keras_class is not None:
@@ -233,16 +249,16 @@ def _construct(
     config = keras_config.accepted(
         layer.name,
         layer.op,
-        {
+        config={
             builder.options.get((layer.op, k), k): v
             for k, v in keras_wrappers.built(layer.config, build).items()
         },
-        layer_class,
-        builder.name,
+        layer_class=layer_class,
+        keras=builder.name,
     )
     inner = config.get("recurrent_activation")
     if isinstance(inner, str) and inner not in builder.activations:
-        raise _unknown_activation(builder, layer, inner)
+        raise _unknown_activation(builder, layer, activation=inner)
     for key in ("activation", "recurrent_activation"):
         if isinstance(config.get(key), str):
             config[key] = builder.activations.get(config[key], config[key])
@@ -251,7 +267,7 @@ def _construct(
     return layer_class(**config, name=name)
 
 
-def _assign(builder: Builder, layer: ir.Layer, native: Any) -> None:
+def _assign(builder: Builder, layer: ir.Layer, *, native: Any) -> None:
     """Gives a built layer the weights of the graph's."""
     if layer.keras_class is None and layer.op in keras_state.WITHOUT_WEIGHTS:
         return

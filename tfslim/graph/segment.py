@@ -8,7 +8,7 @@ from tfslim.graph import editor, ir
 
 
 def needed(
-    graph: ir.Graph, known: Collection[ir.TensorRef], wanted: Sequence[ir.TensorRef]
+    graph: ir.Graph, known: Collection[ir.TensorRef], *, wanted: Sequence[ir.TensorRef]
 ) -> tuple[list[int], list[ir.TensorRef]]:
     """Returns what has to be computed for some tensors, and out of what.
 
@@ -35,7 +35,7 @@ def needed(
 
 
 def between(
-    graph: ir.Graph, known: Collection[ir.TensorRef], wanted: Sequence[ir.TensorRef]
+    graph: ir.Graph, known: Collection[ir.TensorRef], *, wanted: Sequence[ir.TensorRef]
 ) -> tuple[ir.Graph, list[ir.TensorRef]]:
     """Returns the graph that computes tensors out of those that are known.
 
@@ -47,7 +47,7 @@ def between(
     Returns:
         A graph whose inputs are a list, and the tensors it takes, in that order.
     """
-    nodes, read = needed(graph, known, wanted)
+    nodes, read = needed(graph, known, wanted=wanted)
     part = editor.Editor(graph)
     inputs = []
     for ref in read:

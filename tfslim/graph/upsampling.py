@@ -29,7 +29,7 @@ def tile_upsampling(graph: ir.Graph) -> tuple[ir.Graph, tuple[str, ...]]:
             editor.copy(number)
             continue
         source = editor.moved[node.inputs[0]]
-        editor.moved[ir.TensorRef(number)] = _tile(editor, layer, source, shape)
+        editor.moved[ir.TensorRef(number)] = _tile(editor, layer, x=source, shape=shape)
         replaced.append(layer.name)
     return editor.finish(), tuple(dict.fromkeys(replaced))
 
@@ -43,7 +43,7 @@ def _is_nearest(layer: ir.Layer) -> bool:
 
 
 def _tile(
-    editor: Editor, layer: ir.Layer, x: ir.TensorRef, shape: ir.Shape
+    editor: Editor, layer: ir.Layer, *, x: ir.TensorRef, shape: ir.Shape
 ) -> ir.TensorRef:
     height, width, channels = (int(side or 0) for side in shape[1:])
     rows, columns = layer.config["size"]

@@ -49,31 +49,33 @@ def load_archive(
             risks=_weight_risks(folder / _WEIGHTS),
         )
         if allow_unsafe:
-            return _load_trusted(path, keras, check.objects, ".keras")
+            return _load_trusted(path, keras, objects=check.objects, suffix=".keras")
         if _WEIGHTS not in names:
             raise errors.DataError(
                 f"'{path}' has no {_WEIGHTS}: it is damaged or of another format. Save "
                 "or copy it again."
             )
         with _explained(path, keras):
-            model = _build_archive(path, config, check, folder)
+            model = _build_archive(path, config, check=check, folder=folder)
             if any(name.startswith(_ASSETS) for name in names):
                 # Vocabularies: Keras reads them only together with all the rest.
-                clean = _pack(config, names, folder)
+                clean = _pack(config, names, folder=folder)
                 return keras.models.load_model(clean, check.objects, compile=False)
             return model
 
 
-def _build_archive(path: Path, config: Any, check: safety.Check, folder: Path) -> Any:
+def _build_archive(
+    path: Path, config: Any, *, check: safety.Check, folder: Path
+) -> Any:
     """Builds the model and reads its weights; each is held against the other."""
-    _modernize(folder / _WEIGHTS, path, config)
+    _modernize(folder / _WEIGHTS, path, config=config)
     with _opened(folder / _WEIGHTS, path) as file:
         arrays = containers.arrays(file)
-        with budget.limited(check, arrays, str(path)):
-            model = build.from_archive(check.keras, config, check.objects)
+        with budget.limited(check, arrays, source=str(path)):
+            model = build.from_archive(check.keras, config, objects=check.objects)
         # One by one: those of an optimizer stand in it too.
         largest = max(arrays, key=lambda array: math.prod(array.shape), default=None)
-        budget.require_fitting([largest] if largest else [], model, str(path))
+        budget.require_fitting([largest] if largest else [], model, source=str(path))
     if model.built:
         model.load_weights(str(folder / _WEIGHTS))
         build.finish(model)
@@ -85,7 +87,7 @@ def _build_archive(path: Path, config: Any, check: safety.Check, folder: Path) -
     return model
 
 
-def _modernize(weights: Path, path: Path, config: Any) -> None:
+def _modernize(weights: Path, path: Path, *, config: Any) -> None:
     """Brings the unpacked weights of Keras 2.13 and 2.14 to the layout of today."""
     with _opened(weights, path) as file:
         if not checkpoint_layout.is_old(file):
@@ -123,12 +125,14 @@ def load_hdf5(
             risks=_weight_risks(copy),
         )
         if allow_unsafe:
-            return _load_trusted(path, keras, check.objects, ".h5", config)
-        with _explained(path, keras, ".h5"):
+            return _load_trusted(
+                path, keras, objects=check.objects, suffix=".h5", config=config
+            )
+        with _explained(path, keras, suffix=".h5"):
             arrays = _listed(file)
-            with budget.limited(check, arrays, str(path)):
-                model = build.from_legacy(keras, config, check.objects)
-            budget.require_fitting(arrays, model, str(path))
+            with budget.limited(check, arrays, source=str(path)):
+                model = build.from_legacy(keras, config, objects=check.objects)
+            budget.require_fitting(arrays, model, source=str(path))
             model.load_weights(str(copy))
         return model
 
@@ -156,15 +160,16 @@ def _weight_risks(weights: Path) -> list[str]:
 def _load_trusted(
     path: Path,
     keras: Any,
+    *,
     objects: Mapping[str, Any],
     suffix: str,
     config: Any = None,
 ) -> Any:
     """Opens a file that the user vouches for as Keras itself does."""
-    with _explained(path, keras, suffix), _named(path, suffix) as named:
+    with _explained(path, keras, suffix=suffix), _named(path, suffix) as named:
         if suffix == ".h5" and keras.__name__ == "tf_keras":
             # For `.h5` files it has no option to open Lambda layers.
-            model = build.from_legacy(keras, config, objects, is_trusted=True)
+            model = build.from_legacy(keras, config, objects=objects, is_trusted=True)
             model.load_weights(named)
             return model
         return keras.models.load_model(
@@ -200,7 +205,7 @@ def _require_readable(archive: zipfile.ZipFile, path: Path) -> None:
                 )
 
 
-def _pack(config: Any, names: list[str], folder: Path) -> str:
+def _pack(config: Any, names: list[str], *, folder: Path) -> str:
     """Packs what was unpacked again, with the config that was checked."""
     clean = folder / "clean.keras"
     (folder / _CONFIG).write_text(json.dumps(config), encoding="utf-8")
@@ -276,7 +281,7 @@ def _opened(copy: Path, path: Path, *, is_trusted: bool = False) -> Iterator[h5p
 
 
 @contextlib.contextmanager
-def _explained(path: Path, keras: Any, suffix: str = "") -> Iterator[None]:
+def _explained(path: Path, keras: Any, *, suffix: str = "") -> Iterator[None]:
     """Makes one line of what Keras raises: its errors have no class in common."""
     hint = ""
     if suffix == ".h5" and keras.__name__ == "keras":

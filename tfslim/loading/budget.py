@@ -22,7 +22,9 @@ _NEW = 2**28
 
 
 @contextlib.contextmanager
-def limited(check: safety.Check, arrays: Sequence[Any], source: str) -> Iterator[None]:
+def limited(
+    check: safety.Check, arrays: Sequence[Any], *, source: str
+) -> Iterator[None]:
     """Within it, a model may be built with as many weights as its file holds.
 
     Args:
@@ -38,19 +40,19 @@ def limited(check: safety.Check, arrays: Sequence[Any], source: str) -> Iterator
         # The user's own layers may need their variables at once.
         yield
         return
-    with _counted(check.keras, weights, source):
+    with _counted(check.keras, weights, source=source):
         yield
 
 
 @contextlib.contextmanager
 def without_file(keras: Any, source: str) -> Iterator[None]:
     """Within it, a model that has no weights yet gets some, in reasonable number."""
-    with _counted(keras, _NEW, source):
+    with _counted(keras, _NEW, source=source):
         yield
 
 
 def _counted(
-    keras: Any, weights: int, source: str
+    keras: Any, weights: int, *, source: str
 ) -> contextlib.AbstractContextManager[None]:
     of_keras3 = keras.__name__ == "keras"
     scope = _deferred_variables if of_keras3 else _counted_variables
@@ -65,7 +67,7 @@ def _counted_variables(_: Any, weights: int, source: str) -> Iterator[None]:
     def create(next_creator: Any, **arguments: Any) -> Any:
         nonlocal asked
         asked += _size(arguments)
-        _require(asked, weights, source)
+        _require(asked, weights, source=source)
         return next_creator(**arguments)
 
     try:
@@ -73,7 +75,7 @@ def _counted_variables(_: Any, weights: int, source: str) -> Iterator[None]:
             yield
     except Exception:
         # Layers write pages around what is raised while they are built.
-        _require(asked, weights, source)
+        _require(asked, weights, source=source)
         raise
 
 
@@ -99,7 +101,7 @@ def _deferred_variables(keras: Any, weights: int, source: str) -> Iterator[None]
             yield
         waiting = state.get_global_attribute(_WAITING) or []
         sizes = (math.prod(variable.shape) for variable in waiting)
-        _require(sum(sizes), weights, source)
+        _require(sum(sizes), weights, source=source)
         with keras.StatelessScope():
             pass
     finally:
@@ -109,7 +111,7 @@ def _deferred_variables(keras: Any, weights: int, source: str) -> Iterator[None]
 _WAITING = "uninitialized_variables"
 
 
-def _require(asked: int, weights: int, source: str) -> None:
+def _require(asked: int, weights: int, *, source: str) -> None:
     if asked > weights + _FREE:
         raise errors.DataError(
             f"'{source}' declares a model of at least {min(asked, 10**15):,} weights "
@@ -117,7 +119,7 @@ def _require(asked: int, weights: int, source: str) -> None:
         )
 
 
-def require_fitting(arrays: Sequence[Any], model: Any, source: str) -> None:
+def require_fitting(arrays: Sequence[Any], model: Any, *, source: str) -> None:
     """Refuses arrays that are larger than the weights they are meant for.
 
     Args:

@@ -32,7 +32,7 @@ class _Bounded(list[Any]):
         return super().__iter__()
 
 
-def from_archive(keras: Any, config: Any, objects: Mapping[str, Any]) -> Any:
+def from_archive(keras: Any, config: Any, *, objects: Mapping[str, Any]) -> Any:
     """Builds the model of a `.keras` file from its config, which stays as it is."""
     library = _library(keras)
     with library.ObjectSharingScope():
@@ -43,7 +43,7 @@ def from_archive(keras: Any, config: Any, objects: Mapping[str, Any]) -> Any:
 
 
 def from_legacy(
-    keras: Any, config: Any, objects: Mapping[str, Any], *, is_trusted: bool = False
+    keras: Any, config: Any, *, objects: Mapping[str, Any], is_trusted: bool = False
 ) -> Any:
     """Builds the model of an `.h5` file or SavedModel from its config.
 

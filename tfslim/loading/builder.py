@@ -35,7 +35,9 @@ def build_application(package: str, name: str, options: Mapping[str, Any]) -> An
     applications = importlib.import_module(f"{package}.applications")
     known = [key for key in dir(applications) if key[0].isupper()]
     if name not in known:
-        raise registry.unknown_name(f"model of {package}.applications", name, known)
+        raise registry.unknown_name(
+            f"model of {package}.applications", name, known=known
+        )
     try:
         return getattr(applications, name)(**options)
     except (TypeError, ValueError) as error:
@@ -67,7 +69,7 @@ def build(module: str, function: str, options: Mapping[str, Any]) -> Any:
             "Keras model, --model=module:function."
         )
     if inspect.isclass(found) or not _is_model(found):
-        found = _call(found, f"{module}:{function}", options)
+        found = _call(found, f"{module}:{function}", options=options)
     if not _is_model(found):
         raise errors.ConfigError(
             f"'{module}:{function}' returns a {type(found).__name__}, no Keras model."
@@ -83,7 +85,7 @@ def _is_model(value: Any) -> bool:
     return hasattr(value, "layers")
 
 
-def _call(function: Any, source: str, options: Mapping[str, Any]) -> Any:
+def _call(function: Any, source: str, *, options: Mapping[str, Any]) -> Any:
     try:
         return function(**options)
     except errors.TfslimError:

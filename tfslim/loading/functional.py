@@ -44,28 +44,28 @@ def to_functional(
             model.build((None, *input_shape))
         known = model.inputs
     elif known and input_shape:
-        return _with_shape(model, tuple(input_shape), source, keras)
+        return _with_shape(model, tuple(input_shape), source=source, keras=keras)
     if known:
         return model
-    inputs = _symbolic_inputs(model, input_shape, source, keras)
+    inputs = _symbolic_inputs(model, input_shape, source=source, keras=keras)
     try:
         functional = keras.Model(inputs, model.call(inputs), name=model.name)
     except Exception as error:
         raise _not_functional(
-            model, source, errors.first_line(error).rstrip(".")
+            model, source, reason=errors.first_line(error).rstrip(".")
         ) from error
     if len(functional.weights) != len(model.weights):
         raise _not_functional(
             model,
             source,
-            f"{len(model.weights)} weights, of which its layers hold "
+            reason=f"{len(model.weights)} weights, of which its layers hold "
             f"{len(functional.weights)}",
         )
-    _require_equal(model, functional, inputs, source)
+    _require_equal(model, functional, inputs=inputs, source=source)
     return functional
 
 
-def _with_shape(model: Any, shape: tuple[int, ...], source: str, keras: Any) -> Any:
+def _with_shape(model: Any, shape: tuple[int, ...], *, source: str, keras: Any) -> Any:
     """Returns a model with another input shape and the same weights."""
     if len(model.inputs) == 1 and tuple(model.inputs[0].shape[1:]) == shape:
         return model
@@ -89,7 +89,7 @@ def _with_shape(model: Any, shape: tuple[int, ...], source: str, keras: Any) -> 
 
 
 def _symbolic_inputs(
-    model: Any, input_shape: Sequence[int] | None, source: str, keras: Any
+    model: Any, input_shape: Sequence[int] | None, *, source: str, keras: Any
 ) -> Any:
     """Returns the inputs to call a subclassed model on: one, a list or a dict."""
     if input_shape:
@@ -111,7 +111,7 @@ def _symbolic_inputs(
     return keras.Input(tuple(shapes[1:]), name="input")
 
 
-def _not_functional(model: Any, source: str, reason: str) -> errors.ConfigError:
+def _not_functional(model: Any, source: str, *, reason: str) -> errors.ConfigError:
     return errors.ConfigError(
         f"'{source}' gives the subclassed model '{type(model).__name__}', whose call() "
         f"is no plain chain of layers ({reason}). Export its functional core: write "
@@ -119,7 +119,7 @@ def _not_functional(model: Any, source: str, reason: str) -> errors.ConfigError:
     )
 
 
-def _require_equal(model: Any, functional: Any, inputs: Any, source: str) -> None:
+def _require_equal(model: Any, functional: Any, *, inputs: Any, source: str) -> None:
     random = np.random.default_rng(0)
 
     def array(tensor: Any) -> np.ndarray:
@@ -135,7 +135,9 @@ def _require_equal(model: Any, functional: Any, inputs: Any, source: str) -> Non
     ):
         scale = float(np.max(np.abs(wanted))) or 1.0
         if float(np.max(np.abs(wanted - got))) > _MAX_RELATIVE_ERROR * scale:
-            raise _not_functional(model, source, "its outputs depend on more than that")
+            raise _not_functional(
+                model, source, reason="its outputs depend on more than that"
+            )
 
 
 def _arrays(outputs: Any) -> list[np.ndarray]:

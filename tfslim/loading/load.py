@@ -92,7 +92,7 @@ def load_model(
                 f"'{name}' is a saved model, which has no options; got "
                 f"'{next(iter(options))}'. Only input_shape can be given."
             )
-        model = _open(path, dict(custom_objects or {}), allow_unsafe)
+        model = _open(path, dict(custom_objects or {}), allow_unsafe=allow_unsafe)
     elif application is not None:
         if input_shape:
             options["input_shape"] = _tuple(input_shape)
@@ -108,11 +108,11 @@ def _tuple(shape: Sequence[int] | None) -> tuple[int, ...] | None:
     return tuple(shape) if shape else None
 
 
-def _open(path: Path, custom_objects: dict[str, Any], allow_unsafe: bool) -> Any:
+def _open(path: Path, custom_objects: dict[str, Any], *, allow_unsafe: bool) -> Any:
     from tfslim.loading import archive
 
     if path.is_dir():
-        return _open_folder(path, custom_objects, allow_unsafe)
+        return _open_folder(path, custom_objects, allow_unsafe=allow_unsafe)
     if not path.is_file():
         raise errors.ConfigError(f"'{path}' is no plain file; expected {_KINDS}.")
     with path.open("rb") as file:
@@ -139,7 +139,9 @@ def _no_model(path: Path) -> errors.TfslimError:
     )
 
 
-def _open_folder(path: Path, custom_objects: dict[str, Any], allow_unsafe: bool) -> Any:
+def _open_folder(
+    path: Path, custom_objects: dict[str, Any], *, allow_unsafe: bool
+) -> Any:
     if (path / "saved_model.pb").is_file():
         from tfslim.loading import saved_model
 
@@ -164,6 +166,6 @@ def _unknown(name: str) -> errors.ConfigError:
     ):
         return errors.ConfigError(f"There is no file or folder '{name}'.")
     return errors.ConfigError(
-        f"{registry.unknown_name('model', name, models.MODELS.names())} Or give "
+        f"{registry.unknown_name('model', name, known=models.MODELS.names())} Or give "
         f"{_KINDS}, module:function, or keras.applications.NAME."
     )

@@ -26,9 +26,9 @@ def find(entry: Mapping[str, Any]) -> str | None:
     """Returns what a serialized object would do that it must not, None if nothing."""
     kind, inner = entry["class_name"], config(entry)
     return (
-        _acts(kind, entry, inner)
+        _acts(kind, entry, config=inner)
         or _names_file(inner)
-        or _counts_too_far(kind, entry, inner)
+        or _counts_too_far(kind, entry, config=inner)
     )
 
 
@@ -38,7 +38,9 @@ def config(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _acts(kind: str, entry: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+def _acts(
+    kind: str, entry: Mapping[str, Any], *, config: Mapping[str, Any]
+) -> str | None:
     """Returns what would run, or reach outside of the model."""
     if kind in ("TFOpLambda", "SlicingOpLambda"):
         function = str(config.get("function", ""))
@@ -92,7 +94,7 @@ def _names_file(config: Mapping[str, Any]) -> str | None:
 
 
 def _counts_too_far(
-    kind: str, entry: Mapping[str, Any], config: Mapping[str, Any]
+    kind: str, entry: Mapping[str, Any], *, config: Mapping[str, Any]
 ) -> str | None:
     """Returns what would take for ever, or all memory, while the model is built."""
     for key, most in _COUNTS.items():

@@ -63,11 +63,11 @@ def load(path: Path, *, custom_objects: Mapping[str, Any], allow_unsafe: bool) -
 
         with errors.raised_as(errors.DataError, explain):
             if allow_unsafe:
-                return _load_trusted(path, tf_keras, check.objects)
-            return _build(path, folder, saved, configs[0], check)
+                return _load_trusted(path, tf_keras, objects=check.objects)
+            return _build(path, folder, saved=saved, config=configs[0], check=check)
 
 
-def _load_trusted(path: Path, tf_keras: Any, objects: Mapping[str, Any]) -> Any:
+def _load_trusted(path: Path, tf_keras: Any, *, objects: Mapping[str, Any]) -> Any:
     library = importlib.import_module("tf_keras.src.saving.serialization_lib")
     with quiet.captured_stderr(), library.SafeModeScope(safe_mode=False):
         return tf_keras.models.load_model(
@@ -78,6 +78,7 @@ def _load_trusted(path: Path, tf_keras: Any, objects: Mapping[str, Any]) -> Any:
 def _build(
     path: Path,
     folder: Path,
+    *,
     saved: saved_model_pb2.SavedModel,
     config: Any,
     check: safety.Check,
@@ -87,15 +88,15 @@ def _build(
     _copy_variables(path, folder)
     prefix = str(folder / _VARIABLES)
     reader = tensorflow.train.load_checkpoint(prefix)
-    shapes = _shapes(reader, folder, path)
-    with budget.limited(check, shapes, str(path)):
-        model = build.from_legacy(check.keras, config, check.objects)
+    shapes = _shapes(reader, folder, path=path)
+    with budget.limited(check, shapes, source=str(path)):
+        model = build.from_legacy(check.keras, config, objects=check.objects)
     if model.built:
         for nodes in (
             saved.meta_graphs[0].object_graph_def.nodes,
             _checkpointed(reader).nodes,
         ):
-            _require_one_model(nodes, model, path)
+            _require_one_model(nodes, model, path=path)
     status = tensorflow.train.Checkpoint(root=model).read(prefix)
     status.assert_existing_objects_matched()
     build.finish(model)
@@ -109,7 +110,7 @@ def _checkpointed(reader: Any) -> trackable_object_graph_pb2.TrackableObjectGrap
     return graph
 
 
-def _require_one_model(nodes: Any, model: Any, path: Path) -> None:
+def _require_one_model(nodes: Any, model: Any, *, path: Path) -> None:
     """Refuses variables of another model: what is missing would go unnoticed."""
     found = [
         sum(_is_variable(nodes[item.node_id]) for item in nodes[i].children)
@@ -153,7 +154,7 @@ def _require_own(file: Path) -> None:
         )
 
 
-def _shapes(reader: Any, folder: Path, path: Path) -> list[_Array]:
+def _shapes(reader: Any, folder: Path, *, path: Path) -> list[_Array]:
     """Returns the shapes of the variables, which the shards must be able to hold."""
     types = reader.get_variable_to_dtype_map()
     shapes = {

@@ -78,16 +78,16 @@ def _check_network(network: dict[str, Any]) -> None:
         if not references:
             raise errors.DataError(f"layer {name!r:.80} is applied to nothing")
         for reference in references:
-            _require_there(reference, counts, f"layer {name!r:.80}")
+            _require_there(reference, counts, who=f"layer {name!r:.80}")
     for what, end in zip(("input", "output"), ends, strict=True):
         references = list(_references(end))
         if not references:
             raise errors.DataError(f"the model has no {what}")
         for reference in references:
-            _require_there(reference, counts, f"the model's {what}")
+            _require_there(reference, counts, who=f"the model's {what}")
 
 
-def _require_there(reference: Reference, counts: dict[str, int], who: str) -> None:
+def _require_there(reference: Reference, counts: dict[str, int], *, who: str) -> None:
     name, node, output = reference
     if not isinstance(name, str) or name not in counts:
         raise errors.DataError(f"{who} names a layer {name!r:.80}, which is not in it")

@@ -71,4 +71,4 @@ def alexnet(
         x = layers.Dense(
             4096, activation="relu", kernel_initializer="he_normal", name=name
         )(x)
-    return blocks.classifier(x, num_classes, classifier_activation)
+    return blocks.classifier(x, num_classes, activation=classifier_activation)

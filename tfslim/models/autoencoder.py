@@ -27,17 +27,17 @@ def autoencoder(inputs: Tensor) -> Tensor:
         Tensor of the shape of `inputs`, not negative.
     """
     channels = inputs.shape[-1]
-    x = _block(layers.Conv2D, inputs, 4 * channels, name="encoder1")
-    x = _block(layers.Conv2D, x, 16 * channels, name="encoder2")
-    x = _block(layers.Conv2DTranspose, x, 4 * channels, name="decoder1")
-    return _block(layers.Conv2DTranspose, x, channels, name="decoder2")
+    x = _block(layers.Conv2D, inputs, filters=4 * channels, name="encoder1")
+    x = _block(layers.Conv2D, x, filters=16 * channels, name="encoder2")
+    x = _block(layers.Conv2DTranspose, x, filters=4 * channels, name="decoder1")
+    return _block(layers.Conv2DTranspose, x, filters=channels, name="decoder2")
 
 
 def _block(
     layer: type[tf_keras.layers.Layer],
     x: Tensor,
-    filters: int,
     *,
+    filters: int,
     name: str,
 ) -> Tensor:
     x = layer(filters, 3, strides=2, padding="same", name=name)(x)

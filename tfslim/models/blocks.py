@@ -20,10 +20,10 @@ Tensor: TypeAlias = Any
 BATCH_NORM_MOMENTUM = 0.9
 
 
-def check_choice(option: str, value: Any, choices: Collection[str]) -> None:
+def check_choice(option: str, value: Any, *, choices: Collection[str]) -> None:
     """Raises a ConfigError if `value` is not one of `choices`."""
     if value not in choices:
-        raise unknown_name(option, value, choices)
+        raise unknown_name(option, value, known=choices)
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
@@ -51,8 +51,8 @@ def batch_norm(x: Tensor, *, name: str, epsilon: float = 1e-3) -> Tensor:
 def conv_bn(
     x: Tensor,
     filters: int,
-    kernel_size: int,
     *,
+    kernel_size: int,
     strides: int = 1,
     name: str,
     bn_name: str = "",
@@ -133,7 +133,7 @@ def dropout(x: Tensor, rate: float, *, name: str) -> Tensor:
     return layers.Dropout(rate, name=name)(x) if rate else x
 
 
-def classifier(x: Tensor, num_classes: int, activation: str | None) -> Tensor:
+def classifier(x: Tensor, num_classes: int, *, activation: str | None) -> Tensor:
     """Turns [batch, features] into [batch, num_classes]."""
     return layers.Dense(num_classes, activation=activation, name="predictions")(x)
 
@@ -141,8 +141,8 @@ def classifier(x: Tensor, num_classes: int, activation: str | None) -> Tensor:
 def conv_classifier(
     x: Tensor,
     num_classes: int,
-    activation: str | None,
     *,
+    activation: str | None,
     conv_name: str,
 ) -> Tensor:
     """Turns [batch, 1, 1, channels] into [batch, num_classes] by a 1x1 convolution."""

@@ -68,7 +68,7 @@ def build_model(
         name, input_shape=input_shape, weights=weights, **options
     )
     builder = _builder(spec)
-    _check_options(name, builder, options)
+    _check_options(name, builder, options=options)
     if batch_size is not None and not _is_count(batch_size):
         raise errors.ConfigError(
             f"batch_size must be a positive whole number or None, got {batch_size!r}."
@@ -142,13 +142,13 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _check_options(
-    name: str, builder: Callable[..., Any], options: dict[str, Any]
+    name: str, builder: Callable[..., Any], *, options: dict[str, Any]
 ) -> None:
     own = inspect.signature(builder).parameters
     known = _known_options(builder)
     for option, value in options.items():
         if option not in known:
-            raise unknown_name(f"option of {name}", option, known)
+            raise unknown_name(f"option of {name}", option, known=known)
         if value is None and own[option].default is None:
             continue
         passes, expected = _CHECKS.get(option, (None, ""))

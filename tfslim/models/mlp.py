@@ -55,5 +55,5 @@ def mlp(
     for index, units in enumerate(hidden, start=1):
         x = layers.Dense(units, activation="relu", name=f"hidden{index}")(x)
     if num_classes is not None:
-        return blocks.classifier(x, num_classes, classifier_activation)
+        return blocks.classifier(x, num_classes, activation=classifier_activation)
     return layers.Dense(num_outputs or 1, name="output")(x)

@@ -47,14 +47,14 @@ def mobilenet_v1(
     def width(channels: int) -> int:
         return max(1, int(channels * alpha))
 
-    x = blocks.conv_bn(inputs, width(32), 3, strides=2, name="conv1")
+    x = blocks.conv_bn(inputs, width(32), kernel_size=3, strides=2, name="conv1")
     x = blocks.relu6(x, name="conv1_relu")
     for index, (channels, strides) in enumerate(_BLOCKS, start=1):
         x = _separable_block(x, width(channels), strides=strides, index=index)
     x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
     x = blocks.dropout(x, dropout_rate, name="dropout")
     return blocks.conv_classifier(
-        x, num_classes, classifier_activation, conv_name="conv_preds"
+        x, num_classes, activation=classifier_activation, conv_name="conv_preds"
     )
 
 
@@ -69,5 +69,5 @@ def _separable_block(x: Tensor, filters: int, *, strides: int, index: int) -> Te
     x = blocks.depthwise_bn(x, 3, strides=strides, padding=padding, name=name)
     x = blocks.relu6(x, name=f"{name}_relu")
     name = f"conv_pw_{index}"
-    x = blocks.conv_bn(x, filters, 1, name=name)
+    x = blocks.conv_bn(x, filters, kernel_size=1, name=name)
     return blocks.relu6(x, name=f"{name}_relu")

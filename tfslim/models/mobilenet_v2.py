@@ -44,7 +44,9 @@ def mobilenet_v2(
         [batch, num_classes].
     """
     first = blocks.make_divisible(32 * alpha)
-    x = blocks.conv_bn(inputs, first, 3, strides=2, name="Conv1", bn_name="bn_Conv1")
+    x = blocks.conv_bn(
+        inputs, first, kernel_size=3, strides=2, name="Conv1", bn_name="bn_Conv1"
+    )
     x = blocks.relu6(x, name="Conv1_relu")
     index = 0
     for expansion, channels, num_blocks, first_strides in _STAGES:
@@ -57,11 +59,11 @@ def mobilenet_v2(
             )
             index += 1
     last = blocks.make_divisible(1280 * max(1.0, alpha))
-    x = blocks.conv_bn(x, last, 1, name="Conv_1")
+    x = blocks.conv_bn(x, last, kernel_size=1, name="Conv_1")
     x = blocks.relu6(x, name="out_relu")
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     x = blocks.dropout(x, dropout_rate, name="dropout")
-    return blocks.classifier(x, num_classes, classifier_activation)
+    return blocks.classifier(x, num_classes, activation=classifier_activation)
 
 
 def _inverted_residual(
@@ -70,13 +72,13 @@ def _inverted_residual(
     shortcut = x
     if expansion > 1:
         part, wide = f"{name}_expand", expansion * x.shape[-1]
-        x = blocks.conv_bn(x, wide, 1, name=part, bn_name=f"{part}_BN")
+        x = blocks.conv_bn(x, wide, kernel_size=1, name=part, bn_name=f"{part}_BN")
         x = blocks.relu6(x, name=f"{part}_relu")
     part = f"{name}_depthwise"
     x = blocks.depthwise_bn(x, 3, strides=strides, name=part, bn_name=f"{part}_BN")
     x = blocks.relu6(x, name=f"{part}_relu")
     part = f"{name}_project"
-    x = blocks.conv_bn(x, filters, 1, name=part, bn_name=f"{part}_BN")
+    x = blocks.conv_bn(x, filters, kernel_size=1, name=part, bn_name=f"{part}_BN")
     if strides == 1 and shortcut.shape[-1] == filters:
         x = layers.Add(name=f"{name}_add")([shortcut, x])
     return x

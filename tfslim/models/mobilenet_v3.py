@@ -89,14 +89,20 @@ def mobilenet_v3(
         [batch, num_classes].
     """
     rows, embedding = size
-    x = _features(inputs, rows, alpha, minimalistic, include_preprocessing)
+    x = _features(
+        inputs,
+        rows,
+        alpha=alpha,
+        minimalistic=minimalistic,
+        include_preprocessing=include_preprocessing,
+    )
     x = layers.GlobalAveragePooling2D(keepdims=True, name="avg_pool")(x)
     channels = blocks.make_divisible(embedding * max(1.0, alpha))
     x = layers.Conv2D(channels, 1, name="conv_2")(x)
-    x = _activate(x, "hard_swish", minimalistic, name="conv_2")
+    x = _activate(x, "hard_swish", minimalistic=minimalistic, name="conv_2")
     x = blocks.dropout(x, dropout_rate, name="dropout")
     return blocks.conv_classifier(
-        x, num_classes, classifier_activation, conv_name="logits"
+        x, num_classes, activation=classifier_activation, conv_name="logits"
     )
 
 
@@ -104,7 +110,7 @@ mobilenet_v3_small = functools.partial(mobilenet_v3, (_SMALL, 1024))
 mobilenet_v3_large = functools.partial(mobilenet_v3, (_LARGE, 1280))
 
 
-def _activate(x: Tensor, activation: str, minimalistic: bool, *, name: str) -> Tensor:
+def _activate(x: Tensor, activation: str, *, minimalistic: bool, name: str) -> Tensor:
     if activation == "relu" or minimalistic:
         return layers.ReLU(name=f"{name}_relu")(x)
     return blocks.hard_swish(x, name=f"{name}_hard_swish")
@@ -113,6 +119,7 @@ def _activate(x: Tensor, activation: str, minimalistic: bool, *, name: str) -> T
 def _features(
     inputs: Tensor,
     rows: tuple[_Block, ...],
+    *,
     alpha: float,
     minimalistic: bool,
     include_preprocessing: bool,
@@ -121,34 +128,36 @@ def _features(
     if include_preprocessing:
         x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(x)
     # The first 16 channels do not scale with alpha.
-    x = blocks.conv_bn(x, 16, 3, strides=2, name="conv")
-    x = _activate(x, "hard_swish", minimalistic, name="conv")
+    x = blocks.conv_bn(x, 16, kernel_size=3, strides=2, name="conv")
+    x = _activate(x, "hard_swish", minimalistic=minimalistic, name="conv")
     for index, row in enumerate(rows):
         name = f"expanded_conv_{index}" if index else "expanded_conv"
         filters = blocks.make_divisible(row.channels * alpha)
-        x = _inverted_residual(x, row, filters, minimalistic, name=name)
+        x = _inverted_residual(
+            x, row, filters=filters, minimalistic=minimalistic, name=name
+        )
     last = blocks.make_divisible(x.shape[-1] * 6)
-    x = blocks.conv_bn(x, last, 1, name="conv_1")
-    return _activate(x, "hard_swish", minimalistic, name="conv_1")
+    x = blocks.conv_bn(x, last, kernel_size=1, name="conv_1")
+    return _activate(x, "hard_swish", minimalistic=minimalistic, name="conv_1")
 
 
 def _inverted_residual(
-    x: Tensor, row: _Block, filters: int, minimalistic: bool, *, name: str
+    x: Tensor, row: _Block, *, filters: int, minimalistic: bool, name: str
 ) -> Tensor:
     shortcut = x
     if row.expansion != 1:
         part = f"{name}_expand"
         expanded = blocks.make_divisible(x.shape[-1] * row.expansion)
-        x = blocks.conv_bn(x, expanded, 1, name=part)
-        x = _activate(x, row.activation, minimalistic, name=part)
+        x = blocks.conv_bn(x, expanded, kernel_size=1, name=part)
+        x = _activate(x, row.activation, minimalistic=minimalistic, name=part)
     part = f"{name}_depthwise"
     size = 3 if minimalistic else row.kernel_size
     x = blocks.depthwise_bn(x, size, strides=row.strides, name=part)
-    x = _activate(x, row.activation, minimalistic, name=part)
+    x = _activate(x, row.activation, minimalistic=minimalistic, name=part)
     if row.has_squeeze and not minimalistic:
         x = blocks.squeeze_excite(x, ratio=0.25, name=f"{name}_squeeze_excite")
     part = f"{name}_project"
-    x = blocks.conv_bn(x, filters, 1, name=part)
+    x = blocks.conv_bn(x, filters, kernel_size=1, name=part)
     if row.strides == 1 and shortcut.shape[-1] == filters:
         x = layers.Add(name=f"{name}_add")([shortcut, x])
     return x

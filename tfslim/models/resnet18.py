@@ -34,12 +34,14 @@ def resnet18(
     Returns:
         [batch, num_classes].
     """
-    blocks.check_choice("stem of resnet18", stem, ("imagenet", "cifar"))
+    blocks.check_choice("stem of resnet18", stem, choices=("imagenet", "cifar"))
     width = blocks.make_divisible(64 * alpha)
     if stem == "imagenet":
-        x = _conv_bn(inputs, width, 7, strides=2, name="conv1", bn_name="bn1")
+        x = _conv_bn(
+            inputs, width, kernel_size=7, strides=2, name="conv1", bn_name="bn1"
+        )
     else:
-        x = _conv_bn(inputs, width, 3, name="conv1", bn_name="bn1")
+        x = _conv_bn(inputs, width, kernel_size=3, name="conv1", bn_name="bn1")
     x = layers.ReLU(name="relu")(x)
     if stem == "imagenet":
         # Zeros pad a maximum only where nothing is negative, as here after the ReLU.
@@ -57,8 +59,8 @@ def resnet18(
 def _conv_bn(
     x: Tensor,
     filters: int,
-    kernel_size: int,
     *,
+    kernel_size: int,
     strides: int = 1,
     name: str,
     bn_name: str,
@@ -81,15 +83,20 @@ def _conv_bn(
 def _basic_block(x: Tensor, filters: int, *, strides: int, name: str) -> Tensor:
     shortcut = x
     x = _conv_bn(
-        x, filters, 3, strides=strides, name=f"{name}_conv1", bn_name=f"{name}_bn1"
+        x,
+        filters,
+        kernel_size=3,
+        strides=strides,
+        name=f"{name}_conv1",
+        bn_name=f"{name}_bn1",
     )
     x = layers.ReLU(name=f"{name}_relu1")(x)
-    x = _conv_bn(x, filters, 3, name=f"{name}_conv2", bn_name=f"{name}_bn2")
+    x = _conv_bn(x, filters, kernel_size=3, name=f"{name}_conv2", bn_name=f"{name}_bn2")
     if strides > 1:
         shortcut = _conv_bn(
             shortcut,
             filters,
-            1,
+            kernel_size=1,
             strides=strides,
             name=f"{name}_downsample_0",
             bn_name=f"{name}_downsample_1",

@@ -40,7 +40,7 @@ def vgg16(
     Returns:
         [batch, num_classes].
     """
-    blocks.check_choice("classifier of vgg16", classifier, ("fc", "gap"))
+    blocks.check_choice("classifier of vgg16", classifier, choices=("fc", "gap"))
     x = inputs
     for stage, (num_convs, channels) in enumerate(_STAGES, start=1):
         for conv in range(1, num_convs + 1):
@@ -66,4 +66,4 @@ def vgg16(
                 4096, activation="relu", kernel_initializer="he_normal", name=name
             )(x)
             x = blocks.dropout(x, dropout_rate, name=f"{name}_dropout")
-    return blocks.classifier(x, num_classes, classifier_activation)
+    return blocks.classifier(x, num_classes, activation=classifier_activation)

@@ -40,10 +40,12 @@ def yolov3(
         Three maps [batch, height / s, width / s, 3 * (5 + num_classes)], s = 32, 16,
         8, linear; channels of each anchor: tx, ty, tw, th, objectness, classes.
     """
-    x = _conv(inputs, 32, 3, alpha=alpha, name="stem")
+    x = _conv(inputs, 32, size=3, alpha=alpha, name="stem")
     stages: dict[int, Tensor] = {}  # By their stride.
     for stage, (channels, repeats) in enumerate(_STAGES, start=1):
-        x = _conv(x, channels, 3, strides=2, alpha=alpha, name=f"stage{stage}_down")
+        x = _conv(
+            x, channels, size=3, strides=2, alpha=alpha, name=f"stage{stage}_down"
+        )
         for index in range(repeats):
             x = _residual(x, channels, alpha=alpha, name=f"stage{stage}_{index}")
         stages[2**stage] = x
@@ -51,12 +53,16 @@ def yolov3(
     for stride, channels in ((32, 512), (16, 256), (8, 128)):
         name = f"head{stride}"
         if outputs:
-            x = _conv(x, channels, 1, alpha=alpha, name=f"{name}_lateral")
+            x = _conv(x, channels, size=1, alpha=alpha, name=f"{name}_lateral")
             x = layers.UpSampling2D(2, name=f"{name}_upsample")(x)
             x = layers.Concatenate(name=f"{name}_concat")([x, stages[stride]])
         for index, (width, size) in enumerate(((1, 1), (2, 3)) * 2 + ((1, 1),)):
-            x = _conv(x, channels * width, size, alpha=alpha, name=f"{name}_{index}")
-        outputs.append(_head(x, channels * 2, num_classes, alpha=alpha, name=name))
+            x = _conv(
+                x, channels * width, size=size, alpha=alpha, name=f"{name}_{index}"
+            )
+        outputs.append(
+            _head(x, channels * 2, num_classes=num_classes, alpha=alpha, name=name)
+        )
     return outputs
 
 
@@ -77,23 +83,23 @@ def yolov3_tiny(
     """
     x = inputs
     for index, channels in enumerate((16, 32, 64, 128, 256)):
-        x = _conv(x, channels, 3, alpha=alpha, name=f"conv{index}")
+        x = _conv(x, channels, size=3, alpha=alpha, name=f"conv{index}")
         finer = x
         x = layers.MaxPooling2D(2, name=f"pool{index}")(x)
-    x = _conv(x, 512, 3, alpha=alpha, name="conv5")
+    x = _conv(x, 512, size=3, alpha=alpha, name="conv5")
     # Darknet pads below and on the right, by what never is the maximum.
     x = layers.MaxPooling2D(2, strides=1, padding="same", name="pool5")(x)
-    x = _conv(x, 1024, 3, alpha=alpha, name="conv6")
-    x = _conv(x, 256, 1, alpha=alpha, name="conv7")
-    coarse = _head(x, 512, num_classes, alpha=alpha, name="head32")
-    x = _conv(x, 128, 1, alpha=alpha, name="head16_lateral")
+    x = _conv(x, 1024, size=3, alpha=alpha, name="conv6")
+    x = _conv(x, 256, size=1, alpha=alpha, name="conv7")
+    coarse = _head(x, 512, num_classes=num_classes, alpha=alpha, name="head32")
+    x = _conv(x, 128, size=1, alpha=alpha, name="head16_lateral")
     x = layers.UpSampling2D(2, name="head16_upsample")(x)
     x = layers.Concatenate(name="head16_concat")([x, finer])
-    return [coarse, _head(x, 256, num_classes, alpha=alpha, name="head16")]
+    return [coarse, _head(x, 256, num_classes=num_classes, alpha=alpha, name="head16")]
 
 
 def _conv(
-    x: Tensor, filters: int, size: int, *, strides: int = 1, alpha: float, name: str
+    x: Tensor, filters: int, *, size: int, strides: int = 1, alpha: float, name: str
 ) -> Tensor:
     """Applies Darknet's convolution: zero padding, batch norm, leaky ReLU of 0.1."""
     padding = "same"
@@ -116,15 +122,15 @@ def _conv(
 
 
 def _residual(x: Tensor, filters: int, *, alpha: float, name: str) -> Tensor:
-    y = _conv(x, filters // 2, 1, alpha=alpha, name=f"{name}_squeeze")
-    y = _conv(y, filters, 3, alpha=alpha, name=f"{name}_expand")
+    y = _conv(x, filters // 2, size=1, alpha=alpha, name=f"{name}_squeeze")
+    y = _conv(y, filters, size=3, alpha=alpha, name=f"{name}_expand")
     return layers.Add(name=f"{name}_add")([y, x])
 
 
 def _head(
-    x: Tensor, filters: int, num_classes: int, *, alpha: float, name: str
+    x: Tensor, filters: int, *, num_classes: int, alpha: float, name: str
 ) -> Tensor:
-    x = _conv(x, filters, 3, alpha=alpha, name=f"{name}_last")
+    x = _conv(x, filters, size=3, alpha=alpha, name=f"{name}_last")
     values = 5 + num_classes
     head = layers.Conv2D(_ANCHORS_PER_HEAD * values, 1, padding="same", name=name)
     outputs = head(x)

@@ -23,27 +23,27 @@ EvalFn = Callable[[Predict], float]
 
 def measure(job: Job, eval_fn: EvalFn | None) -> float | None:
     """Returns the task's metric of `job.model` on the test split, None without data."""
-    return _measure(job, _keras_predict(job.model), eval_fn)
+    return _measure(job, _keras_predict(job.model), eval_fn=eval_fn)
 
 
-def measure_file(job: Job, content: bytes, eval_fn: EvalFn | None) -> dict[str, Any]:
+def measure_file(job: Job, content: bytes, *, eval_fn: EvalFn | None) -> dict[str, Any]:
     """Returns the same of a file made of `job.model`, and which answers are right."""
     predict = evaluation.Predictor(content)
     if eval_fn is not None or not _has_targets(job):
-        return {"metric": _measure(job, predict, eval_fn), "right": None}
-    done = evaluation.Evaluator(predict, _batches(job), job.task)
+        return {"metric": _measure(job, predict, eval_fn=eval_fn), "right": None}
+    done = evaluation.Evaluator(predict, _batches(job), task=job.task)
     return {
         "metric": done.metric(done.outputs),
-        "right": _right(job, done.outputs, done.targets),
+        "right": _right(job, done.outputs, targets=done.targets),
     }
 
 
-def _measure(job: Job, predict: Predict, eval_fn: EvalFn | None) -> float | None:
+def _measure(job: Job, predict: Predict, *, eval_fn: EvalFn | None) -> float | None:
     if eval_fn is not None:
         return float(eval_fn(predict))
     if not _has_targets(job):
         return None
-    evaluator = evaluation.Evaluator(predict, _batches(job), job.task)
+    evaluator = evaluation.Evaluator(predict, _batches(job), task=job.task)
     return evaluator.metric(evaluator.outputs)
 
 
@@ -55,7 +55,7 @@ def rehearse(job: Job) -> None:
     """
     if _has_targets(job):
         x, targets = next(_batches(job)())
-        evaluation.metric_of(job.task, _keras_predict(job.model)(x), targets)
+        evaluation.metric_of(job.task, _keras_predict(job.model)(x), targets=targets)
 
 
 def _has_targets(job: Job) -> bool:
@@ -71,16 +71,20 @@ def _batches(job: Job) -> Callable[[], Iterator[tuple[Any, Any]]]:
         for x, y in test():
             targets = None
             if job.feed.has_targets:
-                targets = structure.in_order(job.task.target(x, y), names, "targets")
+                targets = structure.in_order(
+                    job.task.target(x, y), names, what="targets"
+                )
             yield x, targets
 
     return batches
 
 
-def _right(job: Job, outputs: Sequence[np.ndarray], targets: Any) -> np.ndarray | None:
+def _right(
+    job: Job, outputs: Sequence[np.ndarray], *, targets: Any
+) -> np.ndarray | None:
     if not job.task.higher_is_better or job.task.all_outputs:
         return None
-    return evaluation.examples_right(job.task.metric, outputs[0], targets)
+    return evaluation.examples_right(job.task.metric, outputs[0], targets=targets)
 
 
 class Checker:
@@ -95,7 +99,7 @@ class Checker:
     """
 
     def __init__(
-        self, job: Job, eval_fn: EvalFn | None, config: ml_collections.ConfigDict
+        self, job: Job, eval_fn: EvalFn | None, *, config: ml_collections.ConfigDict
     ):
         """Runs the Keras model over the test batches, or over random inputs.
 
@@ -113,7 +117,7 @@ class Checker:
         self._inputs = [tuple(tensor.shape) for tensor in job.model.inputs]
         scored = 0 if _has_targets(job) else None
         self.keras = evaluation.Evaluator(
-            self._predict, self._batches, job.task, scored=scored
+            self._predict, self._batches, task=job.task, scored=scored
         )
         _require_finite(job.model, self.keras.outputs)
         self._float_outputs: Sequence[np.ndarray] = []
@@ -135,7 +139,7 @@ class Checker:
     def _right(self, outputs: Sequence[np.ndarray]) -> np.ndarray | None:
         if self._eval_fn is not None or self.keras.targets is None:
             return None
-        return _right(self._job, outputs, self.keras.targets)
+        return _right(self._job, outputs, targets=self.keras.targets)
 
     def _keep(self, name: str, outputs: list[np.ndarray]) -> None:
         is_row = outputs[0].ndim == 2 and outputs[0].shape[1] > 1
@@ -189,7 +193,7 @@ class Checker:
         predict = evaluation.Predictor(content)
         outputs = self.keras.run(predict)
         parity = evaluation.compare(
-            reference, outputs, self._job.task, inputs=self._inputs
+            reference, outputs, task=self._job.task, inputs=self._inputs
         )
         row = {
             "metric": self._metric(outputs, predict),
@@ -214,7 +218,7 @@ def _keras_predict(model: Any) -> Predict:
 
     def predict(x: Any) -> list[np.ndarray]:
         names = structure.input_names(model)
-        x = structure.in_order(x, names, "inputs") if isinstance(x, dict) else x
+        x = structure.in_order(x, names, what="inputs") if isinstance(x, dict) else x
         tensors = x if isinstance(x, list | tuple) else [x]
         tensors = [tf.cast(t, s.dtype) for t, s in zip(tensors, specs, strict=True)]
         return [output.numpy() for output in concrete(*tensors)]

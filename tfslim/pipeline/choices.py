@@ -111,8 +111,8 @@ def _require_no_data(name: str, config: ml_collections.ConfigDict) -> None:
 def check(
     model: Any,
     config: ml_collections.ConfigDict,
-    out_dir: Path | str,
     *,
+    out_dir: Path | str,
     overwrite: bool,
 ) -> None:
     """Raises ConfigError for what is wrong before any work, of a job without own data.
@@ -135,14 +135,14 @@ def check_names(config: ml_collections.ConfigDict) -> None:
     preset = config.model.preprocessing
     if preset not in ("auto", *preprocessing.PRESETS):
         raise registry.unknown_name(
-            "preprocessing preset", preset, ("auto", *preprocessing.PRESETS)
+            "preprocessing preset", preset, known=("auto", *preprocessing.PRESETS)
         )
     if config.task != "auto" and config.task not in tasks.TASKS:
-        raise registry.unknown_name("task", config.task, tasks.TASKS.names())
+        raise registry.unknown_name("task", config.task, known=tasks.TASKS.names())
     for text in config.steps:
         name = config_lib.today(str(text).partition(":")[0])
         if name not in settings.STEPS:
-            raise registry.unknown_name("step", name, settings.STEPS)
+            raise registry.unknown_name("step", name, known=settings.STEPS)
     if config.data.spec is not None:
         data.check(config.data.spec)
 
@@ -173,7 +173,7 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
     recipes = [quantization.get_recipe(name) for name in names]
     for recipe in recipes:
         options.for_target(recipe.scheme, recipe.name)
-    _check_recipes(recipes, fields.io or "float", fields.max_drop)
+    _check_recipes(recipes, fields.io or "float", max_drop=fields.max_drop)
     if fields.max_drop is not None and not options.placed.allows_float:
         raise errors.ConfigError(
             f"max_drop returns layers to float, and the target '{options.placed.name}' "
@@ -190,7 +190,7 @@ def look_up(config: ml_collections.ConfigDict) -> Choices:
 
 
 def _check_recipes(
-    recipes: list[quantization.Recipe], io: str, max_drop: float | None
+    recipes: list[quantization.Recipe], io: str, *, max_drop: float | None
 ) -> None:
     listed = ", ".join(recipe.name for recipe in recipes)
     if len({recipe.name for recipe in recipes}) < len(recipes):

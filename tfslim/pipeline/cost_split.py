@@ -51,8 +51,8 @@ def check(mode: str) -> None:
 def choose(
     model: bytes,
     recipe: quantization.Recipe,
-    options: quantization.Options,
     *,
+    options: quantization.Options,
     samples: Iterable[tflite.Inputs] | None,
     mode: str,
     on_step: OnStep = lambda text: None,
@@ -91,10 +91,10 @@ def choose(
         io=options.io or "float",
     ).tflite
     pair = _Pair(source, full)
-    lacking = _complete(table, pair, mode, on_step)
+    lacking = _complete(table, pair, mode=mode, on_step=on_step)
     if lacking:
         return _unknown(table, lacking)
-    return _choice(pair, table, options.io or "float")
+    return _choice(pair, table, io=options.io or "float")
 
 
 def _unknown(table: costs.CostTable, lacking: int) -> Choice:
@@ -157,19 +157,23 @@ class _Pair:
         return found
 
 
-def _complete(table: costs.CostTable, pair: _Pair, mode: str, on_step: OnStep) -> int:
+def _complete(
+    table: costs.CostTable, pair: _Pair, *, mode: str, on_step: OnStep
+) -> int:
     """Measures what is missing where that is asked for; returns how much is left."""
     pieces = pair.pieces()
     if mode == "measure":
         streams = costs.streaming_share(table, pair.float_specs)
         costs.measure_host(table, pieces, cold=streams > 0, on_step=on_step)
     elif mode == "android":
-        costs.measure_android(table, pieces, android.AndroidOptions(), on_step=on_step)
+        costs.measure_android(
+            table, pieces, phones=android.AndroidOptions(), on_step=on_step
+        )
     return len(table.missing(piece.key for piece in pieces))
 
 
-def _choice(pair: _Pair, table: costs.CostTable, io: str) -> Choice:
-    found = _split_costs(pair, table, io)
+def _choice(pair: _Pair, table: costs.CostTable, *, io: str) -> Choice:
+    found = _split_costs(pair, table, io=io)
     best = split.least_time(pair.graph, found)
     kept = [op for op in pair.graph.ops if op.index in found.integer_us]
     kept = [op for op in kept if op.index not in best.integer]
@@ -193,12 +197,12 @@ def _choice(pair: _Pair, table: costs.CostTable, io: str) -> Choice:
     return Choice(
         layers=dict.fromkeys(reasons, "float32"),
         reasons=reasons,
-        notes=tuple(_notes(best, len(kept), table.device.cpu)),
+        notes=tuple(_notes(best, len(kept), cpu=table.device.cpu)),
         report=report,
     )
 
 
-def _split_costs(pair: _Pair, table: costs.CostTable, io: str) -> split.SplitCosts:
+def _split_costs(pair: _Pair, table: costs.CostTable, *, io: str) -> split.SplitCosts:
     streams = costs.streaming_share(table, pair.float_specs)
     integer_streams = costs.streaming_share(table, pair.integer_specs)
     float_us: dict[int, float] = {}
@@ -235,7 +239,7 @@ def _reason(float_us: float, integer_us: float) -> str:
     )
 
 
-def _notes(best: split.Split, kept: int, cpu: str) -> Iterable[str]:
+def _notes(best: split.Split, kept: int, *, cpu: str) -> Iterable[str]:
     if not best.integer:
         yield (
             f"INT8 cannot win on this device ({cpu}): {best.all_float_us:,.0f} us in "

@@ -93,7 +93,11 @@ def export_model(
     source = model if model is not None else whole.model.name
     if from_tflite.is_file(source):
         return from_tflite.export_file(
-            str(source), whole, Path(out_dir), overwrite=overwrite, on_step=on_step
+            str(source),
+            whole,
+            folder=Path(out_dir),
+            overwrite=overwrite,
+            on_step=on_step,
         )
     user_data = (train_data, validation_data, eval_data)
     has_data = any(part is not None for part in user_data)
@@ -105,14 +109,14 @@ def export_model(
     choices.check_names(whole)
     plan = _plan(whole)
     job = job_lib.prepare(model, whole, task, user_data)
-    _check_job(plan, job, whole)
+    _check_job(plan, job, config=whole)
     job.backup = fitting.backup_of(job, whole)
     run = _Run(job, whole, plan, train_fn, eval_fn, on_step)
     if not is_writer:
         run.train()
         return {}
     names = [recipe.name for recipe in plan.choices.recipes]
-    with folder_lib.taken(folder, overwrite, names) as own:
+    with folder_lib.taken(folder, overwrite, variants=names) as own:
         return run.write(own)
 
 
@@ -159,21 +163,27 @@ class _Run:
             fitting.to_float32(self.job, self.on_step)
         self._rehearse()
         if self.train_fn is not None:
-            self.trained = fitting.by_caller(self.job, self.train_fn, self.on_step)
+            self.trained = fitting.by_caller(
+                self.job, self.train_fn, on_step=self.on_step
+            )
         else:
-            self.trained = fitting.fit(self.job, self.plan.training, self.on_step)
+            self.trained = fitting.fit(
+                self.job, self.plan.training, on_step=self.on_step
+            )
         fitting.to_float32(self.job, self.on_step)
         self.job.original = self.job.model
         if self.plan.steps:
             convert.require_finite(self.job.model)
-            self.original = making.original(self.job, self.config, self.eval_fn)
+            self.original = making.original(self.job, self.config, eval_fn=self.eval_fn)
         for step in self.plan.steps:
             self.on_step(step.title)
             row = steps_lib.run(
                 step,
                 self.job,
-                lambda options: fitting.fit(self.job, options, self.on_step),
-                lambda: self.job.backup.value(
+                train=lambda options: fitting.fit(
+                    self.job, options, on_step=self.on_step
+                ),
+                measure=lambda: self.job.backup.value(
                     lambda: check.measure(self.job, self.eval_fn)
                 ),
             )
@@ -186,7 +196,11 @@ class _Run:
             return
         try:
             making.rehearse(
-                self.job, self.config, self.plan.choices, self.eval_fn, self.on_step
+                self.job,
+                self.config,
+                chosen=self.plan.choices,
+                eval_fn=self.eval_fn,
+                on_step=self.on_step,
             )
         except errors.TfslimError as error:
             if self.train_fn is None:
@@ -201,10 +215,10 @@ class _Run:
             made = making.make(
                 folder,
                 self.job,
-                self.config,
-                self.plan.choices,
-                self.eval_fn,
-                self.on_step,
+                config=self.config,
+                chosen=self.plan.choices,
+                eval_fn=self.eval_fn,
+                on_step=self.on_step,
             )
         made.warnings += doubts.of_sizes(self.job, self.trained)
         first = (
@@ -219,12 +233,14 @@ class _Run:
         content = result.build_result(
             self.job,
             self.config,
-            made,
+            made=made,
             trained=self.trained,
             original=original,
             steps=self.steps,
         )
-        pages.write(folder, content, self.config, made.files, made.samples)
+        pages.write(
+            folder, content, config=self.config, files=made.files, samples=made.samples
+        )
         if made.problem is not None:
             raise made.problem
         self.job.backup.finish()
@@ -239,14 +255,16 @@ class _Run:
             # What failed a check is of no use.
             is_sound = not isinstance(error, errors.VerificationError)
             if is_sound and (self.trained is not None or self.steps):
-                making.keep(folder, self.job.model, self.config, self.on_step)
+                making.keep(
+                    folder, self.job.model, config=self.config, on_step=self.on_step
+                )
             if folder.had_results:
                 self.on_step("the job failed; the earlier results were removed")
             raise
 
 
 def _check_job(
-    plan: _Plan, job: job_lib.Job, config: ml_collections.ConfigDict
+    plan: _Plan, job: job_lib.Job, *, config: ml_collections.ConfigDict
 ) -> None:
     """Refuses before the training what would fail after it."""
     for recipe in plan.choices.recipes:

@@ -48,7 +48,7 @@ class Feed:
 
 
 def from_dataset(
-    dataset: data_lib.Dataset, preprocessing: Preprocessing, task: Task, config: Any
+    dataset: data_lib.Dataset, preprocessing: Preprocessing, *, task: Task, config: Any
 ) -> Feed:
     """Feeds a model from one of our sources."""
     # Late: TensorFlow is needed only where something is trained.
@@ -56,13 +56,13 @@ def from_dataset(
 
     training = config.training
     # A wrong name fails now.
-    tf_data.augmentations(training.augment, preprocessing, task)
+    tf_data.augmentations(training.augment, preprocessing, task=task)
 
     def batches(examples: data_lib.Examples, **options: Any) -> Any:
         return tf_data.to_tf_data(
             examples,
             preprocessing,
-            task,
+            task=task,
             batch_size=training.batch_size,
             seed=config.seed,
             **options,
@@ -73,12 +73,12 @@ def from_dataset(
             dataset.train, shuffle=True, augment=training.augment, epoch=epoch
         ),
         validation=batches(dataset.validation),
-        test=lambda: data_lib.batches(dataset.test, preprocessing, _BATCH),
+        test=lambda: data_lib.batches(dataset.test, preprocessing, batch_size=_BATCH),
         calibration=data_lib.calibration_samples(
             dataset.train,
             preprocessing,
-            config.quantization.calibration_samples,
-            config.seed,
+            num_samples=config.quantization.calibration_samples,
+            seed=config.seed,
         ),
         has_targets=dataset.is_labelled or task.name == "reconstruction",
         examples=dataset.train if dataset.is_labelled else None,
@@ -147,7 +147,9 @@ def from_user(
         validation=validation_data,
         test=None if measured is None else lambda: _batches(measured, names),
         has_targets=is_measured,
-        calibration=None if source is None else _Samples(source, names, num_samples),
+        calibration=None
+        if source is None
+        else _Samples(source, names, num_samples=num_samples),
         facts=facts,
     )
 
@@ -173,7 +175,7 @@ def _batches(data: Any, names: Sequence[str]) -> Iterator[Batch]:
     none.
     """
     for x, y in _pairs(data):
-        yield structure.in_order(x, names, "inputs"), y
+        yield structure.in_order(x, names, what="inputs"), y
 
 
 def _pairs(data: Any) -> Iterator[Batch]:
@@ -206,7 +208,7 @@ def _slice(values: Any, part: slice) -> Any:
 class _Samples:
     """The first examples of the user's batches, one by one, read anew each pass."""
 
-    def __init__(self, data: Any, names: Sequence[str], num_samples: int):
+    def __init__(self, data: Any, names: Sequence[str], *, num_samples: int):
         self._data = data
         self._names = names
         self._num_samples = num_samples

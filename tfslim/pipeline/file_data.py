@@ -77,7 +77,9 @@ def load(
     dataset, prepare = file_inputs.prepared(options, content)
     batch = content.inputs[0].shape[0] if content.inputs[0].shape else 1
     samples, unseen = (
-        data.calibration_samples(split, prepare, count, options.seed, batch_size=batch)
+        data.calibration_samples(
+            split, prepare, num_samples=count, seed=options.seed, batch_size=batch
+        )
         for split, count in ((dataset.train, num_samples), (dataset.test, _UNSEEN))
     )
     model = quantization.sized_for_first(model, samples)
@@ -85,7 +87,7 @@ def load(
         return Data(model, samples, unseen, None, dataset.notes)
     order = np.random.default_rng(options.seed).permutation(len(dataset.test))
     examples = data.Subset(dataset.test, np.sort(order[:num_test]))
-    test = _test(model, dataset, examples, prepare, resolved)
+    test = _test(model, dataset, examples=examples, prepare=prepare, task=resolved)
     doubt = test.doubt_preprocessing(dataset.train, prepare)
     notes = list(dataset.notes)
     # A file that is passed on is none the worse.
@@ -107,6 +109,7 @@ def load(
 def _test(
     model: bytes,
     dataset: data.Dataset,
+    *,
     examples: data.Examples,
     prepare: data.Prepare,
     task: tasks.Task,
@@ -117,14 +120,20 @@ def _test(
     rows = [file_labels.is_row_each(tensor, content.inputs[0]) for tensor in outputs]
 
     def batches() -> Iterator[tuple[Any, Any]]:
-        for x, y in data.batches(examples, prepare, _BATCH):
+        for x, y in data.batches(examples, prepare, batch_size=_BATCH):
             yield x, task.target(x, y)
 
     return FileTest(
         model,
         batches,
         task,
-        scored=file_labels.scored(dataset, task, outputs, prepare.input_shape, rows),
+        scored=file_labels.scored(
+            dataset,
+            task,
+            outputs=outputs,
+            input_shape=prepare.input_shape,
+            one_each=rows,
+        ),
         # An ARG_MAX has chosen already.
         classes=[n for n, o in enumerate(outputs) if file_labels.are_classes(o)],
     )

@@ -17,7 +17,7 @@ POOR_DB = 15.0
 
 
 def measured(
-    contents: dict[str, bytes], test: FileTest | None, on_step: OnStep
+    contents: dict[str, bytes], test: FileTest | None, *, on_step: OnStep
 ) -> list[dict[str, Any]]:
     """Returns a row for each file: size, time and what the test says."""
     on_step("timing")
@@ -33,7 +33,7 @@ def measured(
 
 
 def require_fit(
-    name: str, content: bytes, model: bytes, test: FileTest, on_step: OnStep
+    name: str, content: bytes, *, model: bytes, test: FileTest, on_step: OnStep
 ) -> None:
     """Refuses a file whose output collapsed, or that is as wrong as a constant.
 
@@ -51,7 +51,7 @@ def require_fit(
     if not fault:
         return
     good = []
-    for other, made in _cheap(name, model, on_step).items():
+    for other, made in _cheap(name, model, on_step=on_step).items():
         row = test(made)
         if not test.fault(made):
             facts = f"{row['sqnr_db']:.1f} dB, {len(made) / 1000:,.0f} kB"
@@ -66,6 +66,7 @@ def require_fit(
 def better(
     contents: dict[str, bytes],
     rows: list[dict[str, Any]],
+    *,
     test: FileTest | None,
     on_step: OnStep,
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -89,11 +90,11 @@ def better(
     if not is_poor and not report.is_slower(after, before):
         return [], []
     name, model = after["name"], contents[before["name"]]
-    made = _cheap(name, model, on_step) if test is not None else {}
+    made = _cheap(name, model, on_step=on_step) if test is not None else {}
     others = []
     if made:
         # A machine's load differs from one minute to the next.
-        timed = measured(contents | made, test, on_step)
+        timed = measured(contents | made, test, on_step=on_step)
         others = timed[len(rows) :]
         for row, again in zip(rows, timed, strict=False):
             row["p50_us"] = again["p50_us"]
@@ -101,7 +102,7 @@ def better(
     return others, [note for note in notes if note.startswith(f"{name} ")]
 
 
-def _cheap(name: str, model: bytes, on_step: OnStep) -> dict[str, bytes]:
+def _cheap(name: str, model: bytes, *, on_step: OnStep) -> dict[str, bytes]:
     """Makes the recipes that need no samples."""
     found = {}
     for other in _CHEAP:

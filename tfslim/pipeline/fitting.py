@@ -43,7 +43,9 @@ def backup_of(job: Job, config: ml_collections.ConfigDict) -> ResumableJob:
     # What comes after the steps may differ: it is done anew.
     decisive = ("seed", "task", "model", "data", "training", "steps")
     names = [*decisive, *steps_lib.STEPS.names()]
-    return ResumableJob(options, job.model, {f"config.{n}": fields[n] for n in names})
+    return ResumableJob(
+        options, job.model, description={f"config.{n}": fields[n] for n in names}
+    )
 
 
 def to_float32(job: Job, on_step: OnStep) -> None:
@@ -56,7 +58,7 @@ def to_float32(job: Job, on_step: OnStep) -> None:
 
 
 def by_caller(
-    job: Job, train_fn: Callable[[Any], Any], on_step: OnStep
+    job: Job, train_fn: Callable[[Any], Any], *, on_step: OnStep
 ) -> dict[str, Any]:
     """Has the caller's function train the model; returns what the report says of it."""
     start = time.monotonic()
@@ -66,7 +68,7 @@ def by_caller(
 
 
 def fit(
-    job: Job, options: training.FitOptions | None, on_step: OnStep
+    job: Job, options: training.FitOptions | None, *, on_step: OnStep
 ) -> dict[str, Any] | None:
     """Trains the job's model, given options and data; returns what the report says."""
     if options is None or job.feed.train is None:

@@ -55,7 +55,9 @@ def claim(folder: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def taken(folder: Path, overwrite: bool, variants: Iterable[str]) -> Iterator[Folder]:
+def taken(
+    folder: Path, overwrite: bool, *, variants: Iterable[str]
+) -> Iterator[Folder]:
     """Makes the folder, and keeps other exports out of it until the block ends.
 
     Args:
@@ -235,12 +237,12 @@ class Folder:
     def write_ranges(self, calibration: Any, float_file: bytes) -> None:
         """Writes what `--ranges` takes again."""
         with self.writing(RANGES) as path:
-            quantization.write_ranges(path, calibration, float_file)
+            quantization.write_ranges(path, calibration, model=float_file)
 
     def finish(self) -> None:
         """Writes the manifest: from here on the folder is one whole result."""
         with self._placing(manifest.NAME) as path:
-            manifest.write(self._path, self._written, path)
+            manifest.write(self._path, self._written, to=path)
         (self._path / _JOURNAL).unlink(missing_ok=True)
 
 

@@ -31,8 +31,8 @@ def is_file(model: Any) -> bool:
 def export_file(
     path: str,
     config: ml_collections.ConfigDict,
-    folder: Path,
     *,
+    folder: Path,
     overwrite: bool,
     on_step: OnStep,
 ) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def export_file(
     timing_lib.require_phones(chosen.timing)
     proving.require(config.verify.consumers)
     model = tflite.open_file(path)
-    data = _load(path, model, config)
+    data = _load(path, model, config=config)
     if data.test is None:
         raise errors.ConfigError(f"'{path}' is quantized already; there is no export.")
     has_data = config.data.spec is not None
@@ -68,7 +68,7 @@ def export_file(
     names = [recipe.name for recipe in chosen.recipes]
     # Random inputs say nothing of ranges and labels.
     made = Made(notes=list(data.notes) if has_data else [])
-    with folder_lib.taken(folder, overwrite, names) as own:
+    with folder_lib.taken(folder, overwrite, variants=names) as own:
         own.start()
         maker = Maker(
             float_file=data.model,
@@ -81,19 +81,19 @@ def export_file(
         )
         maker.add_all()
         maker.require_any()
-        truth = _truth(data.test, data.model, has_data)
+        truth = _truth(data.test, data.model, has_data=has_data)
         made.prove(config.verify.consumers, truth, on_step)
         made.time(chosen.timing, on_step)
-        content = _result(path, config, data, data.test) | made.to_json(
+        content = _result(path, config, data=data, test=data.test) | made.to_json(
             config, data.test.task
         )
-        pages.write(own, content, config, made.files)
+        pages.write(own, content, config=config, files=made.files)
     if made.problem is not None:
         raise made.problem
     return content
 
 
-def _truth(test: evaluation.FileTest, model: bytes, has_data: bool) -> proving.Truth:
+def _truth(test: evaluation.FileTest, model: bytes, *, has_data: bool) -> proving.Truth:
     """Returns what the file as given answers on the data."""
     if not has_data:
         return proving.Truth(inputs=None)
@@ -101,7 +101,9 @@ def _truth(test: evaluation.FileTest, model: bytes, has_data: bool) -> proving.T
     return proving.Truth(inputs=inputs, outputs=test.outputs, name="given")
 
 
-def _load(path: str, model: bytes, config: ml_collections.ConfigDict) -> file_data.Data:
+def _load(
+    path: str, model: bytes, *, config: ml_collections.ConfigDict
+) -> file_data.Data:
     """Loads the data; random inputs where there is none."""
     if config.training.epochs or config.steps or config.prune.method:
         raise errors.ConfigError(
@@ -174,6 +176,7 @@ class _Judge:
 def _result(
     path: str,
     config: ml_collections.ConfigDict,
+    *,
     data: file_data.Data,
     test: evaluation.FileTest,
 ) -> dict[str, Any]:

@@ -82,18 +82,18 @@ def _from_source(
     dataset = _load_data(config)
     guess = opened.task_of(model, num_classes=len(dataset.class_names))
     task = tasks.resolve(wanted or guess, model)
-    misfit = opened.misfit(name, model, task, dataset)
+    misfit = opened.misfit(name, model, task=task, dataset=dataset)
     if misfit is not None and config.training.epochs:
         raise errors.ConfigError(f"{misfit} It cannot be trained on it: --epochs=0.")
     prepare, why = opened.choose_preprocessing(
         source,
         model,
-        task,
-        dataset,
-        config.model.preprocessing,
+        task=task,
+        dataset=dataset,
+        wanted=config.model.preprocessing,
         has_targets=misfit is None,
     )
-    fed = feed.from_dataset(dataset, prepare, task, config)
+    fed = feed.from_dataset(dataset, prepare, task=task, config=config)
     fed.facts["notes"] += [f"Preprocessing of {name}: {why}.", *filter(None, [misfit])]
     return Job(
         name=name,
@@ -146,7 +146,7 @@ def _from_zoo(
         model=model,
         task=task,
         preprocessing=prepare,
-        feed=feed.from_dataset(dataset, prepare, task, config),
+        feed=feed.from_dataset(dataset, prepare, task=task, config=config),
     )
 
 

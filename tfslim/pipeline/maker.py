@@ -72,7 +72,9 @@ class Made:
         first: Mapping[str, bytes] = types.MappingProxyType({}),
     ) -> dict[str, dict[str, Any]]:
         """Times the files after those of `first`; returns the figures of each."""
-        timings, problem = timing_lib.run({**first, **self.contents}, timing, on_step)
+        timings, problem = timing_lib.run(
+            {**first, **self.contents}, timing, on_step=on_step
+        )
         if problem is not None:
             self.notes.append(f"Not timed: {problem}")
             self.problem = self.problem or problem
@@ -84,7 +86,9 @@ class Made:
         self, names: Sequence[str], truth: proving.Truth, on_step: OnStep
     ) -> None:
         """Runs the files in consumers, and warns of those that get them wrong."""
-        self.consumers = proving.prove(self.contents, names, truth, on_step)
+        self.consumers = proving.prove(
+            self.contents, names, truth=truth, on_step=on_step
+        )
         self.warnings += proving.warnings(self.consumers)
 
     def to_json(
@@ -179,7 +183,7 @@ class Maker:
             io=given.io if is_static else None,
         )
         choice = cost_split.choose(
-            self.float_file, recipe, options, samples=self.samples, mode="auto"
+            self.float_file, recipe, options=options, samples=self.samples, mode="auto"
         )
         if choice.layers:
             options = dataclasses.replace(options, layers=choice.layers)
@@ -195,7 +199,9 @@ class Maker:
         )
         fallen: dict[str, Any] = {}
         if is_static and self.chosen.max_drop is not None:
-            accurate, fallen = self._keep_accuracy(recipe.name, accurate, options)
+            accurate, fallen = self._keep_accuracy(
+                recipe.name, accurate, options=options
+            )
         done = accurate.quantized
         row = describe(recipe, accurate) | fallen
         if choice.report:
@@ -210,6 +216,7 @@ class Maker:
         self,
         name: str,
         accurate: quantization.AccurateResult,
+        *,
         options: quantization.Options,
     ) -> tuple[quantization.AccurateResult, dict[str, Any]]:
         """Returns layers to float, worst first, where INT8 misses the goal."""

@@ -57,7 +57,7 @@ class _Judge:
     checked: dict[str, Any]
 
     def goal(self, points: float) -> evaluation.Goal:
-        return max_drop.goal(self.job, points, self.checked["metric"])
+        return max_drop.goal(self.job, points, float_metric=self.checked["metric"])
 
     def value(self, key: str, content: bytes) -> float:
         row = self.checker.figures(content)
@@ -78,6 +78,7 @@ class Original:
 def rehearse(
     job: job_lib.Job,
     config: ml_collections.ConfigDict,
+    *,
     chosen: choices.Choices,
     eval_fn: check.EvalFn | None,
     on_step: OnStep,
@@ -90,7 +91,7 @@ def rehearse(
     ready = deployment.prepare(job)
     if eval_fn is None:
         check.rehearse(ready.job)
-    content, _ = variants_lib.convert_float(ready.job, config, ready.metadata)
+    content, _ = variants_lib.convert_float(ready.job, config, metadata=ready.metadata)
     samples = ready.job.feed.calibration
     first = None if samples is None else [next(iter(samples))]
     for recipe in chosen.recipes:
@@ -115,6 +116,7 @@ def rehearse(
 def keep(
     folder: folder_lib.Folder,
     model: Any,
+    *,
     config: ml_collections.ConfigDict,
     on_step: OnStep,
 ) -> None:
@@ -125,21 +127,22 @@ def keep(
     with contextlib.suppress(errors.TfslimError, OSError):
         convert.require_finite(model)
         folder.start()
-        variants_lib.save_keras(model, config.model.save_format, folder)
+        variants_lib.save_keras(model, config.model.save_format, folder=folder)
         on_step("the job failed; the model that it trained is kept: model.keras")
 
 
 def original(
     job: job_lib.Job,
     config: ml_collections.ConfigDict,
+    *,
     eval_fn: check.EvalFn | None,
 ) -> Original:
     """Converts and measures the model before the steps."""
     ready = deployment.prepare(job)
-    content, _ = variants_lib.convert_float(ready.job, config, ready.metadata)
+    content, _ = variants_lib.convert_float(ready.job, config, metadata=ready.metadata)
     row = {
         "name": ORIGINAL,
-        **check.measure_file(ready.job, content, eval_fn),
+        **check.measure_file(ready.job, content, eval_fn=eval_fn),
         **sizes(content),
         **variants_lib.costs(ready.job.model),
     }
@@ -149,6 +152,7 @@ def original(
 def make(
     folder: folder_lib.Folder,
     job: job_lib.Job,
+    *,
     config: ml_collections.ConfigDict,
     chosen: choices.Choices,
     eval_fn: check.EvalFn | None,
@@ -162,11 +166,11 @@ def make(
     """
     convert.require_finite(job.model)
     ready = deployment.prepare(job)
-    checker = check.Checker(ready.job, eval_fn, config)
+    checker = check.Checker(ready.job, eval_fn, config=config)
     folder.start()
     on_step("saving model.keras")
     saved_by, notes = variants_lib.save_keras(
-        job.model, config.model.save_format, folder
+        job.model, config.model.save_format, folder=folder
     )
     made = MadeOfKeras(
         saved_by=saved_by,
@@ -176,7 +180,9 @@ def make(
     )
     made.warnings += doubts.of_model(ready.job, checker)
     on_step("converting to a float .tflite, checked against the Keras model")
-    float_file, unmapped = variants_lib.convert_float(ready.job, config, ready.metadata)
+    float_file, unmapped = variants_lib.convert_float(
+        ready.job, config, metadata=ready.metadata
+    )
     made.notes += [*ready.notes, *unmapped]
     maker = Maker(
         float_file=float_file,
@@ -190,16 +196,17 @@ def make(
     )
     maker.add_all()
     if job.quantization_aware is not None:
-        _add_quantization_aware(maker, job, config, checker)
+        _add_quantization_aware(maker, job, config=config, checker=checker)
     maker.require_any()
     made.samples = samples_lib.pick(ready.job, checker)
-    _prove(made, ready.job, config, checker, on_step)
+    _prove(made, ready.job, config=config, checker=checker, on_step=on_step)
     return made
 
 
 def _prove(
     made: MadeOfKeras,
     job: job_lib.Job,
+    *,
     config: ml_collections.ConfigDict,
     checker: check.Checker,
     on_step: OnStep,
@@ -215,6 +222,7 @@ def _prove(
 def _add_quantization_aware(
     maker: Maker,
     job: job_lib.Job,
+    *,
     config: ml_collections.ConfigDict,
     checker: check.Checker,
 ) -> None:

@@ -15,11 +15,11 @@ def require_data(job: job_lib.Job, max_drop: float | None) -> None:
             "--max_drop needs data to calibrate with and to measure on: name data, or "
             "pass train_data and eval_data."
         )
-    goal(job, max_drop, 0.0 if job.feed.has_targets else None)
+    goal(job, max_drop, float_metric=0.0 if job.feed.has_targets else None)
 
 
 def goal(
-    job: job_lib.Job, max_drop: float, float_metric: float | None
+    job: job_lib.Job, max_drop: float, *, float_metric: float | None
 ) -> evaluation.Goal:
     """Returns what a drop of `max_drop` points means for a model and its data.
 

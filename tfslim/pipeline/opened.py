@@ -66,7 +66,7 @@ def check_inputs(name: str, model: Any) -> tuple[int, ...]:
 
 
 def misfit(
-    name: str, model: Any, task: tasks.Task, dataset: data.Dataset
+    name: str, model: Any, *, task: tasks.Task, dataset: data.Dataset
 ) -> str | None:
     """Says in a line why the data's targets are not those of the model, if so."""
     classes = len(dataset.class_names)
@@ -92,10 +92,10 @@ def misfit(
 def choose_preprocessing(
     source: str,
     model: Any,
+    *,
     task: tasks.Task,
     dataset: data.Dataset,
     wanted: str,
-    *,
     has_targets: bool,
 ) -> tuple[preprocessing.Preprocessing, str]:
     """Finds how pixels become the model's input, and says where that is known from.
@@ -120,7 +120,7 @@ def choose_preprocessing(
             "cannot tell, as its classes are others. Say it, --config.model."
             f"preprocessing={'|'.join(_CANDIDATES)}, or give data of its classes."
         )
-    scores = _scores(model, task, dataset, shape)
+    scores = _scores(model, task, dataset=dataset, shape=shape)
     sign = 1 if task.higher_is_better else -1
     best = max(scores, key=lambda name: sign * scores[name])
     listed = ", ".join(f"{name} {score:.3g}" for name, score in scores.items())
@@ -131,7 +131,7 @@ def choose_preprocessing(
 
 
 def _scores(
-    model: Any, task: tasks.Task, dataset: data.Dataset, shape: tuple[int, ...]
+    model: Any, task: tasks.Task, *, dataset: data.Dataset, shape: tuple[int, ...]
 ) -> dict[str, float]:
     """Returns preset name -> the task's metric on some training images."""
     count = min(_NUM_SAMPLES, len(dataset.train))

@@ -37,7 +37,7 @@ _MOST_LOST = 0.05
 
 
 def prepare(
-    wanted: Wanted, config: ml_collections.ConfigDict, out: Path, on_step: OnStep
+    wanted: Wanted, config: ml_collections.ConfigDict, *, out: Path, on_step: OnStep
 ) -> dict[str, Any]:
     """Trains the baseline and plans the trials, once: a later call reads both.
 
@@ -49,18 +49,20 @@ def prepare(
             on_step("the plan is there: going on")
             plan: dict[str, Any] = json.loads(files.read_text(out / PLAN))
             return plan
-        baseline = _baseline(wanted, config, out, on_step)
-        plan = _plan(wanted, config, out, baseline, on_step)
+        baseline = _baseline(wanted, config, out=out, on_step=on_step)
+        plan = _plan(wanted, config, out=out, baseline=baseline, on_step=on_step)
         _study(wanted, out).add(plan["candidates"])
         files.write_json(out / PLAN, plan)
     return plan
 
 
-def work(wanted: Wanted, plan: Mapping[str, Any], out: Path, on_step: OnStep) -> None:
+def work(
+    wanted: Wanted, plan: Mapping[str, Any], *, out: Path, on_step: OnStep
+) -> None:
     """Trains and measures what waits, until nothing is left; several may do so."""
 
     def evaluate(candidate: dict[str, Any]) -> tuple[float, float, dict[str, Any]]:
-        own = config_of(plan, candidate, out, epochs=wanted.brief_epochs)
+        own = config_of(plan, candidate, out=out, epochs=wanted.brief_epochs)
         folder = out / TRIALS / candidate["name"]
         found = export.export_model(None, out_dir=folder, config=own, overwrite=True)
         row = trial_rows.row_of(found, candidate["recipe"])
@@ -70,7 +72,7 @@ def work(wanted: Wanted, plan: Mapping[str, Any], out: Path, on_step: OnStep) ->
 
 
 def finish(
-    wanted: Wanted, plan: Mapping[str, Any], out: Path, on_step: OnStep
+    wanted: Wanted, plan: Mapping[str, Any], *, out: Path, on_step: OnStep
 ) -> dict[str, Any]:
     """Trains the winners fully and writes what came of the search.
 
@@ -80,7 +82,7 @@ def finish(
     study = _study(wanted, out)
     rows = study.results()
     for row in rows:
-        row["meets"] = trial_rows.meets(row, plan, wanted)
+        row["meets"] = trial_rows.meets(row, plan, wanted=wanted)
     if not rows:
         reasons = "; ".join(study.failures().values()) or "no trial was made"
         raise errors.TrainingError(f"No trial came to its end: {reasons}")
@@ -89,13 +91,13 @@ def finish(
     for place, row in enumerate(winners):
         name = BEST if not wanted.family else f"family_{place + 1}"
         on_step(f"training {row['candidate']['name']} fully")
-        own = config_of(plan, row["candidate"], out, epochs=wanted.epochs)
+        own = config_of(plan, row["candidate"], out=out, epochs=wanted.epochs)
         found = export.export_model(
             None, out_dir=out / name, config=own, overwrite=True
         )
         made = trial_rows.row_of(found, row["candidate"]["recipe"])
         made |= {"candidate": row["candidate"], "folder": name}
-        final.append(made | {"meets": trial_rows.meets(made, plan, wanted)})
+        final.append(made | {"meets": trial_rows.meets(made, plan, wanted=wanted)})
     content = {
         "schema_version": 1,
         "source": wanted.source,
@@ -128,7 +130,7 @@ def _study(wanted: Wanted, out: Path) -> study_lib.Study:
 
 
 def _baseline(
-    wanted: Wanted, config: ml_collections.ConfigDict, out: Path, on_step: OnStep
+    wanted: Wanted, config: ml_collections.ConfigDict, *, out: Path, on_step: OnStep
 ) -> dict[str, Any]:
     folder = out / BASELINE
     if (folder / "result.json").exists():
@@ -145,6 +147,7 @@ def _baseline(
 def _plan(
     wanted: Wanted,
     config: ml_collections.ConfigDict,
+    *,
     out: Path,
     baseline: Mapping[str, Any],
     on_step: OnStep,
@@ -153,26 +156,30 @@ def _plan(
     model_path = str((out / BASELINE / "model.keras").absolute())
     model = loading.load_model(model_path)
     timed = {
-        r: _timed(out / BASELINE / f"{r}.tflite", base[r]["memory_bytes"], on_step)
+        r: _timed(
+            out / BASELINE / f"{r}.tflite", base[r]["memory_bytes"], on_step=on_step
+        )
         for r in _RECIPES
     }
     channels = channels_lib.analyze(graph_keras.read(model))
     kind = graph_keras.keras_of(model)
-    scores = prune.score_by(channels, kind, "l1_norm", None, None)
+    scores = prune.score_by(
+        channels, kind, criterion="l1_norm", batches=None, loss=None
+    )
     on_step("what each cut leaves")
-    built = space.build_space(channels, scores, timed)
-    plain = _opened_config(config, model_path, baseline["data"]["spec"])
+    built = space.build_space(channels, scores, timed=timed)
+    plain = _opened_config(config, model_path, spec=baseline["data"]["spec"])
     job = job_lib.prepare(None, plain, None, (None, None, None))
     damage = sensitivity.measure_damage(
         channels,
         scores,
-        built,
-        _inputs(job),
+        space=built,
+        inputs=_inputs(job),
         kind=kind,
         divisor=space.DIVISOR,
         on_step=on_step,
     )
-    candidates = _candidates(wanted, built, damage, base)
+    candidates = _candidates(wanted, built, damage=damage, base=base)
     return {
         "schema_version": 1,
         "config": json.loads(plain.to_json_best_effort()),
@@ -187,7 +194,7 @@ def _plan(
 
 
 def _opened_config(
-    config: ml_collections.ConfigDict, model: str, spec: str
+    config: ml_collections.ConfigDict, model: str, *, spec: str
 ) -> ml_collections.ConfigDict:
     """Returns the config for the trained baseline in place of the model's name."""
     own = copy.deepcopy(config)
@@ -198,7 +205,7 @@ def _opened_config(
     return own
 
 
-def _timed(path: Path, memory: int | None, on_step: OnStep) -> space.Timed:
+def _timed(path: Path, memory: int | None, *, on_step: OnStep) -> space.Timed:
     data = files.read_bytes(path)
     found = layers.profile(data, on_step=on_step)
     by_layer: dict[str, float] = {}
@@ -235,6 +242,7 @@ def _inputs(job: job_lib.Job) -> list[np.ndarray]:
 def _candidates(
     wanted: Wanted,
     built: space.Space,
+    *,
     damage: np.ndarray,
     base: Mapping[str, Mapping[str, float]],
 ) -> list[dict[str, Any]]:
@@ -244,14 +252,16 @@ def _candidates(
     found: list[dict[str, Any]] = []
     problem: errors.BenchmarkError | None = None
     for recipe in recipes:
-        way = choose.path(built, damage, recipe, wanted.goal)
+        way = choose.path(built, damage, recipe=recipe, goal=wanted.goal)
         try:
             picked = _picked(way, wanted)
         except errors.BenchmarkError as error:
             problem = error
             continue
-        found += [_candidate("cut", place, step) for place, step in enumerate(picked)]
-        found += _uniform(built, recipe, picked if wanted.family else picked[:1])
+        found += [
+            _candidate("cut", place, step=step) for place, step in enumerate(picked)
+        ]
+        found += _uniform(built, recipe, picked=picked if wanted.family else picked[:1])
     if not found and problem is not None:
         raise problem
     return found
@@ -270,7 +280,7 @@ def _picked(way: list[choose.Step], wanted: Wanted) -> list[choose.Step]:
 
 
 def _uniform(
-    built: space.Space, recipe: str, picked: list[choose.Step]
+    built: space.Space, recipe: str, *, picked: list[choose.Step]
 ) -> list[dict[str, Any]]:
     """Returns the uniform widths to hold the picked ones against."""
     found = {}
@@ -279,14 +289,16 @@ def _uniform(
             choice = built.uniform(ratio, recipe)
             cost = built.cost(choice)
             if cost.latency_us <= step.cost.latency_us or ratio == built.ratios[-1]:
-                row = _candidate("uniform", 0, choose.Step(choice, cost, float("nan")))
+                row = _candidate(
+                    "uniform", 0, step=choose.Step(choice, cost, float("nan"))
+                )
                 row["name"] = f"{recipe}_uniform_{ratio:g}"
                 found[row["name"]] = row
                 break
     return list(found.values())
 
 
-def _candidate(kind: str, place: int, step: choose.Step) -> dict[str, Any]:
+def _candidate(kind: str, place: int, *, step: choose.Step) -> dict[str, Any]:
     return {
         "name": f"{step.choice.recipe}_{kind}_{place}",
         "kind": kind,
@@ -298,7 +310,7 @@ def _candidate(kind: str, place: int, step: choose.Step) -> dict[str, Any]:
 
 
 def config_of(
-    plan: Mapping[str, Any], candidate: Mapping[str, Any], out: Path, *, epochs: int
+    plan: Mapping[str, Any], candidate: Mapping[str, Any], *, out: Path, epochs: int
 ) -> dict[str, Any]:
     """Returns the config that makes a candidate: `tfslim export --config=` takes it."""
     own: dict[str, Any] = copy.deepcopy(dict(plan["config"]))

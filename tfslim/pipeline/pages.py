@@ -18,6 +18,7 @@ _LABELS = "labels.txt"
 def write(
     folder: folder_lib.Folder,
     content: Mapping[str, Any],
+    *,
     config: ml_collections.ConfigDict,
     files: Mapping[str, bytes],
     samples: Sequence[Mapping[str, Any]] = (),

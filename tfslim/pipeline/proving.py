@@ -41,6 +41,7 @@ def require(names: Sequence[str]) -> None:
 def prove(
     contents: Mapping[str, bytes],
     names: Sequence[str],
+    *,
     truth: Truth,
     on_step: OnStep,
 ) -> dict[str, dict[str, dict[str, Any]]]:
@@ -64,7 +65,7 @@ def prove(
             inputs = dict(zip(named, truth.inputs, strict=True))
             outputs = [array[: len(truth.inputs[0])] for array in truth.outputs]
         found[variant] = consumers.verify(
-            content, inputs, names, expected=outputs, expected_of=truth.name
+            content, inputs, names=names, expected=outputs, expected_of=truth.name
         )
     return found
 
@@ -94,7 +95,7 @@ def first_inputs(
     """
     parts: list[list[np.ndarray]] = []
     for x, _ in batches:
-        x = structure.in_order(x, names, "inputs") if isinstance(x, dict) else x
+        x = structure.in_order(x, names, what="inputs") if isinstance(x, dict) else x
         parts.append(
             [np.asarray(t) for t in (x if isinstance(x, list | tuple) else [x])]
         )

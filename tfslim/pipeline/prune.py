@@ -16,7 +16,7 @@ from tfslim.pipeline import steps as steps_lib
 
 
 def prune_file(
-    config: ml_collections.ConfigDict, out: Path, on_step: Callable[[str], None]
+    config: ml_collections.ConfigDict, out: Path, *, on_step: Callable[[str], None]
 ) -> dict[str, Any]:
     """Opens the config's model, runs its steps and writes it to `out`.
 
@@ -36,7 +36,7 @@ def prune_file(
     convert.require_finite(job.model)
     fitting.to_float32(job, on_step)
     if not has_no_data:
-        fitting.fit(job, fitting.options_of(config), on_step)
+        fitting.fit(job, fitting.options_of(config), on_step=on_step)
     job.original = job.model
     rows = []
     for step in steps:
@@ -44,14 +44,16 @@ def prune_file(
         row = steps_lib.run(
             step,
             job,
-            lambda options: fitting.fit(job, options, on_step),
-            lambda: job.backup.value(lambda: check.measure(job, None)),
+            train=lambda options: fitting.fit(job, options, on_step=on_step),
+            measure=lambda: job.backup.value(lambda: check.measure(job, None)),
         )
         rows.append(row)
     convert.require_finite(job.model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        keras, notes = variants.save_keras_to(job.model, config.model.save_format, path)
+        keras, notes = variants.save_keras_to(
+            job.model, config.model.save_format, path=path
+        )
         files.write_bytes(out, path.read_bytes())
     job.backup.finish()
     return {

@@ -93,7 +93,7 @@ def check(wanted: Wanted, data: Data) -> None:
         raise errors.ConfigError("--max_drop chooses the layers: leave out --layers.")
 
 
-def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
+def quantize_file(data: Data, wanted: Wanted, *, on_step: OnStep) -> QuantizedFile:
     """Quantizes a file, falls back where that is asked for, and measures the result.
 
     Args:
@@ -105,7 +105,7 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
         QuantizationError: the file is useless; names recipes that are not.
     """
     recipe, model = wanted.recipe, data.model
-    wanted, choice = _by_cost(data, wanted, on_step)
+    wanted, choice = _by_cost(data, wanted, on_step=on_step)
     accurate = quantization.quantize_accurately(
         model,
         recipe,
@@ -127,7 +127,9 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
         quantization.plot_layers(ranking(), wanted.sensitivity)
     best, is_met = accurate, True
     if wanted.max_drop is not None:
-        best, is_met, way = _fall_back(accurate, data, wanted, ranking, on_step)
+        best, is_met, way = _fall_back(
+            accurate, data, wanted=wanted, ranking=ranking, on_step=on_step
+        )
         found |= way
     done = best.quantized
     name = "quantized" if recipe.name == "float" else recipe.name
@@ -135,9 +137,13 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
     if done.note:
         contents = {"as given": model}
     elif data.test is not None and is_met:
-        file_verdict.require_fit(name, done.tflite, model, data.test, on_step)
-    rows = file_verdict.measured(contents, data.test, on_step)
-    others, better = file_verdict.better(contents, rows, data.test, on_step)
+        file_verdict.require_fit(
+            name, done.tflite, model=model, test=data.test, on_step=on_step
+        )
+    rows = file_verdict.measured(contents, data.test, on_step=on_step)
+    others, better = file_verdict.better(
+        contents, rows, test=data.test, on_step=on_step
+    )
     report = {
         "model": wanted.model,
         "recipe": recipe.name,
@@ -148,8 +154,11 @@ def quantize_file(data: Data, wanted: Wanted, on_step: OnStep) -> QuantizedFile:
         "kept_float": cost_split.with_reasons(done.kept_float, choice.reasons),
         "costs": choice.report,
         "trials": _trials(done),
-        "notes": [*choice.notes, *_notes(done, data, better, rows, wanted.options)],
-        "findings": _findings(best, data, on_step),
+        "notes": [
+            *choice.notes,
+            *_notes(done, data, better=better, rows=rows, options=wanted.options),
+        ],
+        "findings": _findings(best, data, on_step=on_step),
     }
     return QuantizedFile(done, report, is_met)
 
@@ -159,13 +168,13 @@ def _trials(done: quantization.QuantizeResult) -> list[dict[str, Any]]:
 
 
 def _by_cost(
-    data: Data, wanted: Wanted, on_step: OnStep
+    data: Data, wanted: Wanted, *, on_step: OnStep
 ) -> tuple[Wanted, cost_split.Choice]:
     """Lets those ops stay float that are measured faster so."""
     choice = cost_split.choose(
         data.model,
         wanted.recipe,
-        wanted.options,
+        options=wanted.options,
         samples=data.calibration,
         mode=wanted.costs,
         on_step=on_step,
@@ -179,6 +188,7 @@ def _by_cost(
 def _fall_back(
     accurate: quantization.AccurateResult,
     data: Data,
+    *,
     wanted: Wanted,
     ranking: Callable[[], list[quantization.LayerError]],
     on_step: OnStep,
@@ -213,6 +223,7 @@ def _latency(content: bytes) -> float | None:
 def _notes(
     done: quantization.QuantizeResult,
     data: Data,
+    *,
     better: list[str],
     rows: list[dict[str, Any]],
     options: quantization.Options,
@@ -240,7 +251,7 @@ def _notes(
 
 
 def _findings(
-    best: quantization.AccurateResult, data: Data, on_step: OnStep
+    best: quantization.AccurateResult, data: Data, *, on_step: OnStep
 ) -> list[dict[str, Any]]:
     """Looks for what is wrong with a file."""
     done = best.quantized
@@ -257,7 +268,7 @@ def _rows(values: Sequence[Any]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(value) for value in values]
 
 
-def write(made: QuantizedFile, data: Data, out: Path, *, ranges: Path | None) -> None:
+def write(made: QuantizedFile, data: Data, *, out: Path, ranges: Path | None) -> None:
     """Writes the file, its report beside it, and its ranges for another run.
 
     Args:
@@ -270,4 +281,4 @@ def write(made: QuantizedFile, data: Data, out: Path, *, ranges: Path | None) ->
     files.write_json(out.with_suffix(".json"), made.report)
     calibration = made.quantized.calibration
     if calibration is not None and ranges is not None:
-        quantization.write_ranges(ranges, calibration, data.model)
+        quantization.write_ranges(ranges, calibration, model=data.model)

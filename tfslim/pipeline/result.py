@@ -16,8 +16,8 @@ from tfslim.pipeline.job import Job
 def build_result(
     job: Job,
     config: ml_collections.ConfigDict,
-    made: making.MadeOfKeras,
     *,
+    made: making.MadeOfKeras,
     trained: dict[str, Any] | None,
     original: dict[str, Any] | None,
     steps: list[dict[str, Any]],

@@ -40,7 +40,7 @@ def output_names(model: Any) -> list[str]:
     return list(getattr(model, "output_names", None) or [model.layers[-1].name])
 
 
-def in_order(values: Any, names: Sequence[str], what: str) -> Any:
+def in_order(values: Any, names: Sequence[str], *, what: str) -> Any:
     """Returns one array, or a list of arrays as `names` has them.
 
     Args:

@@ -41,7 +41,7 @@ def plan(config: ml_collections.ConfigDict) -> Timing:
     runners = tuple(dict.fromkeys(fields.pop("runners")))
     for name in runners:
         if name not in RUNNERS:
-            raise registry.unknown_name("benchmark runner", name, RUNNERS)
+            raise registry.unknown_name("benchmark runner", name, known=RUNNERS)
     phone = fields.pop("android")
     timing = Timing(
         runners=runners,
@@ -51,7 +51,7 @@ def plan(config: ml_collections.ConfigDict) -> Timing:
     )
     if "host" in runners and timing.options.delegate not in host.DELEGATES:
         raise registry.unknown_name(
-            "delegate of the host", timing.options.delegate, host.DELEGATES
+            "delegate of the host", timing.options.delegate, known=host.DELEGATES
         )
     if "android" in runners:
         android.check_delegate(_on_phone(timing).delegate, timing.android.runtime)
@@ -69,7 +69,7 @@ def _on_phone(timing: Timing) -> benchmark.Options:
 
 
 def run(
-    contents: Mapping[str, bytes], timing: Timing, on_step: Callable[[str], None]
+    contents: Mapping[str, bytes], timing: Timing, *, on_step: Callable[[str], None]
 ) -> tuple[dict[str, dict[str, Any]], errors.BenchmarkError | None]:
     """Times the files.
 
@@ -89,7 +89,7 @@ def run(
             rows[result.name]["comparison"] = change and change.to_json()
     if "android" in timing.runners:
         on_step(f"timing {len(contents)} files on Android")
-        sessions, on_phone = _run_phones(contents, timing, on_step)
+        sessions, on_phone = _run_phones(contents, timing, on_step=on_step)
         problem = problem or on_phone
         for results in sessions:
             for row in comparison.with_first(results):
@@ -117,11 +117,13 @@ def _run_host(
 
 
 def _run_phones(
-    contents: Mapping[str, bytes], timing: Timing, on_step: Callable[[str], None]
+    contents: Mapping[str, bytes], timing: Timing, *, on_step: Callable[[str], None]
 ) -> tuple[list[list[benchmark.BenchmarkResult]], errors.BenchmarkError | None]:
     jobs = [_on_phone(timing)]
     try:
-        done = android.run_android(contents, jobs, timing.android, on_step=on_step)
+        done = android.run_android(
+            contents, jobs, android=timing.android, on_step=on_step
+        )
     except android.SomeDevicesFailedError as error:
         return error.sessions, error
     except errors.BenchmarkError as error:

@@ -57,7 +57,7 @@ def row_of(found: Mapping[str, Any], recipe: str) -> dict[str, Any]:
 
 
 def meets(
-    row: Mapping[str, Any], plan: Mapping[str, Any], wanted: Wanted
+    row: Mapping[str, Any], plan: Mapping[str, Any], *, wanted: Wanted
 ) -> dict[str, bool]:
     """Says of each limit whether the measured row meets it."""
     goal = wanted.goal

@@ -18,14 +18,14 @@ from tfslim.pipeline.maker import sizes
 
 
 def save_keras(
-    model: Any, package: Any, folder: folder_lib.Folder
+    model: Any, package: Any, *, folder: folder_lib.Folder
 ) -> tuple[str, list[str]]:
     """Writes model.keras, as `save_keras_to` does."""
     with folder.writing(folder_lib.MODEL) as path:
-        return save_keras_to(model, package, path)
+        return save_keras_to(model, package, path=path)
 
 
-def save_keras_to(model: Any, package: Any, path: Path) -> tuple[str, list[str]]:
+def save_keras_to(model: Any, package: Any, *, path: Path) -> tuple[str, list[str]]:
     """Writes the model, without optimizer state, in the wanted Keras's own format.
 
     Returns:
@@ -43,7 +43,7 @@ def save_keras_to(model: Any, package: Any, path: Path) -> tuple[str, list[str]]
 
 
 def convert_float(
-    job: job_lib.Job, config: ml_collections.ConfigDict, metadata: Mapping[str, Any]
+    job: job_lib.Job, config: ml_collections.ConfigDict, *, metadata: Mapping[str, Any]
 ) -> tuple[bytes, list[str]]:
     """Returns the float `.tflite` that all recipes start from, and notes.
 

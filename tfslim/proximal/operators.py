@@ -28,7 +28,7 @@ def soft_threshold(values: tf.Tensor, threshold: Any) -> tf.Tensor:
 
 
 def group_soft_threshold(
-    values: tf.Tensor, threshold: Any, axes: Sequence[int]
+    values: tf.Tensor, threshold: Any, *, axes: Sequence[int]
 ) -> tf.Tensor:
     """Returns each group w times max(1 - sqrt(size) threshold / |w|, 0).
 
@@ -47,7 +47,7 @@ def group_soft_threshold(
 
 
 def scaled_group_soft_threshold(
-    values: tf.Tensor, threshold: Any, axes: Sequence[int], metric: tf.Tensor
+    values: tf.Tensor, threshold: Any, *, axes: Sequence[int], metric: tf.Tensor
 ) -> tf.Tensor:
     """Returns the group lasso's proximal step in a diagonal metric D.
 
@@ -88,7 +88,9 @@ def scaled_group_soft_threshold(
     return tf.where(limit > 0.0, tf.where(lives, shrunk, 0.0), values)
 
 
-def smallest(values: tf.Tensor, share: float, axes: Sequence[int] | None) -> tf.Tensor:
+def smallest(
+    values: tf.Tensor, share: float, *, axes: Sequence[int] | None
+) -> tf.Tensor:
     """Tells which weights, or groups, are the smallest ones.
 
     Where a penalty counts these alone, the proximal step of the whole moves only them,

@@ -63,14 +63,16 @@ class _Rule(fields.Checked):
         self, values: tf.Tensor, rate: Any, kernel: access.Kernel, metric: Any = None
     ) -> tf.Tensor:
         """Returns the values after the step; `metric` is None or the diagonal of D."""
-        moved = self._shrunk(values, rate, kernel, metric)
+        moved = self._shrunk(values, rate, kernel=kernel, metric=metric)
         if self.share == 1.0:
             return moved
         axes = None if self.penalty == "l1" else kernel.axes
-        return tf.where(operators.smallest(values, self.share, axes), moved, values)
+        return tf.where(
+            operators.smallest(values, self.share, axes=axes), moved, values
+        )
 
     def _shrunk(
-        self, values: tf.Tensor, rate: Any, kernel: access.Kernel, metric: Any
+        self, values: tf.Tensor, rate: Any, *, kernel: access.Kernel, metric: Any
     ) -> tf.Tensor:
         threshold = tf.cast(rate, values.dtype) * (self.strength * kernel.scale)
         if self.penalty == "l1":
@@ -78,9 +80,9 @@ class _Rule(fields.Checked):
                 values, threshold if metric is None else threshold / metric
             )
         if metric is None:
-            return operators.group_soft_threshold(values, threshold, kernel.axes)
+            return operators.group_soft_threshold(values, threshold, axes=kernel.axes)
         return operators.scaled_group_soft_threshold(
-            values, threshold, kernel.axes, metric
+            values, threshold, axes=kernel.axes, metric=metric
         )
 
 
@@ -248,7 +250,7 @@ def Proximal(
         optimizer = importlib.import_module(package).optimizers.get(optimizer)
     kernels = access.kernels_by_name(model, layers, measured=relative)
     rule = _Rule(strength, penalty, metric, share, kernels)
-    _check_optimizer(optimizer, package, metric)
+    _check_optimizer(optimizer, package, metric=metric)
     return _with_rule(optimizer, rule)
 
 
@@ -283,8 +285,8 @@ def ProxSGD(
 def proximal_step(
     model: Any,
     learning_rate: Any,
-    strength: float,
     *,
+    strength: float,
     penalty: str = "l1",
     share: float = 1.0,
     layers: str | Sequence[str] = "*",
@@ -328,7 +330,7 @@ def proximal_step(
         replica.merge_call(update)
 
 
-def _check_optimizer(optimizer: Any, package: str, metric: str) -> None:
+def _check_optimizer(optimizer: Any, package: str, *, metric: str) -> None:
     name = type(optimizer).__name__
     if "LossScaleOptimizer" in name:
         raise errors.ConfigError(

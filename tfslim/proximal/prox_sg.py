@@ -139,7 +139,7 @@ def prox_sg(
             task="classification",
         )
     """
-    checks.renamed_keyword(overrides, "retrain_epochs", "fine_tune_epochs")
+    checks.renamed_keyword(overrides, "retrain_epochs", new="fine_tune_epochs")
     given = Training.of(train, validation, task, options)
     own, training = given.split(ProxOptions, how, overrides)
     if budget is not None:
@@ -221,7 +221,7 @@ class _ProxSg(sparse_training.SparseMethod):
         ratios, _ = ratios_lib.group_ratios(channels, sparsity)
         if budget is None:
             return ratios, dataclasses.replace(own, ratios=ratios)
-        ratios = ratios_lib.meet_limit(channels, ratios, budget)
+        ratios = ratios_lib.meet_limit(channels, ratios, budget=budget)
         return ratios, budget_lib.Budget(
             pruning_ratio=0.0,
             ratios=ratios,
@@ -235,7 +235,7 @@ class _ProxSg(sparse_training.SparseMethod):
 def _check_budget(graph: ir.Graph, budget: budget_lib.Budget) -> None:
     """Refuses a budget without a limit, or one out of reach for any order."""
     ratios_lib.required_limit(budget)
-    StepBudgets(budget_lib.analyze(graph, budget), budget, 1, "geometric")
+    StepBudgets(budget_lib.analyze(graph, budget), budget, steps=1, curve="geometric")
 
 
 def _general_strength(total_rate: float, *, relative: bool) -> float:

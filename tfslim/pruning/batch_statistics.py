@@ -26,6 +26,7 @@ _NUM_SIGNS = 4
 def gather(
     graph: ir.Graph,
     kind: graph_keras.KerasName,
+    *,
     batches: Sequence[Any],
     needs: frozenset[str],
     loss: Any,
@@ -58,7 +59,7 @@ def gather(
     functions = None
     if needs_loss:
         runs_in = graph_keras.keras_of(model)
-        functions = _losses(runs_in, loss, len(graph.output_refs))
+        functions = _losses(runs_in, loss, num_outputs=len(graph.output_refs))
     run = _Run(probe, model, functions, len(graph.output_refs))
     for batch in batches:
         if needs_loss and (not isinstance(batch, tuple) or len(batch) < 2):
@@ -73,7 +74,7 @@ def gather(
 
 
 def _losses(
-    kind: graph_keras.KerasName, loss: Any, num_outputs: int
+    kind: graph_keras.KerasName, loss: Any, *, num_outputs: int
 ) -> list[Callable[[Any, Any], Any]]:
     """Returns the loss of each output; a single one is that of all."""
     given = loss if isinstance(loss, list | tuple) else [loss] * num_outputs
@@ -141,7 +142,7 @@ class _Run:
     def _gradients(self, batch: Any) -> list[Any]:
         with tf.GradientTape() as tape:
             total, _ = self._forward(batch)
-        return _gradient(tape, total, self._variables)
+        return _gradient(tape, total, sources=self._variables)
 
     def _hessian(self, batch: Any) -> list[Any]:
         """Hutchinson's estimate of the diagonal: the mean of v * (Hv) over signs v."""
@@ -160,7 +161,7 @@ class _Run:
                         for gradient, sign in zip(gradients, signs, strict=True)
                     ]
                 )
-            seconds = _gradient(outer, product, self._variables)
+            seconds = _gradient(outer, product, sources=self._variables)
             for total, sign, second in zip(sums, signs, seconds, strict=True):
                 total += sign * np.asarray(second) / _NUM_SIGNS
         return sums
@@ -176,13 +177,13 @@ class _Run:
             for layer, tensor in zip(layers, seen, strict=True)
         }
         if "activation_gradients" in needs:
-            gradients = _gradient(tape, total, seen)
+            gradients = _gradient(tape, total, sources=seen)
             for layer, gradient in zip(layers, gradients, strict=True):
                 result[layer]["activation_gradients"] = np.asarray(gradient)
         return result
 
 
-def _gradient(tape: tf.GradientTape, value: Any, sources: list[Any]) -> list[Any]:
+def _gradient(tape: tf.GradientTape, value: Any, *, sources: list[Any]) -> list[Any]:
     return tape.gradient(
         value, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )

@@ -76,7 +76,7 @@ LIMITS = ("max_params", "max_macs", "max_weight_bytes", "max_cost")
 
 def check_ratio(ratio: float, name: str = "pruning_ratio") -> None:
     """Raises ConfigError unless a share of channels can be removed."""
-    checks.number(name, ratio, "[0, 1)", "0.3 removes 30% of the channels.")
+    checks.number(name, ratio, span="[0, 1)", hint="0.3 removes 30% of the channels.")
 
 
 def analyze(graph: ir.Graph, budget: Budget) -> channels_lib.Channels:
@@ -111,10 +111,15 @@ def select_channels(
         array([False,  True, False,  True])
     """
     check_ratio(pruning_ratio)
-    return _best(scores, _width(len(scores), pruning_ratio), divisor, min_channels)
+    return _best(
+        scores,
+        _width(len(scores), pruning_ratio),
+        divisor=divisor,
+        min_channels=min_channels,
+    )
 
 
-def _best(scores: ir.Array, wanted: int, divisor: int, min_channels: int) -> Mask:
+def _best(scores: ir.Array, wanted: int, *, divisor: int, min_channels: int) -> Mask:
     wanted = max(1, min_channels, wanted)
     kept = min(len(scores), -(-wanted // divisor) * divisor)
     # A stable sort makes ties, hence exported files, reproducible.
@@ -124,7 +129,7 @@ def _best(scores: ir.Array, wanted: int, divisor: int, min_channels: int) -> Mas
 
 
 def plan(
-    channels: channels_lib.Channels, scores: Scores, budget: Budget
+    channels: channels_lib.Channels, scores: Scores, *, budget: Budget
 ) -> dict[str, Mask]:
     """Chooses the channels to keep.
 
@@ -139,18 +144,18 @@ def plan(
     Raises:
         ConfigError: a pattern of `ratios` fits no group, or the limit cannot be met.
     """
-    checks.matching("channel group", budget.ratios, scores.groups)
+    checks.matching("channel group", budget.ratios, names=scores.groups)
     limit = limit_of(budget)
     if limit is None:
-        return _plan_at(scores, budget, budget.pruning_ratio or 0.0)
+        return _plan_at(scores, budget, ratio=budget.pruning_ratio or 0.0)
 
     def cost(ratio: float) -> float:
-        keep = _plan_at(scores, budget, ratio)
+        keep = _plan_at(scores, budget, ratio=ratio)
         graph, _ = surgery.cut_channels(channels.graph, keep, channels=channels)
         return cost_of(graph, budget)
 
     ratio = search_ratio(cost, getattr(budget, limit), noun=limit)
-    return _plan_at(scores, budget, ratio)
+    return _plan_at(scores, budget, ratio=ratio)
 
 
 def limit_of(budget: Budget) -> str | None:
@@ -202,7 +207,7 @@ def search_ratio(
     return high
 
 
-def _plan_at(scores: Scores, budget: Budget, ratio: float) -> dict[str, Mask]:
+def _plan_at(scores: Scores, budget: Budget, *, ratio: float) -> dict[str, Mask]:
     own = {name: ratio_of(budget, name) for name in scores.groups}
     kept = {}
     if budget.scope == "global":
@@ -215,7 +220,9 @@ def _plan_at(scores: Scores, budget: Budget, ratio: float) -> dict[str, Mask]:
         if wanted is None:
             wanted = _width(len(values), ratio if each is None else each)
         divisor = max(1, budget.divisor // scores.sizes.get(name, 1))
-        keep[name] = _best(values, wanted, divisor, budget.min_channels)
+        keep[name] = _best(
+            values, wanted, divisor=divisor, min_channels=budget.min_channels
+        )
     return keep
 
 
@@ -261,7 +268,7 @@ def schedule(
     """
     check_ratio(pruning_ratio)
     checks.whole("steps", steps)
-    checks.choice("curve", curve, CURVES)
+    checks.choice("curve", curve, known=CURVES)
     done = np.arange(1, steps + 1) / steps
     ratios = {
         "cubic": pruning_ratio * (1 - (1 - done) ** 3),

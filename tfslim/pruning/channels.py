@@ -98,7 +98,7 @@ class Channels:
         mask = np.ones(self.num_labels, bool)
         for name, kept in keep.items():
             if name not in self.by_name:
-                raise registry.unknown_name("channel group", name, self.by_name)
+                raise registry.unknown_name("channel group", name, known=self.by_name)
             group = self.by_name[name]
             kept = np.asarray(kept, bool)
             if kept.shape != (len(group),) or not kept.any():
@@ -160,8 +160,8 @@ def analyze(
     Raises:
         ConfigError: a pattern matches no layer.
     """
-    checks.matching("layer", ignore, graph.layers)
-    tracer = _Tracer(graph, ignore, cut_layer_norms)
+    checks.matching("layer", ignore, names=graph.layers)
+    tracer = _Tracer(graph, ignore, cut_layer_norms=cut_layer_norms)
     for node in graph.nodes:
         tracer.trace(node)
     for ref in graph.output_refs:
@@ -172,7 +172,9 @@ def analyze(
 class _Tracer:
     """Walks through a graph and gives every tensor its labels."""
 
-    def __init__(self, graph: ir.Graph, ignore: Sequence[str], cut_layer_norms: bool):
+    def __init__(
+        self, graph: ir.Graph, ignore: Sequence[str], *, cut_layer_norms: bool
+    ):
         self._graph = graph
         self._ignore = ignore
         self._cut_layer_norms = cut_layer_norms
@@ -205,7 +207,7 @@ class _Tracer:
         for weight, axes in wiring.weights.items():
             for axis, vector in enumerate(axes):
                 if vector is not None:
-                    self._tie(call, (layer.name, weight, axis), vector)
+                    self._tie(call, (layer.name, weight, axis), vector=vector)
         number = len(self._wirings)
         for port, labels in enumerate(outputs):
             self.tensors[ir.TensorRef(number, port)] = labels
@@ -226,7 +228,7 @@ class _Tracer:
         return labels
 
     def _tie(
-        self, call: base.Call, place: tuple[str, str, int], vector: LabelArray
+        self, call: base.Call, place: tuple[str, str, int], *, vector: LabelArray
     ) -> None:
         """A weight that several calls share is cut by all of them alike."""
         if place in self._cut:
@@ -267,7 +269,7 @@ class _Tracer:
         return Channels(
             graph=self._graph,
             wirings=wirings,
-            groups=_groups(wirings, prunable, len(self.labels)),
+            groups=_groups(wirings, prunable, num_labels=len(self.labels)),
             skipped=skipped,
             num_labels=len(self.labels),
         )
@@ -280,7 +282,7 @@ def _map_sizes(function: Any, sizes: Any) -> Any:
 
 
 def _groups(
-    wirings: Sequence[base.Wiring], made: Mapping[str, LabelArray], num_labels: int
+    wirings: Sequence[base.Wiring], made: Mapping[str, LabelArray], *, num_labels: int
 ) -> tuple[Group, ...]:
     """Partitions labels into those that occur in the same tensors and weights."""
     prunable = np.unique(np.concatenate([np.empty(0, np.int64), *made.values()]))

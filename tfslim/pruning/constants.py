@@ -79,7 +79,7 @@ def fold_constants(
         The graph with changed biases, and what was folded and what not.
     """
     channels = channels or channels_lib.analyze(graph)
-    folder = _Folder(channels, channels.mask(keep), same_padding)
+    folder = _Folder(channels, channels.mask(keep), same=same_padding)
     for number in range(len(graph.nodes)):
         folder.visit(number)
     folding = Folding(folder.folded, tuple(folder.padded), folder.left)
@@ -90,7 +90,7 @@ class _Folder:
     """Follows constants through the graph and gathers the changed layers."""
 
     def __init__(
-        self, channels: channels_lib.Channels, mask: channels_lib.Mask, same: bool
+        self, channels: channels_lib.Channels, mask: channels_lib.Mask, *, same: bool
     ):
         self._graph = channels.graph
         self._wirings = channels.wirings
@@ -110,7 +110,7 @@ class _Folder:
         layer = self._graph.layer_of(node)
         inputs = [self._values[ref] for ref in node.inputs]
         if wiring.sums:
-            self._fold(layer, wiring, inputs[0])
+            self._fold(layer, wiring, values=inputs[0])
         rule = _RULES.get(layer.op, _by_label if layer.op in _MOVING else None)
         sources = [self._wirings[ref.node].outputs[ref.port] for ref in node.inputs]
         for port, labels in enumerate(wiring.outputs):
@@ -119,7 +119,7 @@ class _Folder:
                 values = rule(_Context(layer, labels, sources, inputs, self._same))
             self._values[ir.TensorRef(number, port)] = values
 
-    def _fold(self, layer: ir.Layer, wiring: base.Wiring, values: _Values) -> None:
+    def _fold(self, layer: ir.Layer, wiring: base.Wiring, *, values: _Values) -> None:
         name, axis = next(iter(wiring.sums.items()))
         vector = wiring.weights[name][axis]
         if vector is None or len(vector) != len(values):
@@ -323,4 +323,4 @@ def _by_label(context: _Context) -> _Values:
 
 def check_mode(mode: str) -> None:
     """Raises ConfigError unless `mode` is a known way to fold."""
-    checks.choice("folding", mode, FOLDS)
+    checks.choice("folding", mode, known=FOLDS)

@@ -118,13 +118,15 @@ def prune_iteratively(
         judge = fine_tune.metric
         higher_is_better = tasks.resolve(fine_tune.task, model).higher_is_better
     target = cutting.budget_of(pruning_ratio, budget)
-    how = with_overrides(options, overrides, IterativeOptions)
+    how = with_overrides(options, overrides, kind=IterativeOptions)
     channels = budget_lib.analyze(graph_keras.read(model), target)
     description = {"budget": target, "max_drop": max_drop, **vars(how)}
     for name in ("data", "loss"):  # Of the criterion; data may be read only once.
         description.pop(name)
     description["method"] = "prune_iteratively"
-    job = ResumableJob(options_of(fine_tune, backup_dir), model, description)
+    job = ResumableJob(
+        options_of(fine_tune, backup_dir), model, description=description
+    )
     method = _Iterative(
         target=target,
         how=how,
@@ -132,19 +134,19 @@ def prune_iteratively(
         fine_tune=fine_tune,
         judge=judge,
         kind=graph_keras.keras_of(model),
-        budgets=StepBudgets(channels, target, how.steps, how.curve),
+        budgets=StepBudgets(channels, target, steps=how.steps, curve=how.curve),
         data=None if how.data is None else [*training.batches(how.data)],
     )
     before = job.value(lambda: judge(model))
     limit = loop.Limit(before, max_drop, higher_is_better)
-    smaller, steps = loop.run(method, model, limit)
+    smaller, steps = loop.run(method, model, limit=limit)
     job.finish()
     report = loop.LoopReport(
         steps=steps,
         before=count.count(channels.graph),
         after=count.count(graph_keras.read(smaller)),
         metric_before=before,
-        stopped=_stopped(target, steps[-1], limit),
+        stopped=_stopped(target, steps[-1], limit=limit),
     )
     return smaller, report
 
@@ -153,7 +155,7 @@ def _unmeasured(model: Any) -> float | None:
     return None
 
 
-def _stopped(target: budget_lib.Budget, step: PruningStep, limit: loop.Limit) -> str:
+def _stopped(target: budget_lib.Budget, step: PruningStep, *, limit: loop.Limit) -> str:
     """Says why there was no step after the last; a limit is met, or refused before."""
     if not step.is_kept:
         return (
@@ -201,7 +203,7 @@ class _Iterative(loop.Method):
         smaller, report = cutting.cut_and_prove(
             channels,
             keep,
-            self.kind,
+            kind=self.kind,
             batches=self.data or (),
             fold=self.how.fold,
             original=model,
@@ -215,10 +217,14 @@ class _Iterative(loop.Method):
     ) -> dict[str, channels_lib.Mask]:
         how = self.how
         scores = cutting.score_by(
-            channels, self.kind, how.criterion, self.data, how.loss
+            channels,
+            self.kind,
+            criterion=how.criterion,
+            batches=self.data,
+            loss=how.loss,
         )
         budget = self.budgets.budget(step, channels, scores.groups)
-        return budget_lib.plan(channels, scores, budget)
+        return budget_lib.plan(channels, scores, budget=budget)
 
     def measure(self, model: Any) -> Mapping[str, Any]:
         """Returns the metric, and what the budget limits."""

@@ -15,8 +15,8 @@ _CHUNK = 4096
 def fit(
     rows: ir.Array,
     targets: ir.Array,
-    start: ir.Array,
     *,
+    start: ir.Array,
     ridge: float,
     has_intercept: bool,
 ) -> tuple[ir.Array, ir.Array]:
@@ -76,7 +76,9 @@ def eliminate(
     ]
     alive = list(range(len(systems[0][2])))
     while alive:
-        costs = np.sum([_costs(w, k, blocks[alive]) for w, k, blocks in states], axis=0)
+        costs = np.sum(
+            [_costs(w, k, blocks=blocks[alive]) for w, k, blocks in states], axis=0
+        )
         place = int(costs.argmin())
         number = alive.pop(place)
         yield number, float(costs[place])
@@ -88,7 +90,7 @@ def eliminate(
             inverse -= column @ np.linalg.solve(corner, inverse[gone])
 
 
-def _costs(inverse: ir.Array, kernel: ir.Array, blocks: ir.Array) -> ir.Array:
+def _costs(inverse: ir.Array, kernel: ir.Array, *, blocks: ir.Array) -> ir.Array:
     corners = inverse[blocks[:, :, None], blocks[:, None, :]]
     solved = np.linalg.solve(corners, kernel[blocks])
     return np.einsum("bio,bio->b", kernel[blocks], solved)

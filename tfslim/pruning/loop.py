@@ -171,7 +171,7 @@ class Limit:
 
 
 def run(
-    method: Method, model: Any, limit: Limit | None = None
+    method: Method, model: Any, *, limit: Limit | None = None
 ) -> tuple[Any, tuple[Any, ...]]:
     """Cuts, trains and judges until the method stops.
 

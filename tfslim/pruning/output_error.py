@@ -28,8 +28,8 @@ _SATURATED = ("softmax", "sigmoid")
 def score(
     channels: channels_lib.Channels,
     kind: graph_keras.KerasName,
-    batches: Sequence[Any],
     *,
+    batches: Sequence[Any],
     per: str = "macs",
 ) -> scores.Scores:
     """Scores channels by what their removal adds to the error of the model's outputs.
@@ -59,7 +59,7 @@ def score(
     readers, unscored = _readers(channels)
     wanted = list(dict.fromkeys(name for names in readers.values() for name in names))
     problems = {name: _Reader(channels.graph, name, len(batches)) for name in wanted}
-    _run(channels.graph, kind, list(problems.values()), batches)
+    _run(channels.graph, kind, readers=list(problems.values()), batches=batches)
     cost = getattr(count.count(channels.graph), per)
     found = {}
     for group in channels.groups:
@@ -129,7 +129,7 @@ class _Reader:
         chosen = np.arange(positions)
         if positions > self._rows_per_batch:
             chosen = random.choice(positions, self._rows_per_batch, replace=False)
-        rows = patches.patches(self.layer, inputs, chosen).astype(np.float32)
+        rows = patches.patches(self.layer, inputs, positions=chosen).astype(np.float32)
         self._gram += rows.T @ rows
         self._sum += rows.sum(0, np.float64)
         self._rows += len(rows)
@@ -170,6 +170,7 @@ def _removal_errors(
 def _run(
     graph: ir.Graph,
     kind: graph_keras.KerasName,
+    *,
     readers: Sequence[_Reader],
     batches: Sequence[Any],
 ) -> None:

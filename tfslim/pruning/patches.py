@@ -25,7 +25,7 @@ def num_positions(layer: ir.Layer, inputs: ir.Array) -> int:
     if layer.op == "Dense":
         return inputs.size // inputs.shape[-1]
     inputs = _channels_last(layer, inputs)
-    axes = [_axis(layer, inputs, axis) for axis in (0, 1)]
+    axes = [_axis(layer, inputs, axis=axis) for axis in (0, 1)]
     return len(inputs) * int(np.prod([count for count, _ in axes]))
 
 
@@ -40,12 +40,14 @@ def outputs(layer: ir.Layer, tensor: ir.Array) -> ir.Array:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
-def patches(layer: ir.Layer, inputs: ir.Array, positions: ir.Array) -> ir.Array:
+def patches(layer: ir.Layer, inputs: ir.Array, *, positions: ir.Array) -> ir.Array:
     """Returns [positions, unknowns]: what each output there sums over."""
     if layer.op == "Dense":
         return inputs.reshape(-1, inputs.shape[-1])[positions]
     inputs = _channels_last(layer, inputs)
-    counts, before = zip(*(_axis(layer, inputs, axis) for axis in (0, 1)), strict=True)
+    counts, before = zip(
+        *(_axis(layer, inputs, axis=axis) for axis in (0, 1)), strict=True
+    )
     places = np.unravel_index(positions, (len(inputs), *counts))
     taken, is_inside = [], np.ones(1, bool)
     for axis in (0, 1):
@@ -66,7 +68,7 @@ def _channels_last(layer: ir.Layer, tensor: ir.Array) -> ir.Array:
     return tensor
 
 
-def _axis(layer: ir.Layer, inputs: ir.Array, axis: int) -> tuple[int, int]:
+def _axis(layer: ir.Layer, inputs: ir.Array, *, axis: int) -> tuple[int, int]:
     """Returns the number of outputs along an axis, and the zeros before the first."""
     size = inputs.shape[1 + axis]
     stride, kernel, rate = (

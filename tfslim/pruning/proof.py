@@ -26,6 +26,7 @@ _SATURATING = {"sigmoid", "softmax", "tanh", "hard_sigmoid", "hard_sigmoid_legac
 def prove(
     masked: ir.Graph,
     smaller: ir.Graph,
+    *,
     kind: graph_keras.KerasName,
     inputs: Iterable[list[Any]],
 ) -> float:
@@ -47,7 +48,9 @@ def prove(
     one = graph_keras.write(exposed(masked), kind)
     other = graph_keras.write(exposed(smaller), kind)
     error = max(
-        surgery.relative_error(run(one, masked, batch), run(other, smaller, batch))
+        surgery.relative_error(
+            run(one, masked, inputs=batch), run(other, smaller, inputs=batch)
+        )
         for batch in inputs
     )
     if error > MAX_ERROR:
@@ -79,7 +82,7 @@ def exposed(graph: ir.Graph) -> ir.Graph:
     return graph.with_layers(changed)
 
 
-def run(model: Any, graph: ir.Graph, inputs: list[Any]) -> list[Any]:
+def run(model: Any, graph: ir.Graph, *, inputs: list[Any]) -> list[Any]:
     """Returns the outputs of a model for flat inputs, flat, as arrays.
 
     Raises:
@@ -99,7 +102,7 @@ def run(model: Any, graph: ir.Graph, inputs: list[Any]) -> list[Any]:
 
 
 def check_savable(
-    written: Any, graph: ir.Graph, original: Any, inputs: list[Any]
+    written: Any, graph: ir.Graph, *, original: Any, inputs: list[Any]
 ) -> str | None:
     """Saves a written model, loads it and compares the outputs.
 
@@ -116,10 +119,10 @@ def check_savable(
     Raises:
         VerificationError: the original can and the written model cannot.
     """
-    why = _lost_in_file(written, graph, inputs)
+    why = _lost_in_file(written, graph, inputs=inputs)
     if why is None:
         return None
-    if original is not None and _lost_in_file(original, graph, inputs) is None:
+    if original is not None and _lost_in_file(original, graph, inputs=inputs) is None:
         raise errors.VerificationError(
             f"The cut model cannot be saved and loaded again ({why}), while the "
             "original can: this is a fault of tfslim, please report it with the model."
@@ -127,7 +130,7 @@ def check_savable(
     return why
 
 
-def _lost_in_file(model: Any, graph: ir.Graph, inputs: list[Any]) -> str | None:
+def _lost_in_file(model: Any, graph: ir.Graph, *, inputs: list[Any]) -> str | None:
     """Returns what goes wrong between saving and loading, None if nothing does."""
     package = importlib.import_module(graph_keras.keras_of(model))
     classes = {
@@ -142,7 +145,7 @@ def _lost_in_file(model: Any, graph: ir.Graph, inputs: list[Any]) -> str | None:
             loaded = package.models.load_model(
                 path, custom_objects=classes, compile=False, safe_mode=False
             )
-            before, after = (run(m, graph, inputs) for m in (model, loaded))
+            before, after = (run(m, graph, inputs=inputs) for m in (model, loaded))
         except Exception as error:
             return errors.first_line(error).rstrip(".")
     # Equal but for what depends on chance or is not a number in both.

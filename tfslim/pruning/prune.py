@@ -112,16 +112,18 @@ def prune_channels(
     constants.check_mode(fold)
     kind = graph_keras.keras_of(model)
     graph = graph_keras.read(model)
-    budget, unused = _budget(graph, pruning_ratio, budget, ratios)
+    budget, unused = _budget(graph, pruning_ratio, budget=budget, ratios=ratios)
     batches = None if data is None else list(data)
     channels = budget_lib.analyze(graph, budget)
     limit = budget_lib.limit_of(budget)
-    scores = score_by(channels, kind, criterion, batches, loss, limit=limit)
-    keep = budget_lib.plan(channels, scores, budget)
+    scores = score_by(
+        channels, kind, criterion=criterion, batches=batches, loss=loss, limit=limit
+    )
+    keep = budget_lib.plan(channels, scores, budget=budget)
     return cut_and_prove(
         channels,
         keep,
-        kind,
+        kind=kind,
         batches=batches or (),
         fold=fold,
         skipped={**unused, **scores.unscored, **whole_groups(keep, budget)},
@@ -132,8 +134,8 @@ def prune_channels(
 def cut_and_prove(
     channels: channels_lib.Channels,
     keep: Mapping[str, channels_lib.Mask],
-    kind: graph_keras.KerasName,
     *,
+    kind: graph_keras.KerasName,
     batches: Sequence[Any] = (),
     fold: str = "exact",
     skipped: Mapping[str, str] | None = None,
@@ -170,8 +172,8 @@ def cut_and_prove(
     inputs = [proof.random_inputs(graph)]
     if batches:
         inputs.append(proof.flat(training.inputs_of(batches[0])))
-    error = proof.prove(masked, smaller, kind, inputs)
-    lost = proof.check_savable(written, smaller, original, inputs[-1])
+    error = proof.prove(masked, smaller, kind=kind, inputs=inputs)
+    lost = proof.check_savable(written, smaller, original=original, inputs=inputs[-1])
     report = PruneReport(
         cut=cut,
         keep=keep,
@@ -197,6 +199,7 @@ def budget_of(
 def _budget(
     graph: ir.Graph,
     pruning_ratio: float | None,
+    *,
     budget: budget_lib.Budget | None,
     ratios: Mapping[str, float] | None,
 ) -> tuple[budget_lib.Budget, dict[str, str]]:
@@ -216,10 +219,10 @@ def _budget(
 def score_by(
     channels: channels_lib.Channels,
     kind: graph_keras.KerasName,
+    *,
     criterion: str | criteria.Criterion | scores_lib.Scoring,
     batches: Sequence[Any] | None,
     loss: Any,
-    *,
     limit: str | None = None,
 ) -> scores_lib.Scores:
     """Scores the channels of a model.
@@ -229,7 +232,7 @@ def score_by(
     """
     if criterion == output_error.NAME:
         per = _SAVED.get(limit or "", "macs")
-        return output_error.score(channels, kind, batches or (), per=per)
+        return output_error.score(channels, kind, batches=batches or (), per=per)
     scoring = criterion
     if not isinstance(scoring, scores_lib.Scoring):
         scoring = scores_lib.Scoring(criterion=scoring)
@@ -240,7 +243,9 @@ def score_by(
                 f"This criterion looks at {', '.join(sorted(needs))}: pass data, "
                 "batches of inputs and targets, and the loss if it looks at gradients."
             )
-        found = batch_statistics.gather(channels.graph, kind, batches, needs, loss)
+        found = batch_statistics.gather(
+            channels.graph, kind, batches=batches, needs=needs, loss=loss
+        )
         scoring = dataclasses.replace(scoring, statistics=found)
     return scores_lib.score_channels(channels, scoring)
 
@@ -302,8 +307,9 @@ def scale_width(
     checks.number(
         "alpha",
         alpha,
-        "(0, 1]",
-        "0.5 halves every layer's width; a wider model has to be built and trained.",
+        span="(0, 1]",
+        hint="0.5 halves every layer's width; a wider model has to be built and "
+        "trained.",
     )
     budget = budget_lib.Budget(pruning_ratio=1.0 - alpha, divisor=divisor)
     return prune_channels(model, criterion=criterion, budget=budget)

@@ -43,7 +43,7 @@ def ratios_from_sparsity(model: Any, *, threshold: float = 0.0) -> dict[str, flo
     Example:
         smaller, report = prune_channels(model, ratios=ratios_from_sparsity(model))
     """
-    checks.number("threshold", threshold, "[0, inf)")
+    checks.number("threshold", threshold, span="[0, inf)")
     graph = model if isinstance(model, ir.Graph) else graph_keras.read(model)
     ratios = {}
     for layer in graph.layers.values():
@@ -77,7 +77,7 @@ def group_ratios(
     layers = channels.graph.layers
     for pattern, ratio in ratios.items():
         budget_lib.check_ratio(ratio, f"The ratio of '{pattern}'")
-    checks.matching("layer", ratios, layers)
+    checks.matching("layer", ratios, names=layers)
     own = {}
     for layer in layers:
         fits = [r for p, r in ratios.items() if fnmatch.fnmatchcase(layer, p)]
@@ -116,6 +116,7 @@ def required_limit(budget: budget_lib.Budget) -> str:
 def meet_limit(
     channels: channels_lib.Channels,
     ratios: Mapping[str, float],
+    *,
     budget: budget_lib.Budget,
 ) -> dict[str, float]:
     """Returns ratios, raised or lowered together, that just meet a limit.

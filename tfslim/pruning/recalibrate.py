@@ -48,7 +48,7 @@ def recalibrate_batch_norm(model: Any, data: Iterable[Any]) -> Any:
     if not number:
         raise errors.DataError("Recalibration needs data: there was no batch.")
     changed = {
-        name: _with_statistics(graph.layers[name], means[name], spreads[name])
+        name: _with_statistics(graph.layers[name], means[name], spreads=spreads[name])
         for name in norms
     }
     return graph_keras.write(graph.with_layers(changed), kind)
@@ -74,7 +74,7 @@ def _watching(graph: ir.Graph) -> ir.Graph:
 
 
 def _with_statistics(
-    layer: ir.Layer, means: list[ir.Array], spreads: list[ir.Array]
+    layer: ir.Layer, means: list[ir.Array], *, spreads: list[ir.Array]
 ) -> ir.Layer:
     mean = np.mean(means, axis=0, dtype=np.float64)
     # Law of total variance: within the batches and between them.

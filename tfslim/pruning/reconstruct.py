@@ -46,9 +46,9 @@ class Reconstruction:
 def reconstruct_kernels(
     original: Any,
     smaller: Any,
+    *,
     keep: Mapping[str, channels_lib.Mask],
     data: Iterable[Any],
-    *,
     ridge: float = 1e-3,
     seed: int = 0,
 ) -> tuple[Any, Reconstruction]:
@@ -84,19 +84,19 @@ def reconstruct_kernels(
         raise errors.DataError("Reconstruction needs data: there was no batch.")
     kept, lost, skipped = _layers_behind_cuts(before, keep)
     problems = [
-        _Problem(before, after, name, outputs, len(batches))
+        _Problem(before, after, name=name, outputs=outputs, num_batches=len(batches))
         for name, outputs in kept.items()
     ]
     _correct_sums(after, problems)
-    _look_at_original(before, kind, problems, batches, seed)
-    flow = _Flow(kind, [p.wanted for p in problems], _by_ref(after, batches))
+    _look_at_original(before, kind, problems=problems, batches=batches, seed=seed)
+    flow = _Flow(kind, [p.wanted for p in problems], batches=_by_ref(after, batches))
     found: dict[str, tuple[float, float]] = {}
     for problem in problems:
         tensors = flow.advance(after)
         if problem.name not in lost and problem.has_few_rows():
             skipped[problem.name] = "has too few samples to be fitted to other inputs"
             continue
-        changed, found[problem.name] = problem.solve(after, tensors, ridge)
+        changed, found[problem.name] = problem.solve(after, tensors, ridge=ridge)
         after = after.with_layers(changed)
     return graph_keras.write(after, kind), Reconstruction(found, skipped)
 
@@ -143,7 +143,7 @@ def _correct_sums(graph: ir.Graph, problems: Sequence[_Problem]) -> None:
     """Lets a layer make up for a shortcut only if all before the sum is fitted."""
     fitted = {problem.place.node for problem in problems}
     for problem in problems:
-        needed, _ = segment.needed(graph, (), problem.place.others)
+        needed, _ = segment.needed(graph, (), wanted=problem.place.others)
         if any(node > problem.place.node for node in fitted & set(needed)):
             problem.fit_alone()
 
@@ -151,6 +151,7 @@ def _correct_sums(graph: ir.Graph, problems: Sequence[_Problem]) -> None:
 def _look_at_original(
     graph: ir.Graph,
     kind: graph_keras.KerasName,
+    *,
     problems: Sequence[_Problem],
     batches: Sequence[Any],
     seed: int,
@@ -191,6 +192,7 @@ class _Flow:
         self,
         kind: graph_keras.KerasName,
         wanted: Sequence[tuple[ir.TensorRef, ...]],
+        *,
         batches: Iterable[dict[ir.TensorRef, Any]],
     ):
         self._kind, self._wanted = kind, list(wanted)
@@ -202,7 +204,7 @@ class _Flow:
         known = self._batches[0].keys()
         new = [ref for ref in dict.fromkeys(wanted) if ref not in known]
         if new:
-            part, read = segment.between(graph, known, new)
+            part, read = segment.between(graph, known, wanted=new)
             model = keras_run.write(part, self._kind)
             for batch in self._batches:
                 got = model([batch[ref] for ref in read], training=False)
@@ -210,7 +212,7 @@ class _Flow:
                 batch.update(zip(new, map(np.asarray, got), strict=True))
         tensors = [[batch[ref] for ref in wanted] for batch in self._batches]
         later = [ref for refs in self._wanted for ref in refs]
-        _, used = segment.needed(graph, self._batches[0].keys(), later)
+        _, used = segment.needed(graph, self._batches[0].keys(), wanted=later)
         self._batches = [{ref: batch[ref] for ref in used} for batch in self._batches]
         return tensors
 
@@ -222,6 +224,7 @@ class _Problem:
         self,
         before: ir.Graph,
         after: ir.Graph,
+        *,
         name: str,
         outputs: channels_lib.Mask,
         num_batches: int,
@@ -278,14 +281,14 @@ class _Problem:
             target = patches.outputs(self._layer, total[0])[chosen]
         else:
             weights = self._layer.weights
-            rows = patches.patches(self._layer, inputs, chosen)
+            rows = patches.patches(self._layer, inputs, positions=chosen)
             target = rows @ patches.matrix(weights["kernel"]) + weights.get("bias", 0.0)
             target = target * self._affine.scale + self._affine.shift
         self._chosen.append(chosen)
         self._targets.append(target[:, self._outputs])
 
     def solve(
-        self, graph: ir.Graph, tensors: Sequence[Sequence[ir.Array]], ridge: float
+        self, graph: ir.Graph, tensors: Sequence[Sequence[ir.Array]], *, ridge: float
     ) -> tuple[dict[str, ir.Layer], tuple[float, float]]:
         """Returns the layers that changed, and the relative error before and after.
 
@@ -304,7 +307,7 @@ class _Problem:
         fitted, constant = least_squares.fit(
             rows,
             target,
-            start,
+            start=start,
             ridge=ridge,
             has_intercept=bias is not None or norm is not None,
         )
@@ -317,7 +320,9 @@ class _Problem:
         )
         if not error[1] < error[0]:
             return {}, (error[0], error[0])
-        return _with_map(layer, norm, affine, fitted, constant), error
+        return _with_map(
+            layer, norm, affine=affine, fitted=fitted, constant=constant
+        ), error
 
     def _rows(
         self, layer: ir.Layer, tensors: Sequence[Sequence[ir.Array]]
@@ -327,7 +332,7 @@ class _Problem:
         for (inputs, *others), chosen, target in zip(
             tensors, self._chosen, self._targets, strict=True
         ):
-            rows.append(patches.patches(layer, inputs, chosen))
+            rows.append(patches.patches(layer, inputs, positions=chosen))
             for other in others:
                 target = target - patches.outputs(layer, other)[chosen]
             targets.append(target)
@@ -337,6 +342,7 @@ class _Problem:
 def _with_map(
     layer: ir.Layer,
     norm: ir.Layer | None,
+    *,
     affine: places.Affine,
     fitted: ir.Array,
     constant: ir.Array,

@@ -18,7 +18,7 @@ from tfslim.pruning.rules import base
 
 
 def reduce_layer_norms(
-    graph: ir.Graph, wirings: Sequence[base.Wiring], mask: channels_lib.Mask
+    graph: ir.Graph, wirings: Sequence[base.Wiring], *, mask: channels_lib.Mask
 ) -> ir.Graph:
     """Returns the graph with every cut LayerNormalization over its kept channels.
 
@@ -42,13 +42,13 @@ def reduce_layer_norms(
     for number, wiring in enumerate(wirings):
         if cut[number]:
             kept = mask[wiring.outputs[0].reshape(-1)]
-            _replace(editor, number, kept.astype(np.float32))
+            _replace(editor, number, kept=kept.astype(np.float32))
         else:
             editor.copy(number)
     return editor.finish()
 
 
-def _replace(editor: Editor, number: int, kept: ir.Array) -> None:
+def _replace(editor: Editor, number: int, *, kept: ir.Array) -> None:
     """Adds a LayerNormalization's formula over the kept channels."""
     node = editor.graph.nodes[number]
     layer = editor.graph.layer_of(node)

@@ -93,7 +93,7 @@ def score_channels(channels: channels_lib.Channels, scoring: Scoring) -> Scores:
     for batch in statistics:
         batches += 1
         for group in channels.groups:
-            rows = list(_rows(channels, group, function, batch))
+            rows = list(_rows(channels, group, criterion=function, batch=batch))
             if rows:
                 sums[group.name] = sums.get(group.name, 0.0) + reduce(np.stack(rows))
     if not batches:
@@ -125,6 +125,7 @@ def _sizes(channels: channels_lib.Channels) -> dict[str, int]:
 def _rows(
     channels: channels_lib.Channels,
     group: channels_lib.Group,
+    *,
     criterion: criteria.Criterion,
     batch: BatchStatistics,
 ) -> Any:
@@ -135,7 +136,7 @@ def _rows(
     """
     needs = criteria.needed_arrays(criterion)
     for member in channels.members(group):
-        arrays = _arrays(channels.graph, member, batch)
+        arrays = _arrays(channels.graph, member, batch=batch)
         if not needs <= set(arrays):
             continue
         by_layer = needs <= {"activations", "activation_gradients"}
@@ -148,7 +149,7 @@ def _rows(
 
 
 def _arrays(
-    graph: ir.Graph, member: channels_lib.Member, batch: BatchStatistics
+    graph: ir.Graph, member: channels_lib.Member, *, batch: BatchStatistics
 ) -> dict[str, ir.Array]:
     """Returns what is known of a member, by the names that criteria use."""
     weight = graph.layers[member.layer].weights[member.weight]

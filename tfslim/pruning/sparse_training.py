@@ -82,7 +82,7 @@ class SparseMethod(loop.Method):
         self.training = training
         self.how = how
         description = {"method": name, "budget": budget, **vars(how)}
-        self.job = ResumableJob(training.options, model, description)
+        self.job = ResumableJob(training.options, model, description=description)
 
     def train_sparse(
         self, model: Any, optimizer: Any = sgd, callbacks: Sequence[Any] = ()
@@ -129,5 +129,5 @@ def fraction_to_prune(
 
     At least that of one channel, as a penalty that counts nothing is none.
     """
-    keep = np.concatenate([*budget_lib.plan(channels, scores, budget).values()])
+    keep = np.concatenate([*budget_lib.plan(channels, scores, budget=budget).values()])
     return max(1.0 - float(keep.mean()), 1.0 / keep.size)

@@ -25,6 +25,7 @@ class StepBudgets:
         self,
         channels: channels_lib.Channels,
         budget: budget_lib.Budget,
+        *,
         steps: int,
         curve: str,
     ):
@@ -38,7 +39,7 @@ class StepBudgets:
         self._steps = steps
         self._curve = curve
         self._widths = {group.name: len(group) for group in channels.groups}
-        checks.matching("channel group", budget.ratios, self._widths)
+        checks.matching("channel group", budget.ratios, names=self._widths)
         self._limit = budget_lib.limit_of(budget)
         budget_lib.schedule(0.0, steps, curve=curve)
         self._start = 0.0
@@ -47,7 +48,7 @@ class StepBudgets:
         if self._limit is not None and budget.cost is None:
             # Out of reach for any order of the channels: better known before training.
             equal = {group.name: np.ones(len(group)) for group in channels.groups}
-            budget_lib.plan(channels, scores_lib.Scores(equal, {}), budget)
+            budget_lib.plan(channels, scores_lib.Scores(equal, {}), budget=budget)
 
     def budget(
         self, step: int, channels: channels_lib.Channels, scored: Container[str]

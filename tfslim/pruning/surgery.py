@@ -121,10 +121,10 @@ def cut_channels(
     done: set[str] = set()
     for node, wiring in zip(graph.nodes, channels.wirings, strict=True):
         if node.layer not in done:
-            layers[node.layer] = _cut_layer(graph.layer_of(node), wiring, mask)
+            layers[node.layer] = _cut_layer(graph.layer_of(node), wiring, mask=mask)
             done.add(node.layer)
         shapes = tuple(
-            _cut_shape(shape, labels, mask)
+            _cut_shape(shape, labels, mask=mask)
             for shape, labels in zip(node.shapes, wiring.outputs, strict=True)
         )
         nodes.append(dataclasses.replace(node, shapes=shapes))
@@ -134,7 +134,7 @@ def cut_channels(
 
 
 def _cut_layer(
-    layer: ir.Layer, wiring: base.Wiring, mask: channels_lib.Mask
+    layer: ir.Layer, wiring: base.Wiring, *, mask: channels_lib.Mask
 ) -> ir.Layer:
     def kept(leaf: Any) -> Any:
         return int(mask[leaf].sum()) if isinstance(leaf, np.ndarray) else leaf
@@ -149,7 +149,7 @@ def _cut_layer(
 
 
 def _cut_shape(
-    shape: ir.Shape, labels: np.ndarray[Any, Any], mask: channels_lib.Mask
+    shape: ir.Shape, labels: np.ndarray[Any, Any], *, mask: channels_lib.Mask
 ) -> ir.Shape:
     return tuple(
         int(mask[labels].sum()) if axis in base.varying(labels) else size
@@ -190,7 +190,7 @@ def mask_channels(
                 weights[name] = weights[name] * kept
                 changed[layer.name] = dataclasses.replace(layer, weights=weights)
     masked = graph.with_layers(changed)
-    return reference.reduce_layer_norms(masked, channels.wirings, mask)
+    return reference.reduce_layer_norms(masked, channels.wirings, mask=mask)
 
 
 def relative_error(

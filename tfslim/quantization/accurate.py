@@ -100,7 +100,10 @@ def quantize_accurately(
     # With another recipe than static INT8 another io is refused there.
     ends = "float" if chosen.scheme == "static_int8" else options.io
     plain = dataclasses.replace(options, io=ends)
-    files, sources = {}, _sources(model, samples, options, ranges, on_step)
+    files, sources = (
+        {},
+        _sources(model, samples, options=options, ranges=ranges, on_step=on_step),
+    )
     for name, source in sources.items():
         on_step(f"quantizing, {name}")
         files[name] = quantize(
@@ -111,13 +114,16 @@ def quantize_accurately(
         if options.io != "float":  # Nothing but the borders is quantized.
             done = quantize(model, chosen, options=options, ranges=done.calibration)
         return AccurateResult(done, model)
-    improver = Improver(model, samples, options)
-    return _repaired(files, sources, options, improver, on_step)
+    improver = Improver(model, samples, options=options)
+    return _repaired(
+        files, sources, options=options, improver=improver, on_step=on_step
+    )
 
 
 def _sources(
     model: bytes,
     samples: Samples,
+    *,
     options: Options,
     ranges: GivenRanges | None,
     on_step: OnStep,
@@ -147,6 +153,7 @@ def _largest(balanced: EqualizeResult) -> float:
 def _repaired(
     files: Mapping[str, QuantizeResult],
     sources: Mapping[str, bytes],
+    *,
     options: Options,
     improver: Improver,
     on_step: OnStep,

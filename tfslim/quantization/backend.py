@@ -43,6 +43,7 @@ _FAILURES = (
 def quantize(
     model: bytes,
     rules: Rules,
+    *,
     ranges: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> bytes:
     """Quantizes `model` by `rules`.

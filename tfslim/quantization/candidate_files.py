@@ -41,7 +41,7 @@ class Candidates(FileErrors):
         known = {name: bounds for name, bounds in ranges.items() if name in names}
         self._request = dataclasses.replace(self._request, ranges=known)
         if rules is not None:
-            return by_rules(self.source, self._request, rules)
+            return by_rules(self.source, self._request, rules=rules)
         made = make_file(self.source, self._request)
         self._request = made.request  # What was refused once will be again.
         return made.content

@@ -121,7 +121,11 @@ def rank(
         raise errors.ConfigError(_not_int8(done.recipe.name))
     few = list(itertools.islice(samples, _FEW))
     return rank_layers(
-        start.source, done.calibration, few, recipe_name=done.recipe, on_step=on_step
+        start.source,
+        done.calibration,
+        samples=few,
+        recipe_name=done.recipe,
+        on_step=on_step,
     )
 
 
@@ -162,7 +166,7 @@ def keep_accuracy(
         evaluate=evaluate,
         least=least,
         options=options,
-        improver=Improver(model, samples, options),
+        improver=Improver(model, samples, options=options),
         latency=latency,
         on_step=on_step,
     )

@@ -45,13 +45,15 @@ def make_file(source: bytes, request: plan_lib.Request) -> Made:
     """
     for num_refused in range(_MOST_REFUSED + 1):
         plan = plan_lib.plan(request)
-        content = by_rules(source, complete.handed_on(request, plan), plan.rules)
-        content = complete.absorb(content, request, plan)
+        content = by_rules(source, complete.handed_on(request, plan), rules=plan.rules)
+        content = complete.absorb(content, request, plan=plan)
         try:
             return Made(content, tflite.Runner(content).model, plan, request)
         except errors.ConversionError as error:
             tflite.Runner(source)  # Else it is no fault of the quantizer.
-            op = _refused_op(str(error), tflite.read(content).graphs[0], request.graph)
+            op = _refused_op(
+                str(error), tflite.read(content).graphs[0], graph=request.graph
+            )
             if op is None or num_refused == _MOST_REFUSED:
                 raise errors.QuantizationError(
                     f"The quantized file does not load ({error}) This is a fault of "
@@ -63,18 +65,20 @@ def make_file(source: bytes, request: plan_lib.Request) -> Made:
     raise AssertionError("The last turn returns or raises.")
 
 
-def by_rules(source: bytes, request: plan_lib.Request, rules: backend.Rules) -> bytes:
+def by_rules(
+    source: bytes, request: plan_lib.Request, *, rules: backend.Rules
+) -> bytes:
     """Quantizes by `rules` and the request's ranges, once."""
     ranges, given = request.ranges, None
     if ranges is not None:
-        given = backend_ranges.for_backend(request.graph, ranges, rules)
-    content = backend.quantize(source, rules, given)
-    content = recurrent.finish(content, request.graph, ranges or {}, rules)
-    return tables.halve(content, request.graph, rules)
+        given = backend_ranges.for_backend(request.graph, ranges, rules=rules)
+    content = backend.quantize(source, rules, ranges=given)
+    content = recurrent.finish(content, request.graph, ranges=ranges or {}, rules=rules)
+    return tables.halve(content, request.graph, rules=rules)
 
 
 def _refused_op(
-    message: str, quantized: tflite.Graph, graph: tflite.Graph
+    message: str, quantized: tflite.Graph, *, graph: tflite.Graph
 ) -> tflite.Op | None:
     """Finds the op of the float graph that the runtime's message is about."""
     # "failed to delegate ADD node #3", or "Node number 3 (ADD) failed to prepare".

@@ -54,7 +54,7 @@ class Options(settings.Quantizing):
             ("policy", self.keep_float, POLICIES),
         ):
             if name not in known:
-                raise registry.unknown_name(kind, name, known)
+                raise registry.unknown_name(kind, name, known=known)
         targets.get(self.target)
 
     def for_target(self, scheme: str, recipe_name: str) -> Options:

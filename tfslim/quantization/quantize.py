@@ -149,12 +149,12 @@ def quantize(
         return QuantizeResult(model, chosen)
     given = tflite.read(model)
     if given.is_quantized:
-        return _as_it_is(model, given, chosen, options)
+        return _as_it_is(model, given, chosen=chosen, options=options)
     target, io = options.placed, options.io or "float"
     check_io(chosen, io)
-    source = _source(model, chosen, target, samples)
+    source = _source(model, chosen, target=target, samples=samples)
     has_ranges = samples is not None or ranges is not None
-    _check_request(chosen, tflite.read(source), has_ranges)
+    _check_request(chosen, tflite.read(source), has_ranges=has_ranges)
     _check_layers(chosen, options.layers)
 
     wanted = functools.partial(
@@ -169,11 +169,11 @@ def quantize(
     if chosen.needs_ranges:
         method = options.calibration if chosen.scheme == "static_int8" else "minmax"
         used = ranges_for(source, ranges or {}, samples=samples, method=method)
-        source, bounds = without_division(source, used.ranges, target)
+        source, bounds = without_division(source, used.ranges, target=target)
         request = dataclasses.replace(wanted(tflite.read(source)), ranges=bounds)
     made = make_file(source, request)
     if chosen.needs_ranges and not target.allows_float:
-        made = _without_float(made, source, io)
+        made = _without_float(made, source, io=io)
 
     is_halved = chosen.scheme == "float16" and not request.single.takes
     if is_halved and _has_halves(given) and _stored(made.model) >= _stored(given):
@@ -190,6 +190,7 @@ def quantize(
 def _source(
     model: bytes,
     chosen: recipe.Recipe,
+    *,
     target: targets.Target,
     samples: Samples | None,
 ) -> bytes:
@@ -205,13 +206,15 @@ def _source(
     return source
 
 
-def _without_float(made: Made, source: bytes, io: str) -> Made:
+def _without_float(made: Made, source: bytes, *, io: str) -> Made:
     """Holds a file to having no float, and gives it integer inputs and outputs.
 
     With `io` "float", as files have it while they are mended, the ends stay.
     """
-    complete.require_integers(made.content, source, made.request, made.plan)
-    content = complete.set_ends(made.content, io, made.request)
+    complete.require_integers(
+        made.content, source, request=made.request, plan=made.plan
+    )
+    content = complete.set_ends(made.content, io, request=made.request)
     return dataclasses.replace(
         made, content=content, model=tflite.Runner(content).model
     )
@@ -230,6 +233,7 @@ def _stored(content: tflite.TfliteModel) -> int:
 def _as_it_is(
     model: bytes,
     content: tflite.TfliteModel,
+    *,
     chosen: recipe.Recipe,
     options: Options,
 ) -> QuantizeResult:
@@ -279,7 +283,7 @@ def check_io(chosen: recipe.Recipe, io: str) -> None:
 
 
 def _check_request(
-    chosen: recipe.Recipe, model: tflite.TfliteModel, has_ranges: bool
+    chosen: recipe.Recipe, model: tflite.TfliteModel, *, has_ranges: bool
 ) -> None:
     if not chosen.needs_ranges:
         return
@@ -325,18 +329,20 @@ def _kept_float(made: Made) -> tuple[KeptFloat, ...]:
     for op in before.ops:
         name = before.name_of(op)
         is_static = single.takes.get(name, chosen).needs_ranges
-        if name in writers and _is_float(writers[name], after, is_static):
-            reason = kept_float.reason_of(op, before, made.plan.exempt)
+        if name in writers and _is_float(writers[name], after, is_static=is_static):
+            reason = kept_float.reason_of(op, before, exempt=made.plan.exempt)
             if reason is None and op.name in recurrent.OPS:
                 reason = recurrent.SMALL
                 if is_static:
-                    reason = recurrent.reason(op, before, made.request.ranges or {})
+                    reason = recurrent.reason(
+                        op, before, ranges=made.request.ranges or {}
+                    )
             default = f"The recipe or litert-quantizer has no '{chosen.name}' for it."
             kept.append(KeptFloat(op.name, name, reason or default))
     return tuple(kept)
 
 
-def _is_float(op: tflite.Op, model: tflite.TfliteModel, is_static: bool) -> bool:
+def _is_float(op: tflite.Op, model: tflite.TfliteModel, *, is_static: bool) -> bool:
     """Static: what it computes is float. Otherwise: the weights it reads are."""
     telling = [model.tensors[i] for i in op.outputs if i >= 0]
     if not is_static:

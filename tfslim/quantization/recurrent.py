@@ -43,7 +43,7 @@ SMALL = "Kernels of less than 256 numbers stay: an op to widen each would be lar
 _LARGEST_CELL = 2.0**6
 
 
-def reason(op: tflite.Op, graph: tflite.Graph, ranges: Ranges) -> str:
+def reason(op: tflite.Op, graph: tflite.Graph, *, ranges: Ranges) -> str:
     """Says why an op has no integer kernel, "" where it has one."""
     if op.name != _LSTM:
         return f"LiteRT has no integer {op.name}: its weights alone are INT8."
@@ -66,7 +66,7 @@ def reason(op: tflite.Op, graph: tflite.Graph, ranges: Ranges) -> str:
 
 
 def finish(
-    content: bytes, graph: tflite.Graph, ranges: Ranges, rules: backend.Rules
+    content: bytes, graph: tflite.Graph, *, ranges: Ranges, rules: backend.Rules
 ) -> bytes:
     """Quantizes the recurrent ops of a file that is quantized otherwise.
 
@@ -79,7 +79,7 @@ def finish(
     wanted = {}
     for op in graph.ops:
         if op.name in OPS:
-            rule = recipe.deciding(rules, op.name, kept_float.scope(op, graph))
+            rule = recipe.deciding(rules, op.name, scope=kept_float.scope(op, graph))
             if rule is not None:
                 wanted[graph.name_of(op)] = (op, rule)
     if not wanted:
@@ -91,7 +91,7 @@ def finish(
         name = name if editor.kind(op) in OPS else ""
         if name in wanted:
             source, rule = wanted[name]
-            editor.apply(op, source.name, rule, reason(source, graph, ranges))
+            editor.apply(op, source.name, rule, reason(source, graph, ranges=ranges))
     editor.sweep()
     flatbuffer.drop_tensors(flat)
     flatbuffer.share_buffers(flat)
@@ -154,8 +154,10 @@ class _Editor:
         largest = max(map(abs, self._ranges[reading.text(self.tensor(cell).name)]))
         # A power of two; the kernel's tanh has no table for less than 2**-15.
         exponent = math.ceil(math.log2(max(largest, 1.0)))
-        self._set_state(hidden, _Type.INT8, given)
-        self._set_state(cell, _Type.INT16, _parameters(2.0 ** (exponent - 15), 0))
+        self._set_state(hidden, _Type.INT8, parameters=given)
+        self._set_state(
+            cell, _Type.INT16, parameters=_parameters(2.0 ** (exponent - 15), 0)
+        )
         op.intermediates = [
             self._add("intermediate", [0], *kind)
             for kind in [(_Type.FLOAT32, None)] * _GATES + [(_Type.INT8, given)]
@@ -222,18 +224,18 @@ class _Editor:
             kept = left
         self._graph.operators = kept
 
-    def _set_state(self, index: int, kind: int, parameters: Any) -> None:
+    def _set_state(self, index: int, kind: int, *, parameters: Any) -> None:
         """Makes integers of a state, and of the constant that it begins with."""
         tensor = self.tensor(index)
         tensor.type, tensor.quantization = kind, parameters
         for writer in self._graph.operators:
             if index in reading.numbers(writer.outputs):
                 writer.inputs = [
-                    self._begun(i, kind, parameters)
+                    self._begun(i, kind, parameters=parameters)
                     for i in reading.numbers(writer.inputs)
                 ]
 
-    def _begun(self, index: int, kind: int, parameters: Any) -> int:
+    def _begun(self, index: int, kind: int, *, parameters: Any) -> int:
         limits = np.iinfo(np.int8 if kind == _Type.INT8 else np.int16)
         steps = np.rint(self._values(index) / parameters.scale[0])
         steps = np.clip(steps + parameters.zeroPoint[0], limits.min, limits.max)

@@ -64,20 +64,20 @@ def _lookup(flat: Any, op: Any) -> list[Any]:
     name = tensors[output].name
     shape = reading.numbers(tensors[output].shape)
     count, width = math.prod(shape[:-1]), shape[-1]
-    numbers = _add(flat, name + b";rows", (count,), _Type.INT32)
-    found = _add(flat, name + b";lookup", (count, width), _Type.FLOAT32)
+    numbers = _add(flat, name + b";rows", shape=(count,), kind=_Type.INT32)
+    found = _add(flat, name + b";lookup", shape=(count, width), kind=_Type.FLOAT32)
     lookup = flatbuffer.operator(flat, "EMBEDDING_LOOKUP", numbers, found)
     lookup.inputs = [numbers, table]
     return [
-        _reshape(flat, rows, numbers, (count,)),
+        _reshape(flat, rows, target=numbers, shape=(count,)),
         lookup,
-        _reshape(flat, found, output, shape),
+        _reshape(flat, found, target=output, shape=shape),
     ]
 
 
-def _reshape(flat: Any, source: int, target: int, shape: tuple[int, ...]) -> Any:
+def _reshape(flat: Any, source: int, *, target: int, shape: tuple[int, ...]) -> Any:
     op = flatbuffer.operator(flat, "RESHAPE", source, target)
-    sizes = _add(flat, b"shape", (len(shape),), _Type.INT32)
+    sizes = _add(flat, b"shape", shape=(len(shape),), kind=_Type.INT32)
     flat.subgraphs[0].tensors[sizes].buffer = len(flat.buffers)
     data = np.array(shape, np.int32).view(np.uint8)
     flat.buffers.append(schema.BufferT(data=data))
@@ -87,7 +87,7 @@ def _reshape(flat: Any, source: int, target: int, shape: tuple[int, ...]) -> Any
     return op
 
 
-def halve(content: bytes, graph: tflite.Graph, rules: backend.Rules) -> bytes:
+def halve(content: bytes, graph: tflite.Graph, *, rules: backend.Rules) -> bytes:
     """Halves the tables of a float16 file; widens the rows that are picked.
 
     Args:
@@ -98,7 +98,7 @@ def halve(content: bytes, graph: tflite.Graph, rules: backend.Rules) -> bytes:
     chosen = set()
     for op in graph.ops:
         if is_table(op, graph):
-            rule = recipe.deciding(rules, op.name, kept_float.scope(op, graph))
+            rule = recipe.deciding(rules, op.name, scope=kept_float.scope(op, graph))
             if rule is not None and rule["algorithm_key"] == "float_casting":
                 chosen.add(graph.name_of(op))
     if not chosen:
@@ -111,24 +111,26 @@ def halve(content: bytes, graph: tflite.Graph, rules: backend.Rules) -> bytes:
         kind = reading.op_name(flat.operatorCodes[op.opcodeIndex])[0]
         output = reading.numbers(op.outputs)[0]
         if kind == _GATHER and reading.text(main.tensors[output].name) in chosen:
-            made.append(_halved(flat, op, output))
+            made.append(_halved(flat, op, output=output))
     main.operators = made
     flatbuffer.share_buffers(flat)
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))
 
 
-def _halved(flat: Any, op: Any, output: int) -> Any:
+def _halved(flat: Any, op: Any, *, output: int) -> Any:
     """Lets a GATHER pick halves; returns the op that widens what it gives."""
     tensors = flat.subgraphs[0].tensors
     table, rows = reading.numbers(op.inputs)
     values = np.frombuffer(flat.buffers[tensors[table].buffer].data, np.float32)
     shape = reading.numbers(tensors[table].shape)
-    small = _add(flat, tensors[table].name + b";half", shape, _Type.FLOAT16)
+    small = _add(flat, tensors[table].name + b";half", shape=shape, kind=_Type.FLOAT16)
     tensors[small].buffer = len(flat.buffers)
     halves = values.astype(np.float16).view(np.uint8)
     flat.buffers.append(schema.BufferT(data=halves))
     name = tensors[output].name + b";half"
-    picked = _add(flat, name, reading.numbers(tensors[output].shape), _Type.FLOAT16)
+    picked = _add(
+        flat, name, shape=reading.numbers(tensors[output].shape), kind=_Type.FLOAT16
+    )
     op.inputs, op.outputs = [small, rows], [picked]
     readers = [o for o in flat.subgraphs[0].operators if table in o.inputs]
     if not readers:
@@ -136,7 +138,7 @@ def _halved(flat: Any, op: Any, output: int) -> Any:
     return flatbuffer.operator(flat, "DEQUANTIZE", picked, output, version=3)
 
 
-def _add(flat: Any, name: bytes, shape: tuple[int, ...], kind: int) -> int:
+def _add(flat: Any, name: bytes, *, shape: tuple[int, ...], kind: int) -> int:
     tensors = flat.subgraphs[0].tensors
     taken = {tensor.name for tensor in tensors}
     if name in taken:

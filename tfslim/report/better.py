@@ -32,7 +32,7 @@ def better_files(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
     for row in rows[1:]:
         rivals = [other for other in rows if other is not row]
-        note = _wrong(row, rivals) or _slow(row, rows[0], rivals[1:])
+        note = _wrong(row, rivals) or _slow(row, rows[0], rivals=rivals[1:])
         note = note or _dominated(row, rivals)
         if note:
             notes.append(note)
@@ -61,6 +61,7 @@ def _wrong(row: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> str:
 def _slow(
     row: Mapping[str, Any],
     floating: Mapping[str, Any],
+    *,
     rivals: Sequence[Mapping[str, Any]],
 ) -> str:
     if not is_slower(row, floating):

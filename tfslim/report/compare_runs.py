@@ -24,7 +24,8 @@ def sentences(results: Mapping[str, Result]) -> list[str]:
         return []
     return [
         f"{row.name} of {name} against {base.name} of {first}: "
-        f"{_size(row, base)}{_accuracy(results[name], row, results[first], base)}."
+        f"{_size(row, base)}"
+        f"{_accuracy(results[name], row, base_result=results[first], base=base)}."
         for name, row in others
         if row is not None
     ]
@@ -35,7 +36,7 @@ def _size(row: Row, base: Row) -> str:
     return f"{ratio:.2f}x the size" if ratio != 1 else "the same size"
 
 
-def _accuracy(result: Result, row: Row, base_result: Result, base: Row) -> str:
+def _accuracy(result: Result, row: Row, *, base_result: Result, base: Row) -> str:
     if row.metric is None or base.metric is None:
         return ""
     number, base_number = (
@@ -48,7 +49,7 @@ def _accuracy(result: Result, row: Row, base_result: Result, base: Row) -> str:
             f"{formats.figure(base.metric)}, on data that cannot be compared"
         )
     change = evaluation.counted_change(
-        round(base.metric * number), round(row.metric * number), number
+        round(base.metric * number), round(row.metric * number), num_examples=number
     )
     return f", accuracy {verdict.change_text(change.to_json())}"
 

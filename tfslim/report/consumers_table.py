@@ -55,14 +55,16 @@ def table(matrix: Matrix) -> list[list[str]]:
 
 def _lines(matrix: Matrix) -> list[list[str]]:
     return [
-        _cells(variant, name, against, row)
+        _cells(variant, name, against=against, row=row)
         for variant, rows in matrix.items()
         for name, row in rows.items()
         for against in (row["against"] or {"": None})
     ]
 
 
-def _cells(variant: str, name: str, against: str, row: Mapping[str, Any]) -> list[str]:
+def _cells(
+    variant: str, name: str, *, against: str, row: Mapping[str, Any]
+) -> list[str]:
     figures = row["against"].get(against)
     verdict, what = row["status"], [row["reason"], *row["fell_back"]]
     if figures is not None and against != "interpreter":

@@ -95,13 +95,13 @@ class _Moving(Steps):
         self._spinner.update(text=shown)
 
     def track(self, items: Iterable[T], label: str) -> Iterable[T]:
-        return _Tracked(items, label, self._bars)
+        return _Tracked(items, label, bars=self._bars)
 
 
 class _Tracked(Generic[T]):
     """Passes items on and moves a bar, as often as it is asked to."""
 
-    def __init__(self, items: Iterable[T], label: str, bars: progress.Progress):
+    def __init__(self, items: Iterable[T], label: str, *, bars: progress.Progress):
         self._items, self._label, self._bars = items, label, bars
 
     def __iter__(self) -> Iterator[T]:

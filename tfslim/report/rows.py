@@ -65,14 +65,14 @@ def of_result(result: Result) -> list[Row]:
     found: list[Row] = []
     base: float | None = None
     for entry in all_rows(result):
-        row = _row(entry, result["model"], base)
+        row = _row(entry, result["model"], base_us=base)
         base = base or row.p50_us
         found.append(row)
     return found
 
 
 def _row(
-    entry: Mapping[str, Any], model: Mapping[str, Any], base_us: float | None
+    entry: Mapping[str, Any], model: Mapping[str, Any], *, base_us: float | None
 ) -> Row:
     timing, parity = entry.get("benchmark") or {}, entry.get("parity") or {}
     latency = timing.get("latency") or {}

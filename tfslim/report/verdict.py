@@ -26,7 +26,7 @@ def recommended(result: Result) -> Row | None:
     None where no file is sound.
     """
     rows = of_result(result)
-    files = [row for row in rows if row.file and _is_sound(row, rows[0], result)]
+    files = [row for row in rows if row.file and _is_sound(row, rows[0], result=result)]
     if not files:
         return None
     if all(row.p50_us and not row.invalid for row in files):
@@ -41,7 +41,7 @@ def sentences(result: Result) -> list[str]:
     best = recommended(result)
     if best is None:
         return ["No file keeps its accuracy: none is worth taking as it is."]
-    found = [f"Take {best.file}: {'; '.join(_facts(best, rows[0], result))}."]
+    found = [f"Take {best.file}: {'; '.join(_facts(best, rows[0], result=result))}."]
     if best.p50_us and best.invalid:
         found.append("The times are not valid figures, so they did not decide.")
     return found + [why for row in rows[1:] if (why := _why_slower(row, rows[0]))]
@@ -65,7 +65,7 @@ def change_text(change: Mapping[str, Any]) -> str:
     return text
 
 
-def _is_sound(row: Row, base: Row, result: Result) -> bool:
+def _is_sound(row: Row, base: Row, *, result: Result) -> bool:
     if row.change is not None:
         return bool(row.change["verdict"] != "beyond")
     if row.metric is not None and base.metric is not None:
@@ -76,7 +76,7 @@ def _is_sound(row: Row, base: Row, result: Result) -> bool:
     return row.sqnr_db is None or row.sqnr_db >= _SOUND_DB
 
 
-def _facts(best: Row, base: Row, result: Result) -> list[str]:
+def _facts(best: Row, base: Row, *, result: Result) -> list[str]:
     size = formats.size(best.size_bytes)
     if best.size_bytes < base.size_bytes:
         size += f" ({base.size_bytes / best.size_bytes:.1f}x smaller than {base.name})"

@@ -61,7 +61,7 @@ class Step:
 
 
 def path(
-    space: Space, damage: np.ndarray, recipe: str, goal: Goal | None = None
+    space: Space, damage: np.ndarray, *, recipe: str, goal: Goal | None = None
 ) -> list[Step]:
     """Removes, step by step, what saves most for the damage that it does.
 
@@ -80,13 +80,13 @@ def path(
         The whole model, then a choice for each step.
     """
     level = np.zeros(len(space.groups), int)
-    steps = [_step(space, damage, level, recipe)]
+    steps = [_step(space, damage, level=level, recipe=recipe)]
     while True:
         best: tuple[float, int] | None = None
         now = steps[-1]
         for group in np.flatnonzero(level < len(space.ratios)):
             level[group] += 1
-            after = _step(space, damage, level, recipe)
+            after = _step(space, damage, level=level, recipe=recipe)
             level[group] -= 1
             saved = _weight(now.cost, goal) - _weight(after.cost, goal)
             value = saved / max(after.damage - now.damage, 1e-9)
@@ -95,7 +95,7 @@ def path(
         if best is None:
             return steps
         level[best[1]] += 1
-        steps.append(_step(space, damage, level, recipe))
+        steps.append(_step(space, damage, level=level, recipe=recipe))
 
 
 def _weight(cost: Cost, goal: Goal | None) -> float:
@@ -106,7 +106,7 @@ def _weight(cost: Cost, goal: Goal | None) -> float:
     return cost.macs
 
 
-def _step(space: Space, damage: np.ndarray, level: np.ndarray, recipe: str) -> Step:
+def _step(space: Space, damage: np.ndarray, *, level: np.ndarray, recipe: str) -> Step:
     ratios = {
         name: space.ratios[place - 1]
         for name, place in zip(space.groups, level, strict=True)

@@ -23,9 +23,9 @@ _MOST = 2.0
 def measure_damage(
     channels: channels_lib.Channels,
     scores: scores_lib.Scores,
+    *,
     space: Space,
     inputs: Sequence[np.ndarray],
-    *,
     kind: graph_keras.KerasName,
     divisor: int,
     on_step: OnStep = lambda text: None,
@@ -46,14 +46,14 @@ def measure_damage(
         at most 2, never falling with the ratio.
     """
     graph = channels.graph
-    runner = _Runner(graph, kind, inputs)
+    runner = _Runner(graph, kind, inputs=inputs)
     truth = runner(graph)
     power = sum(float(np.square(t).sum()) for t in truth) or 1.0
     found = np.zeros((len(space.groups), len(space.ratios)))
     for row, name in enumerate(space.groups):
         on_step(f"sensitivity of group {row + 1} of {len(space.groups)}")
         for column, ratio in enumerate(space.ratios):
-            keep = keep_one(channels, scores, name, ratio, divisor=divisor)
+            keep = keep_one(channels, scores, group=name, ratio=ratio, divisor=divisor)
             masked = surgery.mask_channels(graph, keep, channels=channels)
             outputs = runner(masked)
             pairs = zip(truth, outputs, strict=True)
@@ -70,6 +70,7 @@ class _Runner:
         self,
         graph: ir.Graph,
         kind: graph_keras.KerasName,
+        *,
         inputs: Sequence[np.ndarray],
     ):
         self._graph, self._kind = graph, kind

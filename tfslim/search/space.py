@@ -135,8 +135,8 @@ class Timed:
 def build_space(
     channels: channels_lib.Channels,
     scores: scores_lib.Scores,
-    timed: Mapping[str, Timed],
     *,
+    timed: Mapping[str, Timed],
     ratios: Sequence[float] = RATIOS,
     divisor: int = DIVISOR,
 ) -> Space:
@@ -152,7 +152,9 @@ def build_space(
     before = count.count(channels.graph)
     rows = _by_layer(before)
     names = tuple(rows)
-    found, skipped = _all_left(channels, scores, before, ratios, divisor)
+    found, skipped = _all_left(
+        channels, scores, before=before, ratios=ratios, divisor=divisor
+    )
     shape = (len(found), len(ratios), len(names))
     params = np.array([sum(n.params for n in rows[name]) for name in names], float)
     return Space(
@@ -180,6 +182,7 @@ def build_space(
 def _all_left(
     channels: channels_lib.Channels,
     scores: scores_lib.Scores,
+    *,
     before: count.Counts,
     ratios: Sequence[float],
     divisor: int,
@@ -195,14 +198,15 @@ def _all_left(
             skipped[group.name] = "a config cannot name it: its name has a dot"
             continue
         cuts = [
-            _cut(channels, scores, group.name, ratio, divisor=divisor)
+            _cut(channels, scores, group=group.name, ratio=ratio, divisor=divisor)
             for ratio in ratios
         ]
         if cuts[-1] is None:
             skipped[group.name] = f"its {len(group)} channels are too few to remove any"
             continue
         left = [
-            _left(before, count.count(cut or channels.graph), names) for cut in cuts
+            _left(before, count.count(cut or channels.graph), names=names)
+            for cut in cuts
         ]
         found[group.name] = [one[0] for one in left], [one[1] for one in left]
     return found, skipped
@@ -211,9 +215,9 @@ def _all_left(
 def keep_one(
     channels: channels_lib.Channels,
     scores: scores_lib.Scores,
+    *,
     group: str,
     ratio: float,
-    *,
     divisor: int = DIVISOR,
 ) -> dict[str, channels_lib.Mask]:
     """Returns the channels that stay where one group loses a share of its own."""
@@ -230,12 +234,12 @@ def keep_one(
 def _cut(
     channels: channels_lib.Channels,
     scores: scores_lib.Scores,
+    *,
     group: str,
     ratio: float,
-    *,
     divisor: int,
 ) -> ir.Graph | None:
-    keep = keep_one(channels, scores, group, ratio, divisor=divisor)
+    keep = keep_one(channels, scores, group=group, ratio=ratio, divisor=divisor)
     if keep[group].all():
         return None
     smaller, _ = surgery.cut_channels(channels.graph, keep, channels=channels)
@@ -250,7 +254,7 @@ def _by_layer(counts: count.Counts) -> dict[str, list[count.NodeCount]]:
 
 
 def _left(
-    before: count.Counts, after: count.Counts, names: Sequence[str]
+    before: count.Counts, after: count.Counts, *, names: Sequence[str]
 ) -> tuple[_Array, _Array]:
     """Returns the shares of work and of weights that are left of each layer."""
     old, new = _by_layer(before), _by_layer(after)

@@ -96,8 +96,8 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
         _check_strength(strength)
         _check_share(share)
         if not callable(schedule):
-            checks.choice("schedule of the strength", schedule, SCHEDULES)
-        checks.number("threshold", threshold, "(0, inf)")
+            checks.choice("schedule of the strength", schedule, known=SCHEDULES)
+        checks.number("threshold", threshold, span="(0, inf)")
         if log_dir is not None and importlib.util.find_spec("tensorboard") is None:
             raise errors.MissingExtraError(
                 "tensorboard", extra="tensorflow", needed_for="log_dir"
@@ -138,7 +138,7 @@ class NetworkSlimming(tf_keras.callbacks.Callback):
                 tf.ones(sum(sizes)), trainable=False, name="slimming_counted"
             )
         self._remove = access.add_penalty(
-            self.model, self._gammas, self._penalty, self._current
+            self.model, self._gammas, penalty=self._penalty, strength=self._current
         )
         if self._log_dir is not None:
             self._writer = tf.summary.create_file_writer(str(self._log_dir))
@@ -368,9 +368,9 @@ def _histogram(gammas: np.ndarray) -> dict[str, list[float]]:
 
 def _check_share(share: float) -> None:
     hint = "0.6 penalizes the smaller 60% of the scales."
-    checks.number("share", share, "(0, 1]", hint)
+    checks.number("share", share, span="(0, 1]", hint=hint)
 
 
 def _check_strength(strength: float) -> None:
     hint = "1e-4 is usual for a long training."
-    checks.number("The strength of the penalty", strength, "[0, inf)", hint)
+    checks.number("The strength of the penalty", strength, span="[0, inf)", hint=hint)

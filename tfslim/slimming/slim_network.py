@@ -148,7 +148,9 @@ class _Slimming(sparse_training.SparseMethod):
         super().__init__("slim_network", model, training, how, budget)
         self._budget = budget
         channels = budget_lib.analyze(graph_keras.read(model), budget)
-        self._budgets = StepBudgets(channels, budget, how.passes, "geometric")
+        self._budgets = StepBudgets(
+            channels, budget, steps=how.passes, curve="geometric"
+        )
         self._histograms: dict[str, Any] = {}
 
     def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:

@@ -52,7 +52,7 @@ def cluster_kernels(
     _check_number(clusters, keep_zeros)
     graph = graph_keras.read(model)
     chosen, skipped = kernels.choose(
-        graph, ignore, kernels.CLUSTERABLE, _refusal(clusters, keep_zeros)
+        graph, ignore, known=kernels.CLUSTERABLE, refusal=_refusal(clusters, keep_zeros)
     )
     copy = graph_keras.write(graph, "tf_keras")
     variables = graph_keras.variables(graph, copy)
@@ -83,7 +83,7 @@ def cluster_kernels(
                 kernel = np.asarray(wrapper.get_weight_from_layer(name))
                 values[wrapper.layer.name][name] = kernel
                 treated[wrapper.layer.name] = f"{len(np.unique(kernel))} values"
-        result = wrapped.with_weights(graph, values, graph_keras.keras_of(model))
+        result = wrapped.with_weights(graph, values, keras=graph_keras.keras_of(model))
         method = f"Clustered to {clusters} values"
         return result, wrapped.SparsityReport(method, treated, skipped)
 
@@ -106,7 +106,9 @@ def check_clusters(
     _check_number(clusters, keep_zeros)
     # Which zeros there will be is not known.
     refusal = _refusal(clusters, keep_zeros=False)
-    kernels.choose(graph_keras.read(model), ignore, kernels.CLUSTERABLE, refusal)
+    kernels.choose(
+        graph_keras.read(model), ignore, known=kernels.CLUSTERABLE, refusal=refusal
+    )
 
 
 def least_clusters(*, keep_zeros: bool) -> int:
@@ -115,7 +117,7 @@ def least_clusters(*, keep_zeros: bool) -> int:
 
 
 def _check_number(clusters: int, keep_zeros: bool) -> None:
-    checks.whole("clusters", clusters, least_clusters(keep_zeros=keep_zeros))
+    checks.whole("clusters", clusters, low=least_clusters(keep_zeros=keep_zeros))
 
 
 def _refusal(clusters: int, keep_zeros: bool) -> Callable[[ir.Layer], str | None]:

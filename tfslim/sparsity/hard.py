@@ -34,7 +34,7 @@ def find(graph: ir.Graph) -> dict[int, tuple[str, ir.TensorRef]]:
 def _hard_sigmoid(graph: ir.Graph, number: int) -> ir.TensorRef | None:
     """Returns x if node `number` is relu6(x + 3) / 6."""
     scaled = _scale(graph, number)
-    if scaled is None or not _is(scaled, 1 / 6, 0.0):
+    if scaled is None or not _is(scaled, 1 / 6, offset=0.0):
         return None
     middle = _tensor(graph, number)
     if middle is None or not _is_relu6(graph.layer_of(graph.nodes[middle.node])):
@@ -43,12 +43,12 @@ def _hard_sigmoid(graph: ir.Graph, number: int) -> ir.TensorRef | None:
     if inner is None:
         return None
     shifted = _scale(graph, inner.node)
-    if shifted is None or not _is(shifted, 1.0, 3.0):
+    if shifted is None or not _is(shifted, 1.0, offset=3.0):
         return None
     return _tensor(graph, inner.node)
 
 
-def _is(found: tuple[float, float], scale: float, offset: float) -> bool:
+def _is(found: tuple[float, float], scale: float, *, offset: float) -> bool:
     return math.isclose(found[0], scale, rel_tol=1e-5) and found[1] == offset
 
 

@@ -41,6 +41,7 @@ def num_inputs(layer: ir.Layer) -> int:
 def choose(
     graph: ir.Graph,
     ignore: str | Iterable[str],
+    *,
     known: Mapping[str, str],
     refusal: Callable[[ir.Layer], str | None],
 ) -> tuple[list[str], dict[str, str]]:
@@ -60,7 +61,7 @@ def choose(
     """
     candidates = with_kernels(graph)
     names = [layer.name for layer in candidates]
-    ignored = checks.matching("layer to ignore", ignore, names)
+    ignored = checks.matching("layer to ignore", ignore, names=names)
     chosen, skipped = [], {}
     for layer in candidates:
         if layer.name in ignored:

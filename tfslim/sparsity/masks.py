@@ -73,7 +73,9 @@ class _Pruning(pruning_impl.Pruning):
         kernel = self._canonical(weights)
         _, inputs, outputs = kernel.shape
         height, width = self._pattern.block
-        threshold, kept = self._update_mask(_block_means(tf.abs(kernel), height, width))
+        threshold, kept = self._update_mask(
+            _block_means(tf.abs(kernel), height, width=width)
+        )
         mask = tf.repeat(tf.repeat(kept, height, axis=1), width, axis=2)
         return threshold, self._restored(mask[:, :inputs, :outputs], weights)
 
@@ -89,7 +91,7 @@ class _Pruning(pruning_impl.Pruning):
         return tf.cast(tf.reshape(mask, weights.shape), weights.dtype)
 
 
-def _block_means(kernel: Any, height: int, width: int) -> Any:
+def _block_means(kernel: Any, height: int, *, width: int) -> Any:
     """Averages [positions, inputs, outputs] over blocks, smaller ones at the edges."""
 
     def sums(values: Any) -> Any:

@@ -60,7 +60,7 @@ class GraphFunction(tf_keras.layers.Layer):
             next(tensors) if c is None else np.asarray(c, self.compute_dtype)
             for c in self.constants
         ]
-        return keras2_functions.compute(self.op, operands, self.options)
+        return keras2_functions.compute(self.op, operands, config=self.options)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what rebuilds the layer."""
@@ -92,7 +92,7 @@ def plain(graph: ir.Graph) -> ir.Graph:
                 {},
             )
         elif layer.op in ops.keras("function"):
-            chain, args = _as_layer(graph, layer, node)
+            chain, args = _as_layer(graph, layer, node=node)
         elif layer.op == "Activation":
             chain = [_activation(layer.name, layer.config["activation"]) or layer]
         elif layer.config.get("activation") not in INSIDE:
@@ -106,7 +106,7 @@ def plain(graph: ir.Graph) -> ir.Graph:
 
 
 def _as_layer(
-    graph: ir.Graph, function: ir.Layer, node: ir.Node
+    graph: ir.Graph, function: ir.Layer, *, node: ir.Node
 ) -> tuple[list[ir.Layer], tuple[Any, ...]]:
     """Returns the layer that a function becomes, and what it is called on."""
     operands = node.args[0] if function.op == "concatenate" else node.args

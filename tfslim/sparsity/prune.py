@@ -54,9 +54,9 @@ def prune_magnitude(
             pruned; on leaving, that no training step ran.
         GraphError: the model cannot be read.
     """
-    checks.number("target", target, "(0, 1)", _SHARE)
-    wrap = _wrapper(make_schedule(schedule, target, steps))
-    return _pruned(model, f"Pruned to {target:.0%} zeros", wrap, ignore)
+    checks.number("target", target, span="(0, 1)", hint=_SHARE)
+    wrap = _wrapper(make_schedule(schedule, target, steps=steps))
+    return _pruned(model, f"Pruned to {target:.0%} zeros", wrap=wrap, ignore=ignore)
 
 
 def prune_m_by_n(
@@ -88,9 +88,9 @@ def prune_m_by_n(
             return f"{inputs} input channels make no group of {n}"
         return None
 
-    wrap = _wrapper(make_schedule("constant", m / n, 1), Pattern(m_by_n=(m, n)))
+    wrap = _wrapper(make_schedule("constant", m / n, steps=1), Pattern(m_by_n=(m, n)))
     name = f"Pruned {m} of every {n} weights"
-    return _pruned(model, name, wrap, ignore, refusal)
+    return _pruned(model, name, wrap=wrap, ignore=ignore, refusal=refusal)
 
 
 def prune_blocks(
@@ -120,7 +120,7 @@ def prune_blocks(
         ConfigError: as `prune_magnitude`.
         GraphError: the model cannot be read.
     """
-    checks.number("target", target, "(0, 1)", _SHARE)
+    checks.number("target", target, span="(0, 1)", hint=_SHARE)
     if len(block) != 2 or min(block) < 1 or tuple(block) == (1, 1):
         raise errors.ConfigError(
             f"block must be two numbers (inputs, outputs), not both 1, got {block}."
@@ -131,9 +131,9 @@ def prune_blocks(
             return f"its kernel is smaller than two blocks of {block[0]}x{block[1]}"
         return None
 
-    wrap = _wrapper(make_schedule(schedule, target, steps), Pattern(block=block))
+    wrap = _wrapper(make_schedule(schedule, target, steps=steps), Pattern(block=block))
     name = f"Pruned to {target:.0%} zero blocks of {block[0]}x{block[1]}"
-    return _pruned(model, name, wrap, ignore, refusal)
+    return _pruned(model, name, wrap=wrap, ignore=ignore, refusal=refusal)
 
 
 def prune_for_xnnpack(
@@ -166,7 +166,7 @@ def prune_for_xnnpack(
         ConfigError: as `prune_magnitude`, and if the model has another form.
         GraphError: the model cannot be read.
     """
-    checks.number("target", target, "(0, 1)", _SHARE)
+    checks.number("target", target, span="(0, 1)", hint=_SHARE)
     graph = graph_keras.read(model)
     if symmetric_padding:
         graph = padding.symmetric(graph)
@@ -185,12 +185,12 @@ def prune_for_xnnpack(
         size = kernels.kernel_of(layer).shape[:2]
         return None if layer.op == "Conv2D" and size == (1, 1) else "no 1x1 convolution"
 
-    wrap = _wrapper(make_schedule(schedule, target, steps))
+    wrap = _wrapper(make_schedule(schedule, target, steps=steps))
     name = f"Pruned to {target:.0%} zeros in 1x1 convolutions"
-    return _pruned(model, name, wrap, ignore, refusal, graph=graph)
+    return _pruned(model, name, wrap=wrap, ignore=ignore, refusal=refusal, graph=graph)
 
 
-def make_schedule(name: str, target: float, steps: int) -> Any:
+def make_schedule(name: str, target: float, *, steps: int) -> Any:
     """Returns TF-MOT's schedule whose last update is not after step `steps`.
 
     Raises:
@@ -212,7 +212,7 @@ def make_schedule(name: str, target: float, steps: int) -> Any:
         return tfmot.sparsity.keras.ConstantSparsity(
             target, begin_step=1, end_step=steps, frequency=frequency
         )
-    raise registry.unknown_name("schedule", name, SCHEDULES)
+    raise registry.unknown_name("schedule", name, known=SCHEDULES)
 
 
 def _as_the_policy_knows(graph: ir.Graph) -> dict[str, ir.Layer]:
@@ -253,14 +253,16 @@ def _wrapper(schedule: Any, pattern: Pattern | None = None) -> Callable[[Any], A
 def _pruned(
     model: Any,
     method: str,
+    *,
     wrap: Callable[[Any], Any],
     ignore: str | Iterable[str],
     refusal: Callable[[ir.Layer], str | None] = lambda layer: None,
-    *,
     graph: ir.Graph | None = None,
 ) -> wrapped.Wrapped:
     graph = graph or graph_keras.read(model)
-    chosen, skipped = kernels.choose(graph, ignore, kernels.PRUNABLE, refusal)
+    chosen, skipped = kernels.choose(
+        graph, ignore, known=kernels.PRUNABLE, refusal=refusal
+    )
     copy = graph_keras.write(graph, "tf_keras")
     variables = graph_keras.variables(graph, copy)
     clone = tf_keras.models.clone_model(
@@ -290,7 +292,7 @@ def _pruned(
             "zeros"
             for name in chosen
         }
-        result = wrapped.with_weights(graph, values, graph_keras.keras_of(model))
+        result = wrapped.with_weights(graph, values, keras=graph_keras.keras_of(model))
         notes = _unfinished(wrappers[0].pruning_schedule, trained)
         return result, wrapped.SparsityReport(method, pruned, skipped, notes)
 

@@ -45,15 +45,15 @@ def quantize_aware(
             leaving, that no training step ran.
         GraphError: the model cannot be read.
     """
-    checks.choice("keep", keep, KEEP)
+    checks.choice("keep", keep, known=KEEP)
     graph = graph_keras.read(model)
     if keep in ("nothing", "zeros"):
         graph = fold(graph)  # It would tear clusters apart.
     graph = plain(graph)
-    ignored = checks.matching("layer to ignore", ignore, graph.layers)
+    ignored = checks.matching("layer to ignore", ignore, names=graph.layers)
     unwrapped = _unwrapped(graph)
     skipped = {**unwrapped, **dict.fromkeys(ignored, "ignored as asked")}
-    quantized = _quantized(graph, keep, ignored, unwrapped)
+    quantized = _quantized(graph, keep, ignored=ignored, unwrapped=unwrapped)
     at_start = _state(quantized)
 
     def finish() -> tuple[Any, wrapped.SparsityReport]:
@@ -89,7 +89,7 @@ def _unwrapped(graph: ir.Graph) -> dict[str, str]:
 
 
 def _quantized(
-    graph: ir.Graph, keep: str, ignored: Collection[str], unwrapped: Collection[str]
+    graph: ir.Graph, keep: str, *, ignored: Collection[str], unwrapped: Collection[str]
 ) -> Any:
     """Returns the model with fake quantization, by TF-MOT."""
     annotate = tfmot.quantization.keras.quantize_annotate_layer

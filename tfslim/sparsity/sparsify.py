@@ -129,8 +129,8 @@ class SparsifyResult(_ModelAndReport):
 def sparsify(
     model: Any,
     train: Any = None,
-    validation: Any = None,
     *,
+    validation: Any = None,
     method: str = "magnitude",
     task: str | tasks.Task = "classification",
     train_fn: TrainFn | None = None,
@@ -176,9 +176,18 @@ def sparsify(
     options = training.options
     if (train is None) == (train_fn is None):
         raise errors.ConfigError("Pass either training data or a train_fn.")
-    _check(model, method, stages, own, options, has_train_fn=train_fn is not None)
+    _check(
+        model,
+        method,
+        stages=stages,
+        how=own,
+        options=options,
+        has_train_fn=train_fn is not None,
+    )
     training = dataclasses.replace(training, task=tasks.resolve(training.task, model))
-    job = ResumableJob(options, model, {"method": f"sparsify {method}", **vars(own)})
+    job = ResumableJob(
+        options, model, description={"method": f"sparsify {method}", **vars(own)}
+    )
     rising_epochs = max(1, options.epochs // 2)
     if train_fn is None and not _SCHEDULED.isdisjoint(stages):
         own = dataclasses.replace(own, steps=_rising_steps(training, rising_epochs))
@@ -186,7 +195,7 @@ def sparsify(
     strategy = replicas.resolve_strategy(options.strategy)
     reports, trainings = [], []
     for number, stage in enumerate(stages):
-        context = _context(stage, stages[:number], own)
+        context = _context(stage, stages[:number], how=own)
         with strategy.scope(), context(model) as active:
             if train_fn is not None:
                 trained = functools.partial(_trained, active, train_fn)
@@ -212,10 +221,10 @@ def sparsify(
 def _check(
     model: Any,
     method: str,
+    *,
     stages: tuple[str, ...],
     how: SparsifyOptions,
     options: FitOptions,
-    *,
     has_train_fn: bool,
 ) -> None:
     """Refuses before the first training what would fail after it."""
@@ -231,7 +240,7 @@ def _check(
         )
     if "cluster" in stages:
         before = stages[: stages.index("cluster")]
-        sparsity.check_clusters(model, **_chosen("cluster", before, how))
+        sparsity.check_clusters(model, **_chosen("cluster", before, how=how))
 
 
 def _trained(active: sparsity.Wrapped, train_fn: TrainFn) -> list[np.ndarray]:
@@ -247,17 +256,17 @@ def _rising_steps(training: Training, rising_epochs: int) -> int:
 
 
 def _context(
-    stage: str, before: tuple[str, ...], how: SparsifyOptions
+    stage: str, before: tuple[str, ...], *, how: SparsifyOptions
 ) -> Callable[[Any], sparsity.Wrapped]:
     """Returns what wraps a model for a stage, given those before it."""
     if stage not in _STAGES:
         m, n = map(int, stage.split(":"))
         return functools.partial(sparsity.prune_m_by_n, m=m, n=n, ignore=how.ignore)
-    return functools.partial(_STAGES[stage][0], **_chosen(stage, before, how))
+    return functools.partial(_STAGES[stage][0], **_chosen(stage, before, how=how))
 
 
 def _chosen(
-    stage: str, before: tuple[str, ...], how: SparsifyOptions
+    stage: str, before: tuple[str, ...], *, how: SparsifyOptions
 ) -> dict[str, Any]:
     """Returns the options of a stage, given those before it."""
     chosen = {name: getattr(how, name) for name in (*_STAGES[stage][1], "ignore")}
@@ -276,4 +285,4 @@ def _stages(method: str) -> tuple[str, ...]:
         return METHODS[method]
     if re.fullmatch(r"\d+:\d+", method):
         return (method,)
-    raise registry.unknown_name("method", method, METHODS)
+    raise registry.unknown_name("method", method, known=METHODS)

@@ -101,7 +101,7 @@ class Wrapped:
         return self._finished
 
 
-def with_weights(graph: ir.Graph, weights: Weights, keras: Any) -> Any:
+def with_weights(graph: ir.Graph, weights: Weights, *, keras: Any) -> Any:
     """Builds the model of a graph with other weights.
 
     Args:

@@ -8,7 +8,7 @@ from tfslim import ops
 
 
 def fault(
-    name: str, inputs: tuple[int, ...], outputs: tuple[int, ...], options: Any
+    name: str, inputs: tuple[int, ...], *, outputs: tuple[int, ...], options: Any
 ) -> str:
     """Says what is wrong with an op's tensors or options, "" where nothing is seen.
 

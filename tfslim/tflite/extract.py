@@ -49,7 +49,9 @@ def single_op(tflite: bytes, op_index: int, *, graph: int = 0) -> bytes:
         )
     code = source.operatorCodes[operator.opcodeIndex]
     unpacked = _Unpacked(source, graph)
-    piece, buffers = _piece(source.subgraphs[graph], source.buffers, operator, unpacked)
+    piece, buffers = _piece(
+        source.subgraphs[graph], source.buffers, operator=operator, unpacked=unpacked
+    )
     single = schema.ModelT(
         version=source.version,
         operatorCodes=[code],
@@ -84,7 +86,7 @@ class _Unpacked:
             values = np.asarray(data).view(dtype)
             if source.sparsity is not None:
                 shape = flatbuffer.numbers(source.shape)
-                values = sparse.decode(values, source.sparsity, shape)
+                values = sparse.decode(values, source.sparsity, shape=shape)
         is_real = source.type in (_HALF, _FLOAT)
         is_same = self._graph.tensors[index].type == source.type
         if values is None or not (is_real or is_same):
@@ -94,7 +96,7 @@ class _Unpacked:
 
 
 def _piece(
-    graph: Any, buffers: list[Any], operator: Any, unpacked: _Unpacked
+    graph: Any, buffers: list[Any], *, operator: Any, unpacked: _Unpacked
 ) -> tuple[Any, list[Any]]:
     """Copies `operator` and its tensors into a new graph with new buffers."""
     tensors: list[Any] = []

@@ -296,7 +296,7 @@ def _resolve_offsets(flat: Any, data: bytes) -> None:
     view = np.frombuffer(data, np.uint8)
     for buffer in flat.buffers or []:
         if buffer.offset > 1:
-            buffer.data = _slice(view, buffer.offset, buffer.size)
+            buffer.data = _slice(view, buffer.offset, size=buffer.size)
         buffer.offset = buffer.size = 0
         # The generated reader gives an empty vector as the number 0.
         if not isinstance(buffer.data, np.ndarray) or not len(buffer.data):
@@ -307,12 +307,12 @@ def _resolve_offsets(flat: Any, data: bytes) -> None:
                 operator.customOptions = _slice(
                     view,
                     operator.largeCustomOptionsOffset,
-                    operator.largeCustomOptionsSize,
+                    size=operator.largeCustomOptionsSize,
                 )
             operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
 
 
-def _slice(view: np.ndarray, offset: int, size: int) -> np.ndarray:
+def _slice(view: np.ndarray, offset: int, *, size: int) -> np.ndarray:
     if offset + size > len(view):
         raise ValueError(
             f"a buffer ends at byte {offset + size}, the file at {len(view)}"

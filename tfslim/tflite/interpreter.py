@@ -131,7 +131,7 @@ class Runner:
         self, name: str, details: dict[str, Any], shape: tuple[int, ...]
     ) -> None:
         open_shape = details["shape_signature" if self.batch == 1 else "shape"]
-        check_shape(name, open_shape, shape)
+        check_shape(name, open_shape, shape=shape)
         self.interpreter.resize_tensor_input(details["index"], shape, strict=True)
         self.interpreter.allocate_tensors()
         self._inputs = {t["index"]: t for t in self.interpreter.get_input_details()}
@@ -223,7 +223,7 @@ def named_inputs(inputs: Inputs, names: Mapping[str, int]) -> dict[str, np.ndarr
     return {name: np.asarray(inputs[name]) for name in names}
 
 
-def check_shape(name: str, signature: Sequence[int], shape: Sequence[int]) -> None:
+def check_shape(name: str, signature: Sequence[int], *, shape: Sequence[int]) -> None:
     """Raises ConfigError unless `shape` fits a signature with -1 for open sizes."""
     fits = len(signature) == len(shape) and all(
         size in (-1, wanted) for size, wanted in zip(signature, shape, strict=True)

@@ -92,7 +92,7 @@ class Tensor:
             return None
         dtype = np.dtype(self.dtype)
         if self.sparsity is not None:
-            return sparse.decode(self.raw.view(dtype), self.sparsity, self.shape)
+            return sparse.decode(self.raw.view(dtype), self.sparsity, shape=self.shape)
         # The runtime passes over bytes behind the last value, too.
         return self.raw[: self.size * dtype.itemsize].view(dtype).reshape(self.shape)
 
@@ -291,7 +291,9 @@ def _read(data: bytes) -> TfliteModel:
     has_odd_names = reading.make_text(flat)
     op_names = [op_name(code) for code in flat.operatorCodes or []]
     return TfliteModel(
-        graphs=tuple(_graph(graph, flat.buffers, op_names) for graph in flat.subgraphs),
+        graphs=tuple(
+            _graph(graph, flat.buffers, op_names=op_names) for graph in flat.subgraphs
+        ),
         signatures=tuple(_signature(s) for s in flat.signatureDefs or []),
         metadata={
             reading.text(entry.name): _bytes(flat.buffers[entry.buffer].data)
@@ -317,8 +319,12 @@ def float_ops(model: TfliteModel) -> list[tuple[Op, str]]:
     return found
 
 
-def _graph(graph: Any, buffers: list[Any], op_names: list[tuple[str, bool]]) -> Graph:
-    tensors = tuple(_tensor(i, t, buffers) for i, t in enumerate(graph.tensors or []))
+def _graph(
+    graph: Any, buffers: list[Any], *, op_names: list[tuple[str, bool]]
+) -> Graph:
+    tensors = tuple(
+        _tensor(i, t, buffers=buffers) for i, t in enumerate(graph.tensors or [])
+    )
     ops = []
     for index, op in enumerate(graph.operators or []):
         name, is_custom = op_names[op.opcodeIndex]
@@ -341,7 +347,7 @@ def _graph(graph: Any, buffers: list[Any], op_names: list[tuple[str, bool]]) -> 
     )
 
 
-def _tensor(index: int, tensor: Any, buffers: list[Any]) -> Tensor:
+def _tensor(index: int, tensor: Any, *, buffers: list[Any]) -> Tensor:
     shape = reading.numbers(tensor.shape)
     dtype = _DTYPES.get(tensor.type, f"type{tensor.type}")
     return Tensor(

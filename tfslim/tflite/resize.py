@@ -34,7 +34,7 @@ def sized_for(tflite: bytes, inputs: Inputs) -> bytes:
     main = flat.subgraphs[0]
     for name, index in content.input_names.items():
         signature, shape = content.tensors[index].shape_signature, arrays[name].shape
-        check_shape(name, signature, shape)
+        check_shape(name, signature, shape=shape)
         _set_shape(main.tensors[index], shape)
     attached = flatbuffer.attached_files(tflite)
     # With the old sizes the runtime may refuse to load it: a kernel is larger than 1x1.

@@ -30,7 +30,7 @@ _VECTORS = (
 )
 
 
-def decode(values: np.ndarray, sparsity: Any, shape: tuple[int, ...]) -> np.ndarray:
+def decode(values: np.ndarray, sparsity: Any, *, shape: tuple[int, ...]) -> np.ndarray:
     """Unpacks a sparse constant.
 
     Args:
@@ -45,7 +45,7 @@ def decode(values: np.ndarray, sparsity: Any, shape: tuple[int, ...]) -> np.ndar
         ConversionError: what says where they stand is damaged.
     """
     try:
-        return _decode(values, sparsity, shape)
+        return _decode(values, sparsity, shape=shape)
     except (ValueError, IndexError, TypeError, AttributeError, MemoryError) as error:
         raise errors.ConversionError(
             f"Damaged .tflite file: a sparse constant of shape {list(shape)} cannot be "
@@ -53,7 +53,7 @@ def decode(values: np.ndarray, sparsity: Any, shape: tuple[int, ...]) -> np.ndar
         ) from error
 
 
-def _decode(values: np.ndarray, sparsity: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _decode(values: np.ndarray, sparsity: Any, *, shape: tuple[int, ...]) -> np.ndarray:
     # What a level spans are places in the array, or in the padding of its blocks.
     most = 64 * (math.prod(shape) + 1)
     if min(shape, default=0) < 0:
@@ -121,9 +121,11 @@ def store_sparse(tflite: bytes, *, min_zeros: float = 0.5) -> bytes:
         inputs = list(flatbuffer.numbers(op.inputs))
         if max(code.builtinCode, code.deprecatedBuiltinCode) in _READERS:
             index = inputs[1]
-            if index not in packed and _is_worth(flat, graph.tensors[index], min_zeros):
-                packed[index] = _pack(flat, graph, index)
-                operators.append(_densify(flat, index, packed[index]))
+            if index not in packed and _is_worth(
+                flat, graph.tensors[index], min_zeros=min_zeros
+            ):
+                packed[index] = _pack(flat, graph, index=index)
+                operators.append(_densify(flat, index, target=packed[index]))
             inputs[1] = packed.get(index, index)
             op.inputs = inputs
         operators.append(op)
@@ -151,7 +153,7 @@ def store_dense(tflite: bytes) -> bytes:
             dtype = np.float16 if source.type == _FLOAT16 else np.float32
             values = flat.buffers[source.buffer].data.view(dtype)
             shape = flatbuffer.numbers(source.shape)
-            dense = decode(values, source.sparsity, shape)
+            dense = decode(values, source.sparsity, shape=shape)
             source.sparsity = None
             flat.buffers[source.buffer].data = dense.reshape(-1).view(np.uint8)
             sources[flatbuffer.numbers(op.outputs)[0]] = inputs[0]
@@ -162,7 +164,7 @@ def store_dense(tflite: bytes) -> bytes:
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(tflite))
 
 
-def _is_worth(flat: Any, tensor: Any, min_zeros: float) -> bool:
+def _is_worth(flat: Any, tensor: Any, *, min_zeros: float) -> bool:
     data = flat.buffers[tensor.buffer].data
     if data is None or tensor.type != schema.TensorType.FLOAT32:
         return False
@@ -171,7 +173,7 @@ def _is_worth(flat: Any, tensor: Any, min_zeros: float) -> bool:
     return bool(np.mean(data.view(np.float32) == 0.0) > min_zeros)
 
 
-def _pack(flat: Any, graph: Any, index: int) -> int:
+def _pack(flat: Any, graph: Any, *, index: int) -> int:
     """Makes a tensor sparse; returns the number of its dense copy."""
     sparse = graph.tensors[index]
     dense = copy.copy(sparse)
@@ -214,7 +216,7 @@ def _vector(numbers: np.ndarray) -> tuple[int, Any]:
     return kind, vector
 
 
-def _densify(flat: Any, source: int, target: int) -> Any:
+def _densify(flat: Any, source: int, *, target: int) -> Any:
     op = flatbuffer.operator(flat, "DENSIFY", source, target)
     op.builtinOptionsType = schema.BuiltinOptions.DensifyOptions
     op.builtinOptions = schema.DensifyOptionsT()

@@ -68,22 +68,22 @@ def check(flat: Any) -> None:
     for number, graph in enumerate(flat.subgraphs):
         tensors = graph.tensors or []
         for index, tensor in enumerate(tensors):
-            _check_index("buffer", tensor.buffer, flat.buffers)
+            _check_index("buffer", tensor.buffer, table=flat.buffers)
             fault = _tensor_fault(tensor, flat.buffers[tensor.buffer].data)
             if fault:
                 raise ValueError(f"tensor {_name(index, tensors)} {fault}")
         for index in (*numbers(graph.inputs), *numbers(graph.outputs)):
-            _check_index("tensor", index, tensors)
+            _check_index("tensor", index, table=tensors)
         _check_operators(flat, graph)
         calls[number] = set(_calls(flat, graph))
     _check_calls(calls)
     for signature in flat.signatureDefs or []:
-        _check_index("graph", signature.subgraphIndex, flat.subgraphs)
+        _check_index("graph", signature.subgraphIndex, table=flat.subgraphs)
         tensors = flat.subgraphs[signature.subgraphIndex].tensors
         for entry in (*(signature.inputs or []), *(signature.outputs or [])):
-            _check_index("tensor", entry.tensorIndex, tensors)
+            _check_index("tensor", entry.tensorIndex, table=tensors)
     for entry in flat.metadata or []:
-        _check_index("buffer", entry.buffer, flat.buffers)
+        _check_index("buffer", entry.buffer, table=flat.buffers)
 
 
 def _check_operators(flat: Any, graph: Any) -> None:
@@ -92,12 +92,12 @@ def _check_operators(flat: Any, graph: Any) -> None:
     ready = {i for i, tensor in enumerate(tensors) if _has_value(flat, tensor)}
     ready.update(numbers(graph.inputs))
     for place, operator in enumerate(graph.operators or []):
-        _check_index("op code", operator.opcodeIndex, flat.operatorCodes)
+        _check_index("op code", operator.opcodeIndex, table=flat.operatorCodes)
         inputs, outputs = numbers(operator.inputs), numbers(operator.outputs)
         for index in (*inputs, *outputs):
-            _check_index("tensor", index, tensors, first=-1)
+            _check_index("tensor", index, table=tensors, first=-1)
         name, is_custom = op_name(flat.operatorCodes[operator.opcodeIndex])
-        fault = "" if is_custom else _builtin_fault(name, operator, tensors)
+        fault = "" if is_custom else _builtin_fault(name, operator, tensors=tensors)
         # Old converters do not mark the state of recurrent layers as one.
         for index in inputs[:1] if name in ops.tflite("stateful") else inputs:
             if index >= 0 and index not in ready:
@@ -113,10 +113,10 @@ def _check_operators(flat: Any, graph: Any) -> None:
             raise ValueError(f"nothing writes the output {_name(index, tensors)}")
 
 
-def _builtin_fault(name: str, operator: Any, tensors: Any) -> str:
+def _builtin_fault(name: str, operator: Any, *, tensors: Any) -> str:
     inputs, outputs = numbers(operator.inputs), numbers(operator.outputs)
     options = operator.builtinOptions or operator.builtinOptions2
-    fault = arity.fault(name, inputs, outputs, options)
+    fault = arity.fault(name, inputs, outputs=outputs, options=options)
     if fault or name not in ops.tflite("same_kind"):
         return fault
     kinds = [tensors[index].type in _FLOATS for index in (inputs[0], outputs[0])]
@@ -144,7 +144,7 @@ def _calls(flat: Any, graph: Any) -> Iterator[int]:
             elif field != "branchSubgraphIndices":
                 continue
             for index in numbers(value):
-                _check_index("graph", index, flat.subgraphs)
+                _check_index("graph", index, table=flat.subgraphs)
                 yield index
 
 
@@ -179,10 +179,12 @@ def _tensor_fault(tensor: Any, data: np.ndarray | None) -> str:
             return f"is a sparse constant with {len(data)} bytes"
     if min(shape, default=0) < -1:
         return f"has the shape {list(shape)}"
-    return _quantization_fault(tensor, shape, data is not None)
+    return _quantization_fault(tensor, shape, is_constant=data is not None)
 
 
-def _quantization_fault(tensor: Any, shape: tuple[int, ...], is_constant: bool) -> str:
+def _quantization_fault(
+    tensor: Any, shape: tuple[int, ...], *, is_constant: bool
+) -> str:
     params, limits = tensor.quantization, _INTEGERS.get(tensor.type)
     # What stands at a float tensor is a trace of training.
     if limits is None or params is None or not np.size(params.scale):
@@ -207,7 +209,7 @@ def _quantization_fault(tensor: Any, shape: tuple[int, ...], is_constant: bool) 
     return ""
 
 
-def _check_index(kind: str, index: int, table: Any, *, first: int = 0) -> None:
+def _check_index(kind: str, index: int, *, table: Any, first: int = 0) -> None:
     count = len(table or [])
     if not first <= index < count:
         raise ValueError(f"{kind} {index} is named, but there are {count}")

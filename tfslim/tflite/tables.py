@@ -68,7 +68,7 @@ class Table:
         if id(self) in done:
             return done[id(self)]
         offsets = {
-            slot: _write(builder, value, done)
+            slot: _write(builder, value, done=done)
             for slot, value in self.slots.items()
             if not isinstance(value, Number)
         }
@@ -89,7 +89,7 @@ def pack(root: Table, identifier: bytes) -> bytes:
     return bytes(builder.Output())
 
 
-def _write(builder: Any, value: Any, done: dict[int, int]) -> int:
+def _write(builder: Any, value: Any, *, done: dict[int, int]) -> int:
     if isinstance(value, str):
         offset: int = builder.CreateString(value)
     elif isinstance(value, bytes):
@@ -138,7 +138,7 @@ class Schema:
         if data[4:8] != identifier:
             raise ValueError(f"bytes 4 to 8 are {data[4:8]!r}, not {identifier!r}")
         (position,) = struct.unpack_from("<I", data)
-        return Reader(self, kind, data, position)
+        return Reader(self, kind, data=data, position=position)
 
     def place(self, kind: str, field: str) -> int:
         """Returns the place of a field."""
@@ -152,7 +152,7 @@ class Reader:
     OverflowError.
     """
 
-    def __init__(self, schema: Schema, kind: str, data: bytes, position: int):
+    def __init__(self, schema: Schema, kind: str, *, data: bytes, position: int):
         """Takes the table at `position`."""
         if not 0 <= position < len(data):
             raise ValueError(f"a table stands at byte {position} of {len(data)}")
@@ -188,7 +188,9 @@ class Reader:
     def table(self, field: str, kind: str) -> Reader:
         """Returns a table, or the value of a union."""
         at = self._at(field)
-        return Reader(self._schema, kind, self._data, self._table.Indirect(at))
+        return Reader(
+            self._schema, kind, data=self._data, position=self._table.Indirect(at)
+        )
 
     def optional(self, field: str, kind: str) -> Reader | None:
         """Returns a table, None where it is absent."""
@@ -199,7 +201,10 @@ class Reader:
         length, start = self._vector(field, 4)
         places = range(start, start + 4 * length, 4)
         found = [self._table.Indirect(at) for at in places]
-        return [Reader(self._schema, kind, self._data, place) for place in found]
+        return [
+            Reader(self._schema, kind, data=self._data, position=place)
+            for place in found
+        ]
 
     def _vector(self, field: str, size: int) -> tuple[int, int]:
         """Returns a vector's length and where it begins."""

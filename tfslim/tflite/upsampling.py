@@ -64,19 +64,19 @@ def _raise_reshapes(flat: Any) -> None:
                 break
             if names[producer.opcodeIndex] not in (*_MOVES, *_ALONE):
                 break
-            _swap(flat, other, op, shape)
+            _swap(flat, other, reshape=op, shape=shape)
             given |= {i: op for i in reading.numbers(op.outputs)}
             given |= {i: other for i in reading.numbers(other.outputs)}
             source, other = before, producer
 
 
-def _swap(flat: Any, activation: Any, reshape: Any, shape: list[int]) -> None:
+def _swap(flat: Any, activation: Any, *, reshape: Any, shape: list[int]) -> None:
     """Swaps an op that takes each value by itself and the RESHAPE behind it."""
     graph = flat.subgraphs[0]
     (before,) = reading.numbers(activation.inputs)
     (after,) = reading.numbers(reshape.outputs)
     wide = reading.numbers(graph.tensors[after].shape)
-    between = _add(flat, before, b";reshaped", wide)
+    between = _add(flat, before, ending=b";reshaped", shape=wide)
     places = [graph.operators.index(op) for op in (activation, reshape)]
     reshape.inputs, reshape.outputs = [before, *shape], [between]
     activation.inputs, activation.outputs = [between], [after]
@@ -101,7 +101,7 @@ def _find(flat: Any) -> _Upsampling | None:
     names = [reading.op_name(code)[0] for code in flat.operatorCodes]
     chains = _Chains(flat)
     for place, op in enumerate(graph.operators):
-        chains.follow(place, op, names[op.opcodeIndex])
+        chains.follow(place, op, name=names[op.opcodeIndex])
     for target in sorted(chains.places, key=lambda t: -chains.places[t]):
         for source in chains.ancestors(target):
             sizes = chains.factors(source, target)
@@ -123,7 +123,7 @@ class _Chains:
         self._moves: dict[int, Callable[[], np.ndarray]] = {}
         self._known: dict[int, np.ndarray] = {}
 
-    def follow(self, place: int, op: Any, name: str) -> None:
+    def follow(self, place: int, op: Any, *, name: str) -> None:
         """Adds what an op gives, if it only moves values of one tensor."""
         move = _MOVES.get(name)
         if move is None:
@@ -266,7 +266,7 @@ _MOVES: dict[str, Callable[[Any, Sequence[np.ndarray], tuple[int, ...]], Any]] =
 def _replace(flat: Any, found: _Upsampling) -> None:
     """Puts RESIZE_NEAREST_NEIGHBOR where the last op of an upsampling stands."""
     graph = flat.subgraphs[0]
-    size = _add(flat, found.target, b";size", (2,))
+    size = _add(flat, found.target, ending=b";size", shape=(2,))
     graph.tensors[size].type = schema.TensorType.INT32
     graph.tensors[size].quantization = None
     graph.tensors[size].buffer = len(flat.buffers)
@@ -276,22 +276,24 @@ def _replace(flat: Any, found: _Upsampling) -> None:
     source, target = found.source, found.target
     shape = reading.numbers(graph.tensors[source].shape)
     if len(shape) == 3:
-        source = _add(flat, found.source, b";picture", (shape[0], 1, *shape[1:]))
-        made.append(_reshape(flat, found.source, source))
+        source = _add(
+            flat, found.source, ending=b";picture", shape=(shape[0], 1, *shape[1:])
+        )
+        made.append(_reshape(flat, found.source, target=source))
         wide = (shape[0], 1, found.width, shape[2])
-        target = _add(flat, found.target, b";picture", wide)
+        target = _add(flat, found.target, ending=b";picture", shape=wide)
     resize = flatbuffer.operator(flat, "RESIZE_NEAREST_NEIGHBOR", source, target)
     resize.inputs = [source, size]
     resize.builtinOptionsType = schema.BuiltinOptions.ResizeNearestNeighborOptions
     resize.builtinOptions = schema.ResizeNearestNeighborOptionsT()
     made.append(resize)
     if target != found.target:
-        made.append(_reshape(flat, target, found.target))
+        made.append(_reshape(flat, target, target=found.target))
     graph.operators[found.place : found.place + 1] = made
     _drop_unread(graph)
 
 
-def _reshape(flat: Any, source: int, target: int) -> Any:
+def _reshape(flat: Any, source: int, *, target: int) -> Any:
     made = flatbuffer.operator(flat, "RESHAPE", source, target)
     made.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
     made.builtinOptions = schema.ReshapeOptionsT()
@@ -299,7 +301,7 @@ def _reshape(flat: Any, source: int, target: int) -> Any:
     return made
 
 
-def _add(flat: Any, like: int, ending: bytes, shape: tuple[int, ...]) -> int:
+def _add(flat: Any, like: int, *, ending: bytes, shape: tuple[int, ...]) -> int:
     tensors = flat.subgraphs[0].tensors
     added = copy.copy(tensors[like])
     added.name = (added.name or b"") + ending

@@ -78,7 +78,7 @@ def choose_layers(
             if fnmatch.filter((name, layer.name), pattern)
         }
         if not fitting:
-            raise registry.unknown_name(kind, pattern, named)
+            raise registry.unknown_name(kind, pattern, known=named)
         chosen |= fitting
     return {name: layer for name, layer in named.items() if name in chosen}
 
@@ -201,6 +201,7 @@ def short_names(variables: Iterable[Any]) -> list[str]:
 def add_penalty(
     model: Any,
     variables: Sequence[Any],
+    *,
     penalty: Callable[[Any], tf.Tensor],
     strength: tf.Variable,
 ) -> Callable[[], None]:
@@ -220,7 +221,7 @@ def add_penalty(
         The function that takes the terms out again.
     """
     if graph_keras.keras_of(model) == "tf_keras":
-        remove = _add_to_tf_keras(model, variables, penalty, strength)
+        remove = _add_to_tf_keras(model, variables, penalty=penalty, strength=strength)
     else:
         remove = _add_to_keras3(variables, lambda each: strength * penalty(each))
     # `fit` has made its function already when the first callback runs.
@@ -237,6 +238,7 @@ def add_penalty(
 def _add_to_tf_keras(
     model: Any,
     variables: Sequence[Any],
+    *,
     penalty: Callable[[Any], tf.Tensor],
     strength: tf.Variable,
 ) -> Callable[[], None]:

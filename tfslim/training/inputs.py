@@ -29,7 +29,7 @@ class Epochs:
 
 
 def training_epochs(
-    data: tf.data.Dataset | Arrays | EpochFn, task: tasks.Task, options: FitOptions
+    data: tf.data.Dataset | Arrays | EpochFn, task: tasks.Task, *, options: FitOptions
 ) -> Epochs:
     """Returns the epochs of whatever `fit` takes.
 
@@ -43,7 +43,7 @@ def training_epochs(
         # read again.
         return Epochs(lambda start: _feed(data.repeat().skip(start * steps)), steps)
     if isinstance(data, tuple):
-        make = _shuffled_arrays(data, task, options)
+        make = _shuffled_arrays(data, task, options=options)
     elif callable(data):
         make = data
     else:
@@ -116,7 +116,9 @@ def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
-def _shuffled_arrays(arrays: Arrays, task: tasks.Task, options: FitOptions) -> EpochFn:
+def _shuffled_arrays(
+    arrays: Arrays, task: tasks.Task, *, options: FitOptions
+) -> EpochFn:
     parts, count = _tensors(arrays, "train")
 
     def make(epoch: Any) -> tf.data.Dataset:
@@ -128,12 +130,12 @@ def _shuffled_arrays(arrays: Arrays, task: tasks.Task, options: FitOptions) -> E
         indices = tf.data.Dataset.from_tensor_slices(order).batch(
             options.batch_size, drop_remainder=count > options.batch_size
         )
-        return indices.map(lambda i: _gather(parts, i, task))
+        return indices.map(lambda i: _gather(parts, i, task=task))
 
     return make
 
 
-def _gather(parts: tuple[Any, ...], indices: tf.Tensor, task: tasks.Task) -> Any:
+def _gather(parts: tuple[Any, ...], indices: tf.Tensor, *, task: tasks.Task) -> Any:
     x, y, *weights = tf.nest.map_structure(
         lambda values: tf.gather(values, indices), parts
     )
@@ -162,7 +164,7 @@ def _tensors(arrays: Arrays, name: str) -> tuple[tuple[Any, ...], int]:
     return parts, counts.pop()
 
 
-def check_fits(model: Any, data: tf.data.Dataset, name: str) -> None:
+def check_fits(model: Any, data: tf.data.Dataset, *, name: str) -> None:
     """Compares what a dataset gives with what a model takes.
 
     Args:

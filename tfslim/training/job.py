@@ -51,6 +51,7 @@ class ResumableJob:
         self,
         options: FitOptions,
         model: Any = None,
+        *,
         description: Mapping[str, Any] | None = None,
     ):
         """Opens the folder of a job.
@@ -197,7 +198,7 @@ def _check(folder: Path, description: Mapping[str, Any]) -> None:
         found = dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise _unreadable(path, error) from error
-    state.refuse_other(folder, "job", own, found)
+    state.refuse_other(folder, "job", own=own, found=found)
 
 
 def _unreadable(path: Path, error: Exception) -> errors.ConfigError:

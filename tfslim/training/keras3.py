@@ -66,7 +66,7 @@ def compute_alike(copy: tf_keras.Model) -> None:
             layer.fused = False
 
 
-def check_copy(model: Any, copy: tf_keras.Model, batch: tf.data.Dataset) -> None:
+def check_copy(model: Any, copy: tf_keras.Model, *, batch: tf.data.Dataset) -> None:
     """Compares outputs and added losses on two examples of a batch of the data.
 
     Raises:

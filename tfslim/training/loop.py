@@ -55,8 +55,8 @@ class TrainingResult:
 def fit(
     model: Any,
     train: tf.data.Dataset | inputs.Arrays | inputs.EpochFn,
-    validation: tf.data.Dataset | inputs.Arrays | None = None,
     *,
+    validation: tf.data.Dataset | inputs.Arrays | None = None,
     task: str | tasks.Task,
     options: FitOptions | None = None,
     callbacks: Sequence[Any] = (),
@@ -103,20 +103,27 @@ def fit(
         tf.config.experimental.enable_op_determinism()
     seeds.set_all(options.seed)
     _check_model(model)
-    epochs = inputs.training_epochs(train, task, options)
+    epochs = inputs.training_epochs(train, task, options=options)
     if validation is not None:
         validation = inputs.validation_dataset(
             validation, task=task, batch_size=options.batch_size
         )
-    best = _best_weights(task, validation, options)
+    best = _best_weights(task, validation, options=options)
     total_steps = epochs.steps * options.epochs
     with _short_errors():
-        _check_shapes(model, task, epochs, validation)
-        copy = _copy(model, epochs, strategy, options)
+        _check_shapes(model, task, epochs=epochs, validation=validation)
+        copy = _copy(model, epochs, strategy=strategy, options=options)
         with replicas.batch_norm_for(copy, total_steps):
-            _compile(copy, task, options, total_steps)
+            _compile(copy, task, options=options, total_steps=total_steps)
             with randomness.drawn_by_step(copy, options.seed):
-                result = _run(copy, epochs, validation, best, options, callbacks)
+                result = _run(
+                    copy,
+                    epochs,
+                    validation=validation,
+                    best=best,
+                    options=options,
+                    more=callbacks,
+                )
     if keras3.is_keras3(model):
         keras3.set_back(model, copy)
     elif copy is not model:
@@ -128,12 +135,13 @@ def check_names(options: FitOptions) -> None:
     """Raises ConfigError for an unknown optimizer, schedule or strategy."""
     optimizers.build(options, total_steps=1)
     if isinstance(options.strategy, str):
-        checks.choice("strategy", options.strategy, replicas.STRATEGIES)
+        checks.choice("strategy", options.strategy, known=replicas.STRATEGIES)
 
 
 def _copy(
     model: Any,
     epochs: inputs.Epochs,
+    *,
     strategy: tf.distribute.Strategy,
     options: FitOptions,
 ) -> tf_keras.Model:
@@ -141,7 +149,7 @@ def _copy(
     own = model
     if keras3.is_keras3(model):
         own = keras3.copy_of(model)
-        keras3.check_copy(model, own, epochs.stream(0))
+        keras3.check_copy(model, own, batch=epochs.stream(0))
     copy = replicas.copy_for_training(
         own,
         strategy,
@@ -154,7 +162,7 @@ def _copy(
 
 
 def _compile(
-    model: tf_keras.Model, task: tasks.Task, options: FitOptions, total_steps: int
+    model: tf_keras.Model, task: tasks.Task, *, options: FitOptions, total_steps: int
 ) -> None:
     with model.distribute_strategy.scope():
         metric = losses.resolve_metric(task.keras_metric)
@@ -169,6 +177,7 @@ def _compile(
 def _run(
     model: tf_keras.Model,
     epochs: inputs.Epochs,
+    *,
     validation: tf.data.Dataset | None,
     best: BestWeights,
     options: FitOptions,
@@ -176,10 +185,14 @@ def _run(
 ) -> TrainingResult:
     started = time.perf_counter()
     bar = Progress(options.epochs, epochs.steps) if _is_verbose(options) else None
-    callbacks = _callbacks(model, epochs.steps, best, bar, options, more)
+    callbacks = _callbacks(
+        model, epochs.steps, best=best, bar=bar, options=options, more=more
+    )
     kept, first_epoch = None, 0
     if options.backup_dir is not None:
-        description = state.describe(model, options, epochs.steps, best.monitor)
+        description = state.describe(
+            model, options, steps=epochs.steps, monitor=best.monitor
+        )
         kept = state.EpochState(options.backup_dir, description, callbacks)
         # Last: an epoch counts as done when everything else about it is.
         callbacks.append(kept)
@@ -219,6 +232,7 @@ def _run(
 def _callbacks(
     model: tf_keras.Model,
     steps: int,
+    *,
     best: BestWeights,
     bar: Progress | None,
     options: FitOptions,
@@ -245,7 +259,7 @@ def _callbacks(
 
 
 def _best_weights(
-    task: tasks.Task, validation: tf.data.Dataset | None, options: FitOptions
+    task: tasks.Task, validation: tf.data.Dataset | None, *, options: FitOptions
 ) -> BestWeights:
     monitor, higher_is_better = "loss", False
     if validation is not None:
@@ -280,13 +294,14 @@ def _check_model(model: Any) -> None:
 def _check_shapes(
     model: Any,
     task: tasks.Task,
+    *,
     epochs: inputs.Epochs,
     validation: tf.data.Dataset | None,
 ) -> None:
     """Refuses, with a short error, what Keras would refuse with a long one."""
-    inputs.check_fits(model, epochs.stream(0), "train")
+    inputs.check_fits(model, epochs.stream(0), name="train")
     if validation is not None:
-        inputs.check_fits(model, validation, "validation")
+        inputs.check_fits(model, validation, name="validation")
     outputs = getattr(model, "outputs", None) or [None]
     if len(outputs) > 1 and isinstance(task.keras_metric, str):
         raise errors.ConfigError(

@@ -66,7 +66,9 @@ def build(options: FitOptions, total_steps: int) -> tf_keras.optimizers.Optimize
     make: Callable[[Any], tf_keras.optimizers.Optimizer]
     if isinstance(options.optimizer, str):
         if options.optimizer not in OPTIMIZERS:
-            raise registry.unknown_name("optimizer", options.optimizer, OPTIMIZERS)
+            raise registry.unknown_name(
+                "optimizer", options.optimizer, known=OPTIMIZERS
+            )
         make, default = OPTIMIZERS[options.optimizer]
     elif not isinstance(options.optimizer, type) and hasattr(
         options.optimizer, "get_config"
@@ -81,15 +83,15 @@ def build(options: FitOptions, total_steps: int) -> tf_keras.optimizers.Optimize
             "the learning rate."
         )
     peak = options.learning_rate or default
-    return make(schedule(options.schedule, peak, total_steps))
+    return make(schedule(options.schedule, peak, total_steps=total_steps))
 
 
-def schedule(name: str, peak: float, total_steps: int) -> Any:
+def schedule(name: str, peak: float, *, total_steps: int) -> Any:
     """Returns a Keras schedule, or a number if it is constant.
 
     Raises:
         ConfigError: there is no such schedule.
     """
     if name not in SCHEDULES:
-        raise registry.unknown_name("schedule", name, SCHEDULES)
+        raise registry.unknown_name("schedule", name, known=SCHEDULES)
     return SCHEDULES[name](peak, total_steps)

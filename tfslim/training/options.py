@@ -72,11 +72,13 @@ class FitOptions(fields.Checked):
     def __post_init__(self) -> None:
         """Checks the numbers."""
         super().__post_init__()
-        checks.number("best_from_epoch", self.best_from_epoch, f"[0, {self.epochs})")
+        checks.number(
+            "best_from_epoch", self.best_from_epoch, span=f"[0, {self.epochs})"
+        )
 
 
 def with_overrides(
-    options: OptionsT | None, overrides: Mapping[str, Any], kind: type = FitOptions
+    options: OptionsT | None, overrides: Mapping[str, Any], *, kind: type = FitOptions
 ) -> OptionsT:
     """Returns options with some fields replaced; None takes the defaults of `kind`.
 
@@ -86,7 +88,7 @@ def with_overrides(
     known = [field.name for field in dataclasses.fields(kind)]
     for name in overrides:
         if name not in known:
-            raise registry.unknown_name("training option", name, known)
+            raise registry.unknown_name("training option", name, known=known)
     made: Any = kind() if options is None else options
     replaced: OptionsT = dataclasses.replace(made, **overrides)
     return replaced

@@ -29,7 +29,7 @@ def pack(value: Any) -> bytes:
         TypeError: there is something else in it.
     """
     arrays: list[np.ndarray] = []
-    text = json.dumps(_plain(value, arrays, "state")).encode()
+    text = json.dumps(_plain(value, arrays, path="state")).encode()
     size = len(text).to_bytes(_WORD, "little")
     return b"".join([_MARK, size, text, *(array.data for array in arrays)])
 
@@ -51,7 +51,7 @@ def unpack(data: bytes) -> Any:
     return value
 
 
-def _plain(value: Any, arrays: list[np.ndarray], path: str) -> Any:
+def _plain(value: Any, arrays: list[np.ndarray], *, path: str) -> Any:
     if value is None or isinstance(value, bool | str) or type(value) in (int, float):
         return value
     if isinstance(value, np.ndarray | np.generic):
@@ -62,9 +62,9 @@ def _plain(value: Any, arrays: list[np.ndarray], path: str) -> Any:
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"{path} has the key {key!r}, which is no string")
-        return {k: _plain(v, arrays, f"{path}[{k!r}]") for k, v in value.items()}
+        return {k: _plain(v, arrays, path=f"{path}[{k!r}]") for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v, arrays, f"{path}[{i}]") for i, v in enumerate(value)]
+        return [_plain(v, arrays, path=f"{path}[{i}]") for i, v in enumerate(value)]
     raise TypeError(f"{path} is a {type(value).__name__}")
 
 

@@ -59,7 +59,7 @@ def resolve_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.St
     if isinstance(strategy, tf.distribute.Strategy):
         return strategy
     if strategy not in STRATEGIES:
-        raise registry.unknown_name("distribution strategy", strategy, STRATEGIES)
+        raise registry.unknown_name("distribution strategy", strategy, known=STRATEGIES)
     if strategy == "none":  # The one of the scope around, if there is one.
         return tf.distribute.get_strategy()
     if strategy == "multiworker":
@@ -112,7 +112,7 @@ def copy_for_training(
     if model.distribute_strategy is not strategy or mixed_bfloat16 or sync_batch_norm:
         try:
             with strategy.scope():
-                copy = _clone(model, mixed_bfloat16, sync_batch_norm)
+                copy = _clone(model, mixed_bfloat16, sync_batch_norm=sync_batch_norm)
         except (ValueError, NotImplementedError, TypeError) as error:
             raise errors.ConfigError(
                 f"The model '{model.name}' cannot be copied for a strategy or another "
@@ -130,8 +130,8 @@ def copy_for_training(
 def _clone(
     model: tf_keras.Model,
     mixed_bfloat16: bool,
-    sync_batch_norm: bool,
     *,
+    sync_batch_norm: bool,
     is_inner: bool = False,
 ) -> tf_keras.Model:
     # Outputs stay float32: a softmax in bfloat16 has two or three digits.
@@ -142,7 +142,7 @@ def _clone(
             return _clone(
                 layer,
                 mixed_bfloat16,
-                sync_batch_norm,
+                sync_batch_norm=sync_batch_norm,
                 is_inner=layer.name not in kept,
             )
         config = layer.get_config()

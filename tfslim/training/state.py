@@ -98,7 +98,7 @@ class EpochState(tf_keras.callbacks.Callback):
                 f"{self._path} cannot be read ({error}). Delete it to start anew."
             ) from error
         own = packing.unpack(packing.pack(self._description))
-        refuse_other(self._path.parent, "training", own, found)
+        refuse_other(self._path.parent, "training", own=own, found=found)
         return state
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -154,7 +154,7 @@ class EpochState(tf_keras.callbacks.Callback):
 
 
 def describe(
-    model: tf_keras.Model, options: FitOptions, steps: int, monitor: str
+    model: tf_keras.Model, options: FitOptions, *, steps: int, monitor: str
 ) -> dict[str, Any]:
     """Returns by what the training of a compiled model is known again."""
     optimizer = model.optimizer
@@ -215,7 +215,7 @@ def _access(callback: Any) -> Any:
 
 
 def refuse_other(
-    folder: Path, kind: str, own: Mapping[str, Any], found: Mapping[str, Any]
+    folder: Path, kind: str, *, own: Mapping[str, Any], found: Mapping[str, Any]
 ) -> None:
     """Raises ConfigError where a folder has the state of other work than this.
 

@@ -21,7 +21,7 @@ BATCH_SIZE = 256
 _RATE_SAMPLES = 100
 
 
-def evaluate(model: Any, data: Any, task: str | tasks.Task) -> float:
+def evaluate(model: Any, data: Any, *, task: str | tasks.Task) -> float:
     """Returns the task's metric of a model on arrays (x, y) or batches (x, target)."""
     task = tasks.resolve(task, model)
     outputs, targets = [], []
@@ -159,12 +159,12 @@ class Training:
         known = own | {field.name for field in dataclasses.fields(FitOptions)}
         for name in given:
             if name not in known:
-                raise registry.unknown_name("option", name, known)
+                raise registry.unknown_name("option", name, known=known)
         method = {name: value for name, value in given.items() if name in own}
         rest = {name: value for name, value in given.items() if name not in own}
         options = with_overrides(self.options, rest)
         training = dataclasses.replace(self, options=options)
-        return with_overrides(how, method, kind), training
+        return with_overrides(how, method, kind=kind), training
 
     def __call__(self, model: Any) -> Any:
         """Trains a model in place and returns it."""
@@ -178,7 +178,7 @@ class Training:
         return fit(
             model,
             self.train,
-            self.validation,
+            validation=self.validation,
             task=self.task,
             options=with_overrides(self.options, overrides),
             callbacks=callbacks,
@@ -188,12 +188,12 @@ class Training:
         """Returns the task's metric on the validation data, None without."""
         if self.validation is None:
             return None
-        return evaluate(model, self.validation, self.task)
+        return evaluate(model, self.validation, task=self.task)
 
     def num_steps(self) -> int:
         """Returns the steps of one epoch."""
         task = tasks.resolve(self.task)
-        return inputs.training_epochs(self.train, task, self.options).steps
+        return inputs.training_epochs(self.train, task, options=self.options).steps
 
     def total_rate(self, epochs: int, peak: float) -> float:
         """Returns the sum of the learning rates of all steps of a training.
@@ -203,7 +203,7 @@ class Training:
             peak: the largest learning rate; the schedule is that of the options.
         """
         steps = epochs * self.num_steps()
-        rates = optimizers.schedule(self.options.schedule, peak, steps)
+        rates = optimizers.schedule(self.options.schedule, peak, total_steps=steps)
         if not callable(rates):
             return steps * peak
         at = np.linspace(0, steps - 1, min(steps, _RATE_SAMPLES)).astype(int)

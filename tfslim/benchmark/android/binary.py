@@ -72,7 +72,7 @@ def find(
     """
     path = path or os.environ.get(VARIABLE, "")
     if not path:
-        return _downloaded(abis, on_step, runtime, sources[runtime])
+        return _downloaded(abis, on_step, runtime=runtime, source=sources[runtime])
     content = read(path)
     abi = elf_abi(content)
     # A script has no ABI: the device's shell finds its interpreter, or does not.
@@ -103,7 +103,7 @@ def elf_abi(content: bytes) -> str | None:
 
 
 def _downloaded(
-    abis: Sequence[str], on_step: Callable[[str], None], runtime: str, source: Source
+    abis: Sequence[str], on_step: Callable[[str], None], *, runtime: str, source: Source
 ) -> bytes:
     abi = next((abi for abi in abis if abi in source.architectures), None)
     if abi is None:

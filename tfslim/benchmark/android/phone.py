@@ -98,7 +98,7 @@ def battery(device: Device) -> dict[str, Any]:
 
 
 def check(
-    before: Mapping[str, Any], after_c: float | None, hottest_rise: float
+    before: Mapping[str, Any], after_c: float | None, *, hottest_rise: float
 ) -> dict[str, str]:
     """Looks at heat and battery: short name -> what speaks against the figures."""
     found = {}

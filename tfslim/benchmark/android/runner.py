@@ -76,8 +76,8 @@ def find_devices(android: AndroidOptions) -> list[str]:
 def run_android(
     models: Mapping[str, bytes],
     jobs: Sequence[Options],
-    android: AndroidOptions | None = None,
     *,
+    android: AndroidOptions | None = None,
     on_step: OnStep = lambda text: None,
 ) -> list[list[BenchmarkResult]]:
     """Times the files on one or several devices, each device in its own thread.
@@ -107,7 +107,9 @@ def run_android(
     serials = adb.choose(android.serial)
     with futures.ThreadPoolExecutor(len(serials)) as pool:
         tasks = [
-            pool.submit(_Worker(adb, serial, android, on_step).run, models, jobs)
+            pool.submit(
+                _Worker(adb, serial, android=android, on_step=on_step).run, models, jobs
+            )
             for serial in serials
         ]
         try:
@@ -141,7 +143,9 @@ class SomeDevicesFailedError(errors.BenchmarkError):
 class _Worker:
     """Runs all jobs on one device."""
 
-    def __init__(self, adb: Adb, serial: str, android: AndroidOptions, on_step: OnStep):
+    def __init__(
+        self, adb: Adb, serial: str, *, android: AndroidOptions, on_step: OnStep
+    ):
         self._device = Device(adb, serial, wait_secs=android.reconnect_secs)
         self._cancelled: threading.Event = adb.cancelled
         self._android = android
@@ -171,7 +175,14 @@ class _Worker:
                 self._on_step(f"{device.serial}: pushing {name}")
                 paths[name] = session.install(data, secs=secs)
             return [
-                self._run_job(session, program, paths, models, options, facts)
+                self._run_job(
+                    session,
+                    program,
+                    paths=paths,
+                    models=models,
+                    options=options,
+                    facts=facts,
+                )
                 for options in jobs
             ]
 
@@ -179,6 +190,7 @@ class _Worker:
         self,
         session: Session,
         program: str,
+        *,
         paths: Mapping[str, str],
         models: Mapping[str, bytes],
         options: Options,
@@ -200,13 +212,13 @@ class _Worker:
             for name in names:
                 rise = max(rise, self._cool_down(before["temperature_before_c"]))
                 command = [*prefix, *self._arguments(paths[name], options)]
-                outputs[name].append(self._run_tool(session, name, command))
+                outputs[name].append(self._run_tool(session, name, command=command))
             names.reverse()
         profiles: dict[str, parse.ToolOutput] = {}
         if self._android.profile:
             for name, path in paths.items():
                 command = [*prefix, *self._arguments(path, options, profile=True)]
-                profiles[name] = self._run_tool(session, name, command)
+                profiles[name] = self._run_tool(session, name, command=command)
         after_c = phone.temperature_c(self._device)
         machine = {
             **{key: value for key, value in facts.items() if key != "max_mhz"},
@@ -217,10 +229,15 @@ class _Worker:
             "delegate": options.delegate,
             "runtime": self._android.runtime,
         }
-        heat = phone.check(before, after_c, rise)
+        heat = phone.check(before, after_c, hottest_rise=rise)
         return [
             _result(
-                (name, data), options, outputs[name], profiles.get(name), machine, heat
+                (name, data),
+                options,
+                outputs=outputs[name],
+                profile=profiles.get(name),
+                machine=machine,
+                heat=heat,
             )
             for name, data in models.items()
         ]
@@ -232,7 +249,7 @@ class _Worker:
         return arguments(path, options, runtime=runtime, profile=profile)
 
     def _run_tool(
-        self, session: Session, name: str, command: list[str]
+        self, session: Session, name: str, *, command: list[str]
     ) -> parse.ToolOutput:
         done = session.run(command, secs=self._android.timeout_secs)
         try:
@@ -302,6 +319,7 @@ def arguments(
 def _result(
     file: tuple[str, bytes],
     options: Options,
+    *,
     outputs: Sequence[parse.ToolOutput],
     profile: parse.ToolOutput | None,
     machine: Mapping[str, Any],

@@ -107,7 +107,7 @@ def separable(spec: OpSpec) -> tuple[OpSpec, OpSpec] | None:
         (*_options(spec), ("depthMultiplier", 1)),
         "DepthwiseConv2DOptionsT",
     )
-    return depthwise, _pointwise(middle, output, spec)
+    return depthwise, _pointwise(middle, output, spec=spec)
 
 
 def plain(depthwise: OpSpec, pointwise: OpSpec) -> OpSpec | None:
@@ -149,7 +149,7 @@ def low_rank(spec: OpSpec, rank: int) -> tuple[OpSpec, OpSpec] | None:
     (output,) = spec.outputs
     if spec.op == "CONV_2D":
         middle = first.outputs[0]
-        second = _pointwise(middle, output, spec)
+        second = _pointwise(middle, output, spec=spec)
         return first, second
     second = dataclasses.replace(
         spec,
@@ -162,7 +162,7 @@ def low_rank(spec: OpSpec, rank: int) -> tuple[OpSpec, OpSpec] | None:
     return first, second
 
 
-def _pointwise(source: TensorSpec, output: TensorSpec, spec: OpSpec) -> OpSpec:
+def _pointwise(source: TensorSpec, output: TensorSpec, *, spec: OpSpec) -> OpSpec:
     options = dict(_options(spec))
     options |= {"strideW": 1, "strideH": 1}
     shape = (output.shape[-1], 1, 1, source.shape[-1])

@@ -60,15 +60,15 @@ def measure_host(
     on_step(f"measuring {len(wanted)} single ops on this machine, once")
     emptying = np.ones(int((cache or 0) * _EMPTYING) // 8) if cold else None
     for group in _groups({key: by_key[key] for key in wanted}):
-        table.put(_timed(group, options, emptying))
+        table.put(_timed(group, options, emptying=emptying))
     table.save()
 
 
 def measure_android(
     table: CostTable,
     specs: Sequence[Piece],
-    phones: android.AndroidOptions,
     *,
+    phones: android.AndroidOptions,
     on_step: OnStep = lambda text: None,
 ) -> None:
     """Measures on a phone what its table does not have, and saves it.
@@ -104,7 +104,7 @@ def measure_android(
     if not built:
         return
     on_step(f"measuring {len(built)} single ops on the phone, once")
-    (results,) = android.run_android(built, [options], phones, on_step=on_step)
+    (results,) = android.run_android(built, [options], android=phones, on_step=on_step)
     found_us = {r.name: min(part.typical for part in r.by_round) for r in results}
     table.put({key: OpCost(us=us) for key, us in found_us.items()})
     table.save()
@@ -122,6 +122,7 @@ class Meter:
         self,
         table: CostTable,
         phones: android.AndroidOptions | None = None,
+        *,
         on_step: OnStep = lambda text: None,
     ):
         """Measures nothing yet.
@@ -140,7 +141,9 @@ class Meter:
         if self.phones is None:
             measure_host(self.table, specs, cold=cold, on_step=self._on_step)
         else:
-            measure_android(self.table, specs, self.phones, on_step=self._on_step)
+            measure_android(
+                self.table, specs, phones=self.phones, on_step=self._on_step
+            )
 
 
 def _groups(specs: Mapping[str, Piece]) -> Iterator[dict[str, Piece]]:
@@ -168,7 +171,7 @@ def _load(spec: Piece, options: Options) -> tflite.Runner | OpCost:
 
 
 def _timed(
-    specs: Mapping[str, Piece], options: Options, emptying: np.ndarray | None
+    specs: Mapping[str, Piece], options: Options, *, emptying: np.ndarray | None
 ) -> dict[str, OpCost]:
     """Times ops; `emptying` is read before each cold run."""
     loaded = {key: _load(spec, options) for key, spec in specs.items()}
@@ -178,9 +181,9 @@ def _timed(
     colds: dict[str, list[float]] = {key: [] for key in runners}
     for _ in range(_PASSES):
         for key, runner in runners.items():
-            (first,) = host.time_us(runner, 1, 0)
+            (first,) = host.time_us(runner, 1, least_secs=0)
             runs = _RUNS if first < _LONG_US else 1
-            spans = host.time_us(runner, runs, _SECS)
+            spans = host.time_us(runner, runs, least_secs=_SECS)
             medians[key].append(float(np.median(spans)))
             if emptying is not None:
                 colds[key].append(_cold_us(runner, emptying))

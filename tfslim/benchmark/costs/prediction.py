@@ -117,7 +117,7 @@ def streaming_share(table: CostTable, specs: Sequence[Piece | None]) -> float:
 
 
 def predict(
-    table: CostTable, model: tflite.TfliteModel, specs: Sequence[Piece | None]
+    table: CostTable, model: tflite.TfliteModel, *, specs: Sequence[Piece | None]
 ) -> Prediction:
     """Predicts the time of a file of those ops.
 
@@ -148,7 +148,7 @@ def predict(
     return Prediction(latency_us=total, ops=tuple(rows))
 
 
-def border(operation: str, shape: tuple[int, ...], dtype: str = "int8") -> OpSpec:
+def border(operation: str, shape: tuple[int, ...], *, dtype: str = "int8") -> OpSpec:
     """Returns the op between float and integers: "QUANTIZE" or "DEQUANTIZE"."""
     real = TensorSpec(shape)
     whole = TensorSpec(shape, dtype, scale=0.05)

@@ -34,7 +34,7 @@ def build(spec: Piece) -> bytes:
             places.append(-1)
             continue
         places.append(len(tensors))
-        tensors.append(_tensor(tensor, number, spec, buffers, random))
+        tensors.append(_tensor(tensor, number, op=spec, buffers=buffers, random=random))
     reads, writes = places[: len(spec.inputs)], places[len(spec.inputs) :]
     number = getattr(schema.BuiltinOperator, spec.op)
     code = schema.OperatorCodeT(
@@ -64,6 +64,7 @@ def build(spec: Piece) -> bytes:
 def _tensor(
     spec: TensorSpec,
     number: int,
+    *,
     op: OpSpec,
     buffers: list[Any],
     random: np.random.Generator,

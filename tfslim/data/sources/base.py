@@ -141,7 +141,7 @@ def check(spec: str) -> None:
             raise errors.ConfigError(
                 f"Unknown data source '{spec}'. It is a folder: 'folder:{spec}'."
             )
-        raise registry.unknown_name("data source", source, SOURCES.names())
+        raise registry.unknown_name("data source", source, known=SOURCES.names())
     if source in _OF_A_PATH:
         locate(argument, source=source)
 
@@ -199,8 +199,8 @@ def fill_splits(
 def unlabelled(
     name: str,
     found: dict[str, Examples],
-    options: LoadOptions,
     *,
+    options: LoadOptions,
     skipped: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Dataset:
@@ -291,7 +291,7 @@ def parse_options(
     for item in filter(None, text.split(",")):
         name, _, value = item.partition("=")
         if name not in defaults:
-            raise registry.unknown_name(f"option of '{source}'", name, defaults)
+            raise registry.unknown_name(f"option of '{source}'", name, known=defaults)
         is_text = isinstance(defaults[name], str)
         if not is_text and (not value.isdecimal() or int(value) < 1):
             raise errors.ConfigError(

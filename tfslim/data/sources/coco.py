@@ -34,7 +34,7 @@ def load_coco(argument: str, options: base.LoadOptions) -> base.Dataset:
     found: dict[str, Examples] = {}
     skipped: list[str] = []
     for split, part in parts.items():
-        found[split], left_out = _examples(part, numbers, options)
+        found[split], left_out = _examples(part, numbers, options=options)
         skipped += left_out
     crowds = sum(part.num_crowds for part in parts.values())
     return base.Dataset(
@@ -98,7 +98,9 @@ def _read(file: Path) -> _Part:
         folder = _image_folder(file, content[where])
         images = [folder / i["file_name"] for i in content[where]]
         where = "annotations"
-        rows, num_crowds = _rows(content[where], sizes, categories, file)
+        rows, num_crowds = _rows(
+            content[where], sizes, categories=categories, file=file
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise errors.DataError(
             f"{file}: an entry of '{where}' has no valid {error}."
@@ -109,6 +111,7 @@ def _read(file: Path) -> _Part:
 def _rows(
     annotations: list[Any],
     sizes: dict[Any, tuple[float, float]],
+    *,
     categories: dict[int, str],
     file: Path,
 ) -> tuple[dict[Any, list[tuple[float, ...]]], int]:
@@ -162,7 +165,7 @@ def _image_folder(file: Path, images: list[Any]) -> Path:
 
 
 def _examples(
-    part: _Part, numbers: dict[int, int], options: base.LoadOptions
+    part: _Part, numbers: dict[int, int], *, options: base.LoadOptions
 ) -> tuple[FileExamples, list[str]]:
     images: list[Path] = part.images
     skipped: list[str] = []

@@ -38,11 +38,13 @@ def load_folder(argument: str, options: base.LoadOptions) -> base.Dataset:
     )
     classes = [folder.name for folder in _subfolders(roots["train"])]
     if not classes:
-        return _unlabelled(argument, roots, options)
+        return _unlabelled(argument, roots, options=options)
     found: dict[str, Examples] = {}
     skipped: list[str] = []
     for split, root in roots.items():
-        found[split], left_out = _read_split(root, classes, options.skip_corrupt)
+        found[split], left_out = _read_split(
+            root, classes, skip_corrupt=options.skip_corrupt
+        )
         skipped += left_out
     return base.Dataset(
         name=f"folder:{argument}",
@@ -53,7 +55,7 @@ def load_folder(argument: str, options: base.LoadOptions) -> base.Dataset:
 
 
 def _unlabelled(
-    argument: str, roots: dict[str, Path], options: base.LoadOptions
+    argument: str, roots: dict[str, Path], *, options: base.LoadOptions
 ) -> base.Dataset:
     """Loads images that no folder gives a class."""
     found: dict[str, Examples] = {}
@@ -68,7 +70,9 @@ def _unlabelled(
                 "class, or the images themselves."
             )
         found[split] = FileExamples(images, no_targets(len(images)))
-    return base.unlabelled(f"folder:{argument}", found, options, skipped=skipped)
+    return base.unlabelled(
+        f"folder:{argument}", found, options=options, skipped=skipped
+    )
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -82,7 +86,7 @@ def _subfolders(path: Path) -> list[Path]:
 
 
 def _read_split(
-    root: Path, classes: list[str], skip_corrupt: bool
+    root: Path, classes: list[str], *, skip_corrupt: bool
 ) -> tuple[FileExamples, list[str]]:
     paths: list[Path] = []
     targets: list[int] = []

@@ -56,15 +56,25 @@ def load_npz(argument: str, options: base.LoadOptions) -> base.Dataset:
     notes: list[str] = []
     found: dict[str, Examples] = {}
     for split in dict.fromkeys(s for part in inputs.values() for s in part):
-        found[split] = _examples(path, inputs, targets, split, notes)
+        found[split] = _examples(
+            path, inputs, targets=targets, split=split, notes=notes
+        )
     if not targets:
-        return base.unlabelled(f"npz:{argument}", found, options, notes=notes)
-    return _labelled(argument, path, arrays.get(_NAMES), found, options, notes)
+        return base.unlabelled(f"npz:{argument}", found, options=options, notes=notes)
+    return _labelled(
+        argument,
+        path,
+        names=arrays.get(_NAMES),
+        found=found,
+        options=options,
+        notes=notes,
+    )
 
 
 def _labelled(
     argument: str,
     path: Path,
+    *,
     names: np.ndarray | None,
     found: dict[str, Examples],
     options: base.LoadOptions,
@@ -81,7 +91,7 @@ def _labelled(
     return base.Dataset(
         name=f"npz:{argument}",
         **base.fill_splits(found, options, stratify=classes),
-        class_names=_class_names(names, found, path) if classes else (),
+        class_names=_class_names(names, found, path=path) if classes else (),
         task="classification" if classes else "regression",
         notes=tuple(notes),
     )
@@ -111,6 +121,7 @@ def _label_part(parts: _Parts) -> dict[str, tuple[str, np.ndarray]]:
 def _examples(
     path: Path,
     inputs: _Parts,
+    *,
     targets: dict[str, tuple[str, np.ndarray]],
     split: str,
     notes: list[str],
@@ -129,18 +140,18 @@ def _examples(
         raise errors.DataError(f"{path} has {names[first]} but no {wanted}.")
     arrays = {stem: part[split][1] for stem, part in inputs.items()}
     if len(arrays) == 1:
-        x = _inputs(arrays[first], f"{path}: {names[first]}", notes)
-        return ArrayExamples(x, _targets_of(path, targets, split, len(x)))
+        x = _inputs(arrays[first], f"{path}: {names[first]}", notes=notes)
+        return ArrayExamples(x, _targets_of(path, targets, split=split, count=len(x)))
     found = {
         stem: _named_input(array, f"{path}: {names[stem]}")
         for stem, array in arrays.items()
     }
     count = len(found[first])
-    return NamedExamples(found, _targets_of(path, targets, split, count))
+    return NamedExamples(found, _targets_of(path, targets, split=split, count=count))
 
 
 def _targets_of(
-    path: Path, targets: dict[str, tuple[str, np.ndarray]], split: str, count: int
+    path: Path, targets: dict[str, tuple[str, np.ndarray]], *, split: str, count: int
 ) -> np.ndarray:
     if not targets:
         return no_targets(count)
@@ -166,7 +177,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _inputs(x: np.ndarray, name: str, notes: list[str]) -> np.ndarray:
+def _inputs(x: np.ndarray, name: str, *, notes: list[str]) -> np.ndarray:
     if x.ndim < 2 or not len(x) or x.dtype.kind not in "uif":
         raise errors.DataError(
             f"{name} has shape {x.shape} and type {x.dtype}; expected numbers "
@@ -220,7 +231,7 @@ def _is_one_hot(y: np.ndarray) -> bool:
 
 
 def _class_names(
-    given: np.ndarray | None, found: dict[str, Examples], path: Path
+    given: np.ndarray | None, found: dict[str, Examples], *, path: Path
 ) -> tuple[str, ...]:
     targets = np.concatenate([part.targets for part in found.values()])
     if given is None:

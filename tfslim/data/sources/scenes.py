@@ -42,7 +42,7 @@ def load_scenes(argument: str, options: base.LoadOptions) -> base.Dataset:
     """
     settings = _parse(argument)
     counts = _counts(settings.examples, options)
-    photos = _photos(settings.photos, counts, options.seed)
+    photos = _photos(settings.photos, counts, seed=options.seed)
     parts = {
         split: SceneExamples(
             counts[split],
@@ -100,11 +100,11 @@ class SceneExamples:
         size = self._settings.size
         if self._photos:
             photo = self._photos[int(rng.integers(len(self._photos)))]
-            canvas = shapes.crop(decode_image(photo), size, rng)
+            canvas = shapes.crop(decode_image(photo), size, rng=rng)
         else:
             canvas = shapes.texture(size, rng)
         for shape in self._scenes[index]:
-            shapes.paint(canvas, shape, rng)
+            shapes.paint(canvas, shape, rng=rng)
         return canvas.clip(0, 255).astype(np.uint8)
 
 
@@ -115,7 +115,7 @@ def _lay_out(rng: np.random.Generator, settings: _Settings) -> list[shapes.Shape
     for _ in range(_PLACING_TRIES * wanted):
         label = int(rng.integers(settings.classes))
         side = float(np.exp(rng.uniform(np.log(_MIN_SIDE), np.log(_MAX_SIDE))))
-        shape = shapes.random_shape(label, side, rng)
+        shape = shapes.random_shape(label, side, rng=rng)
         if all(_covered(shape.box, other.box) <= _MAX_COVERED for other in placed):
             placed.append(shape)
             if len(placed) == wanted:
@@ -155,7 +155,7 @@ def _counts(examples: int, options: base.LoadOptions) -> dict[str, int]:
     return {"train": len(train), "validation": len(validation), "test": len(test)}
 
 
-def _photos(folder: str, counts: dict[str, int], seed: int) -> dict[str, list[Path]]:
+def _photos(folder: str, counts: dict[str, int], *, seed: int) -> dict[str, list[Path]]:
     """Deals the photographs of a folder out to the splits, as many as they need."""
     if not folder:
         return {split: [] for split in _SPLITS}

@@ -32,14 +32,16 @@ def load_tfds(argument: str, options: base.LoadOptions) -> base.Dataset:
     if not argument:
         raise errors.ConfigError("The source 'tfds' needs a name: 'tfds:mnist'.")
     tfds = _import_tfds()
-    builder = _builder(tfds, argument, options)
-    image_key, label_key = _supervised_keys(tfds, builder, argument)
+    builder = _builder(tfds, argument, options=options)
+    image_key, label_key = _supervised_keys(tfds, builder, name=argument)
     if not Path(builder.data_dir).exists():
-        _prepare(tfds, builder, argument)
+        _prepare(tfds, builder, name=argument)
     found: dict[str, Examples] = {}
     for split in _SPLITS:
         if split in builder.info.splits:
-            folder = _gather(tfds, builder, split, image_key, label_key)
+            folder = _gather(
+                tfds, builder, split=split, image_key=image_key, label_key=label_key
+            )
             found[split] = PackedExamples(folder)
     if "train" not in found:
         raise errors.DataError(
@@ -91,7 +93,7 @@ def _import_tfds() -> Any:
     return tfds
 
 
-def _builder(tfds: Any, name: str, options: base.LoadOptions) -> Any:
+def _builder(tfds: Any, name: str, *, options: base.LoadOptions) -> Any:
     if ":" in name:
         raise errors.ConfigError(
             f"Community datasets such as 'tfds:{name}' are not supported; prepare it "
@@ -117,7 +119,7 @@ def _builder(tfds: Any, name: str, options: base.LoadOptions) -> Any:
         raise errors.DataError(f"tfds:{name}: {_first_line(error)}") from error
 
 
-def _supervised_keys(tfds: Any, builder: Any, name: str) -> tuple[str, str]:
+def _supervised_keys(tfds: Any, builder: Any, *, name: str) -> tuple[str, str]:
     keys = builder.info.supervised_keys
     if keys and len(keys) == 2:
         image, label = (builder.info.features[key] for key in keys)
@@ -130,7 +132,7 @@ def _supervised_keys(tfds: Any, builder: Any, name: str) -> tuple[str, str]:
     )
 
 
-def _prepare(tfds: Any, builder: Any, name: str) -> None:
+def _prepare(tfds: Any, builder: Any, *, name: str) -> None:
     _probe_network(builder, name)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -176,7 +178,7 @@ def _missing_downloads(url_infos: Any, downloads: Path) -> list[tuple[str, str]]
 
 
 def _gather(
-    tfds: Any, builder: Any, split: str, image_key: str, label_key: str
+    tfds: Any, builder: Any, *, split: str, image_key: str, label_key: str
 ) -> Path:
     target = Path(builder.data_dir) / f"tfslim-{split}"
     if target.exists():

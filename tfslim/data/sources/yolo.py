@@ -155,11 +155,11 @@ def _class_names(path: Path, num_classes: int) -> tuple[str, ...]:
     lists = [path / "classes.txt", *sorted(path.glob("*.names"))]
     for file in [f for f in lists if f.is_file()]:
         names = file.read_text(encoding="utf-8").splitlines()
-        return _enough([n.strip() for n in names if n.strip()], num_classes, file)
+        return _enough([n.strip() for n in names if n.strip()], num_classes, file=file)
     for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
         found = _yaml_names(file)
         if found:
-            return _enough(found, num_classes, file)
+            return _enough(found, num_classes, file=file)
     return tuple(str(label) for label in range(num_classes))
 
 
@@ -175,7 +175,7 @@ def _yaml_names(file: Path) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _enough(names: list[str], num_classes: int, file: Path) -> tuple[str, ...]:
+def _enough(names: list[str], num_classes: int, *, file: Path) -> tuple[str, ...]:
     if len(names) < num_classes:
         raise errors.DataError(
             f"{file} names {len(names)} classes, but the labels go up to class "

@@ -49,7 +49,7 @@ class Darknet:
 
     def to_graph(self, name: str = "darknet") -> ir.Graph:
         """Returns the layer graph; its outputs are the maps before each `[yolo]`."""
-        return to_graph(self.network, self.weights, name)
+        return to_graph(self.network, self.weights, name=name)
 
     @classmethod
     def from_graph(
@@ -74,7 +74,9 @@ class Darknet:
         Raises:
             GraphError: what stands before a `[yolo]` is no plain convolution.
         """
-        network, arrays = change_classes(self.network, self.weights, num_classes, seed)
+        network, arrays = change_classes(
+            self.network, self.weights, num_classes=num_classes, seed=seed
+        )
         return Darknet(network, arrays, self.header)
 
     def cfg(self) -> str:

@@ -16,6 +16,7 @@ from tfslim.detection.heads import Head
 def change_classes(
     network: Network,
     weights: tuple[ConvWeights, ...],
+    *,
     num_classes: int,
     seed: int = 0,
 ) -> tuple[Network, tuple[ConvWeights, ...]]:
@@ -40,7 +41,9 @@ def change_classes(
         last = _last_convolution(network, source)
         head = dataclasses.replace(layer.op.head, num_classes=num_classes)
         number = convolutions.index(source)
-        changed[number] = _widen(weights[number], layer.op.head.num_classes, head, rng)
+        changed[number] = _widen(
+            weights[number], layer.op.head.num_classes, head=head, rng=rng
+        )
         shape = (*layer.shape[:2], head.num_channels)
         last = dataclasses.replace(last, filters=head.num_channels)
         layers[source] = dataclasses.replace(layers[source], op=last, shape=shape)
@@ -62,7 +65,7 @@ def _last_convolution(network: Network, source: int) -> Convolutional:
 
 
 def _widen(
-    weights: ConvWeights, old: int, head: Head, rng: np.random.Generator
+    weights: ConvWeights, old: int, *, head: Head, rng: np.random.Generator
 ) -> ConvWeights:
     """Returns the last convolution of a head with fresh channels for its classes."""
     kernel = weights.kernel.reshape(head.num_anchors, 5 + old, -1)

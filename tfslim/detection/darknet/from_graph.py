@@ -52,13 +52,13 @@ def from_graph(
         )
     writer = _Writer(graph)
     for ref, head in zip(graph.output_refs, heads, strict=True):
-        for number in _needed(graph, ref, {known.node for known in writer.found}):
+        for number in _needed(graph, ref, known={known.node for known in writer.found}):
             writer.add_node(number)
         writer.add_head(ref, head)
     return Network(writer.image, tuple(writer.sections)), tuple(writer.weights)
 
 
-def _needed(graph: ir.Graph, end: ir.TensorRef, known: set[int]) -> Iterator[int]:
+def _needed(graph: ir.Graph, end: ir.TensorRef, *, known: set[int]) -> Iterator[int]:
     """Yields the nodes that `end` needs and that are not known, first inputs first.
 
     That is the order in which Darknet's own files have them.
@@ -101,14 +101,14 @@ class _Writer:
         elif layer.op == "ZeroPadding2D":
             self._padded[out] = (inputs[0], layer.config["padding"])
         elif layer.op == "Conv2D":
-            self._add_convolution(layer, inputs[0], out)
+            self._add_convolution(layer, inputs[0], out=out)
         elif layer.op == "BatchNormalization":
-            self._add_batch_norm(layer, inputs[0], out)
+            self._add_batch_norm(layer, inputs[0], out=out)
         elif (activation := _activation(layer)) is not None:
             self._activate(layer, activation, inputs[0], out)
         else:
             shapes = [self._shape(ref) for ref in inputs]
-            self._add(_section(layer, shapes, self._shape(out)), inputs, out)
+            self._add(_section(layer, shapes, out=self._shape(out)), inputs, out)
 
     def add_head(self, ref: ir.TensorRef, head: Head) -> None:
         """Ends an output in a `[yolo]`."""
@@ -168,7 +168,7 @@ class _Writer:
             )
 
     def _add_convolution(
-        self, layer: ir.Layer, x: ir.TensorRef, out: ir.TensorRef
+        self, layer: ir.Layer, x: ir.TensorRef, *, out: ir.TensorRef
     ) -> None:
         config = layer.config
         source, zeros = self._padded.get(x, (x, [[0, 0], [0, 0]]))
@@ -185,7 +185,9 @@ class _Writer:
         sides = list(zip(self._shape(x)[:2], self._shape(out)[:2], strict=True))
         before = [pair[0] for pair in zeros]
         if config["padding"] == "same":
-            steps = [_same_padding(n, op.size, op.stride) for n in self._shape(x)[:2]]
+            steps = [
+                _same_padding(n, op.size, stride=op.stride) for n in self._shape(x)[:2]
+            ]
             before = [b + s for b, s in zip(before, steps, strict=True)]
         whole = [n - sum(pair) for (n, _), pair in zip(sides, zeros, strict=True)]
         op = dataclasses.replace(op, padding=before[0])
@@ -199,7 +201,7 @@ class _Writer:
         self._add(op, [source], out)
 
     def _add_batch_norm(
-        self, layer: ir.Layer, x: ir.TensorRef, out: ir.TensorRef
+        self, layer: ir.Layer, x: ir.TensorRef, *, out: ir.TensorRef
     ) -> None:
         op = self._changeable(layer, x)
         if not isinstance(op, Convolutional) or op.batch_normalize:
@@ -261,7 +263,7 @@ def _one(layer: ir.Layer, key: str) -> int:
     return int(height)
 
 
-def _same_padding(side: int, size: int, stride: int) -> int:
+def _same_padding(side: int, size: int, *, stride: int) -> int:
     """Returns how many zeros 'same' puts before one side."""
     return max(0, (-(-side // stride) - 1) * stride + size - side) // 2
 
@@ -292,7 +294,7 @@ def _conv_activation(layer: ir.Layer) -> str:
     return found
 
 
-def _section(layer: ir.Layer, shapes: list[Shape], out: Shape) -> Op:
+def _section(layer: ir.Layer, shapes: list[Shape], *, out: Shape) -> Op:
     """Returns the section of a layer that is no convolution."""
     config = layer.config
     if layer.op in ("Add", "add") and shapes == [out, out]:
@@ -300,11 +302,11 @@ def _section(layer: ir.Layer, shapes: list[Shape], out: Shape) -> Op:
     if layer.op in ("Concatenate", "concatenate") and config["axis"] in (-1, 3):
         return Route()
     if layer.op == "getitem":
-        return _group(layer, shapes[0], out)
+        return _group(layer, shapes[0], out=out)
     if layer.op == "UpSampling2D" and config["interpolation"] == "nearest":
         return Upsample(_one(layer, "size"))
     if layer.op == "MaxPooling2D":
-        return _maxpool(layer, shapes[0], out)
+        return _maxpool(layer, shapes[0], out=out)
     raise errors.GraphError(
         f"'{layer.name}' ({layer.op} of {shapes}) has no section in Darknet. Known: "
         "convolutions, batch norms, activations, sums of two, concatenations and "
@@ -312,7 +314,7 @@ def _section(layer: ir.Layer, shapes: list[Shape], out: Shape) -> Op:
     )
 
 
-def _group(layer: ir.Layer, shape: Shape, out: Shape) -> Route:
+def _group(layer: ir.Layer, shape: Shape, *, out: Shape) -> Route:
     *others, channels = layer.config["key"]
     start = (channels[0] or 0) if isinstance(channels, list) else 0
     same = len(others) == 3 and all(isinstance(entry, list) for entry in others)
@@ -322,13 +324,13 @@ def _group(layer: ir.Layer, shape: Shape, out: Shape) -> Route:
     return Route(shape[2] // out[2], start // out[2])
 
 
-def _maxpool(layer: ir.Layer, shape: Shape, out: Shape) -> Maxpool:
+def _maxpool(layer: ir.Layer, shape: Shape, *, out: Shape) -> Maxpool:
     size, stride = _one(layer, "pool_size"), _one(layer, "strides")
     is_same = layer.config["padding"] == "same"
     for padding in (size - 1, *range(size)):
         if all(
             (side + padding - size) // stride + 1 == wanted
-            and padding // 2 == is_same * _same_padding(side, size, stride)
+            and padding // 2 == is_same * _same_padding(side, size, stride=stride)
             for side, wanted in zip(shape[:2], out[:2], strict=True)
         ):
             return Maxpool(size, stride, padding)

@@ -39,7 +39,7 @@ def build(sections: Sequence[Section]) -> Network:
     network = Network((height, width, channels), ())
     for section in sections[1:]:
         if section.kind not in _PARSERS:
-            hint = unknown_name("section", section.kind, _PARSERS)
+            hint = unknown_name("section", section.kind, known=_PARSERS)
             raise errors.GraphError(f"Line {section.line} of the .cfg: {hint}")
         layer = _PARSERS[section.kind](section, network)
         if min(layer.shape) < 1:
@@ -96,7 +96,7 @@ def _activation(section: Section, default: str) -> str:
     name = section.options.get("activation", default)
     if name not in ACTIVATIONS:
         raise errors.GraphError(
-            f"{section}: {unknown_name('activation', name, ACTIVATIONS)}"
+            f"{section}: {unknown_name('activation', name, known=ACTIVATIONS)}"
         )
     return name
 
@@ -105,7 +105,7 @@ def _shortcut(section: Section, network: Network) -> Layer:
     section.check_options(["from", "activation", "alpha", "beta"])
     if {*section.numbers("alpha", (1,)), *section.numbers("beta", (1,))} != {1.0}:
         raise errors.GraphError(f"{section}: only alpha=1 and beta=1 are supported.")
-    [source] = _sources(section, "from", network, count=1)
+    [source] = _sources(section, "from", network=network, count=1)
     last = _last(section, network)
     if network.shape(source) != network.shape(last):
         raise errors.GraphError(
@@ -118,7 +118,7 @@ def _shortcut(section: Section, network: Network) -> Layer:
 
 def _route(section: Section, network: Network) -> Layer:
     section.check_options(["layers", "groups", "group_id"])
-    sources = _sources(section, "layers", network)
+    sources = _sources(section, "layers", network=network)
     op = Route(section.number("groups", 1, least=1), section.number("group_id", 0))
     shapes = [network.shape(source) for source in sources]
     if len({shape[:2] for shape in shapes}) > 1:
@@ -144,7 +144,7 @@ def _last(section: Section, network: Network) -> int:
 
 
 def _sources(
-    section: Section, key: str, network: Network, count: int | None = None
+    section: Section, key: str, *, network: Network, count: int | None = None
 ) -> tuple[int, ...]:
     """Returns layer numbers; negative ones count back from the section."""
     here = len(network.layers)
@@ -249,13 +249,13 @@ def describe(network: Network) -> tuple[Section, ...]:
     # Darknet lists the anchors of all heads, small first, and a mask for each head.
     anchors = [a for head in network.heads[::-1] for a in head.anchors]
     for index, layer in enumerate(network.layers):
-        kind, options = _describe(index, layer, anchors)
+        kind, options = _describe(index, layer, anchors=anchors)
         sections.append(Section(kind, {k: str(v) for k, v in options.items()}))
     return tuple(sections)
 
 
 def _describe(
-    index: int, layer: Layer, anchors: list[tuple[float, float]]
+    index: int, layer: Layer, *, anchors: list[tuple[float, float]]
 ) -> tuple[str, Mapping[str, object]]:
     op = layer.op
     match op:

@@ -28,7 +28,9 @@ from tfslim.graph.editor import Editor
 EPSILON = 1e-5
 
 
-def to_graph(network: Network, weights: tuple[ConvWeights, ...], name: str) -> ir.Graph:
+def to_graph(
+    network: Network, weights: tuple[ConvWeights, ...], *, name: str
+) -> ir.Graph:
     """Returns the graph of a network; layers are numbered as in the `.cfg`."""
     builder = _Builder(network, iter(weights))
     for index, layer in enumerate(network.layers):
@@ -60,7 +62,7 @@ class _Builder:
         op = layer.op
         match op:
             case Convolutional():
-                out = self._convolution(index, op, inputs[0], shape)
+                out = self._convolution(index, op, x=inputs[0], shape=shape)
             case Shortcut():
                 add = ir.Layer(f"shortcut_{index}", "Add")
                 out = self._add(add, (inputs,), shape)
@@ -82,10 +84,10 @@ class _Builder:
         return height or 0, width or 0, channels or 0
 
     def _convolution(
-        self, index: int, op: Convolutional, x: ir.TensorRef, shape: ir.Shape
+        self, index: int, op: Convolutional, *, x: ir.TensorRef, shape: ir.Shape
     ) -> ir.TensorRef:
         pads = [
-            _pads(side, out or 0, op)
+            _pads(side, out or 0, op=op)
             for side, out in zip(self._shape(x), shape[1:3], strict=False)
         ]
         padding = "valid"
@@ -163,7 +165,7 @@ class _Builder:
         return self._add(layer, (x,), shape)
 
 
-def _pads(side: int, out: int, op: Convolutional) -> list[int]:
+def _pads(side: int, out: int, *, op: Convolutional) -> list[int]:
     """Returns the zeros before and after one side, as many as the windows touch."""
     after = (out - 1) * op.stride + op.size - side - op.padding
     return [op.padding, max(0, after)]

@@ -78,6 +78,7 @@ def fit_options(config: Config, section: Config) -> training.FitOptions:
 def run(
     step: Step,
     job: Job,
+    *,
     train: Callable[[training.FitOptions], Any],
     measure: Callable[[], float | None],
 ) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def plan(section: base.Config, config: base.Config) -> base.Step:
         model, report = distill.distill(
             job.model,
             teacher,
-            job.feed.train,
+            data=job.feed.train,
             validation=job.feed.validation,
             task=job.task,
             how=how,

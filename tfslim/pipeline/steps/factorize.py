@@ -16,7 +16,7 @@ def plan(section: base.Config, config: base.Config) -> base.Step:
     method = section.method or "tucker"
     for name in method.split("+"):
         METHODS.get(name)
-    checks.choice("config.factorize.ranks", section.ranks, [None, "vbmf"])
+    checks.choice("config.factorize.ranks", section.ranks, known=[None, "vbmf"])
     given = [name for name in ("energy", "target", "ranks") if section[name]]
     if len(given) != 1:
         raise errors.ConfigError(

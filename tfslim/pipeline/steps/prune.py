@@ -13,11 +13,11 @@ from tfslim.pruning import constants, output_error, prune, reconstruct
 
 def plan_pruning(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `prune`."""
-    checks.choice("pruning method", section.method, ["channels", None])
+    checks.choice("pruning method", section.method, known=["channels", None])
     constants.check_mode(section.fold)
     budget = budget_of("prune", section, scope=section.scope)
     title = f"pruning channels by {section.criterion}"
-    return _cut(title, section, config, budget, fold=section.fold)
+    return _cut(title, section, config=config, budget=budget, fold=section.fold)
 
 
 def plan_width(section: base.Config, config: base.Config) -> base.Step:
@@ -32,15 +32,15 @@ def plan_width(section: base.Config, config: base.Config) -> base.Step:
         divisor=section.divisor,
         ignore=tuple(section.ignore),
     )
-    return _cut(f"width times {section.alpha:g}", section, config, budget)
+    return _cut(f"width times {section.alpha:g}", section, config=config, budget=budget)
 
 
 def _cut(
     title: str,
     section: base.Config,
+    *,
     config: base.Config,
     budget: budget_lib.Budget,
-    *,
     fold: str = "exact",
 ) -> base.Step:
     prune.check_criterion(section.criterion)
@@ -59,7 +59,7 @@ def _cut(
         if section.criterion == output_error.NAME and batches:
             # The scores hold for layers that are fitted to what is left.
             model, _ = reconstruct.reconstruct_kernels(
-                job.model, model, report.keep, batches
+                job.model, model, keep=report.keep, data=batches
             )
         return model, base.Outcome(
             proof_error=report.error,

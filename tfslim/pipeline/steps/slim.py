@@ -23,7 +23,7 @@ _SPARSE: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 def plan(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `slim`."""
-    checks.choice("slimming method", section.method, [*_SPARSE, "activation"])
+    checks.choice("slimming method", section.method, known=[*_SPARSE, "activation"])
     checks.whole("config.slim.epochs", section.epochs)
     budget = _budget(section)
     options = base.fit_options(config, section)
@@ -81,7 +81,7 @@ def _activation(job: Job, section: base.Config, budget: Any, training: Training)
     return activation_pruning(
         job.model,
         base.batches(job),
-        training,
+        fine_tune=training,
         budget=budget,
         cycles=section.passes,
         is_trained=True,

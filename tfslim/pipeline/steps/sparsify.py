@@ -15,22 +15,22 @@ _METHODS = ("magnitude", "2:4", "block", "xnnpack")
 
 def plan_sparsity(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `sparsify`."""
-    checks.choice("sparsity method", section.method, _METHODS)
+    checks.choice("sparsity method", section.method, known=_METHODS)
     title = f"sparsifying by {section.method}"
     if section.method != "2:4":
         title += f" to {section.sparsity:.0%} zeros"
     options = {"method": section.method, "target": section.sparsity}
-    return _plan("sparsify", title, section, config, options)
+    return _plan("sparsify", title, section=section, config=config, chosen=options)
 
 
 def plan_clusters(section: base.Config, config: base.Config) -> base.Step:
     """Looks up the section `cluster`."""
     keep = _made(config, "cluster")
     least = sparsity.least_clusters(keep_zeros=keep == "zeros")
-    checks.whole("config.cluster.num_clusters", section.num_clusters, least)
+    checks.whole("config.cluster.num_clusters", section.num_clusters, low=least)
     title = f"clustering weights to {section.num_clusters} values"
     options = {"method": "cluster", "clusters": section.num_clusters, "keep": keep}
-    return _plan("cluster", title, section, config, options)
+    return _plan("cluster", title, section=section, config=config, chosen=options)
 
 
 def plan_quantization(section: base.Config, config: base.Config) -> base.Step:
@@ -41,12 +41,19 @@ def plan_quantization(section: base.Config, config: base.Config) -> base.Step:
     title = "quantization-aware training"
     if keep != "nothing":
         title += f", keeping {keep}"
-    return _plan("quantize", title, section, config, {"method": "qat", "keep": keep})
+    return _plan(
+        "quantize",
+        title,
+        section=section,
+        config=config,
+        chosen={"method": "qat", "keep": keep},
+    )
 
 
 def _plan(
     name: str,
     title: str,
+    *,
     section: base.Config,
     config: base.Config,
     chosen: dict[str, Any],
@@ -62,7 +69,7 @@ def _plan(
         model, report = sparsify_lib.sparsify(
             job.model,
             job.feed.train,
-            job.feed.validation,
+            validation=job.feed.validation,
             task=job.task,
             options=job.backup.part(options, job.model),
             **chosen,

@@ -38,9 +38,9 @@ def multi_head_attention(call: base.Call) -> base.Wiring:
             weights |= {kernel: (source, heads, None), bias: (heads, None)}
         sums[kernel] = 0
     weights = {name: axes for name, axes in weights.items() if name in layer.weights}
-    outputs = [call.on_axis(out, 2, 3)]
+    outputs = [call.on_axis(out, 2, ndim=3)]
     if len(call.node.shapes) > 1:  # The scores [batch, heads, query, key].
-        outputs.append(call.on_axis(heads, 1, 4))
+        outputs.append(call.on_axis(heads, 1, ndim=4))
     return base.Wiring(
         outputs=tuple(outputs),
         weights=weights,

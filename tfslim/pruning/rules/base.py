@@ -93,7 +93,7 @@ class Call:
             return np.full(1, FIXED)
         return np.broadcast_to(array.reshape(-1), (size,))
 
-    def on_axis(self, vector: LabelArray, axis: int, ndim: int) -> LabelArray:
+    def on_axis(self, vector: LabelArray, axis: int, *, ndim: int) -> LabelArray:
         """Returns a vector of labels as labels of a tensor, along one axis."""
         shape = [1] * ndim
         shape[axis] = len(vector)

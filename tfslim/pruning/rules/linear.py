@@ -16,22 +16,24 @@ def convolution(call: base.Call) -> base.Wiring:
     filters = call.layer.weights["kernel"].shape[-1]
     groups = call.layer.config.get("groups", 1)
     if groups == 1:
-        return _linear(call, inside, call.fresh(filters), "filters")
+        return _linear(call, inside, out=call.fresh(filters), size="filters")
     if groups == call.layer.weights["kernel"].shape[-2] * groups == len(inside):
-        return _grouped_depthwise(call, inside, filters // groups)
+        return _grouped_depthwise(call, inside, multiplier=filters // groups)
     # Every group keeps as many channels as the others: equal places are tied.
     rows = inside.reshape(groups, -1)
     columns = call.fresh(filters).reshape(groups, -1)
     call.unite(rows, rows[:1])
     call.unite(columns, columns[:1])
-    return _linear(call, rows[0], columns.reshape(-1), "filters")
+    return _linear(call, rows[0], out=columns.reshape(-1), size="filters")
 
 
 @base.register(*ops.keras("transposed"))
 def transposed_convolution(call: base.Call) -> base.Wiring:
     """Conv transposed [*kernel, out, in]."""
     out = call.fresh(call.layer.weights["kernel"].shape[-2])
-    return _linear(call, call.along(call.channel_axis), out, "filters", swapped=True)
+    return _linear(
+        call, call.along(call.channel_axis), out=out, size="filters", swapped=True
+    )
 
 
 @base.register("Dense")
@@ -39,16 +41,19 @@ def dense(call: base.Call) -> base.Wiring:
     """Dense [in, out] on the last axis."""
     inside = call.along(len(call.shapes[0]) - 1)
     return _linear(
-        call, inside, call.fresh(call.layer.weights["kernel"].shape[1]), "units"
+        call,
+        inside,
+        out=call.fresh(call.layer.weights["kernel"].shape[1]),
+        size="units",
     )
 
 
 def _linear(
     call: base.Call,
     inside: LabelArray,
+    *,
     out: LabelArray,
     size: str,
-    *,
     swapped: bool = False,
 ) -> base.Wiring:
     ndim = call.layer.weights["kernel"].ndim
@@ -64,11 +69,11 @@ def _linear(
 def _outputs(call: base.Call, out: LabelArray) -> LabelArray:
     ndim = len(call.node.shapes[0])
     axis = call.channel_axis if call.layer.op != "Dense" else ndim - 1
-    return elementwise.activate(call, call.on_axis(out, axis, ndim))
+    return elementwise.activate(call, call.on_axis(out, axis, ndim=ndim))
 
 
 def _grouped_depthwise(
-    call: base.Call, inside: LabelArray, multiplier: int
+    call: base.Call, inside: LabelArray, *, multiplier: int
 ) -> base.Wiring:
     out = np.repeat(inside, multiplier)
     spatial = (None,) * (call.layer.weights["kernel"].ndim - 1)
@@ -122,7 +127,7 @@ def constant(call: base.Call) -> base.Wiring:
     out = call.fresh(value.shape[-1])
     axes = (None,) * (value.ndim - 1)
     return base.Wiring(
-        outputs=(call.on_axis(out, value.ndim - 1, value.ndim),),
+        outputs=(call.on_axis(out, value.ndim - 1, ndim=value.ndim),),
         weights={"value": (*axes, out)},
     )
 

@@ -73,7 +73,7 @@ def concatenate(call: base.Call) -> base.Wiring:
         return base.Wiring((call.inputs[0],))
     vectors = [call.along(axis, number) for number in range(len(call.inputs))]
     return base.Wiring(
-        (call.on_axis(np.concatenate(vectors), axis, len(call.shapes[0])),)
+        (call.on_axis(np.concatenate(vectors), axis, ndim=len(call.shapes[0])),)
     )
 
 

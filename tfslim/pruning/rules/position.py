@@ -19,7 +19,7 @@ _GLOBAL = {name for name in ops.keras("pooling") if name.startswith("Global")}
 def by_position(call: base.Call) -> base.Wiring:
     """Labels on the channel axis pass; on another they are frozen."""
     vector = call.along(call.channel_axis)
-    labels = call.on_axis(vector, call.channel_axis, len(call.node.shapes[0]))
+    labels = call.on_axis(vector, call.channel_axis, ndim=len(call.node.shapes[0]))
     return base.Wiring((base.compact(labels),))
 
 
@@ -29,7 +29,7 @@ def global_pooling(call: base.Call) -> base.Wiring:
     vector = call.along(call.channel_axis)
     ndim = len(call.node.shapes[0])
     axis = 1 if ndim == 2 else call.channel_axis
-    return base.Wiring((base.compact(call.on_axis(vector, axis, ndim)),))
+    return base.Wiring((base.compact(call.on_axis(vector, axis, ndim=ndim)),))
 
 
 @base.register(*ops.keras("reduction"))
@@ -63,5 +63,5 @@ def pad(call: base.Call) -> base.Wiring:
     sizes[axis] = [added[:before], added[before:]]
     vector = np.concatenate([added[:before], labels.reshape(-1), added[before:]])
     return base.Wiring(
-        (call.on_axis(vector, axis, labels.ndim),), sizes={"paddings": sizes}
+        (call.on_axis(vector, axis, ndim=labels.ndim),), sizes={"paddings": sizes}
     )

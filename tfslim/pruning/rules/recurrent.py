@@ -42,7 +42,8 @@ def recurrent(call: base.Call) -> base.Wiring:
     weights["recurrent_kernel"] = (out, gates)
     return base.Wiring(
         outputs=tuple(
-            call.on_axis(out, len(shape) - 1, len(shape)) for shape in call.node.shapes
+            call.on_axis(out, len(shape) - 1, ndim=len(shape))
+            for shape in call.node.shapes
         ),
         weights=weights,
         sums={"kernel": 0, "recurrent_kernel": 0},
@@ -56,7 +57,7 @@ def embedding(call: base.Call) -> base.Wiring:
     out = call.fresh(call.layer.weights["embeddings"].shape[1])
     ndim = len(call.node.shapes[0])
     return base.Wiring(
-        outputs=(call.on_axis(out, ndim - 1, ndim),),
+        outputs=(call.on_axis(out, ndim - 1, ndim=ndim),),
         weights={"embeddings": (None, out)},
         sizes={"output_dim": out},
     )

@@ -18,13 +18,17 @@ def flatten(call: base.Call) -> base.Wiring:
     if call.layer.config.get("data_format") == "channels_first" and len(shape) > 2:
         labels = np.moveaxis(labels, 1, -1)
         shape = (shape[0], *shape[2:], shape[1])
-    return base.Wiring((_reshaped(call, labels, shape, call.node.shapes[0]),))
+    return base.Wiring(
+        (_reshaped(call, labels, source=shape, target=call.node.shapes[0]),)
+    )
 
 
 @base.register("Reshape")
 def reshape_layer(call: base.Call) -> base.Wiring:
     """Labels are reshaped; `target_shape` leaves out the batch."""
-    labels = _reshaped(call, call.inputs[0], call.shapes[0], call.node.shapes[0])
+    labels = _reshaped(
+        call, call.inputs[0], source=call.shapes[0], target=call.node.shapes[0]
+    )
     sizes = _sizes(labels, call.node.shapes[0])[1:]
     return base.Wiring((labels,), sizes={"target_shape": sizes})
 
@@ -32,7 +36,9 @@ def reshape_layer(call: base.Call) -> base.Wiring:
 @base.register("reshape")
 def reshape(call: base.Call) -> base.Wiring:
     """Labels are reshaped; `shape` has the batch."""
-    labels = _reshaped(call, call.inputs[0], call.shapes[0], call.node.shapes[0])
+    labels = _reshaped(
+        call, call.inputs[0], source=call.shapes[0], target=call.node.shapes[0]
+    )
     return base.Wiring((labels,), sizes={"shape": _sizes(labels, call.node.shapes[0])})
 
 
@@ -49,13 +55,13 @@ def _sizes(labels: LabelArray, shape: ir.Shape) -> list[Any]:
 
 
 def _reshaped(
-    call: base.Call, labels: LabelArray, source: ir.Shape, target: ir.Shape
+    call: base.Call, labels: LabelArray, *, source: ir.Shape, target: ir.Shape
 ) -> LabelArray:
     fixed = np.full((1,) * len(target), FIXED)
     if not base.varying(labels):
         return fixed
     if base.varying(labels) == [labels.ndim - 1] and source[-1] == target[-1]:
-        return call.on_axis(labels.reshape(-1), len(target) - 1, len(target))
+        return call.on_axis(labels.reshape(-1), len(target) - 1, ndim=len(target))
     if source[0] != target[0] or None in (*source[1:], *target[1:]):
         call.freeze(labels, "reshapes channels and axes of unknown size into another")
         return fixed

@@ -22,7 +22,7 @@ from tfslim.tflite import flatbuffer, reading
 _Type = schema.TensorType
 
 
-def absorb(flat: Any, own: Collection[str], ranges: params.Ranges) -> None:
+def absorb(flat: Any, own: Collection[str], *, ranges: params.Ranges) -> None:
     """Makes INT8 of float ops of the main graph.
 
     Args:
@@ -30,7 +30,7 @@ def absorb(flat: Any, own: Collection[str], ranges: params.Ranges) -> None:
         own: names of the first outputs of the ops.
         ranges: tensor name -> (min, max) of the activations.
     """
-    work = _Absorber(flat, own, ranges)
+    work = _Absorber(flat, own, ranges=ranges)
     graph = flat.subgraphs[0]
     graph.operators = [new for op in graph.operators for new in work.take(op)]
     work.rename_outputs()
@@ -39,7 +39,7 @@ def absorb(flat: Any, own: Collection[str], ranges: params.Ranges) -> None:
 class _Absorber:
     """Goes through the ops in order and remembers what has become of tensors."""
 
-    def __init__(self, flat: Any, own: Collection[str], ranges: params.Ranges):
+    def __init__(self, flat: Any, own: Collection[str], *, ranges: params.Ranges):
         self._flat = flat
         self._graph = flat.subgraphs[0]
         self._own = {name.encode() for name in own}
@@ -89,7 +89,7 @@ class _Absorber:
         inputs = list(reading.numbers(op.inputs))
         shared = self._shared(op) if rule == "same" else None
         real = set(self._reals(inputs))
-        made = {i: self._as_integer(i, shared, before) for i in sorted(real)}
+        made = {i: self._as_integer(i, shared, before=before) for i in sorted(real)}
         op.inputs = [made.get(i, i) for i in inputs]
         for index in self._reals(reading.numbers(op.outputs)):
             if isinstance(rule, tuple):
@@ -127,7 +127,7 @@ class _Absorber:
         name = reading.text(self._tensor(index).name)
         return params.of_range(*self._ranges[name])
 
-    def _as_integer(self, index: int, wanted: Any, before: list[Any]) -> int:
+    def _as_integer(self, index: int, wanted: Any, *, before: list[Any]) -> int:
         """Returns the INT8 tensor for a float one; appends the ops that make it."""
         values = self._constant(index)
         if values is not None:

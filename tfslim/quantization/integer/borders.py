@@ -67,7 +67,7 @@ def sweep(flat: Any) -> None:
     flatbuffer.drop_unused(flat)
 
 
-def set_ends(flat: Any, io: str, ranges: params.Ranges) -> None:
+def set_ends(flat: Any, io: str, *, ranges: params.Ranges) -> None:
     """Makes integers of float inputs and outputs, in place.
 
     Args:
@@ -78,7 +78,7 @@ def set_ends(flat: Any, io: str, ranges: params.Ranges) -> None:
     graph = flat.subgraphs[0]
     for index in dict.fromkeys(reading.numbers(graph.inputs)):
         if graph.tensors[index].type == _Type.FLOAT32:
-            _set_input(flat, index, ranges)
+            _set_input(flat, index, ranges=ranges)
             if io == "uint8":
                 _shift_input(flat, index)
     writers = {i: op for op in graph.operators for i in reading.numbers(op.outputs)}
@@ -97,7 +97,7 @@ def set_ends(flat: Any, io: str, ranges: params.Ranges) -> None:
     sweep(flat)
 
 
-def _set_input(flat: Any, index: int, ranges: params.Ranges) -> None:
+def _set_input(flat: Any, index: int, *, ranges: params.Ranges) -> None:
     """Lets an input hold what the first border behind it gave."""
     graph, tensor = flat.subgraphs[0], flat.subgraphs[0].tensors[index]
     borders = [op for op in graph.operators if index in reading.numbers(op.inputs)]
@@ -121,7 +121,7 @@ def _set_input(flat: Any, index: int, ranges: params.Ranges) -> None:
 
 def _shift_input(flat: Any, index: int) -> None:
     graph, tensor = flat.subgraphs[0], flat.subgraphs[0].tensors[index]
-    inner = _copy(graph, index, b"_int8")
+    inner = _copy(graph, index, ending=b"_int8")
     for op in graph.operators:
         op.inputs = [inner if i == index else i for i in reading.numbers(op.inputs)]
     tensor.type, tensor.quantization = _Type.UINT8, _shifted(tensor.quantization)
@@ -131,7 +131,7 @@ def _shift_input(flat: Any, index: int) -> None:
 
 def _shift_output(flat: Any, index: int) -> int:
     graph = flat.subgraphs[0]
-    outer = _copy(graph, index, b"_uint8")
+    outer = _copy(graph, index, ending=b"_uint8")
     given = graph.tensors[outer]
     given.type, given.quantization = _Type.UINT8, _shifted(given.quantization)
     graph.operators.append(
@@ -140,7 +140,7 @@ def _shift_output(flat: Any, index: int) -> int:
     return outer
 
 
-def _copy(graph: Any, index: int, ending: bytes) -> int:
+def _copy(graph: Any, index: int, *, ending: bytes) -> int:
     added = copy.copy(graph.tensors[index])
     added.name, added.buffer = added.name + ending, 0
     graph.tensors.append(added)

@@ -23,19 +23,19 @@ def handed_on(request: Request, plan: Plan) -> Request:
     return dataclasses.replace(request, ranges=ranges)
 
 
-def absorb(content: bytes, request: Request, plan: Plan) -> bytes:
+def absorb(content: bytes, request: Request, *, plan: Plan) -> bytes:
     """Makes INT8 of the ops of a file that litert-quantizer left in float."""
     if not plan.own:
         return content
     flat = flatbuffer.unpack(content)
     ranges = parameters.handed_on(request.graph, request.ranges or {})
-    absorb_lib.absorb(flat, plan.own, ranges)
+    absorb_lib.absorb(flat, plan.own, ranges=ranges)
     borders.join(flat)
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))
 
 
 def require_integers(
-    content: bytes, source: bytes, request: Request, plan: Plan
+    content: bytes, source: bytes, *, request: Request, plan: Plan
 ) -> None:
     """Raises QuantizationError if a file computes in float between its borders.
 
@@ -57,7 +57,7 @@ def require_integers(
         layer = names.first(before) if before is not None else ""
         reason = "It has no INT8 kernel."
         if before is not None:
-            found = kept_float.reason_of(before, graph, plan.exempt)
+            found = kept_float.reason_of(before, graph, exempt=plan.exempt)
             reason = found or reason
         said.append(f"{op.name} of '{layer or tensor}': {reason}")
     more = f" And {len(said) - _NAMED} more." if len(said) > _NAMED else ""
@@ -68,10 +68,10 @@ def require_integers(
     )
 
 
-def set_ends(content: bytes, io: str, request: Request) -> bytes:
+def set_ends(content: bytes, io: str, *, request: Request) -> bytes:
     """Returns a file without float with inputs and outputs of `io`, if not "float"."""
     if io == "float":
         return content
     flat = flatbuffer.unpack(content)
-    borders.set_ends(flat, io, request.ranges or {})
+    borders.set_ends(flat, io, ranges=request.ranges or {})
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))

@@ -72,15 +72,16 @@ def map_layers(model: bytes, graph: ir.Graph, run: Run, *, seed: int = 0) -> Lay
     runner = tflite.Runner(prepare(model), preserve_all_tensors=True)
     orders = _inputs(graph, runner.model)
     for inputs in orders:
-        values = _shared_values(runner, graph, run, inputs, seed)
+        values = _shared_values(runner, graph, run=run, inputs=inputs, seed=seed)
         if len(orders) == 1 or any(map(values.is_shared, graph.output_refs)):
             break
-    return _Aligner(graph, runner.model, values).result()
+    return _Aligner(graph, runner.model, values=values).result()
 
 
 def _shared_values(
     runner: tflite.Runner,
     graph: ir.Graph,
+    *,
     run: Run,
     inputs: Mapping[str, tflite.Tensor],
     seed: int,
@@ -104,7 +105,7 @@ def _shared_values(
     same = {}
     if len(main.outputs) == len(graph.output_refs) == 1:
         same[graph.output_refs[0]] = main.outputs[0].index
-    return SharedValues(ours, theirs, same)
+    return SharedValues(ours, theirs, same=same)
 
 
 def put_layers(model: bytes, found: LayerMap) -> bytes:
@@ -162,7 +163,7 @@ class _Aligner:
     """Goes from the values that both graphs share to all ops and layers."""
 
     def __init__(
-        self, graph: ir.Graph, model: tflite.TfliteModel, values: SharedValues
+        self, graph: ir.Graph, model: tflite.TfliteModel, *, values: SharedValues
     ):
         self._graph, self._main, self._shared_values = graph, model.graphs[0], values
         self._hints = layer_names.LayerNames(model, use_map=False)
@@ -182,11 +183,11 @@ class _Aligner:
         moving = [node for node in nodes if self._op_of(node) in _MOVING]
         passing = [n for n in nodes if n not in moving and self._passes(n)]
         making = [n for n in nodes if n not in moving and n not in passing]
-        self._deal([op for op in ops if op.name not in _MOVES], making, passing)
-        self._deal([op for op in ops if op.name in _MOVES], [], moving)
+        self._deal([op for op in ops if op.name not in _MOVES], making, spare=passing)
+        self._deal([op for op in ops if op.name in _MOVES], [], spare=moving)
 
     def _deal(
-        self, ops: Sequence[tflite.Op], nodes: Sequence[int], spare: Sequence[int]
+        self, ops: Sequence[tflite.Op], nodes: Sequence[int], *, spare: Sequence[int]
     ) -> None:
         """Gives one node to each op, by name or else by order; `spare` ones last."""
         left, nameless = [*nodes, *spare], []

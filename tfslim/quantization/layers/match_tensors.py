@@ -26,6 +26,7 @@ class SharedValues:
         self,
         tensors: Mapping[int, Sequence[np.ndarray]],
         refs: Mapping[ir.TensorRef, Sequence[np.ndarray]],
+        *,
         same: Mapping[ir.TensorRef, int] | None = None,
     ):
         """Numbers the values.

@@ -39,8 +39,8 @@ class LayerError:
 def rank_layers(
     model: bytes,
     calibration: Calibration,
-    samples: Samples,
     *,
+    samples: Samples,
     recipe_name: str | recipe.Recipe = "int8",
     on_step: OnStep = lambda text: None,
 ) -> list[LayerError]:
@@ -70,7 +70,7 @@ def rank_layers(
     for op in files.graph.ops:
         tensor = files.graph.tensors[op.outputs[0]].name
         scope = kept_float.scope(op, files.graph)
-        rule = recipe.deciding(done.rules, op.name, scope)
+        rule = recipe.deciding(done.rules, op.name, scope=scope)
         if tensor in stays_float or rule is None:
             continue
         on_step(f"quantizing {op.name} {op.index + 1} of {len(files.graph.ops)} alone")

@@ -65,7 +65,7 @@ class HeldOut:
 
 
 def search(
-    source: bytes, ranges: Mapping[str, Ranges], samples: list[tflite.Inputs]
+    source: bytes, ranges: Mapping[str, Ranges], *, samples: list[tflite.Inputs]
 ) -> tuple[dict[str, str], list[Trial]]:
     """Chooses among the methods, for the model and then tensor by tensor.
 
@@ -101,7 +101,7 @@ def search(
         or _pays((trials[name].sqnr_db, trials[name].worst_sample_db), reached)
     )
     reached = trials[best].sqnr_db, trials[best].worst_sample_db
-    merged, methods = _by_tensor(files, ranges, best, reached)
+    merged, methods = _by_tensor(files, ranges, best=best, reached=reached)
     rows = [*trials.values()]
     if set(methods.values()) != {best}:
         rows.append(Trial("per tensor", *files.measure(files.quantize(merged))))
@@ -122,6 +122,7 @@ def _pays(found: tuple[float, float], reached: tuple[float, float]) -> bool:
 def _by_tensor(
     files: Candidates,
     ranges: Mapping[str, Ranges],
+    *,
     best: str,
     reached: tuple[float, float],
 ) -> tuple[Ranges, dict[str, str]]:

@@ -27,6 +27,7 @@ _MAX_BIAS = 2.0**30
 def for_backend(
     graph: tflite.Graph,
     ranges: Mapping[str, tuple[float, float]],
+    *,
     rules: backend.Rules,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Puts ranges into the shape that litert-quantizer multiplies with tensors.
@@ -43,7 +44,7 @@ def for_backend(
     for tensor in activations(graph):
         shape, (low, high) = (1,) * len(tensor.shape), alive[tensor.name]
         values[tensor.name] = np.full(shape, low), np.full(shape, high)
-    for name, bound in weight_ranges(graph, alive, rules).items():
+    for name, bound in weight_ranges(graph, alive, rules=rules).items():
         values[name] = -bound, bound
     return values
 
@@ -51,6 +52,7 @@ def for_backend(
 def weight_ranges(
     graph: tflite.Graph,
     ranges: dict[str, tuple[float, float]],
+    *,
     rules: backend.Rules = (),
 ) -> dict[str, np.ndarray]:
     """Chooses the weight ranges that differ from the weights' own extremes.
@@ -82,7 +84,7 @@ def weight_ranges(
             offsets = graph.tensors[op.inputs[bias]].data
             if offsets is not None:
                 read = ranges[graph.tensors[op.inputs[source]].name]
-                rule = deciding(rules, op.name, scope(op, graph))
+                rule = deciding(rules, op.name, scope=scope(op, graph))
                 scale = _scale(read, _bits(rule or {}))
                 needed = 127.0 * np.abs(offsets) / (scale * _MAX_BIAS)
                 wanted = np.maximum(wanted, needed.reshape(bound.shape))

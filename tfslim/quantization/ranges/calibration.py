@@ -155,7 +155,7 @@ def ranges_for(
     if is_whole or samples is None:
         check_ranges_of(given, source)
     if unknown:
-        raise registry.unknown_name("tensor in ranges", unknown[0], names)
+        raise registry.unknown_name("tensor in ranges", unknown[0], known=names)
     chosen = given if isinstance(given, Calibration) else Calibration("user", 0, {})
     if missing and samples is not None:
         chosen = calibrate(source, samples, method)
@@ -192,28 +192,37 @@ def calibrate(
         QuantizationError: the model is quantized already, or an activation is NaN.
     """
     if method not in method_names():
-        raise registry.unknown_name("calibration", method, method_names())
+        raise registry.unknown_name("calibration", method, known=method_names())
     source = prepare(model)
     if method == auto.NAME:
         held_out = auto.HeldOut(samples, tflite.read(source))
-        seen, count = gather(source, held_out, Histogram, exact, num_threads)
+        seen, count = gather(
+            source, held_out, statistic=Histogram, exact=exact, num_threads=num_threads
+        )
         ranges = {
-            name: choose(source, seen, THRESHOLDS.get(name)) for name in auto.METHODS
+            name: choose(source, seen, threshold=THRESHOLDS.get(name))
+            for name in auto.METHODS
         }
-        methods, trials = auto.search(source, ranges, held_out.kept)
+        methods, trials = auto.search(source, ranges, samples=held_out.kept)
         # What was held out to choose the methods is as good as the rest for ranges,
         # except where it would be the last of a sequence.
         add = functools.partial(collect, source, held_out.kept, num_threads=num_threads)
         count += add(statistic=lambda tensor: seen[tensor.name])[1]
-        best = _by_method(source, seen, methods) | {
+        best = _by_method(source, seen, methods=methods) | {
             name: ranges[chosen][name]
             for name, chosen in methods.items()
             if THRESHOLDS.get(chosen).follows_order
         }
     else:
         threshold = THRESHOLDS.get(method)
-        seen, count = gather(source, samples, threshold.statistic, exact, num_threads)
-        best, trials = choose(source, seen, threshold), []
+        seen, count = gather(
+            source,
+            samples,
+            statistic=threshold.statistic,
+            exact=exact,
+            num_threads=num_threads,
+        )
+        best, trials = choose(source, seen, threshold=threshold), []
         methods = dict.fromkeys(best, method)
     return Calibration(
         method=method,
@@ -228,19 +237,20 @@ def calibrate(
 
 
 def _by_method(
-    source: bytes, seen: Mapping[str, Any], methods: Mapping[str, str]
+    source: bytes, seen: Mapping[str, Any], *, methods: Mapping[str, str]
 ) -> Ranges:
     """Chooses each tensor's range by the method named for it."""
     found: Ranges = {}
     for method in dict.fromkeys(methods.values()):
         own = {name: seen[name] for name in methods if methods[name] == method}
-        found |= choose(source, own, THRESHOLDS.get(method))
+        found |= choose(source, own, threshold=THRESHOLDS.get(method))
     return {name: found[name] for name in methods}
 
 
 def gather(
     source: bytes,
     samples: Samples,
+    *,
     statistic: type[Extremes],
     exact: bool = False,
     num_threads: int = 1,
@@ -255,7 +265,7 @@ def gather(
     )
 
 
-def choose(source: bytes, seen: Mapping[str, Any], threshold: Threshold) -> Ranges:
+def choose(source: bytes, seen: Mapping[str, Any], *, threshold: Threshold) -> Ranges:
     """Chooses a range for every tensor; outputs are spared where the method says so.
 
     Masks keep their true range, by which they are known. Infinities, which no range
@@ -263,7 +273,7 @@ def choose(source: bytes, seen: Mapping[str, Any], threshold: Threshold) -> Rang
     the least level does as well.
     """
     graph = tflite.read(source).graphs[0]
-    extremes = {name: _extremes(s, name, graph) for name, s in seen.items()}
+    extremes = {name: _extremes(s, name, graph=graph) for name, s in seen.items()}
     spared = set(masks.masked_tensors(graph, extremes))
     if threshold.spares_outputs:
         spared |= logits(graph)
@@ -273,7 +283,7 @@ def choose(source: bytes, seen: Mapping[str, Any], threshold: Threshold) -> Rang
     }
 
 
-def _extremes(seen: Any, name: str, graph: tflite.Graph) -> tuple[float, float]:
+def _extremes(seen: Any, name: str, *, graph: tflite.Graph) -> tuple[float, float]:
     """Returns the true range, infinities included as `masks.MASK`."""
     below, above = seen.is_unbounded
     if below or above:

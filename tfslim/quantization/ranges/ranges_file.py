@@ -15,7 +15,7 @@ from tfslim.quantization.rules.preprocess_model import prepare
 SCHEMA_VERSION = 1
 
 
-def write_ranges(path: Path, calibration: Calibration, model: bytes) -> None:
+def write_ranges(path: Path, calibration: Calibration, *, model: bytes) -> None:
     """Writes `calibration` of the float `.tflite` `model` as JSON."""
     source = tflite.read(prepare(model))
     names = LayerNames(source)

@@ -44,6 +44,7 @@ class ScalablePair(Protocol[W]):
 def balance(
     pairs: Sequence[ScalablePair[W]],
     weights: W,
+    *,
     measured: Sequence[np.ndarray | None] = (),
 ) -> list[np.ndarray]:
     """Scales channels until every pair is even.

@@ -63,7 +63,7 @@ class _Mean:
 
 
 def correct_biases(
-    quantized: bytes, model: bytes, samples: Samples, *, mode: str = "full"
+    quantized: bytes, model: bytes, *, samples: Samples, mode: str = "full"
 ) -> tuple[bytes, list[Shift]]:
     """Sets the INT32 biases of a static INT8 file anew.
 
@@ -81,7 +81,7 @@ def correct_biases(
         ConfigError: no such mode, or a sample that does not fit.
     """
     if mode not in MODES:
-        raise registry.unknown_name("bias correction", mode, MODES)
+        raise registry.unknown_name("bias correction", mode, known=MODES)
     source = prepare(model)
     kept = kept_singles(samples, tflite.read(source))
     source = tflite.sized_for(source, kept[0])
@@ -96,12 +96,12 @@ def correct_biases(
         mean = means[matched.source.name].value
         if mode == "full":
             current = flatbuffer.pack(flat)
-            shifted = _quantized_mean(current, kept, layer.source)
+            shifted = _quantized_mean(current, kept, tensor=layer.source)
             change = layer.response(layer.rounded, shifted)
             change -= layer.response(layer.weights, mean)
         else:
             change = layer.response(layer.rounded - layer.weights, mean)
-        write_bias(flat, layer.op, layer.bias, layer.offset - change)
+        write_bias(flat, layer.op, bias=layer.bias, values=layer.offset - change)
         shifts.append(Shift(matched.output.name, float(np.abs(change).max())))
     attached = flatbuffer.attached_files(quantized)
     flatbuffer.drop_unused(flat)
@@ -158,7 +158,9 @@ def _layer(matched: MatchedLayer, after: tflite.Graph) -> _Layer | None:
         offset=offset,
         weights=data.astype(np.float64),
         rounded=rounded,
-        coverage=_coverage(op, before.shape, matched.output.shape, data.shape),
+        coverage=_coverage(
+            op, before.shape, output=matched.output.shape, weights=data.shape
+        ),
         is_depthwise=op.name == "DEPTHWISE_CONV_2D",
     )
 
@@ -166,6 +168,7 @@ def _layer(matched: MatchedLayer, after: tflite.Graph) -> _Layer | None:
 def _coverage(
     op: tflite.Op,
     source: tuple[int, ...],
+    *,
     output: tuple[int, ...],
     weights: tuple[int, ...],
 ) -> np.ndarray:
@@ -190,7 +193,7 @@ def _coverage(
 
 
 def _quantized_mean(
-    model: bytes, samples: Sequence[tflite.Inputs], tensor: tflite.Tensor
+    model: bytes, samples: Sequence[tflite.Inputs], *, tensor: tflite.Tensor
 ) -> np.ndarray:
     """Runs the quantized file and returns the mean of `tensor` per channel."""
     runner = tflite.Runner(model, preserve_all_tensors=True)

@@ -13,7 +13,7 @@ from tfslim.tflite import flatbuffer
 
 
 def set_constant(
-    flat: Any, places: Sequence[tuple[int, int]], values: np.ndarray
+    flat: Any, places: Sequence[tuple[int, int]], *, values: np.ndarray
 ) -> None:
     """Gives ops of the main graph new values for a constant input.
 

@@ -110,17 +110,17 @@ def diagnose(
         for i, op in graph.producers.items()
     }
     inputs = {t.name: t.name for t in graph.inputs if t.name in seen}
-    found = [*_data(inputs, ranges, seen)]
+    found = [*_data(inputs, ranges, seen=seen)]
     # Either would be the cause of the next.
-    found = found or _few_levels(inputs, ranges, seen)
+    found = found or _few_levels(inputs, ranges, seen=seen)
     # What stays float neither lacks levels nor saturates.
     is_float = _floats(tflite.read(quantized).graphs[0])
     places = {name: place for name, place in layers.items() if name not in is_float}
-    found = found or _few_levels(places, ranges, seen)
-    found += _saturation(places, methods, seen)
-    found += _dead(graph, layers, seen)
-    found += _answers(model, quantized, kept, graph)
-    return found or [*_errors(source, quantized, kept)]
+    found = found or _few_levels(places, ranges, seen=seen)
+    found += _saturation(places, methods, seen=seen)
+    found += _dead(graph, layers, seen=seen)
+    found += _answers(model, quantized, samples=kept, graph=graph)
+    return found or [*_errors(source, quantized, samples=kept)]
 
 
 def _floats(graph: tflite.Graph) -> set[str]:
@@ -135,6 +135,7 @@ def _floats(graph: tflite.Graph) -> set[str]:
 def _data(
     inputs: Mapping[str, str],
     ranges: Mapping[str, tuple[float, float]],
+    *,
     seen: Mapping[str, _Seen],
 ) -> Iterator[Finding]:
     for name in inputs:
@@ -152,6 +153,7 @@ def _data(
 def _few_levels(
     places: Mapping[str, str],
     ranges: Mapping[str, tuple[float, float]],
+    *,
     seen: Mapping[str, _Seen],
 ) -> list[Finding]:
     found = []
@@ -171,7 +173,7 @@ def _few_levels(
 
 
 def _saturation(
-    places: Mapping[str, str], methods: Mapping[str, str], seen: Mapping[str, _Seen]
+    places: Mapping[str, str], methods: Mapping[str, str], *, seen: Mapping[str, _Seen]
 ) -> Iterator[Finding]:
     for name in sorted(filter(places.get, seen), key=lambda n: -seen[n].beyond):
         if seen[name].beyond > _SATURATED:
@@ -184,7 +186,7 @@ def _saturation(
 
 
 def _dead(
-    graph: tflite.Graph, layers: Mapping[str, str], seen: Mapping[str, _Seen]
+    graph: tflite.Graph, layers: Mapping[str, str], *, seen: Mapping[str, _Seen]
 ) -> Iterator[Finding]:
     for op in graph.ops:
         name = graph.name_of(op)
@@ -199,7 +201,7 @@ def _dead(
 
 
 def _errors(
-    source: bytes, quantized: bytes, samples: list[tflite.Inputs]
+    source: bytes, quantized: bytes, *, samples: list[tflite.Inputs]
 ) -> Iterator[Finding]:
     if any(t.quantization for t in tflite.read(quantized).inputs):
         return
@@ -213,7 +215,7 @@ def _errors(
 
 
 def _answers(
-    model: bytes, quantized: bytes, samples: list[tflite.Inputs], graph: tflite.Graph
+    model: bytes, quantized: bytes, *, samples: list[tflite.Inputs], graph: tflite.Graph
 ) -> list[Finding]:
     outputs = tflite.read(quantized).outputs
     found = [

@@ -82,7 +82,7 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
     constants = read_constants(found, graph)
     between = [measured.get(pair.first_tensor.name) for pair in found]
     sizes = [None if one is None else np.maximum(one.max, -one.min) for one in between]
-    totals = balance(found, constants, sizes)
+    totals = balance(found, constants, measured=sizes)
     rows = []
     for pair, total, seen in zip(found, totals, between, strict=True):
         ratio = total / np.median(total)
@@ -127,6 +127,6 @@ def write_constants(source: bytes, constants: Constants) -> bytes:
     """Writes weights and biases of single ops into a copy of a float file."""
     flat = flatbuffer.unpack(source)
     for (op, position), values in constants.items():
-        set_constant(flat, [(op, position)], values.astype(np.float32))
+        set_constant(flat, [(op, position)], values=values.astype(np.float32))
     flatbuffer.drop_unused(flat)
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(source))

@@ -22,7 +22,7 @@ _SHRINKS = np.linspace(1.0, 0.4, 25)
 
 
 def gptq(
-    weights: np.ndarray, scale: np.ndarray, matrix: np.ndarray, most: int
+    weights: np.ndarray, scale: np.ndarray, *, matrix: np.ndarray, most: int
 ) -> np.ndarray:
     """Rounds rows of weights so that (w - scale q)' H (w - scale q) is small.
 
@@ -81,7 +81,7 @@ def _factor(matrix: np.ndarray, order: np.ndarray) -> np.ndarray:
     return lower[:, ::-1, ::-1]
 
 
-def best_scale(weights: np.ndarray, matrix: np.ndarray, most: int) -> np.ndarray:
+def best_scale(weights: np.ndarray, matrix: np.ndarray, *, most: int) -> np.ndarray:
     """Returns the scale of each row that nearest rounding loses least with.
 
     Arguments and result as in `gptq`; inputs count by their own H alone.

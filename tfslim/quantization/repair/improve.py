@@ -60,7 +60,9 @@ class Improver:
         held_out: measures files on the samples held out.
     """
 
-    def __init__(self, model: bytes, samples: Samples, options: Options | None = None):
+    def __init__(
+        self, model: bytes, samples: Samples, *, options: Options | None = None
+    ):
         """Reads the samples and runs the float model over those held out.
 
         Raises:
@@ -119,11 +121,11 @@ class Improver:
         return quantized
 
     def _round(self, quantized: bytes, source: bytes) -> bytes:
-        done = rounding.round_weights(quantized, source, self._fit)
+        done = rounding.round_weights(quantized, source, samples=self._fit)
         return done.tflite if done.rounded else quantized
 
     def _correct(self, quantized: bytes, source: bytes) -> bytes:
         changed, shifts = bias.correct_biases(
-            quantized, source, self._fit, mode=self._mode
+            quantized, source, samples=self._fit, mode=self._mode
         )
         return changed if shifts else quantized

@@ -167,7 +167,7 @@ class _Readers:
                 moments.update(sample)
 
 
-def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResult:
+def round_weights(quantized: bytes, model: bytes, *, samples: Samples) -> RoundResult:
     """Rounds the INT8 or INT4 weights of a file anew, by GPTQ.
 
     Biases follow, and for 4 bits the scales. Layers that share their weights, as the
@@ -197,7 +197,7 @@ def round_weights(quantized: bytes, model: bytes, samples: Samples) -> RoundResu
         for group, moments in seen:
             # Several threads wait for each other longer than they work.
             with blas.limit(limits=1, user_api="blas"):
-                rows += _round_group(flat, group, moments)
+                rows += _round_group(flat, group, moments=moments)
     attached = flatbuffer.attached_files(quantized)
     flatbuffer.share_buffers(flat)
     packed = flatbuffer.pack(flat, attached=attached)
@@ -279,7 +279,7 @@ def _chunks(groups: Sequence[list[_Layer]]) -> Iterator[list[list[_Layer]]]:
 
 
 def _round_group(
-    flat: Any, group: Sequence[_Layer], moments: _Moments
+    flat: Any, group: Sequence[_Layer], *, moments: _Moments
 ) -> list[Rounded]:
     """Chooses the integers of layers with the same weights, and writes them."""
     layer = group[0]
@@ -293,19 +293,19 @@ def _round_group(
     most = 2 ** (stored.bits - 1) - 1
     is_rescaled = all(map(_may_rescale, group))
     if is_rescaled:
-        scale = best_scale(weights, matrix, most)
-    after = gptq(weights, scale, matrix, most)
+        scale = best_scale(weights, matrix, most=most)
+    after = gptq(weights, scale, matrix=matrix, most=most)
     nearest_error = output_error(before * old_scale - weights, matrix)
     error = output_error(after * scale - weights, matrix)
     # Greedy as it is, it can lose a row: that one stays.
     worse = error > nearest_error
     after[worse], scale[worse] = before[worse], old_scale[worse]
     missing = ((weights - after * scale) @ mean[..., None]).reshape(-1)
-    _write_weights(flat, group, after, scale if is_rescaled else None)
+    _write_weights(flat, group, rows=after, scale=scale if is_rescaled else None)
     for matched in (other.matched for other in group):
         if have_biases and matched.bias is not None and matched.offset is not None:
             offset = matched.offset + missing
-            write_bias(flat, matched.matched.index, matched.bias, offset)
+            write_bias(flat, matched.matched.index, bias=matched.bias, values=offset)
     signal = float(output_error(weights, matrix).sum())
     nearest_db = _ratio_db(signal, float(nearest_error.sum()))
     rounded_db = _ratio_db(signal, float(np.minimum(error, nearest_error).sum()))
@@ -328,14 +328,14 @@ def _ratio_db(signal: float, noise: float) -> float:
 
 
 def _write_weights(
-    flat: Any, group: Sequence[_Layer], rows: np.ndarray, scale: np.ndarray | None
+    flat: Any, group: Sequence[_Layer], *, rows: np.ndarray, scale: np.ndarray | None
 ) -> None:
     """Writes the integers, and the scale of each row unless it stays."""
     stored = group[0].stored
     values = group[0].windows.from_rows(rows).astype(np.int8)
     raw = values if stored.bits == 8 else pack_int4(values)
     places = [(other.stored.op.index, other.stored.position) for other in group]
-    set_constant(flat, places, raw)
+    set_constant(flat, places, values=raw)
     if scale is None:
         return
     graph = flat.subgraphs[0]

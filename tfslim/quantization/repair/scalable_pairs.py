@@ -141,7 +141,9 @@ def _pair(first: tflite.Op, graph: tflite.Graph) -> Pair | str:
         (second,) = graph.consumers[tensor.index]
         if second.name in _WEIGHTED and second.inputs[0] == tensor.index:
             break
-        if second.name not in _CARRIERS or not _carries(second, graph, channels):
+        if second.name not in _CARRIERS or not _carries(
+            second, graph, channels=channels
+        ):
             return f"{second.name} does not scale with its input channel by channel."
         is_plain &= second.name in ("RELU", "RESHAPE")
         op, tensor = second, graph.tensors[second.outputs[0]]
@@ -193,7 +195,7 @@ def _stops_scale(op: tflite.Op, graph: tflite.Graph) -> str | None:
     return None
 
 
-def _carries(op: tflite.Op, graph: tflite.Graph, channels: int) -> bool:
+def _carries(op: tflite.Op, graph: tflite.Graph, *, channels: int) -> bool:
     before, after = (
         graph.tensors[op.inputs[0]].shape,
         graph.tensors[op.outputs[0]].shape,

@@ -155,7 +155,7 @@ def pack_int4(values: np.ndarray) -> np.ndarray:
     return ((padded[1::2] << 4) | (padded[::2] & 15)).astype(np.uint8)
 
 
-def write_bias(flat: Any, op: int, bias: tflite.Tensor, values: np.ndarray) -> None:
+def write_bias(flat: Any, op: int, *, bias: tflite.Tensor, values: np.ndarray) -> None:
     """Gives an op of a quantized file another bias.
 
     Args:
@@ -168,7 +168,7 @@ def write_bias(flat: Any, op: int, bias: tflite.Tensor, values: np.ndarray) -> N
         limits = np.iinfo(bias.dtype)
         steps = np.rint(values / bias.quantization.scale.astype(np.float64))
         values = np.clip(steps, limits.min, limits.max)
-    set_constant(flat, [(op, 2)], values.astype(bias.dtype))
+    set_constant(flat, [(op, 2)], values=values.astype(bias.dtype))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

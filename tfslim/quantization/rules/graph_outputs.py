@@ -57,7 +57,7 @@ class Outputs:
         others = [i for i in self._all if i not in self._inner]
         places = dict(zip(others, flatbuffer.numbers(main.outputs), strict=True))
         for index in sorted(self._inner):
-            places[index] = _give_out(flat, index, wanted, ranges)
+            places[index] = _give_out(flat, index, wanted=wanted, ranges=ranges)
         main.outputs = [places[i] for i in self._all]
         for index, place in places.items():
             if main.tensors[place].shapeSignature is None:
@@ -102,7 +102,7 @@ def _signatures(flat: Any) -> list[Any]:
     return [s for s in flat.signatureDefs or [] if not s.subgraphIndex]
 
 
-def _give_out(flat: Any, index: int, wanted: int | None, ranges: Bounds) -> int:
+def _give_out(flat: Any, index: int, *, wanted: int | None, ranges: Bounds) -> int:
     """Adds the op that makes `wanted` of a tensor; returns the number of its output."""
     main = flat.subgraphs[0]
     tensor = main.tensors[index]
@@ -114,7 +114,7 @@ def _give_out(flat: Any, index: int, wanted: int | None, ranges: Bounds) -> int:
         shapeSignature=tensor.shapeSignature,
         type=wanted,
         name=tensor.name + b"_output",
-        quantization=None if is_float else _parameters(tensor, wanted, ranges),
+        quantization=None if is_float else _parameters(tensor, wanted, ranges=ranges),
     )
     main.tensors.append(given)
     border = schema.OperatorT(
@@ -131,7 +131,7 @@ def _give_out(flat: Any, index: int, wanted: int | None, ranges: Bounds) -> int:
     return len(main.tensors) - 1
 
 
-def _parameters(tensor: Any, wanted: int, ranges: Bounds) -> Any:
+def _parameters(tensor: Any, wanted: int, *, ranges: Bounds) -> Any:
     """Returns scale and zero point: INT8's own moved to UINT8, or by the range."""
     old = tensor.quantization
     if (tensor.type, wanted) == (_Type.INT8, _Type.UINT8):

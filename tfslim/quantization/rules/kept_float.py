@@ -62,7 +62,7 @@ def of_graph(
         graph: the float model's graph.
         target: where the file is to run; None: the default.
     """
-    kept = by_target(scheme, graph, target or targets.get())
+    kept = by_target(scheme, graph, target=target or targets.get())
     kind = scheme.partition("_")[0]
     for op in graph.ops:
         for find in _FINDERS.get(kind, ()):
@@ -75,7 +75,7 @@ def of_graph(
 
 
 def by_target(
-    scheme: str, graph: tflite.Graph, target: targets.Target
+    scheme: str, graph: tflite.Graph, *, target: targets.Target
 ) -> list[Exemption]:
     """Lists the ops that are better off in float on a target.
 
@@ -85,7 +85,7 @@ def by_target(
 
 
 def reason_of(
-    op: tflite.Op, graph: tflite.Graph, exempt: Sequence[Exemption]
+    op: tflite.Op, graph: tflite.Graph, *, exempt: Sequence[Exemption]
 ) -> str | None:
     """Returns the first reason that keeps an op float; None if there is none."""
     own = scope(op, graph)

@@ -41,7 +41,9 @@ def unlike_parts(graph: tflite.Graph, ranges: Ranges) -> list[Exemption]:
         path = [*behind, op]
         joined = op.inputs if op.name in _JOINS else op.inputs[:1]
         if op.name in _JOINS:
-            sizes = [s for s in (_size(i, graph, ranges) for i in joined) if s > 0.0]
+            sizes = [
+                s for s in (_size(i, graph, ranges=ranges) for i in joined) if s > 0.0
+            ]
             if sizes and max(sizes) > evaluation.UNLIKE * min(sizes):
                 reason = (
                     f"Its parts reach from {min(sizes):.3g} to {max(sizes):.3g} and "
@@ -57,7 +59,7 @@ def unlike_parts(graph: tflite.Graph, ranges: Ranges) -> list[Exemption]:
     return [found[index] for index in sorted(found)]
 
 
-def _size(index: int, graph: tflite.Graph, ranges: Ranges) -> float:
+def _size(index: int, graph: tflite.Graph, *, ranges: Ranges) -> float:
     """Returns the largest magnitude of a part; 0 where it is not known."""
     tensor = graph.tensors[index]
     if tensor.dtype != "float32":
@@ -84,7 +86,7 @@ def shared_weights(
                 readers.setdefault(tensor.raw.ctypes.data, []).append(op)
     found = []
     for sharing in readers.values():
-        floats = [op for op in sharing if not _is_quantized(op, graph, rules)]
+        floats = [op for op in sharing if not _is_quantized(op, graph, rules=rules)]
         if not floats:
             continue
         reason = (
@@ -96,9 +98,9 @@ def shared_weights(
 
 
 def _is_quantized(
-    op: tflite.Op, graph: tflite.Graph, rules: Sequence[Mapping[str, Any]]
+    op: tflite.Op, graph: tflite.Graph, *, rules: Sequence[Mapping[str, Any]]
 ) -> bool:
-    rule = deciding(rules, op.name, scope(op, graph))
+    rule = deciding(rules, op.name, scope=scope(op, graph))
     if op.name in ops.tflite("recurrent"):
         return rule is not None
     if rule is not None and rule["algorithm_key"] == "float_casting":
@@ -109,6 +111,7 @@ def _is_quantized(
 def islands(
     graph: tflite.Graph,
     rules: Sequence[Mapping[str, Any]],
+    *,
     io: str,
     own: Collection[str] = (),
 ) -> list[Exemption]:
@@ -126,7 +129,7 @@ def islands(
     quantized = {
         op.index
         for op in graph.ops
-        if graph.name_of(op) in own or _is_quantized(op, graph, rules)
+        if graph.name_of(op) in own or _is_quantized(op, graph, rules=rules)
     }
     ends = (
         {t.index for t in (*graph.inputs, *graph.outputs)} if io != "float" else set()

@@ -100,7 +100,7 @@ def request(
         graph=graph,
         exempt=tuple(kept_float.of_graph(chosen.scheme, graph, target=target)),
         io=io,
-        single=_overrides(model, layers or {}, target),
+        single=_overrides(model, layers or {}, target=target),
         target=target,
     )
 
@@ -113,21 +113,21 @@ def plan(wanted: Request) -> Plan:
     if wanted.recipe.scheme == "static_int8" and spares_islands:
         exempt += neighbours.unlike_parts(graph, ranges)
     rules = _ordered(wanted, exempt)
-    own = _own(wanted, rules, exempt)
+    own = _own(wanted, rules, exempt=exempt)
     more = []
     if not wanted.recipe.needs_ranges:
         more = neighbours.shared_weights(graph, rules)
     elif spares_islands:
-        more = neighbours.islands(graph, rules, wanted.io, own)
+        more = neighbours.islands(graph, rules, io=wanted.io, own=own)
     if more:
         exempt += more
         rules = _ordered(wanted, exempt)
-        own = _own(wanted, rules, exempt)
+        own = _own(wanted, rules, exempt=exempt)
     return Plan(rules, [*wanted.single.exempt, *exempt], own)
 
 
 def _own(
-    wanted: Request, rules: backend.Rules, exempt: Sequence[Exemption]
+    wanted: Request, rules: backend.Rules, *, exempt: Sequence[Exemption]
 ) -> frozenset[str]:
     """Names the first outputs of ops that become INT8 without litert-quantizer."""
     if wanted.recipe.scheme != "static_int8":
@@ -139,19 +139,20 @@ def _own(
         for op in graph.ops
         if wanted.target.makes_integer(op.name)
         and graph.name_of(op) not in apart
-        and _is_left(op, wanted, rules, exempt)
+        and _is_left(op, wanted, rules=rules, exempt=exempt)
     )
 
 
 def _is_left(
     op: tflite.Op,
     wanted: Request,
+    *,
     rules: backend.Rules,
     exempt: Sequence[Exemption],
 ) -> bool:
     """Whether an op is to be INT8, and it is litert-quantizer that cannot make it."""
     own = kept_float.scope(op, wanted.graph)
-    rule = recipe.deciding(rules, op.name, own)
+    rule = recipe.deciding(rules, op.name, scope=own)
     if rule is not None:
         return not backend.takes(rule, op.name)
     reasons = [one for one in (*wanted.single.exempt, *exempt) if one.fits(op, own)]
@@ -200,7 +201,7 @@ def _border(operation: str, io: str) -> dict[str, Any]:
 
 
 def _overrides(
-    model: tflite.TfliteModel, layers: Mapping[str, str], target: targets.Target
+    model: tflite.TfliteModel, layers: Mapping[str, str], *, target: targets.Target
 ) -> Overrides:
     graph, names = model.graphs[0], LayerNames(model)
     chosen: dict[int, recipe.Recipe] = {}
@@ -208,7 +209,7 @@ def _overrides(
         fitting = names.fitting(pattern)
         if not fitting:
             known = dict.fromkeys(name for op in graph.ops for name in names.of(op))
-            raise registry.unknown_name("layer", pattern, list(known))
+            raise registry.unknown_name("layer", pattern, known=list(known))
         chosen |= dict.fromkeys((op.index for op in fitting), recipe.get(name))
     spared = {
         one.scheme: kept_float.of_graph(one.scheme, graph, target=target)
@@ -217,7 +218,7 @@ def _overrides(
     found = Overrides()
     for index in sorted(chosen):
         op, own = graph.ops[index], chosen[index]
-        reason = kept_float.reason_of(op, graph, spared[own.scheme])
+        reason = kept_float.reason_of(op, graph, exempt=spared[own.scheme])
         if not own.rules:
             reason = "It was asked to be."
         elif reason is None and not backend.takes(own.rules[0], op.name):

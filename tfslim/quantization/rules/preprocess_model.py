@@ -106,7 +106,7 @@ def _unpacked(flat: Any) -> bool:
                 kept.append(op)
                 continue
             shape = flatbuffer.numbers(source.shape)
-            values = sparse.decode(stored.view(dtype), source.sparsity, shape)
+            values = sparse.decode(stored.view(dtype), source.sparsity, shape=shape)
             target.buffer = len(flat.buffers)
             data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
             flat.buffers.append(schema.BufferT(data=data))

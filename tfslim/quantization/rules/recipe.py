@@ -131,12 +131,12 @@ def get(recipe: str | Path | Recipe) -> Recipe:
     if name.endswith(".json"):
         return Recipe(Path(name).stem, _read(Path(name)))
     if name not in recipe_names.names():
-        raise registry.unknown_name("recipe", name, recipe_names.names())
+        raise registry.unknown_name("recipe", name, known=recipe_names.names())
     return Recipe(name, _read(_FOLDER / f"{recipe_names.ALIASES.get(name, name)}.json"))
 
 
 def deciding(
-    rules: backend.Rules, operation: str, scope: str
+    rules: backend.Rules, operation: str, *, scope: str
 ) -> Mapping[str, Any] | None:
     """Returns the rule that holds for an op, None if it stays float.
 
@@ -182,7 +182,7 @@ def _fault(rule: Any) -> str:
     is_float = rule.get("algorithm_key") == "no_quantize"
     if not is_float:
         needed.append("op_config")
-    fault = _fields_fault(rule, _RULE, needed)
+    fault = _fields_fault(rule, _RULE, needed=needed)
     if fault:
         return fault
     try:
@@ -190,19 +190,21 @@ def _fault(rule: Any) -> str:
     except (re.error, RecursionError, OverflowError) as error:
         return f"its regex cannot be read ({error})"
     config = rule.get("op_config", {})
-    fault = _fields_fault(config, _OP, [] if is_float else ["weight_tensor_config"])
+    fault = _fields_fault(
+        config, _OP, needed=[] if is_float else ["weight_tensor_config"]
+    )
     unknown = sorted(set(config) - set(_OP))
     if unknown and not fault:
         known = ", ".join(_OP)
         return f"its op_config has the unknown field {unknown[0]!r}; known: {known}"
     for key in ("weight_tensor_config", "activation_tensor_config"):
-        fault = fault or _fields_fault(config.get(key, {}), _TENSOR, [])
+        fault = fault or _fields_fault(config.get(key, {}), _TENSOR, needed=[])
         if key in config and not fault and "num_bits" not in config[key]:
             return f"its {key} has no num_bits; it must be {_TENSOR['num_bits'][0]}"
     return fault
 
 
-def _fields_fault(values: Any, fields: _Fields, needed: Sequence[str]) -> str:
+def _fields_fault(values: Any, fields: _Fields, *, needed: Sequence[str]) -> str:
     missing = [name for name in needed if name not in values]
     if missing:
         return f"expected an object with {', '.join(needed)}; {missing[0]} is missing"

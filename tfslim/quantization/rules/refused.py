@@ -22,7 +22,7 @@ def require_runnable(source: bytes, target: targets.Target) -> None:
     said = [
         f"{op.name} of '{names.first(op) or graph.name_of(op)}': {reason}"
         for op in graph.ops
-        if (reason := _reason(op, graph, target))
+        if (reason := _reason(op, graph, target=target))
     ]
     if len(model.graphs) > 1:
         said.append(f"The model has {len(model.graphs)} graphs: it runs the first.")
@@ -35,7 +35,7 @@ def require_runnable(source: bytes, target: targets.Target) -> None:
         )
 
 
-def _reason(op: tflite.Op, graph: tflite.Graph, target: targets.Target) -> str:
+def _reason(op: tflite.Op, graph: tflite.Graph, *, target: targets.Target) -> str:
     """Says why a target does not run an op, "" where it does."""
     if target.runs and op.name not in target.runs:
         return "It has no such op."

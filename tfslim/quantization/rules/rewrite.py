@@ -68,7 +68,7 @@ def fixed(model: bytes, target: targets.Target, *, is_sized: bool) -> bytes:
 
 
 def without_division(
-    model: bytes, ranges: Mapping[str, tuple[float, float]], target: targets.Target
+    model: bytes, ranges: Mapping[str, tuple[float, float]], *, target: targets.Target
 ) -> tuple[bytes, dict[str, tuple[float, float]]]:
     """Makes x / d of a positive d the product of x and 1 / sqrt(d), twice.
 
@@ -98,21 +98,21 @@ def without_division(
         if not 0.0 < bounds[1] / _WIDEST <= bounds[0]:
             changed.append(op)
             continue
-        root = _like(flat, below, b";rsqrt")
-        inverse = _like(flat, below, b";inverse")
+        root = _like(flat, below, ending=b";rsqrt")
+        inverse = _like(flat, below, ending=b";inverse")
         for number, power in ((root, -0.5), (inverse, -1.0)):
             span = bounds[1] ** power, bounds[0] ** power
             found[reading.text(graph.tensors[number].name)] = span
         changed.append(flatbuffer.operator(flat, "RSQRT", below, root))
-        changed.append(_binary(flat, "MUL", (root, root), [inverse]))
-        changed.append(_binary(flat, "MUL", (over, inverse), op.outputs))
+        changed.append(_binary(flat, "MUL", inputs=(root, root), outputs=[inverse]))
+        changed.append(_binary(flat, "MUL", inputs=(over, inverse), outputs=op.outputs))
         fused = getattr(op.builtinOptions, "fusedActivationFunction", 0)
         changed[-1].builtinOptions.fusedActivationFunction = fused
     graph.operators = changed
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model)), found
 
 
-def _like(flat: Any, index: int, ending: bytes) -> int:
+def _like(flat: Any, index: int, *, ending: bytes) -> int:
     """Adds a tensor like another; returns its number."""
     tensors = flat.subgraphs[0].tensors
     added = copy.copy(tensors[index])
@@ -121,29 +121,29 @@ def _like(flat: Any, index: int, ending: bytes) -> int:
     return len(tensors) - 1
 
 
-def _reads(flat: Any, op: Any, kind: int) -> bool:
+def _reads(flat: Any, op: Any, *, kind: int) -> bool:
     tensors = flat.subgraphs[0].tensors
     return all(tensors[i].type == kind for i in reading.numbers(op.inputs) if i >= 0)
 
 
 def _negated(flat: Any, op: Any) -> list[Any]:
-    if not _reads(flat, op, _Type.FLOAT32):
+    if not _reads(flat, op, kind=_Type.FLOAT32):
         return [op]
     source = reading.numbers(op.inputs)[0]
     minus = _constant(flat, -1.0, like=source)
-    return [_binary(flat, "MUL", (source, minus), op.outputs)]
+    return [_binary(flat, "MUL", inputs=(source, minus), outputs=op.outputs)]
 
 
 def _squared(flat: Any, op: Any) -> list[Any]:
-    if not _reads(flat, op, _Type.FLOAT32):
+    if not _reads(flat, op, kind=_Type.FLOAT32):
         return [op]
     source = reading.numbers(op.inputs)[0]
-    return [_binary(flat, "MUL", (source, source), op.outputs)]
+    return [_binary(flat, "MUL", inputs=(source, source), outputs=op.outputs)]
 
 
 def _summed(flat: Any, op: Any) -> list[Any]:
     inputs = reading.numbers(op.inputs)
-    if len(inputs) < 2 or not _reads(flat, op, _Type.FLOAT32):
+    if len(inputs) < 2 or not _reads(flat, op, kind=_Type.FLOAT32):
         return [op]
     graph, (target,) = flat.subgraphs[0], reading.numbers(op.outputs)
     made, total = [], inputs[0]
@@ -154,7 +154,7 @@ def _summed(flat: Any, op: Any) -> list[Any]:
             given, tensor.buffer = len(graph.tensors), 0
             tensor.name += b";sum%d" % number
             graph.tensors.append(tensor)
-        made.append(_binary(flat, "ADD", (total, other), [given]))
+        made.append(_binary(flat, "ADD", inputs=(total, other), outputs=[given]))
         total = given
     return made
 
@@ -171,7 +171,7 @@ def _reshaped(flat: Any, op: Any) -> list[Any]:
 def _chosen(flat: Any, op: Any) -> list[Any]:
     (target,) = reading.numbers(op.outputs)
     is_real = flat.subgraphs[0].tensors[target].type == _Type.FLOAT32
-    if not is_real or not _reads(flat, op, _Type.BOOL):
+    if not is_real or not _reads(flat, op, kind=_Type.BOOL):
         return [op]
     made = flatbuffer.operator(flat, "SELECT_V2", 0, target)
     values = [_constant(flat, value, like=target) for value in (1.0, 0.0)]
@@ -191,7 +191,7 @@ _RULES: dict[str, Callable[[Any, Any], list[Any]]] = {
 }
 
 
-def _binary(flat: Any, name: str, inputs: tuple[int, int], outputs: Any) -> Any:
+def _binary(flat: Any, name: str, *, inputs: tuple[int, int], outputs: Any) -> Any:
     (target,) = reading.numbers(outputs)
     made = flatbuffer.operator(flat, name, inputs[0], target)
     made.inputs = list(inputs)

@@ -70,13 +70,13 @@ def least_time(graph: tflite.Graph, costs: SplitCosts) -> Split:
     integer = network.cut()
     return Split(
         integer=frozenset(integer),
-        us=time_of(graph, costs, integer),
-        all_float_us=time_of(graph, costs, set()),
-        all_integer_us=time_of(graph, costs, set(costs.integer_us)),
+        us=time_of(graph, costs, integer=integer),
+        all_float_us=time_of(graph, costs, integer=set()),
+        all_integer_us=time_of(graph, costs, integer=set(costs.integer_us)),
     )
 
 
-def time_of(graph: tflite.Graph, costs: SplitCosts, integer: set[int]) -> float:
+def time_of(graph: tflite.Graph, costs: SplitCosts, *, integer: set[int]) -> float:
     """Returns the time of the graph with those ops in integers."""
     total = sum(
         costs.integer_us[op.index]
@@ -142,7 +142,7 @@ class _Network:
                 self._add(0, node, costs.float_us.get(op.index, 0.0))
                 self._add(node, 1, costs.integer_us[op.index] * saved)
         for tensor, writer, readers in _edges(graph):
-            self._add_tensor(tensor, writer, readers)
+            self._add_tensor(tensor, writer, readers=readers)
 
     def _node(self) -> int:
         self._nodes += 1
@@ -158,7 +158,7 @@ class _Network:
         return self._ops.get(op, 1)
 
     def _add_tensor(
-        self, tensor: int, writer: int | None, readers: list[int | None]
+        self, tensor: int, writer: int | None, *, readers: list[int | None]
     ) -> None:
         source = self._place(writer, tensor)
         sinks = {self._place(reader, tensor) for reader in readers} - {source}

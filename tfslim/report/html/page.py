@@ -64,7 +64,7 @@ def compare_to_html(runs: Mapping[str, tuple[Result, Mapping[str, Any]]]) -> str
     between = compare_runs.sentences(results) + compare_runs.machines(results)
     titles = _known_columns(_titles(views), views)
     while True:
-        page = _render(views, titles, between)
+        page = _render(views, titles, between=between)
         longest = max(views, key=lambda view: len(view["samples"]))
         if len(page.encode()) <= MOST_BYTES or not longest["samples"]:
             return page
@@ -74,6 +74,7 @@ def compare_to_html(runs: Mapping[str, tuple[Result, Mapping[str, Any]]]) -> str
 def _render(
     views: Sequence[Mapping[str, Any]],
     titles: Sequence[tuple[str, str]],
+    *,
     between: Sequence[str],
 ) -> str:
     import jinja2
@@ -164,7 +165,7 @@ def _view(name: str, result: Result, extras: Mapping[str, Any]) -> dict[str, Any
         "agreement": task["agreement"],
         "verdict": verdict.sentences(result),
         "doubts": table.remarks(result),
-        "rows": [_cells(row, rows[0], name, best) for row in rows],
+        "rows": [_cells(row, rows[0], run=name, best=best) for row in rows],
         "charts": _present(
             [charts.sizes(rows), charts.changes(rows), charts.latencies(rows)]
         ),
@@ -189,7 +190,7 @@ def _present(plots: Sequence[dict[str, Any] | None]) -> list[dict[str, Any]]:
     return [plot for plot in plots if plot is not None]
 
 
-def _cells(row: Row, base: Row, run: str, best: Row | None) -> dict[str, Any]:
+def _cells(row: Row, base: Row, *, run: str, best: Row | None) -> dict[str, Any]:
     """Returns the text and the sorting value of each cell."""
     mark = "*" if row.invalid else ""
     about = "~" if row.comparison and not row.is_told_apart else ""

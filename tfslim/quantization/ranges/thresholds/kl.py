@@ -35,8 +35,8 @@ _MIN_VALUES = 100 * _BINS
 def divergence(
     counts: np.ndarray,
     starts: np.ndarray,
-    stops: np.ndarray,
     *,
+    stops: np.ndarray,
     levels: int,
     atoms: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -135,7 +135,7 @@ def kl(seen: statistics.Histogram) -> tuple[float, float]:
     if 2 * atoms[1:].sum() > counts[1:].sum():
         return low, high
     levels = _LEVELS // 2 if low < 0.0 < high else _LEVELS
-    bound = _search(counts - atoms, atoms, levels) * seen.width
+    bound = _search(counts - atoms, atoms, levels=levels) * seen.width
     return max(low, -bound), min(high, bound)
 
 
@@ -148,7 +148,7 @@ def _folded(seen: statistics.Histogram) -> np.ndarray:
     return folded
 
 
-def _search(counts: np.ndarray, atoms: np.ndarray, levels: int) -> int:
+def _search(counts: np.ndarray, atoms: np.ndarray, *, levels: int) -> int:
     """Searches the end of a range that begins at bin 0; in bins."""
     best = reach = len(counts)
     for merged in (_FINER, _FINER // 2, 1):
@@ -160,7 +160,7 @@ def _search(counts: np.ndarray, atoms: np.ndarray, levels: int) -> int:
         error = divergence(
             coarse,
             np.zeros_like(stops),
-            stops,
+            stops=stops,
             levels=levels,
             atoms=_merge(atoms, merged),
         )
@@ -206,7 +206,9 @@ def kl_textbook(seen: statistics.Histogram) -> tuple[float, float]:
     if len(coarse) < _TEXTBOOK_LEVELS or not coarse.any():
         return low, high
     stops = np.arange(_TEXTBOOK_LEVELS, len(coarse) + 1)
-    error = divergence(coarse, np.zeros_like(stops), stops, levels=_TEXTBOOK_LEVELS)
+    error = divergence(
+        coarse, np.zeros_like(stops), stops=stops, levels=_TEXTBOOK_LEVELS
+    )
     bound = float(stops[np.argmin(error)]) * merged * seen.width
     return max(low, -bound), min(high, bound)
 

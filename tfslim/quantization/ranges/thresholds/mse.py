@@ -27,7 +27,7 @@ def mse(seen: statistics.Histogram) -> tuple[float, float]:
         return seen.range
     starts = _ends(below)
     stops = _ends(len(counts) - below)
-    error = _errors(counts, below, starts, stops)
+    error = _errors(counts, below, starts=starts, stops=stops)
     best = np.unravel_index(np.argmin(error), error.shape)
     low, high = seen.range
     # The bins' edges lie beyond the extremes by part of a bin.
@@ -46,7 +46,7 @@ def _ends(length: int) -> np.ndarray:
 
 
 def _errors(
-    counts: np.ndarray, below: int, starts: np.ndarray, stops: np.ndarray
+    counts: np.ndarray, below: int, *, starts: np.ndarray, stops: np.ndarray
 ) -> np.ndarray:
     """Sums the squared error of each range [-start, stop], in bins squared."""
     # Everything in bin 0 counts as zero: its values round to it, or are as small.

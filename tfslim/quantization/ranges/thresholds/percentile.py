@@ -30,14 +30,14 @@ def percentile(
         return low, high
     reached = np.cumsum(counts) / total
     edges = (np.arange(len(counts) + 1) - below) * seen.width
-    first = float(_quantile(reached, edges, 1.0 - share))
-    last = float(_quantile(reached, edges, share))
+    first = float(_quantile(reached, edges, share=1.0 - share))
+    last = float(_quantile(reached, edges, share=share))
     return (max(low, first) if low < 0.0 else low), (
         min(high, last) if high > 0.0 else high
     )
 
 
-def _quantile(reached: np.ndarray, edges: np.ndarray, share: float) -> float:
+def _quantile(reached: np.ndarray, edges: np.ndarray, *, share: float) -> float:
     """Interpolates within the bin where the counts reach `share`."""
     return float(np.interp(share, np.concatenate([[0.0], reached]), edges))
 
