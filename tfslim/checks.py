@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
+import inspect
 import math
 import numbers
 import operator
 import warnings
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
 from tfslim import errors, registry
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def number(name: str, value: Any, *, span: str, hint: str = "") -> None:
@@ -99,3 +104,32 @@ def renamed_keyword(given: dict[str, Any], old: str, *, new: str) -> None:
         # Behind the function that calls this, and `seeds.kept` around it.
         warnings.warn(f"{old}= is now {new}=.", DeprecationWarning, stacklevel=4)
         given[new] = given.pop(old)
+
+
+def by_name(function: Callable[P, R]) -> Callable[P, R]:
+    """Takes arguments without their names that want them now; warns, for one release.
+
+    Args:
+        function: with parameters that are keywords only, in the order in which they
+            could once be passed.
+    """
+    given = inspect.signature(function).parameters.values()
+    count = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in given)
+    names = [p.name for p in given if p.kind is p.KEYWORD_ONLY]
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        late = dict(zip(names, args[count:], strict=False))
+        if not late or late.keys() & kwargs or len(args) - count > len(late):
+            return function(*args, **kwargs)
+        text = ", ".join(f"{name}=" for name in late)
+        warnings.warn(
+            f"{function.__name__}: write {text} before the argument.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        first: Any = args[:count]
+        named: Any = late | kwargs
+        return function(*first, **named)
+
+    return call

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, fields, tasks
+from tfslim import checks, errors, fields, tasks
 from tfslim.activation import counts as activity_lib
 from tfslim.activation.balance import balance_units
 from tfslim.graph import count, ir
@@ -114,6 +114,7 @@ class ActivationOptions(fields.Checked):
             )
 
 
+@checks.by_name
 @seeds.kept()
 def activation_pruning(
     model: Any,

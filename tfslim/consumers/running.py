@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, tflite
+from tfslim import checks, errors, tflite
 from tfslim.consumers import verdict
 from tfslim.consumers.base import CONSUMERS, Consumer, ConsumerError, Outcome
 from tfslim.consumers.samples import Samples
@@ -25,6 +25,7 @@ def available() -> list[str]:
     return [name for name in CONSUMERS.names() if not CONSUMERS.get(name).missing()]
 
 
+@checks.by_name
 def run(content: bytes, inputs: Samples, *, name: str) -> Outcome:
     """Runs a file in one program.
 
@@ -43,6 +44,7 @@ def run(content: bytes, inputs: Samples, *, name: str) -> Outcome:
     return consumer.run(content, inputs)
 
 
+@checks.by_name
 def verify(
     content: bytes,
     inputs: Samples,
@@ -92,6 +94,7 @@ def verify(
     return rows
 
 
+@checks.by_name
 def matrix(
     contents: Mapping[str, bytes],
     inputs: Samples,

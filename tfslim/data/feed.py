@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.data.examples import Examples
 
 
@@ -24,6 +24,7 @@ class Prepare(Protocol):
         ...
 
 
+@checks.by_name
 def batches(
     examples: Examples, preprocessing: Prepare, *, batch_size: int = 32
 ) -> Iterator[tuple[Any, np.ndarray]]:
@@ -76,6 +77,7 @@ class CalibrationSamples:
             yield self._preprocessing.apply(self._examples.inputs(indices))
 
 
+@checks.by_name
 def calibration_samples(
     examples: Examples,
     preprocessing: Prepare,

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.detection.heads import Head
 
 _MAX_ROUNDS = 300
 
 
+@checks.by_name
 def heads_for(
     targets: np.ndarray, like: Sequence[Head], *, input_shape: Sequence[int]
 ) -> tuple[Head, ...]:

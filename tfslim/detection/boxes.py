@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors
+from tfslim import checks, errors
 from tfslim.detection.heads import Head
 
 
@@ -55,6 +55,7 @@ def _decode_head(x: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray]:
     return _decode_values(values, index, cells=(height, width), head=head)
 
 
+@checks.by_name
 def decode_likely(
     maps: Sequence[np.ndarray], heads: Sequence[Head], *, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:

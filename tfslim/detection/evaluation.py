@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tfslim import checks
 from tfslim.detection import boxes as boxes_lib
 from tfslim.detection.heads import Head
 from tfslim.detection.metrics import Precision, Truth, mean_average_precision
@@ -17,6 +18,7 @@ EVERYTHING = NmsOptions(score_threshold=0.005)
 _AGREEING_IOU = 0.5
 
 
+@checks.by_name
 def detect_batch(
     maps: Sequence[np.ndarray],
     heads: Sequence[Head],
@@ -68,6 +70,7 @@ def truths_of(targets: np.ndarray) -> list[Truth]:
     return [Truth(boxes[:, :4], boxes[:, 4].astype(np.int64)) for boxes in rows]
 
 
+@checks.by_name
 def evaluate_detector(
     predict: Callable[[Any], Any],
     data: Iterable[tuple[Any, np.ndarray]],

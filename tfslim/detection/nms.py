@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfslim import fields
+from tfslim import checks, fields
 from tfslim.detection import boxes as boxes_lib
 
 # "hard" drops overlapping boxes, the others lower their scores.
@@ -54,6 +54,7 @@ class NmsOptions(fields.Checked):
     max_candidates: int = fields.field(5000, least=1)
 
 
+@checks.by_name
 def nms(
     boxes: np.ndarray, scores: np.ndarray, *, options: NmsOptions | None = None
 ) -> Detections:

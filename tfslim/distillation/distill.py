@@ -45,6 +45,7 @@ class DistillReport:
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@checks.by_name
 @seeds.kept()
 def distill(
     student: Any,

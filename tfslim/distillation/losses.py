@@ -14,6 +14,7 @@ from tfslim import checks, errors, fields, tasks
 from tfslim.training import keras3, losses
 
 
+@checks.by_name
 def distillation_loss(
     teacher_logits: Any, student_logits: Any, *, temperature: float = 1.0
 ) -> tf.Tensor:

@@ -140,27 +140,36 @@ def quantize_file(data: Data, wanted: Wanted, *, on_step: OnStep) -> QuantizedFi
         file_verdict.require_fit(
             name, done.tflite, model=model, test=data.test, on_step=on_step
         )
+    found |= {"steps": accurate.steps, "taken": best.taken, "outputs": best.outputs}
+    found |= _figures(contents, data, done=done, wanted=wanted, on_step=on_step)
+    found["notes"] = [*choice.notes, *found["notes"]]
+    report = {
+        "model": wanted.model,
+        "recipe": recipe.name,
+        **found,
+        "kept_float": cost_split.with_reasons(done.kept_float, choice.reasons),
+        "costs": choice.report,
+        "trials": _trials(done),
+        "findings": _findings(best, data, on_step=on_step),
+    }
+    return QuantizedFile(done, report, is_met)
+
+
+def _figures(
+    contents: dict[str, bytes],
+    data: Data,
+    *,
+    done: quantization.QuantizeResult,
+    wanted: Wanted,
+    on_step: OnStep,
+) -> dict[str, Any]:
+    """Returns what was measured of the files, and what is to be said of it."""
     rows = file_verdict.measured(contents, data.test, on_step=on_step)
     others, better = file_verdict.better(
         contents, rows, test=data.test, on_step=on_step
     )
-    report = {
-        "model": wanted.model,
-        "recipe": recipe.name,
-        **{"steps": accurate.steps, "taken": best.taken, "outputs": best.outputs},
-        **found,
-        "files": rows,
-        "alternatives": others,
-        "kept_float": cost_split.with_reasons(done.kept_float, choice.reasons),
-        "costs": choice.report,
-        "trials": _trials(done),
-        "notes": [
-            *choice.notes,
-            *_notes(done, data, better=better, rows=rows, options=wanted.options),
-        ],
-        "findings": _findings(best, data, on_step=on_step),
-    }
-    return QuantizedFile(done, report, is_met)
+    notes = _notes(done, data, better=better, rows=rows, options=wanted.options)
+    return {"files": rows, "alternatives": others, "notes": list(notes)}
 
 
 def _trials(done: quantization.QuantizeResult) -> list[dict[str, Any]]:

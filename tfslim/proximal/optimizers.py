@@ -32,7 +32,7 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-from tfslim import errors, fields
+from tfslim import checks, errors, fields
 from tfslim.graph import keras as graph_keras
 from tfslim.proximal import operators
 from tfslim.training import access
@@ -282,6 +282,7 @@ def ProxSGD(
     return Proximal(sgd, model, **options)
 
 
+@checks.by_name
 def proximal_step(
     model: Any,
     learning_rate: Any,

@@ -95,12 +95,13 @@ class ProxOptions(sparse_training.SparseOptions):
     divisor: int = fields.field(16, least=1)
 
 
+@checks.by_name
 @seeds.kept()
 def prox_sg(
     model: Any,
     train: Any,
-    validation: Any = None,
     *,
+    validation: Any = None,
     task: Any = "classification",
     budget: budget_lib.Budget | None = None,
     how: ProxOptions | None = None,

@@ -43,6 +43,7 @@ class Reconstruction:
     left_alone = checks.renamed("left_alone", "skipped")
 
 
+@checks.by_name
 def reconstruct_kernels(
     original: Any,
     smaller: Any,

@@ -100,10 +100,8 @@ def quantize_accurately(
     # With another recipe than static INT8 another io is refused there.
     ends = "float" if chosen.scheme == "static_int8" else options.io
     plain = dataclasses.replace(options, io=ends)
-    files, sources = (
-        {},
-        _sources(model, samples, options=options, ranges=ranges, on_step=on_step),
-    )
+    files = {}
+    sources = _sources(model, samples, options=options, ranges=ranges, on_step=on_step)
     for name, source in sources.items():
         on_step(f"quantizing, {name}")
         files[name] = quantize(

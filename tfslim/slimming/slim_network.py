@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tfslim import errors, fields
+from tfslim import checks, errors, fields
 from tfslim.graph import keras as graph_keras
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
@@ -77,12 +77,13 @@ class SlimmingOptions(sparse_training.SparseOptions):
     fold: str = fields.field("exact", choices=constants.FOLDS)
 
 
+@checks.by_name
 @seeds.kept()
 def slim_network(
     model: Any,
     train: Any,
-    validation: Any = None,
     *,
+    validation: Any = None,
     task: Any = "classification",
     pruning_ratio: float | None = None,
     budget: budget_lib.Budget | None = None,

@@ -250,6 +250,17 @@ def _wrapper(schedule: Any, pattern: Pattern | None = None) -> Callable[[Any], A
     return wrap
 
 
+def _steps_run(wrapper: Any) -> int:
+    """Returns how many steps a wrapped layer was trained for; at least one."""
+    trained = int(wrapper.pruning_step.numpy())
+    if trained < 1:
+        raise errors.ConfigError(
+            "Nothing was pruned: no training step ran inside the context. Fit "
+            "training.model there."
+        )
+    return trained
+
+
 def _pruned(
     model: Any,
     method: str,
@@ -279,12 +290,7 @@ def _pruned(
             wrapper.pruning_obj.weight_mask_op()
 
     def finish() -> tuple[Any, wrapped.SparsityReport]:
-        trained = int(wrappers[0].pruning_step.numpy())
-        if trained < 1:
-            raise errors.ConfigError(
-                "Nothing was pruned: no training step ran inside the context. Fit "
-                "training.model there."
-            )
+        trained = _steps_run(wrappers[0])
         mask()
         values = wrapped.values_of(variables)
         pruned = {

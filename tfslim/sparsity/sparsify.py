@@ -125,6 +125,7 @@ class SparsifyResult(_ModelAndReport):
     trainings = checks.renamed("trainings", "report.trainings")
 
 
+@checks.by_name
 @seeds.kept()
 def sparsify(
     model: Any,
@@ -176,46 +177,61 @@ def sparsify(
     options = training.options
     if (train is None) == (train_fn is None):
         raise errors.ConfigError("Pass either training data or a train_fn.")
+    is_theirs = train_fn is not None
     _check(
-        model,
-        method,
-        stages=stages,
-        how=own,
-        options=options,
-        has_train_fn=train_fn is not None,
+        model, method, stages=stages, how=own, options=options, has_train_fn=is_theirs
     )
     training = dataclasses.replace(training, task=tasks.resolve(training.task, model))
-    job = ResumableJob(
-        options, model, description={"method": f"sparsify {method}", **vars(own)}
-    )
-    rising_epochs = max(1, options.epochs // 2)
+    description = {"method": f"sparsify {method}", **vars(own)}
+    job = ResumableJob(options, model, description=description)
     if train_fn is None and not _SCHEDULED.isdisjoint(stages):
-        own = dataclasses.replace(own, steps=_rising_steps(training, rising_epochs))
+        own = dataclasses.replace(own, steps=_rising_steps(training, _rising(options)))
+    model, reports, trainings = _run_stages(
+        model, stages, how=own, training=training, train_fn=train_fn, job=job
+    )
+    job.finish()
+    is_quantized = stages[-1] == "quantize"
+    report = SparsifyReport(tuple(reports), tuple(trainings), is_quantized)
+    return SparsifyResult(model, report)
+
+
+def _rising(options: FitOptions) -> int:
+    """Returns the epochs in which sparsity rises."""
+    return max(1, options.epochs // 2)
+
+
+def _run_stages(
+    model: Any,
+    stages: tuple[str, ...],
+    *,
+    how: SparsifyOptions,
+    training: Training,
+    train_fn: TrainFn | None,
+    job: ResumableJob,
+) -> tuple[Any, list[Any], list[TrainingResult]]:
+    """Trains a model in each stage; returns it, and the report of each."""
     # A wrapped model cannot be copied into a strategy.
-    strategy = replicas.resolve_strategy(options.strategy)
+    strategy = replicas.resolve_strategy(training.options.strategy)
     reports, trainings = [], []
     for number, stage in enumerate(stages):
-        context = _context(stage, stages[:number], how=own)
+        context = _context(stage, stages[:number], how=how)
         with strategy.scope(), context(model) as active:
             if train_fn is not None:
                 trained = functools.partial(_trained, active, train_fn)
                 active.model.set_weights(job.value(trained))
             else:
-                rises = stage in _SCHEDULED and own.schedule == "polynomial"
+                rises = stage in _SCHEDULED and how.schedule == "polynomial"
                 result = job.train(
                     active.model,
                     training,
                     active.callbacks,
                     strategy=strategy,
-                    best_from_epoch=rising_epochs - 1 if rises else 0,
+                    best_from_epoch=_rising(training.options) - 1 if rises else 0,
                 )
                 trainings.append(result)
         model = active.result
         reports.append(active.report)
-    job.finish()
-    is_quantized = stages[-1] == "quantize"
-    report = SparsifyReport(tuple(reports), tuple(trainings), is_quantized)
-    return SparsifyResult(model, report)
+    return model, reports, trainings
 
 
 def _check(

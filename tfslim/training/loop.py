@@ -51,6 +51,7 @@ class TrainingResult:
     seconds: float
 
 
+@checks.by_name
 @seeds.kept()
 def fit(
     model: Any,
@@ -218,6 +219,13 @@ def _run(
             bar.close()
     if kept is not None:
         kept.finish(keep=options.keep_backup)
+    seconds = time.perf_counter() - started
+    return _result(model, best, first_epoch=first_epoch, seconds=seconds)
+
+
+def _result(
+    model: tf_keras.Model, best: BestWeights, *, first_epoch: int, seconds: float
+) -> TrainingResult:
     names = best.epochs[0] if best.epochs else {}
     return TrainingResult(
         model=model,
@@ -225,7 +233,7 @@ def _run(
         best_epoch=best.best_epoch or 0,
         monitor=best.monitor,
         first_epoch=first_epoch,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
     )
 
 

@@ -205,8 +205,7 @@ class _Worker:
         mask = phone.big_cores(facts["max_mhz"], options.num_threads)
         prefix = ["taskset", mask, program] if mask else [program]
         outputs: dict[str, list[parse.ToolOutput]] = {name: [] for name in paths}
-        rise = 0.0
-        names = list(paths)
+        rise, names = 0.0, list(paths)
         for index in range(min(options.rounds, options.num_runs)):
             self._on_step(f"{session.device.serial}: round {index + 1}")
             for name in names:
@@ -214,11 +213,7 @@ class _Worker:
                 command = [*prefix, *self._arguments(paths[name], options)]
                 outputs[name].append(self._run_tool(session, name, command=command))
             names.reverse()
-        profiles: dict[str, parse.ToolOutput] = {}
-        if self._android.profile:
-            for name, path in paths.items():
-                command = [*prefix, *self._arguments(path, options, profile=True)]
-                profiles[name] = self._run_tool(session, name, command=command)
+        profiles = self._profiles(session, prefix, paths=paths, options=options)
         after_c = phone.temperature_c(self._device)
         machine = {
             **{key: value for key, value in facts.items() if key != "max_mhz"},
@@ -241,6 +236,21 @@ class _Worker:
             )
             for name, data in models.items()
         ]
+
+    def _profiles(
+        self,
+        session: Session,
+        prefix: Sequence[str],
+        *,
+        paths: Mapping[str, str],
+        options: Options,
+    ) -> dict[str, parse.ToolOutput]:
+        """Has the tool time every op, where that is asked for."""
+        found = {}
+        for name, path in paths.items() if self._android.profile else ():
+            command = [*prefix, *self._arguments(path, options, profile=True)]
+            found[name] = self._run_tool(session, name, command=command)
+        return found
 
     def _arguments(
         self, path: str, options: Options, *, profile: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from tfslim import errors, tflite
+from tfslim import checks, errors, tflite
 from tfslim.quantization.candidate_files import Candidates
 from tfslim.quantization.layers.layer_names import LayerNames
 from tfslim.quantization.quantize import quantize_tflite
@@ -36,6 +36,7 @@ class LayerError:
     worst_sample_db: float
 
 
+@checks.by_name
 def rank_layers(
     model: bytes,
     calibration: Calibration,

@@ -215,22 +215,18 @@ def calibrate(
         }
     else:
         threshold = THRESHOLDS.get(method)
+        made = threshold.statistic
         seen, count = gather(
-            source,
-            samples,
-            statistic=threshold.statistic,
-            exact=exact,
-            num_threads=num_threads,
+            source, samples, statistic=made, exact=exact, num_threads=num_threads
         )
         best, trials = choose(source, seen, threshold=threshold), []
         methods = dict.fromkeys(best, method)
+    digests = {name: getattr(seen[name], "digest", "") for name in best}
+    found = {n: TensorRange(*b, methods[n], digests[n]) for n, b in best.items()}
     return Calibration(
         method=method,
         num_samples=count,
-        tensors={
-            name: TensorRange(*bounds, methods[name], getattr(seen[name], "digest", ""))
-            for name, bounds in best.items()
-        },
+        tensors=found,
         trials=tuple(trials),
         equalized=is_equalized(source),
     )

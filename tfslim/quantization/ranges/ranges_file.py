@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, files, tflite
+from tfslim import checks, errors, files, tflite
 from tfslim.quantization.layers.layer_names import LayerNames
 from tfslim.quantization.ranges.calibration import Calibration, TensorRange
 from tfslim.quantization.rules.preprocess_model import prepare
@@ -15,6 +15,7 @@ from tfslim.quantization.rules.preprocess_model import prepare
 SCHEMA_VERSION = 1
 
 
+@checks.by_name
 def write_ranges(path: Path, calibration: Calibration, *, model: bytes) -> None:
     """Writes `calibration` of the float `.tflite` `model` as JSON."""
     source = tflite.read(prepare(model))

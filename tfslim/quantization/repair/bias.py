@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfslim import registry, tflite
+from tfslim import checks, registry, tflite
 from tfslim.quantization.ranges.collect import Samples, collect, kept_singles
 from tfslim.quantization.repair.weights import MatchedLayer, match_layers, write_bias
 from tfslim.quantization.rules.preprocess_model import prepare
@@ -62,6 +62,7 @@ class _Mean:
         return self._sum / max(self._count, 1)
 
 
+@checks.by_name
 def correct_biases(
     quantized: bytes, model: bytes, *, samples: Samples, mode: str = "full"
 ) -> tuple[bytes, list[Shift]]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from tfslim import tflite
+from tfslim import checks, tflite
 from tfslim.quantization.ranges.collect import Samples, collect, kept_singles
 from tfslim.quantization.repair.constants import set_constant
 from tfslim.quantization.repair.gptq import best_scale, gptq, output_error
@@ -167,6 +167,7 @@ class _Readers:
                 moments.update(sample)
 
 
+@checks.by_name
 def round_weights(quantized: bytes, model: bytes, *, samples: Samples) -> RoundResult:
     """Rounds the INT8 or INT4 weights of a file anew, by GPTQ.
 
