@@ -38,6 +38,32 @@ def test_sizes(path):
         assert len(_parameters(function)) <= most, function.name
 
 
+def _handed_on():
+    """Names that stand for a function without calling it, or with a tuple unpacked."""
+    found = set()
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        plain = {
+            id(call.func)
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call)
+            and not any(isinstance(a, ast.Starred) for a in call.args)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name | ast.Attribute) and id(node) not in plain:
+                found.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return found
+
+
+def test_the_third_argument_of_a_function_is_passed_by_name():
+    """Unless another function, or a tuple, decides how it is called."""
+    handed_on = _handed_on()
+    for path in FILES:
+        for function in ast.parse(path.read_text()).body:
+            if isinstance(function, _FUNCTIONS) and function.name not in handed_on:
+                assert len(function.args.args) <= 2, f"{path.name}: {function.name}"
+
+
 def test_counting():
     code = 'def f(self, a, *, b):\n    """One.\n\n    Two.\n    """\n    return a\n'
     (function,) = ast.parse(code).body

@@ -84,7 +84,7 @@ def to_files(name, model, calibration, folder, tiled=True):
 
     graph = keras.read(model)
     weights = folder / f"{name}.weights"
-    save_darknet(graph, YOLOV3_HEADS, folder / f"{name}.cfg", weights)
+    save_darknet(graph, YOLOV3_HEADS, cfg=folder / f"{name}.cfg", weights_file=weights)
     if tiled:
         done = prepare_deployment(graph, YOLOV3_HEADS)
         ready, layers = done.model, done.layers

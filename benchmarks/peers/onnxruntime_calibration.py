@@ -58,7 +58,7 @@ def ours(path: str, samples: list[np.ndarray]) -> Ranges:
     from tfslim import tflite
     from tfslim.quantization import calibrate
 
-    return calibrate(tflite.map_file(path), samples, "kl").ranges
+    return calibrate(tflite.map_file(path), samples, method="kl").ranges
 
 
 def theirs(path: str, samples: list[np.ndarray], bins: bool) -> Ranges:

@@ -82,7 +82,9 @@ def test_files_and_model_come_back_bit_for_bit(small, tmp_path):
     assert found.header == weights.Header((0, 2, 5), 7)
     assert found.weights_bytes() == path.read_bytes()
     model, heads = darknet.load_darknet(SMALL, path)
-    again = darknet.save_darknet(model, heads, tmp_path / "b.cfg", tmp_path / "b.w")
+    again = darknet.save_darknet(
+        model, heads, cfg=tmp_path / "b.cfg", weights_file=tmp_path / "b.w"
+    )
     # All but the header: a model does not know how many images it saw.
     assert (tmp_path / "b.w").read_bytes()[20:] == path.read_bytes()[20:]
     read = darknet.read_darknet(tmp_path / "b.cfg", tmp_path / "b.w")
@@ -203,7 +205,9 @@ def test_keras_model_of_full_yolov3_writes_the_same_file(tmp_path):
     (tmp_path / "a.weights").write_bytes(data)
     model, heads = darknet.load_darknet(_cfg("yolov3.cfg"), tmp_path / "a.weights")
     assert model.count_params() == 62_001_757
-    darknet.save_darknet(model, heads, tmp_path / "b.cfg", tmp_path / "b.weights")
+    darknet.save_darknet(
+        model, heads, cfg=tmp_path / "b.cfg", weights_file=tmp_path / "b.weights"
+    )
     assert (tmp_path / "b.weights").stat().st_size == YOLOV3_BYTES
     assert (tmp_path / "b.weights").read_bytes()[20:] == data[20:]
 
@@ -246,7 +250,7 @@ def test_a_cut_model_has_files_of_its_own(tmp_path):
     assert report.folding.folded
     heads = tfslim.detection.with_classes(YOLOV3_HEADS, 2)
     paths = tmp_path / "cut.cfg", tmp_path / "cut.weights"
-    found = darknet.save_darknet(smaller, heads, *paths)
+    found = darknet.save_darknet(smaller, heads, cfg=paths[0], weights_file=paths[1])
     whole = darknet.Darknet.from_graph(graph_keras.read(model), heads)
     assert len(found.network.layers) == len(whole.network.layers)
     sizes = [weights.num_params(d.network) for d in (whole, found)]

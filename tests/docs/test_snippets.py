@@ -99,7 +99,7 @@ def _detecting():
         detection.Head(head.anchors, head.stride, 2)
         for head in detection.YOLOV3_TINY_HEADS
     )
-    tfslim.save_darknet(model, heads, "yolov3.cfg", "yolov3.weights")
+    tfslim.save_darknet(model, heads, cfg="yolov3.cfg", weights_file="yolov3.weights")
     random = np.random.default_rng(0)
     image = random.uniform(size=(1, 64, 64, 3)).astype(np.float32)
     boxes = np.array([[0.1, 0.1, 0.5, 0.5]])

@@ -511,7 +511,7 @@ def test_a_file_that_does_not_run_here_costs_its_time_alone(tmp_path, monkeypatc
     def check(name, content, options):
         if name == "float16":
             raise errors.BenchmarkError("'float16' does not run.")
-        check_host(name, content, options)
+        check_host(name, content, options=options)
 
     monkeypatch.setattr(benchmark, "check_host", check)
     config = _config(quantization={"recipes": ("float32", "float16")})

@@ -66,7 +66,7 @@ def test_outputs_and_logits_are_spared(residual, mobile):
     assert logits(graph) == expected
     xs = images()
     true = calibrate(residual, xs).ranges
-    clipped = calibrate(residual, xs, "mse").ranges
+    clipped = calibrate(residual, xs, method="mse").ranges
     name = tflite.read(residual).outputs[0].name
     assert clipped[name] == true[name]
     assert clipped != true
@@ -80,7 +80,7 @@ def test_auto_compares_on_samples_it_held_out(residual):
             seen.append(x)
             yield x
 
-    done = calibrate(residual, stream(), "auto")
+    done = calibrate(residual, stream(), method="auto")
     assert len(seen) == 163
     assert done.num_samples == 163
     methods = [trial.method for trial in done.trials]
@@ -88,7 +88,9 @@ def test_auto_compares_on_samples_it_held_out(residual):
     rows = [trial.sqnr_db for trial in done.trials]
     assert rows == sorted(rows, reverse=True)
     # The row of a method is what the file made with it measures.
-    by_kl = calibrate(residual, [x for i, x in enumerate(seen) if i % 5 != 4], "mse")
+    by_kl = calibrate(
+        residual, [x for i, x in enumerate(seen) if i % 5 != 4], method="mse"
+    )
     kept = [x for i, x in enumerate(seen) if i % 5 == 4]
     file = quantize_tflite(residual, "int8", ranges=by_kl).tflite
     measured = small_models.worst_column_db(
@@ -97,12 +99,12 @@ def test_auto_compares_on_samples_it_held_out(residual):
     (row,) = [t for t in done.trials if t.method == "mse"]
     assert row.sqnr_db == pytest.approx(measured, abs=1e-6)
     with pytest.raises(errors.ConfigError, match="fewer than 5"):
-        calibrate(residual, images(4), "auto")
+        calibrate(residual, images(4), method="auto")
 
 
 def test_auto_is_never_worse_than_min_max_where_it_looked(mobile):
     xs = small_models.samples((1, 16, 16, 3), count=60)
-    done = calibrate(mobile, xs, "auto")
+    done = calibrate(mobile, xs, method="auto")
     rows = {trial.method: trial.sqnr_db for trial in done.trials}
     used = {t.method for t in done.tensors.values()}
     chosen = "per tensor" if len(used) > 1 else used.pop()
@@ -187,12 +189,15 @@ def test_auto_chooses_its_ranges_from_all_samples(residual):
     xs = images(40, seed=3)
     xs[4] = xs[4].copy()
     xs[4][0, 0, 0, 0] = 3.0
-    auto = calibrate(residual, xs, "auto")
+    auto = calibrate(residual, xs, method="auto")
     name = tflite.read(residual).inputs[0].name
     assert auto.num_samples == 40
     for tensor, found in auto.tensors.items():
-        truth = calibrate(residual, xs, found.method).tensors[tensor]
+        truth = calibrate(residual, xs, method=found.method).tensors[tensor]
         if found.method != "moving_average":  # Depends on the order.
             assert (found.min, found.max) == (truth.min, truth.max)
-            assert found.digest == calibrate(residual, xs, "kl").tensors[tensor].digest
+            assert (
+                found.digest
+                == calibrate(residual, xs, method="kl").tensors[tensor].digest
+            )
     assert calibrate(residual, xs).ranges[name][1] == 3.0

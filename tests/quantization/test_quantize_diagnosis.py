@@ -22,18 +22,25 @@ def made(model, calibration, **options):
     return quantize_tflite(model, "int8", ranges=ranges, **options).tflite, ranges
 
 
+def _diagnosed(model, done, samples):
+    quantized, ranges = done
+    return diagnose(model, quantized, ranges=ranges, samples=samples)
+
+
 def test_a_healthy_file_has_no_finding(residual):
-    assert diagnose(residual, *made(residual, images()), images(seed=1)) == []
+    assert _diagnosed(residual, made(residual, images()), images(seed=1)) == []
 
 
 def test_inputs_of_another_scale_come_first(residual):
     file, ranges = made(residual, images())
     pixels = [255 * x for x in images(seed=1)]
-    found = diagnose(residual, file, ranges, pixels)
+    found = diagnose(residual, file, ranges=ranges, samples=pixels)
     assert found[0].kind == "data"
     assert "preprocess both in the same way" in found[0].text
     assert {f.kind for f in found} >= {"data", "saturation"}
-    narrow = diagnose(residual, file, ranges, [x / 255 for x in images(seed=1)])
+    narrow = diagnose(
+        residual, file, ranges=ranges, samples=[x / 255 for x in images(seed=1)]
+    )
     assert narrow[0].kind == "data"
 
 
@@ -41,7 +48,7 @@ def test_values_far_from_zero_have_few_levels(residual):
     """What is normalized twice varies by 0.02 around -2: 255 * 0.02 / 2.02 levels."""
     calibration = [-2 + 0.02 * np.clip(x, 0, 1) for x in images()]
     other = [-2 + 0.02 * np.clip(x, 0, 1) for x in images(seed=1)]
-    found = diagnose(residual, *made(residual, calibration), other)
+    found = _diagnosed(residual, made(residual, calibration), other)
     assert found[0].kind == "few levels"
     assert "span [-2, -1.98], 3 of 256 levels" in found[0].text
 
@@ -56,7 +63,7 @@ def test_a_layer_far_from_zero_has_few_levels():
     kernel, bias = model.get_layer("far").get_weights()
     model.get_layer("far").set_weights([kernel, bias + 1000])
     file = small_models.convert(model)
-    (finding,) = diagnose(file, *made(file, images()), images(seed=1))
+    (finding,) = _diagnosed(file, made(file, images()), images(seed=1))
     assert (finding.kind, finding.where) == ("few levels", "far")
 
 
@@ -65,7 +72,7 @@ def test_a_clipped_layer_is_named(residual):
     name = next(n for n in ranges if "project" in n)
     low, high = ranges[name]
     ranges = {**ranges, name: (low / 4, high / 4)}
-    (finding,) = diagnose(residual, file, ranges, images(seed=1))
+    (finding,) = diagnose(residual, file, ranges=ranges, samples=images(seed=1))
     assert (finding.kind, finding.where) == ("saturation", "project")
 
 
@@ -80,14 +87,14 @@ def test_dead_channels_are_counted():
     bias[:6] = -100
     model.get_layer("half").set_weights([kernel, bias])
     file = small_models.convert(model)
-    (finding,) = diagnose(file, *made(file, images()), images(seed=1))
+    (finding,) = _diagnosed(file, made(file, images()), images(seed=1))
     assert (finding.kind, finding.where) == ("dead channels", "half")
     assert finding.text.startswith(("75%", "88%", "100%"))
 
 
 @pytest.mark.parametrize("io", ["int8", "uint8"])
 def test_integer_outputs_tell_their_scale(residual, io):
-    (finding,) = diagnose(residual, *made(residual, images(), io=io), images(seed=1))
+    (finding,) = _diagnosed(residual, made(residual, images(), io=io), images(seed=1))
     assert finding.kind == "integers"
     assert io in finding.text
 
@@ -105,7 +112,7 @@ def test_one_class_is_found():
     # Ranges so wide that every logit rounds to the same step.
     wide = {name: (-1e4, 1e4) for name in ranges}
     done = quantize_tflite(file, "int8", ranges=wide).tflite
-    found = diagnose(file, done, wide, xs)
+    found = diagnose(file, done, ranges=wide, samples=xs)
     assert [f.kind for f in found] == ["data", "one class"]
 
 
@@ -115,9 +122,11 @@ def test_inputs_of_another_place_are_found(residual):
     ranges = calibrate(residual, xs)
     file = quantize_tflite(residual, ranges=ranges).tflite
     for wrong in ([2 * x - 1 for x in xs], [x + 0.5 for x in xs]):
-        kinds = [row.kind for row in diagnose(residual, file, ranges, wrong)]
+        kinds = [
+            row.kind for row in diagnose(residual, file, ranges=ranges, samples=wrong)
+        ]
         assert kinds[0] == "data"
-    assert not diagnose(residual, file, ranges, xs)
+    assert not diagnose(residual, file, ranges=ranges, samples=xs)
 
 
 def test_an_output_like_noise_is_found(residual):
@@ -130,7 +139,7 @@ def test_an_output_like_noise_is_found(residual):
             tensor = flat.subgraphs[0].tensors[op.inputs[1]]
             kept = flat.buffers[tensor.buffer].data
             flat.buffers[tensor.buffer].data = np.ascontiguousarray(kept[::-1])
-    found = diagnose(residual, flatbuffer.pack(flat), ranges, xs)
+    found = diagnose(residual, flatbuffer.pack(flat), ranges=ranges, samples=xs)
     assert [row.kind for row in found] == ["error"]
 
 
@@ -147,7 +156,7 @@ def test_what_stays_float_does_not_saturate(residual):
 
     def saturated(**options):
         file = quantize_tflite(residual, ranges=narrow, **options).tflite
-        found = diagnose(residual, file, narrow, xs)
+        found = diagnose(residual, file, ranges=narrow, samples=xs)
         return {row.where for row in found if row.kind == "saturation"}
 
     assert "depthwise" in saturated()

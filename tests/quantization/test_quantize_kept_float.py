@@ -250,7 +250,7 @@ def test_trials_keep_float_what_the_runtime_refuses(monkeypatch):
 
     monkeypatch.setattr(tflite, "Runner", picky)
     xs = small_models.samples((1, 16), count=40)
-    found = calibrate(model, xs, "auto")
+    found = calibrate(model, xs, method="auto")
     assert len(refusals) == 1  # Once refused, it stays float.
     assert found.trials[0].sqnr_db > 20
 

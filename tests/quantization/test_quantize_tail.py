@@ -91,8 +91,10 @@ def test_without_a_signature():
 
 def test_the_batches_of_samples_do_not_matter():
     model, xs = classifier(), images(40)
-    one = calibrate(model, xs, "kl")
-    other = calibrate(model, [np.concatenate(xs[:7]), np.concatenate(xs[7:])], "kl")
+    one = calibrate(model, xs, method="kl")
+    other = calibrate(
+        model, [np.concatenate(xs[:7]), np.concatenate(xs[7:])], method="kl"
+    )
     assert one.tensors == other.tensors
 
 
@@ -103,7 +105,7 @@ def test_a_mapped_file_gives_what_its_bytes_give(tmp_path):
     mapped = tflite.map_file(path)
     for method in ("kl", "auto"):
         found, truth = (
-            calibrate(m, images(40), method).tensors for m in (mapped, model)
+            calibrate(m, images(40), method=method).tensors for m in (mapped, model)
         )
         assert found == truth
     assert bytes(mapped) == model  # What was given back is read again.

@@ -154,7 +154,7 @@ def _good(
     good, faults = {}, []
     for number, (name, data) in enumerate(models.items()):
         try:
-            check_host(name, data, options)
+            check_host(name, data, options=options)
             good[name] = data
         except errors.BenchmarkError as error:
             faults.append(str(error))

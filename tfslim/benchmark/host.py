@@ -116,7 +116,7 @@ def run_host(
     """
     options = options or Options()
     for name, data in models.items():
-        check_host(name, data, options)
+        check_host(name, data, options=options)
     machine = environment.host() | {"delegate": options.delegate}
     series = {name: _Series() for name in models}
     names = list(models)
@@ -135,7 +135,7 @@ def run_host(
     ]
 
 
-def check_host(name: str, data: bytes, options: Options) -> None:
+def check_host(name: str, data: bytes, *, options: Options) -> None:
     """Loads a file and runs it once.
 
     Raises:

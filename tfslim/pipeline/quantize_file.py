@@ -268,7 +268,7 @@ def _findings(
         return []
     on_step("looking for faults")
     found = quantization.diagnose(
-        best.source, done.tflite, done.calibration, data.unseen
+        best.source, done.tflite, ranges=done.calibration, samples=data.unseen
     )
     return _rows(found)
 

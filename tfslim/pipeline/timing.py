@@ -105,7 +105,7 @@ def _run_host(
     good, problem = {}, None
     for name, content in contents.items():
         try:
-            benchmark.check_host(name, content, options)
+            benchmark.check_host(name, content, options=options)
         except errors.BenchmarkError as error:
             problem = problem or error
         else:

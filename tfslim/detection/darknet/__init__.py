@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfslim import errors, files
+from tfslim import checks, errors, files
 from tfslim.detection.darknet import cfg as cfg_lib
 from tfslim.detection.darknet import sections
 from tfslim.detection.darknet import weights as weights_lib
@@ -162,8 +162,9 @@ def load_darknet(
     return graph_keras.write(graph, keras), found.heads
 
 
+@checks.by_name
 def save_darknet(
-    model: Any, heads: Sequence[Head], cfg: Path | str, weights_file: Path | str
+    model: Any, heads: Sequence[Head], *, cfg: Path | str, weights_file: Path | str
 ) -> Darknet:
     """Writes a YOLO model, whole or with channels removed, as Darknet's two files.
 

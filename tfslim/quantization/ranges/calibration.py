@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfslim import errors, ops, registry, tflite
+from tfslim import checks, errors, ops, registry, tflite
 from tfslim.quantization.ranges import auto
 from tfslim.quantization.ranges.collect import Samples, activations, collect
 from tfslim.quantization.ranges.statistics import Extremes, Histogram
@@ -158,7 +158,7 @@ def ranges_for(
         raise registry.unknown_name("tensor in ranges", unknown[0], known=names)
     chosen = given if isinstance(given, Calibration) else Calibration("user", 0, {})
     if missing and samples is not None:
-        chosen = calibrate(source, samples, method)
+        chosen = calibrate(source, samples, method=method)
     merged = {name: known.get(name) or chosen.tensors[name] for name in names}
     return dataclasses.replace(chosen, tensors=merged)
 
@@ -168,11 +168,12 @@ def method_names() -> list[str]:
     return sorted([*THRESHOLDS.names(), auto.NAME])
 
 
+@checks.by_name
 def calibrate(
     model: bytes,
     samples: Samples,
-    method: str = "minmax",
     *,
+    method: str = "minmax",
     exact: bool = False,
     num_threads: int = 1,
 ) -> Calibration:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tfslim import tflite
+from tfslim import checks, tflite
 from tfslim.evaluation.compare_files import FileErrors
 from tfslim.quantization.layers.layer_names import LayerNames
 from tfslim.quantization.ranges.calibration import Calibration, check_ranges_of, logits
@@ -72,9 +72,11 @@ class _Seen(ChannelExtremes):
         return float((self.min == self.max).mean())
 
 
+@checks.by_name
 def diagnose(
     model: bytes,
     quantized: bytes,
+    *,
     ranges: Mapping[str, tuple[float, float]] | Calibration,
     samples: Samples,
 ) -> list[Finding]:
