@@ -15,6 +15,14 @@ from tfslim import cli, commands, export, recipe_names
 from tfslim.report import progress
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c():
+    """A shell that starts the tests in the background has Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def _one_line(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -87,7 +87,7 @@ def test_a_recurrent_layer_counts_every_step(layer, gates):
 
 
 def test_macs_that_are_not_known_are_not_a_sum():
-    model = tflite.read(_file(LAYERS.LSTM(6), shape=(5, 3)))
+    model = tflite.read(_file(LAYERS.GRU(6), shape=(5, 3)))
     (loop,) = [op for op in model.ops if op.name == "WHILE"]
     assert work.work_of(loop, model.graphs[0]).macs is None
     # A condition that compares no counter tells nothing.

@@ -23,7 +23,7 @@ WITHOUT_COMMAND = {
     *("onnxruntime_calibration_alexnet", "onnxruntime_calibration_mobilenet_v2"),
     *("paper_001_small_yolo", "paper_001_yolov3", "quantization"),
     *("recovery_digits", "sparsity", "torch_pruning_choices", "torch_pruning_speed"),
-    "verdict",
+    *("coverage_wild_keras", "verdict"),
 }
 # Cited, and in no commit: the benchmark has to be run again, or its tables have to go.
 LOST = {"methods_digits.json"}
