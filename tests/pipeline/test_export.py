@@ -52,10 +52,13 @@ def test_files_are_complete_and_agree(exported):
         "report_extras.json",
         "ranges.json",
         "manifest.json",
+        "labels.txt",
         # MediaPipe takes no grey images.
         "app_python.py",
         "app_compiled.kt",
     }
+    digits = "".join(f"{number}\n" for number in range(10))
+    assert (exported / "labels.txt").read_text() == digits
     result = json.loads((exported / "result.json").read_text())
     jsonschema.validate(result, json.loads(SCHEMA.read_text()))
     assert (exported / "report.html").stat().st_size < 3_000_000
