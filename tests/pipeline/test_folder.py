@@ -154,7 +154,7 @@ def test_what_another_job_wrote_meanwhile_stays(tmp_path):
 _HOLDS = """
 import pathlib, sys, time
 from tfslim.pipeline import folder
-with folder.taken(pathlib.Path(sys.argv[1]), True, ["int8"]) as own:
+with folder.taken(pathlib.Path(sys.argv[1]), True, variants=["int8"]) as own:
     own.start()
     own.write_bytes("int8.tflite", b"half")
     with own.writing("model.keras") as path:

@@ -229,7 +229,7 @@ def _convert(
     keras_run.forget_kernels()
     if not (freeze.attach(flat, detached) and fused.install(flat, found)):
         return None
-    upsampling.use_resize(flat)
+    upsampling.use_resize(flat, of_joined=False)
     if io is not None and wanted.detours:
         detour.add_detours(flat)
     signature.set_signature(flat, *ends)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tfslim import benchmark, errors, quantization, tflite
 from tfslim.benchmark import android, costs
-from tfslim.quantization.rules import split
+from tfslim.quantization.rules import graph_outputs, split
 from tfslim.quantization.rules.preprocess_model import prepare
 
 OnStep = Callable[[str], None]
@@ -124,18 +124,16 @@ class _Pair:
         self.float_specs = costs.specs_of(source, self.before)
         self.integer_specs = costs.specs_of(full, self.after)
         self.sizes = len(source), len(full)
-        own = {self.before.graphs[0].name_of(op) for op in self.graph.ops}
-        writers = {}
-        for op in self.after.ops:
-            name = self.after.graphs[0].name_of(op)
-            is_border = op.name in ("QUANTIZE", "DEQUANTIZE") and name not in own
-            if not is_border:
-                writers[name] = op
+        graph = self.after.graphs[0]
+        writers = {
+            (op.name, graph_outputs.before_conversion(graph.name_of(op))): op
+            for op in graph.ops
+        }
         # Op of the float file -> op of the other that computes it in integers.
         self.integer: dict[int, tflite.Op] = {}
         for op in self.graph.ops:
-            other = writers.get(self.graph.name_of(op))
-            if other is not None and other.name == op.name and self._is_integer(other):
+            other = writers.get((op.name, self.graph.name_of(op)))
+            if other is not None and self._is_integer(other):
                 self.integer[op.index] = other
 
     def _is_integer(self, op: tflite.Op) -> bool:

@@ -25,15 +25,20 @@ _ALONE = {n for n in ops.tflite("chw") if ops.TFLITE[n].inputs == (1, 1)}
 _KINDS = (schema.TensorType.FLOAT32, schema.TensorType.INT8)
 
 
-def use_resize(flat: Any) -> bool:
+def use_resize(flat: Any, *, of_joined: bool = True) -> bool:
     """Replaces spelled-out upsampling in the main graph of a `schema.ModelT`.
+
+    Args:
+        flat: changed in place.
+        of_joined: also what is spelled by joining tensors, which XNNPACK runs in one
+            partition with its surroundings, as it does not RESIZE_NEAREST_NEIGHBOR.
 
     Returns:
         Whether anything changed.
     """
     changed = False
     _raise_reshapes(flat)
-    while (found := _find(flat)) is not None:
+    while (found := _find(flat, of_joined)) is not None:
         _replace(flat, found)
         changed = True
     if changed:
@@ -95,13 +100,15 @@ class _Upsampling:
     width: int
 
 
-def _find(flat: Any) -> _Upsampling | None:
+def _find(flat: Any, of_joined: bool) -> _Upsampling | None:
     """Finds the tensor farthest down a chain that is an upsampling of one in it."""
     graph = flat.subgraphs[0]
     names = [reading.op_name(code)[0] for code in flat.operatorCodes]
     chains = _Chains(flat)
+    left = frozenset() if of_joined else ops.tflite("joining")
     for place, op in enumerate(graph.operators):
-        chains.follow(place, op, name=names[op.opcodeIndex])
+        if names[op.opcodeIndex] not in left:
+            chains.follow(place, op, name=names[op.opcodeIndex])
     for target in sorted(chains.places, key=lambda t: -chains.places[t]):
         for source in chains.ancestors(target):
             sizes = chains.factors(source, target)

@@ -8,6 +8,7 @@ afterwards. Signatures and open sizes it carries over in part.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,15 @@ class Outputs:
             ]
 
 
+# Stands between the name of an output and a number, where its conversion has the name.
+_BEHIND = b";integer"
+
+
+def before_conversion(name: str) -> str:
+    """Returns the float file's name of what a quantized file converts at its end."""
+    return re.sub(rf"{_BEHIND.decode()}\d+$", "", name)
+
+
 def keep_names(content: bytes, graph: tflite.Graph) -> bytes:
     """Gives inputs and outputs the names that they have in the float file.
 
@@ -91,7 +101,7 @@ def keep_names(content: bytes, graph: tflite.Graph) -> bytes:
     taken = set(changed.values())
     for index, tensor in enumerate(main.tensors):
         if tensor.name in taken and index not in wanted:
-            tensor.name = b"%s;integer%d" % (tensor.name, index)
+            tensor.name = b"%s%s%d" % (tensor.name, _BEHIND, index)
     for index, name in changed.items():
         main.tensors[index].name = name
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))

@@ -57,7 +57,7 @@ def _prepare(model: bytes) -> bytes:
         _widened_halves(flat),
         _unique_names(flat),
         _plain_floats(flat),
-        upsampling.use_resize(flat),
+        upsampling.use_resize(flat, of_joined=False),
     ]
     prepared = model
     if any(changed):
