@@ -191,6 +191,7 @@ def test_every_op_of_a_strangers_file_can_be_timed(name):
             assert not isinstance(found, costs.OpCost), (piece.op, found)
 
 
+@pytest.mark.slow
 def test_a_file_is_analyzed_on_a_phone(
     phone, tool, files, tmp_path, monkeypatch, capsys
 ):

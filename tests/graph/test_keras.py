@@ -266,7 +266,9 @@ def test_what_is_no_model_is_refused():
         graph_keras.write(ir.Graph("m", {}, (), [], []), "torch")
 
 
-@pytest.mark.parametrize("target", ["tf_keras", "keras"])
+@pytest.mark.parametrize(
+    "target", [pytest.param("tf_keras", marks=pytest.mark.slow), "keras"]
+)
 def test_written_model_loads_without_tfslim(target, tmp_path):
     model = models.randomize(models.layers(tf_keras))
     written = graph_keras.write(graph_keras.read(model), target)

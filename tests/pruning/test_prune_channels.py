@@ -74,7 +74,11 @@ def test_the_strongest_filters_stay(k):
     )
 
 
-@BOTH
+@pytest.mark.parametrize(
+    "k",
+    [keras, pytest.param(tf_keras, marks=pytest.mark.slow)],
+    ids=["keras", "tf_keras"],
+)
 def test_pruned_model_loads_without_tfslim(k, tmp_path):
     smaller, _ = prune.prune_channels(_residual(k), pruning_ratio=0.5)
     path, x = tmp_path / "model.keras", np.ones((1, 8, 8, 3), "float32")

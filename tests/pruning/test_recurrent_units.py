@@ -9,7 +9,11 @@ import tfslim
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
 
-BOTH = pytest.mark.parametrize("k", [keras, tf_keras], ids=["keras", "tf_keras"])
+BOTH = pytest.mark.parametrize(
+    "k",
+    [keras, pytest.param(tf_keras, marks=pytest.mark.slow)],
+    ids=["keras", "tf_keras"],
+)
 HALF = tfslim.Budget(pruning_ratio=0.5, divisor=1)
 
 

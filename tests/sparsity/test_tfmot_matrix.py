@@ -10,7 +10,7 @@ from tests.sparsity import tfmot_matrix as matrix
 TABLE = json.loads(matrix.TABLE.read_text())
 # All methods on all models are too slow for every day.
 NAMES = [
-    pytest.param(name, marks=[] if name == "tiny mobile" else pytest.mark.slow)
+    pytest.param(name, marks=[] if name == "tiny dense" else pytest.mark.slow)
     for name in [*matrix.TINY, *matrix.ZOO, *matrix.APPLICATIONS]
     if name in TABLE
 ]
