@@ -171,6 +171,23 @@ def test_methods_that_train_sparse():
         assert mean == f"{statistics.mean(values):.1f}"
 
 
+def test_targets():
+    found = [
+        (
+            row["model"],
+            "refused"
+            if row["tfslim_cpu_operators"] is None
+            else str(len(row["tfslim_cpu_operators"])),
+            f"{row['tfslim_db']:.1f}",
+            f"{row['converter_db']:.1f}",
+        )
+        for row in _rows("targets")
+    ]
+    table = _table("targets.md", "targets")
+    assert [(row[0], *row[4:]) for row in table] == found
+    assert all(row["float_tensors"] == 0 for row in _rows("targets"))
+
+
 @pytest.mark.skipif(
     not (RESULTS / "few_sample_resnet56.json").is_file(), reason="not measured yet"
 )
