@@ -101,8 +101,8 @@ def renamed_keyword(given: dict[str, Any], old: str, *, new: str) -> None:
         new: the name of today.
     """
     if old in given:
-        # Behind the function that calls this, and `seeds.kept` around it.
-        warnings.warn(f"{old}= is now {new}=.", DeprecationWarning, stacklevel=4)
+        # Behind the function that calls this, `seeds.kept` and `by_name` around it.
+        warnings.warn(f"{old}= is now {new}=.", DeprecationWarning, stacklevel=5)
         given[new] = given.pop(old)
 
 
