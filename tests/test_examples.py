@@ -17,6 +17,20 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 
 
+def _run(folder, script, *arguments):
+    """Returns what a script prints that runs in `folder` to its end."""
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_at_most_three_lines_are_ours(path):
     lines = path.read_text().partition('"""\n\n')[2].splitlines()
@@ -39,18 +53,10 @@ def test_at_most_three_lines_are_ours(path):
 )
 def test_it_runs_and_writes_a_smaller_model(path, tmp_path):
     out = tmp_path / ("m.tflite" if "loop" in path.stem else "m.keras")
-    done = subprocess.run(
-        [sys.executable, str(path), "--epochs=3", f"--out={out}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    said = _run(tmp_path, path, "--epochs=3", f"--out={out}")
     sizes = [
         int(number.replace(",", ""))
-        for number in re.findall(r": ([\d,]+) params", done.stdout)
+        for number in re.findall(r": ([\d,]+) params", said)
     ]
     before, after = sizes
     assert after < before
@@ -72,19 +78,11 @@ def test_a_notebook_runs_from_its_first_cell_to_its_last(path, tmp_path):
     code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     script = tmp_path / "cells.py"
     script.write_text("\n\n".join(code))
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    said = _run(tmp_path, script)
     if path.stem == "slim_your_own_model":
-        found = re.findall(r"([\d,]+) params, accuracy ([\d.]+)%", done.stdout)
+        found = re.findall(r"([\d,]+) params, accuracy ([\d.]+)%", said)
         (before, _), (after, accuracy) = found
         assert int(after.replace(",", "")) < int(before.replace(",", "")) / 3
         assert float(accuracy) > 90
     else:
-        assert "int8" in done.stdout and (tmp_path / "phone/report.html").exists()
+        assert "int8" in said and (tmp_path / "phone/report.html").exists()

@@ -125,17 +125,7 @@ def plain(depthwise: OpSpec, pointwise: OpSpec) -> OpSpec | None:
     options = dict(_options(depthwise))
     activation = dict(pointwise.options)["fusedActivationFunction"]
     options["fusedActivationFunction"] = activation
-    return OpSpec(
-        "CONV_2D",
-        (
-            source,
-            TensorSpec(shape, kind="constant"),
-            TensorSpec((output.shape[-1],), kind="constant"),
-        ),
-        (output,),
-        tuple(options.items()),
-        "Conv2DOptionsT",
-    )
+    return _convolution(source, output, kernel=shape, options=options)
 
 
 def low_rank(spec: OpSpec, rank: int) -> tuple[OpSpec, OpSpec] | None:
@@ -166,11 +156,21 @@ def _pointwise(source: TensorSpec, output: TensorSpec, *, spec: OpSpec) -> OpSpe
     options = dict(_options(spec))
     options |= {"strideW": 1, "strideH": 1}
     shape = (output.shape[-1], 1, 1, source.shape[-1])
+    return _convolution(source, output, kernel=shape, options=options)
+
+
+def _convolution(
+    source: TensorSpec,
+    output: TensorSpec,
+    *,
+    kernel: tuple[int, ...],
+    options: dict[str, object],
+) -> OpSpec:
     return OpSpec(
         "CONV_2D",
         (
             source,
-            TensorSpec(shape, kind="constant"),
+            TensorSpec(kernel, kind="constant"),
             TensorSpec((output.shape[-1],), kind="constant"),
         ),
         (output,),
