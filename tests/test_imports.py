@@ -191,3 +191,24 @@ def test_every_public_name_exists_and_is_not_a_module():
 
     for name in tfslim.__all__:
         assert not isinstance(getattr(tfslim, name), types.ModuleType), name
+
+
+@pytest.mark.parametrize("users", [None, "1"])
+def test_tfmot_leaves_the_users_keras_alone(users, monkeypatch):
+    # At import TF-MOT sets TF_USE_LEGACY_KERAS=1, after which tf.keras is tf_keras.
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
+    if users:
+        monkeypatch.setenv("TF_USE_LEGACY_KERAS", users)
+    code = (
+        "import os, tensorflow as tf; from tfslim import sparsity;"
+        "import tensorflow.compat.v2 as v2;"
+        "print(tf.keras.Model.__module__, v2.keras.Model.__module__,"
+        " os.environ.get('TF_USE_LEGACY_KERAS'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    *modules, left = result.stdout.split()[-3:]
+    wanted = "tf_keras" if users else "keras"
+    assert [module.split(".")[0] for module in modules] == [wanted, wanted]
+    assert left == str(users)

@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_model_optimization as tfmot
 import tf_keras
 
 from tests.sparsity import sparsity_models as models
 from tfslim import errors, sparsity
 from tfslim.graph import keras as graph_keras
 from tfslim.sparsity import masks, padding, prune
+from tfslim.sparsity.library import tfmot
 
 PRUNED = ["conv", "conv1d", "dense", "separable", "transposed"]
 

@@ -4,6 +4,7 @@ The only place that imports tensorflow_model_optimization. Each method is a cont
 that wraps a copy of the model and gives back a plain one.
 """
 
+from tfslim.sparsity import library as library  # First: the others import TF-MOT.
 from tfslim.sparsity.cluster import check_clusters as check_clusters
 from tfslim.sparsity.cluster import cluster_kernels as cluster_kernels
 from tfslim.sparsity.cluster import least_clusters as least_clusters

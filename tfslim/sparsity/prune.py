@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import tensorflow_model_optimization as tfmot
 import tf_keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
 
@@ -14,6 +13,7 @@ from tfslim import checks, errors, registry
 from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.sparsity import kernels, padding, wrapped
+from tfslim.sparsity.library import tfmot
 from tfslim.sparsity.masks import Pattern, PatternPruneLowMagnitude
 
 SCHEDULES = ("polynomial", "constant")

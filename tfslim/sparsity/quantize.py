@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
-import tensorflow_model_optimization as tfmot
 import tf_keras
 from tensorflow_model_optimization.python.core.quantization.keras import (
     quantize_wrapper,
@@ -17,6 +16,7 @@ from tfslim.graph import ir
 from tfslim.graph import keras as graph_keras
 from tfslim.sparsity import kernels, wrapped
 from tfslim.sparsity.fold import fold
+from tfslim.sparsity.library import tfmot
 from tfslim.sparsity.plain import plain
 from tfslim.sparsity.quantizers import MAX_CLUSTERS, keep_frozen, stop_training_kernels
 from tfslim.sparsity.schemes import KEEP, OutputConfig, Scheme
