@@ -91,7 +91,7 @@ class NoisyGraph:
             norm = None
             if places.is_called_once(node.layer):
                 norm = places.of(node.layer).norm
-            weights = tuple(_scalable(channels, number, norm))
+            weights = tuple(_scalable(channels, number, norm=norm))
             if norm is not None:
                 number = next(
                     n for n, other in enumerate(graph.nodes) if other.layer == norm
@@ -172,7 +172,7 @@ class NoisyGraph:
 
 
 def _scalable(
-    channels: channels_lib.Channels, number: int, norm: str | None
+    channels: channels_lib.Channels, number: int, *, norm: str | None
 ) -> Iterator[tuple[str, str, int]]:
     """Yields the weights by which the output of a place can be multiplied."""
     graph = channels.graph
