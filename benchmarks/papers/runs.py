@@ -100,6 +100,21 @@ def mnist(validation: int = 2000) -> dict[str, Arrays]:
     }
 
 
+def flowers(pixels: int) -> dict[str, Arrays]:
+    """Returns photos of five flowers in [-1, 1]; `test` is a folder of its own."""
+    import tfslim
+    from tfslim import data, preprocessing
+
+    dataset = tfslim.load_data(f"folder:{data_folder() / 'flowers'}", seed=0)
+    steps = preprocessing.preset("symmetric", (pixels, pixels, 3))
+    splits = {}
+    for name in ("train", "validation", "test"):
+        parts = list(data.batches(getattr(dataset, name), steps, batch_size=64))
+        x, y = (np.concatenate(part) for part in zip(*parts, strict=True))
+        splits[name] = (x, y.astype(np.int64))
+    return splits
+
+
 def size(model: Any) -> dict[str, int]:
     """Returns the weights and multiply-accumulates of a Keras model."""
     from tfslim.graph import count, keras
