@@ -193,7 +193,7 @@ def bayesian_uniform(case: Case) -> Any:
 METHODS: dict[str, Callable[[Case], Any]] = {
     "Prox-SG": prox_sg,
     "Bayesian": bayesian,
-    "Bayesian, uniform": bayesian_uniform,
+    "Bayesian by layer": bayesian_uniform,
     "Taylor": taylor,
     "L1 norm": l1,
     "distillation": distillation,

@@ -13,8 +13,8 @@ After Zhang's review of MobileNet. Two experiments:
   TFSLIM_DATA=... python -m benchmarks.papers.paper_004_mobilenets --fast --seeds=0
   TFSLIM_DATA=... python -m benchmarks.papers.paper_004_mobilenets
 
---fast: half the width, 64 pixels, 6 epochs. Rows that are there are not made again. All times are
-medians of one thread, the files of an experiment in turns.
+--fast: half the width, 64 pixels, 6 epochs. Rows that are there are not made again. All
+times are medians of one thread, the files of an experiment in turns.
 """
 
 from __future__ import annotations
