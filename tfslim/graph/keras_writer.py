@@ -241,7 +241,7 @@ def _construct(
 ) -> Any:
     name = builder.free_name(layer.name)
     if layer.keras_class is not None:
-        return layer_class.from_config({**layer.config, "name": name})
+        return keras_config.made_from(layer_class, layer.config, name)
 
     def build(op: str, config: Mapping[str, Any], name: str) -> Any:
         return _native(builder, ir.Layer(name, op, config), plain=False)
