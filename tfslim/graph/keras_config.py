@@ -200,7 +200,7 @@ def native(layer: Any) -> dict[str, Any]:
     ) from failure
 
 
-def made_from(layer_class: Any, config: Mapping[str, Any], name: str) -> Any:
+def made_from(layer_class: Any, config: Mapping[str, Any], *, name: str) -> Any:
     """Builds a layer from its own config, which stays as it is.
 
     `from_config` may take out of the containers in it what it has used:
