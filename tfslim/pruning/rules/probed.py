@@ -80,7 +80,9 @@ def _places(
         if part is None or len(part) != len(whole):
             return None
         if found is None:
-            guesses = [_guess(a, b, kept) for a, b in zip(whole, part, strict=True)]
+            guesses = [
+                _guess(a, b, kept=kept) for a, b in zip(whole, part, strict=True)
+            ]
             if any(guess is None for guess in guesses):
                 return None
             found = [guess for guess in guesses if guess is not None]
@@ -91,7 +93,7 @@ def _places(
 
 
 def _guess(
-    whole: np.ndarray, part: np.ndarray, kept: np.ndarray
+    whole: np.ndarray, part: np.ndarray, *, kept: np.ndarray
 ) -> tuple[int, LabelArray] | None:
     """Finds the axis that became shorter, and the order of channels on it."""
     if whole.ndim != part.ndim:
