@@ -20,7 +20,7 @@ class Job:
     """What all steps share.
 
     Attributes:
-        preprocessing: None where the user did it.
+        preprocessing: None where the user did it, and the config does not say how.
         original: the model before the steps that make it smaller.
         quantization_aware: a model with fake quantization, if a step trained one.
         backup: where finished trainings are kept.
@@ -70,7 +70,24 @@ def prepare(
         model=model,
         num_samples=config.quantization.calibration_samples,
     )
-    return Job(name=name, model=model, task=resolved, feed=fed)
+    return Job(
+        name=name,
+        model=model,
+        task=resolved,
+        feed=fed,
+        preprocessing=_named_preprocessing(model, config),
+    )
+
+
+def _named_preprocessing(
+    model: Any, config: ml_collections.ConfigDict
+) -> preprocessing.Preprocessing | None:
+    """Returns how the user made inputs of images, where the config says it."""
+    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    is_image = len(shapes) == 1 and len(shapes[0]) == 3 and None not in shapes[0]
+    if config.model.preprocessing == "auto" or not is_image:
+        return None
+    return preprocessing.preset(config.model.preprocessing, shapes[0])
 
 
 def _from_source(
