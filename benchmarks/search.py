@@ -83,9 +83,9 @@ def compared(rows: list[dict]) -> list[dict]:
     return found
 
 
-def case(name: str, seed: int, folder: Path) -> dict:
+def case(name: str, seed: int, folder: Path, training: list[str]) -> dict:
     out = folder / f"{name}_{seed}"
-    options = [f"--config.seed={seed}"]
+    options = [f"--config.seed={seed}", *training]
     if name == _CIFAR:
         model, own = _cifar_model(folder)
         seconds = _run([model, *own, *options, "--family=5"], out)
@@ -124,12 +124,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", default=f"resnet18_digits,{_CIFAR}")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--brief_epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--folder", help="keeps the searches, which go on from there")
     options = parser.parse_args()
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    training = [f"--brief_epochs={options.brief_epochs}", f"--epochs={options.epochs}"]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(options.folder or temporary).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
         for name in options.cases.split(","):
             for seed in options.seeds.split(","):
-                rows.append(case(name, int(seed), Path(folder)))
+                rows.append(case(name, int(seed), folder, training))
                 print(json.dumps(rows[-1]), flush=True)
                 record.save("search", rows, **vars(options))
 
