@@ -56,6 +56,7 @@ from tfslim.distillation.losses import distillation_loss as distillation_loss
 # Convert and quantize.
 from tfslim.convert import convert_model as convert_model
 from tfslim.convert import convert_quantized as convert_quantized
+from tfslim.convert.tables import split_tables as split_tables
 from tfslim.quantization.quantize import quantize_tflite as quantize_tflite
 from tfslim.quantization.ranges.calibration import Calibration as Calibration
 from tfslim.quantization.rules.recipe import Recipe as Recipe

@@ -198,6 +198,12 @@ class Convert(fields.Checked):
     """The conversion to a float .tflite."""
 
     allow_flex: bool = field(False, "take ops that need the Flex delegate")
+    preprocess: str | None = field(
+        None,
+        "where pixels are normalized: outside, or inside the files; unset: outside, "
+        "but inside where uint8 inputs could not be pixels otherwise",
+        choices=("inside", "outside"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
