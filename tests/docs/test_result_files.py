@@ -255,11 +255,36 @@ def _vgg16():
         yield [row["method"], *cells]
 
 
+def _networks():
+    for row in _rows("papers/paper_004"):
+        if "network" not in row:
+            continue
+        names = ("accuracy_keras", "accuracy_float", "accuracy_int8")
+        yield [
+            row["network"],
+            f"{row['params'] / 1e6:.2f} M",
+            f"{row['macs'] / 1e6:.1f} M",
+            *(f"{row[name]:.1%}" if name in row else "-" for name in names),
+            _milliseconds(row["float_us"]),
+            _milliseconds(row["int8_us"]),
+        ]
+
+
+def _blocks():
+    for row in _rows("papers/paper_004"):
+        if "block" in row:
+            pixels, channels, filters = row["block"]
+            names = ("theory", "float_ratio", "int8_ratio")
+            ratios = [f"{row[name]:.3f}" for name in names]
+            yield [f"{pixels} x {pixels}, {channels} to {filters}", *ratios]
+
+
 # Result -> the tables of docs/results.md behind its citations, in order.
 PAPERS = {
     "paper_000": (_resnet18,),
     "papers/paper_002": (_toy,),
     "papers/paper_003": (_vgg16,),
+    "papers/paper_004": (_networks, _blocks),
 }
 
 
