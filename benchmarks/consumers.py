@@ -6,6 +6,8 @@
 
 The zoo's networks are trained on digits, since one with random weights makes any
 rounding large. With TFSLIM_DATA there are networks with weights of others, too.
+Rows of other networks than those of --models stay, with the commit that they are of.
+"inside" networks take pixels: the normalization lies in the file.
 Consumers that are not on this machine are left out, and named in the conditions:
 `tfslim consumers --setup=all` sets them up.
 """
@@ -39,16 +41,23 @@ class Network:
     pixels: np.ndarray
     prepare: Any
     labels: list[str]
+    is_inside: bool = False
 
 
-def _zoo(name: str, **options: Any) -> Network:
-    """Trains a network of the zoo on digits, drawn in color at 32x32 pixels."""
+def _zoo(
+    name: str,
+    side: int = 32,
+    learning_rate: float = 1e-3,
+    is_inside: bool = False,
+    **options: Any,
+) -> Network:
+    """Trains a network of the zoo on digits, drawn in color."""
     import tf_keras
 
     import tfslim
     from tfslim import data, models, preprocessing
 
-    shape = (32, 32, 3)
+    shape = (side, side, 3)
     tf_keras.utils.set_random_seed(0)
     model = tfslim.build_model(name, input_shape=shape, num_classes=10, **options)
     spec = models.model_spec(name, input_shape=shape, **options)
@@ -59,12 +68,14 @@ def _zoo(name: str, **options: Any) -> Network:
         np.rint(preprocessing.preset("raw", shape).apply(part.inputs(range(len(part)))))
         for part in (digits.train, digits.test)
     )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    adam = tf_keras.optimizers.Adam(learning_rate)
+    model.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
     inputs = prepare.apply(x)
     model.fit(inputs, digits.train.targets, epochs=_EPOCHS, verbose=2)
     model = tfslim.recalibrate_batch_norm(model, [inputs[:512]])
     pixels = np.concatenate([x[:_CALIBRATION], x_test[:SAMPLES]]).astype(np.uint8)
-    return Network(model, pixels, prepare, [str(digit) for digit in range(10)])
+    labels = [str(digit) for digit in range(10)]
+    return Network(model, pixels, prepare, labels, is_inside)
 
 
 def _cifar(build: Callable[[Path], Any], preset: str, folder: Path) -> Network:
@@ -94,7 +105,18 @@ def _networks() -> dict[str, Callable[[], Network]]:
         "mobilenet_v1": functools.partial(_zoo, "mobilenet_v1", alpha=0.25),
         "mobilenet_v2": functools.partial(_zoo, "mobilenet_v2", alpha=0.35),
         "mobilenet_v3_small": functools.partial(_zoo, "mobilenet_v3_small"),
+        "mobilenet_v3_large": functools.partial(_zoo, "mobilenet_v3_large", alpha=0.75),
         "resnet18": functools.partial(_zoo, "resnet18", alpha=0.25),
+        "resnet18, inside": functools.partial(
+            _zoo, "resnet18", alpha=0.25, is_inside=True
+        ),
+        "alexnet, inside": functools.partial(
+            _zoo, "alexnet", 64, 1e-4, alpha=0.25, is_inside=True
+        ),
+        "vgg16, inside": functools.partial(
+            _zoo, "vgg16", 32, 1e-4, alpha=0.25, classifier="gap", is_inside=True
+        ),
+        "mlp": functools.partial(_zoo, "mlp", 32, 1e-4, hidden=(128,)),
     }
     if "TFSLIM_DATA" in os.environ:
         folder = Path(os.environ["TFSLIM_DATA"])
@@ -105,8 +127,16 @@ def _networks() -> dict[str, Callable[[], Network]]:
     return found
 
 
+def _inputs(network: Network, pixels: np.ndarray) -> np.ndarray:
+    """Returns what the files take."""
+    if network.is_inside:
+        return pixels.astype(np.float32)
+    return np.asarray(network.prepare.apply(pixels))
+
+
 def _files(name: str, network: Network) -> dict[str, bytes]:
     import tfslim
+    from tfslim import apps
 
     entry = {
         "name": name,
@@ -115,7 +145,9 @@ def _files(name: str, network: Network) -> dict[str, bytes]:
         "preprocessing": network.prepare.to_json(),
     }
     floating = tfslim.convert_model(network.model, metadata=entry).tflite
-    rows = [row[None] for row in network.prepare.apply(network.pixels[:_CALIBRATION])]
+    rows = [row[None] for row in _inputs(network, network.pixels[:_CALIBRATION])]
+    if network.is_inside:
+        floating = apps.normalize_inside(floating)
     found = {"float32": floating}
     for recipe in RECIPES[1:]:
         samples = rows if recipe == "int8" else None
@@ -127,8 +159,10 @@ def _files(name: str, network: Network) -> dict[str, bytes]:
 def _rows(name: str, network: Network, names: list[str]) -> list[dict[str, Any]]:
     from tfslim import consumers, tflite
 
-    x = network.prepare.apply(network.pixels[-SAMPLES:])  # Not calibrated with.
-    keras = [np.asarray(network.model.predict(x, verbose=0))]
+    pixels = network.pixels[-SAMPLES:]  # Not calibrated with.
+    x = _inputs(network, pixels)
+    expected = network.model.predict(network.prepare.apply(pixels), verbose=0)
+    keras = [np.asarray(expected)]
     rows = []
     for recipe, content in _files(name, network).items():
         (entry,) = tflite.read(content).input_names
@@ -160,6 +194,20 @@ def _table() -> str:
     return "\n".join(lines)
 
 
+def _kept(models: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Returns the earlier run's rows of other networks, and what it was."""
+    path = record.RESULTS / "consumers.json"
+    if not path.exists():
+        return [], {}
+    earlier = json.loads(path.read_text())
+    rows = [row for row in earlier["rows"] if row["model"] not in models]
+    kept: dict[str, Any] = dict(earlier["conditions"].get("earlier", {}))
+    kept |= dict.fromkeys(
+        (row["model"] for row in rows if row["model"] not in kept), earlier["commit"]
+    )
+    return rows, {name: kept[name] for name in kept if name not in models}
+
+
 def _cell(row: dict[str, Any]) -> str:
     if row["status"] == "compiled":
         counts = [int(text.split(" x")[1].split()[0]) for text in row["fell_back"]]
@@ -176,7 +224,7 @@ def _cell(row: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     known = _networks()
-    parser.add_argument("--models", default=",".join(known))
+    parser.add_argument("--models", default=";".join(known))
     parser.add_argument("--in", dest="names", default="")
     parser.add_argument("--table", action="store_true", help="Show the results.")
     options = parser.parse_args()
@@ -191,10 +239,13 @@ def main() -> None:
         for name in consumers.CONSUMERS.names()
         if name not in names
     }
-    rows: list[dict[str, Any]] = []
-    for name in options.models.split(","):
+    models = options.models.split(";")
+    rows, earlier = _kept(models)
+    for name in models:
         rows += _rows(name, known[name](), names)
-        record.save("consumers", rows, samples=SAMPLES, left_out=missing)
+        record.save(
+            "consumers", rows, samples=SAMPLES, left_out=missing, earlier=earlier
+        )
 
 
 if __name__ == "__main__":

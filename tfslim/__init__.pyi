@@ -37,6 +37,8 @@ from tfslim.slimming.slim_network import slim_network as slim_network
 from tfslim.slimming.slim_network import SlimmingOptions as SlimmingOptions
 from tfslim.proximal.prox_sg import prox_sg as prox_sg
 from tfslim.proximal.prox_sg import ProxOptions as ProxOptions
+from tfslim.bayesian.compress import bayesian_compression as bayesian_compression
+from tfslim.bayesian.compress import BayesianOptions as BayesianOptions
 from tfslim.activation.activation_pruning import (
     ActivationOptions as ActivationOptions,
     activation_pruning as activation_pruning,

@@ -40,6 +40,12 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
     ),
     ("data", str, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
     ("preprocessing", str, "Of an opened model: raw, unit, symmetric, torch or caffe."),
+    (
+        "preprocess",
+        str,
+        "inside: the files take pixels in 0..255 and normalize them; outside: the app "
+        "does. Default: outside, but inside where --io=uint8 needs it.",
+    ),
     ("recipe", str, "How files are quantized, several by comma; see below."),
     ("calibration", str, "How INT8 ranges are chosen: minmax, kl, mse, percentile, …"),
     ("ranges", str, "The ranges.json of an earlier run, instead of calibrating."),
@@ -105,6 +111,7 @@ _SHORT = {
     "benchmark": "benchmark.runners",
     "allow_unsafe": "model.allow_unsafe",
     "data": "data.spec",
+    "preprocess": "convert.preprocess",
     "preprocessing": "model.preprocessing",
     "recipe": "quantization.recipes",
     "calibration": "quantization.calibration",

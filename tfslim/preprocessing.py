@@ -139,6 +139,35 @@ class Preprocessing:
         result = (batch * np.float32(self.scale) - mean) / std
         return self._round(result) if is_integer else result
 
+    def undo(self, batch: np.ndarray) -> np.ndarray:
+        """Returns the pixels, or other examples, behind what `apply` gave.
+
+        What `apply` resized, it keeps its size; channels are those of the model.
+
+        Args:
+            batch: array [n, *input_shape].
+
+        Returns:
+            float32 array [n, *input_shape].
+        """
+        mean, std = (np.asarray(v, np.float64) for v in (self.mean, self.std))
+        examples = (np.asarray(batch, np.float64) * std + mean) / self.scale
+        if self.channel_order == "bgr":
+            examples = examples[..., ::-1]
+        return examples.astype(np.float32)
+
+    @property
+    def plain(self) -> Preprocessing:
+        """The same images as pixels in 0..255, RGB or grey, without the formula."""
+        return Preprocessing(input_shape=self.input_shape, resize=self.resize)
+
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """The least and the largest value that a pixel in 0..255 becomes."""
+        mean, std = (np.asarray(v, np.float64) for v in (self.mean, self.std))
+        ends = np.stack([(x * self.scale - mean) / std for x in (0.0, 255.0)])
+        return float(ends.min()), float(ends.max())
+
     def _round(self, values: np.ndarray) -> np.ndarray:
         rounded, limits = np.rint(values), np.iinfo(self.dtype)
         low, high = rounded.min(initial=0), rounded.max(initial=0)

@@ -111,7 +111,7 @@ class Width(Retraining):
 class Slim(Limits):
     """The step that trains channels to be idle and removes them."""
 
-    method: str = field("slimming", "slimming, prox_sg or activation")
+    method: str = field("slimming", "slimming, prox_sg, bayesian or activation")
     strength: float | None = field(
         None, "of the penalty; unset: the method's default", kind=float, above=0
     )
@@ -198,6 +198,12 @@ class Convert(fields.Checked):
     """The conversion to a float .tflite."""
 
     allow_flex: bool = field(False, "take ops that need the Flex delegate")
+    preprocess: str | None = field(
+        None,
+        "where pixels are normalized: outside, or inside the files; unset: outside, "
+        "but inside where uint8 inputs could not be pixels otherwise",
+        choices=("inside", "outside"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -157,3 +157,9 @@ def normalization(
     if len(set(mean.tolist())) == 1 and len(set(std.tolist())) == 1:
         mean, std = mean[:1], std[:1]
     return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def is_one_pair(prepare: Preprocessing) -> bool:
+    """Whether one mean and one std say how RGB or grey pixels become the input."""
+    mean, std = normalization(prepare)
+    return len(mean) == 1 and std[0] > 0 and prepare.channel_order == "rgb"

@@ -45,32 +45,36 @@ def normalize_inside(content: bytes) -> bytes:
             f"The input is {model.inputs[0].dtype}; a layer that normalizes pixels "
             "stands before a float32 input: quantize with io='float'."
         )
-    weights, bias = _affine(prepare)
+    kernel, bias = affine(prepare)
+    weights = kernel.T.reshape(len(bias), 1, 1, len(bias))
     flat = flatbuffer.unpack(content)
     _put_in_front(flat, model.inputs[0].index, weights=weights, bias=bias)
     entry = metadata.get_json(model) or {}
-    plain = Preprocessing(input_shape=prepare.input_shape, resize=prepare.resize)
     entry |= {
         "name": about.name,
         "labels": list(about.labels),
-        "preprocessing": plain.to_json(),
+        "preprocessing": prepare.plain.to_json(),
     }
     metadata.insert(flat, {metadata.NAME: metadata.encode(entry)})
     packed = flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))
     return write_standard(packed)
 
 
-def _affine(prepare: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
-    """Returns W [out, 1, 1, in] and b [out] of y = W x + b for RGB pixels x."""
+def affine(prepare: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """Returns kernel [in, out] and bias [out] of y = x @ kernel + bias.
+
+    Args:
+        prepare: of an image.
+
+    Returns:
+        What makes RGB or grey pixels x in 0..255 the model's input y; float32.
+    """
     channels = prepare.input_shape[-1]
     mean, std = (np.broadcast_to(v, (channels,)) for v in normalization(prepare))
-    weights = np.eye(channels)
+    kernel = np.eye(channels)
     if prepare.channel_order == "bgr":
-        weights = weights[::-1]
-    weights = weights / std[:, None]
-    bias = -(mean / std)
-    shape = (channels, 1, 1, channels)
-    return weights.astype(np.float32).reshape(shape), bias.astype(np.float32)
+        kernel = kernel[::-1]
+    return (kernel / std).astype(np.float32), (-mean / std).astype(np.float32)
 
 
 def _put_in_front(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tfslim import tflite
-from tfslim.apps.about import About, normalization, read_about
+from tfslim.apps.about import About, is_one_pair, normalization, read_about
 from tfslim.preprocessing import RESIZE_METHODS, Preprocessing
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -63,10 +63,8 @@ def _first(files: Mapping[str, bytes], wanted: Sequence[str]) -> str | None:
 def _opens_in_mediapipe(
     content: bytes, about: About, *, prepare: Preprocessing
 ) -> bool:
-    mean, _ = normalization(prepare)
-    is_plain = len(mean) == 1 and prepare.channel_order == "rgb"
     has_color = prepare.input_shape[-1] == 3
-    return bool(about.labels) and is_plain and has_color
+    return bool(about.labels) and is_one_pair(prepare) and has_color
 
 
 def _filled(template: str, fields: Mapping[str, str]) -> str:

@@ -294,6 +294,7 @@ def _check_job(
                 "train_data or eval_data, or leave it out of quantization.recipes."
             )
     deployment.check_steps(job, config.steps)
+    deployment.check_pixels(job, config)
     max_drop.require_data(job, plan.choices.max_drop)
 
 

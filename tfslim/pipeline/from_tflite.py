@@ -9,10 +9,10 @@ from typing import Any
 
 import ml_collections
 
-from tfslim import errors, evaluation, tflite
+from tfslim import errors, evaluation, preprocessing, tflite
 from tfslim.benchmark import environment
 from tfslim.data.file_inputs import FeedOptions
-from tfslim.pipeline import choices, file_data, pages, proving
+from tfslim.pipeline import choices, file_data, pages, pixels, proving
 from tfslim.pipeline import folder as folder_lib
 from tfslim.pipeline import timing as timing_lib
 from tfslim.pipeline.maker import Made, Maker
@@ -21,6 +21,7 @@ OnStep = Callable[[str], None]
 
 # Examples that every file is tested on.
 _NUM_EXAMPLES = 1000
+_PIXELS = "The files take pixels in 0..255: a convolution in front normalizes them."
 
 
 def is_file(model: Any) -> bool:
@@ -59,15 +60,16 @@ def export_file(
     chosen = choices.look_up(config)
     timing_lib.require_phones(chosen.timing)
     proving.require(config.verify.consumers)
-    model = tflite.open_file(path)
-    data = _load(path, model, config=config)
+    model, is_inside = pixels.of_file(tflite.open_file(path), config)
+    data = _load(path, model, config=config, is_inside=is_inside)
     if data.test is None:
         raise errors.ConfigError(f"'{path}' is quantized already; there is no export.")
     has_data = config.data.spec is not None
     tflite.Runner(data.model)  # What the runtime refuses would fail later.
     names = [recipe.name for recipe in chosen.recipes]
     # Random inputs say nothing of ranges and labels.
-    made = Made(notes=list(data.notes) if has_data else [])
+    notes = [_PIXELS] if is_inside else []
+    made = Made(notes=[*notes, *(data.notes if has_data else ())])
     with folder_lib.taken(folder, overwrite, variants=names) as own:
         own.start()
         maker = Maker(
@@ -81,7 +83,8 @@ def export_file(
         )
         maker.add_all()
         maker.require_any()
-        truth = _truth(data.test, data.model, has_data=has_data)
+        is_proved = bool(has_data and config.verify.consumers)
+        truth = _truth(data.test, data, is_needed=is_proved)
         made.prove(config.verify.consumers, truth, on_step)
         made.time(chosen.timing, on_step)
         content = _result(path, config, data=data, test=data.test) | made.to_json(
@@ -93,16 +96,24 @@ def export_file(
     return content
 
 
-def _truth(test: evaluation.FileTest, model: bytes, *, has_data: bool) -> proving.Truth:
+def _truth(
+    test: evaluation.FileTest, data: file_data.Data, *, is_needed: bool
+) -> proving.Truth:
     """Returns what the file as given answers on the data."""
-    if not has_data:
+    if not is_needed:
         return proving.Truth(inputs=None)
-    inputs = proving.first_inputs(test.batches(), list(tflite.read(model).input_names))
-    return proving.Truth(inputs=inputs, outputs=test.outputs, name="given")
+    names, fields = list(tflite.read(data.model).input_names), data.preprocessing
+    inputs = proving.as_pictures(
+        proving.first_inputs(test.batches(), names),
+        preprocessing.Preprocessing.from_json(fields) if fields else None,
+    )
+    predict = evaluation.Predictor(data.model)
+    outputs = predict(inputs if len(inputs) > 1 else inputs[0])
+    return proving.Truth(inputs=inputs, outputs=outputs, name="given")
 
 
 def _load(
-    path: str, model: bytes, *, config: ml_collections.ConfigDict
+    path: str, model: bytes, *, config: ml_collections.ConfigDict, is_inside: bool
 ) -> file_data.Data:
     """Loads the data; random inputs where there is none."""
     if config.training.epochs or config.steps or config.prune.method:
@@ -111,6 +122,8 @@ def _load(
             "Keras model, or leave out --epochs, --steps, --prune and --factorize."
         )
     spec, preset = config.data.spec, config.model.preprocessing
+    if is_inside:
+        preset = "raw"
     feed = FeedOptions(
         # They tell whether a file still does what the float one does.
         data=spec or "synthetic",

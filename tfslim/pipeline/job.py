@@ -29,7 +29,7 @@ class Job:
     """What all steps share.
 
     Attributes:
-        preprocessing: None where the user did it.
+        preprocessing: None where the user did it, and the config does not say how.
         original: the model before the steps that make it smaller.
         quantization_aware: a model with fake quantization, if a step trained one.
         tables: what was split off the head of the model, None if nothing was.
@@ -82,7 +82,25 @@ def prepare(
         model=model,
         num_samples=config.quantization.calibration_samples,
     )
-    return Job(name=name, model=model, task=resolved, feed=fed, tables=tables)
+    return Job(
+        name=name,
+        model=model,
+        task=resolved,
+        feed=fed,
+        tables=tables,
+        preprocessing=_named_preprocessing(model, config),
+    )
+
+
+def _named_preprocessing(
+    model: Any, config: ml_collections.ConfigDict
+) -> preprocessing.Preprocessing | None:
+    """Returns how the user made inputs of images, where the config says it."""
+    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    is_image = len(shapes) == 1 and len(shapes[0]) == 3 and None not in shapes[0]
+    if config.model.preprocessing == "auto" or not is_image:
+        return None
+    return preprocessing.preset(config.model.preprocessing, shapes[0])
 
 
 def _from_source(

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from tfslim import convert, errors, evaluation, quantization
+from tfslim import apps, convert, errors, evaluation, quantization
 from tfslim.pipeline import (
     check,
     choices,
@@ -88,7 +88,7 @@ def rehearse(
     Raises:
         TfslimError: it cannot be converted, or options do not fit it.
     """
-    ready = deployment.prepare(job)
+    ready = deployment.prepare(job, config)
     if eval_fn is None:
         check.rehearse(ready.job)
     content, _ = variants_lib.convert_float(ready.job, config, metadata=ready.metadata)
@@ -138,11 +138,11 @@ def original(
     eval_fn: check.EvalFn | None,
 ) -> Original:
     """Converts and measures the model before the steps."""
-    ready = deployment.prepare(job)
+    ready = deployment.prepare(job, config)
     content, _ = variants_lib.convert_float(ready.job, config, metadata=ready.metadata)
     row = {
         "name": ORIGINAL,
-        **check.measure_file(ready.job, content, eval_fn=eval_fn),
+        **check.measure_file(ready.job, content, eval_fn=ready.measuring(eval_fn)),
         **sizes(content),
         **variants_lib.costs(ready.job.model),
     }
@@ -165,8 +165,8 @@ def make(
             none of them can be made.
     """
     convert.require_finite(job.model)
-    ready = deployment.prepare(job)
-    checker = check.Checker(ready.job, eval_fn, config=config)
+    ready = deployment.prepare(job, config)
+    checker = check.Checker(ready.job, ready.measuring(eval_fn), config=config)
     folder.start()
     on_step("saving model.keras")
     saved_by, notes = variants_lib.save_keras(
@@ -196,7 +196,7 @@ def make(
     )
     maker.add_all()
     if job.quantization_aware is not None:
-        _add_quantization_aware(maker, job, config=config, checker=checker)
+        _add_quantization_aware(maker, job, config=config, ready=ready, checker=checker)
     maker.require_any()
     made.samples = samples_lib.pick(ready.job, checker)
     _prove(made, ready.job, config=config, checker=checker, on_step=on_step)
@@ -224,11 +224,14 @@ def _prove(
     on_step: OnStep,
 ) -> None:
     """Runs the files in the consumers that the config names."""
-    test, inputs = job.feed.test, None
-    if test is not None:
+    test, names = job.feed.test, config.verify.consumers
+    truth = proving.Truth(inputs=None)
+    if test is not None and names:
         inputs = proving.first_inputs(test(), structure.input_names(job.model))
-    truth = proving.Truth(inputs=inputs, outputs=checker.keras.outputs)
-    made.prove(config.verify.consumers, truth, on_step)
+        inputs = proving.as_pictures(inputs, job.preprocessing)
+        outputs = checker.outputs_of([inputs if len(inputs) > 1 else inputs[0]])
+        truth = proving.Truth(inputs=inputs, outputs=outputs)
+    made.prove(names, truth, on_step)
 
 
 def _add_quantization_aware(
@@ -236,6 +239,7 @@ def _add_quantization_aware(
     job: job_lib.Job,
     *,
     config: ml_collections.ConfigDict,
+    ready: deployment.Ready,
     checker: check.Checker,
 ) -> None:
     name = folder_lib.QUANTIZATION_AWARE
@@ -243,6 +247,9 @@ def _add_quantization_aware(
 
     def trained() -> tuple[dict[str, Any], bytes]:
         row, content = variants_lib.convert_quantization_aware(job, config)
+        if ready.undo is not None:
+            content = apps.normalize_inside(content)
+            row |= sizes(content)
         return row | checker.check(name, content), content
 
     maker.put(name, trained, was_named=True)

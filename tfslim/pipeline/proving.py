@@ -10,6 +10,7 @@ import numpy as np
 
 from tfslim import consumers, tflite
 from tfslim.pipeline import structure
+from tfslim.preprocessing import Preprocessing
 
 OnStep = Callable[[str], None]
 # Enough to see another class in one of 50; emulated CPUs take a while.
@@ -102,3 +103,20 @@ def first_inputs(
         if sum(len(part[0]) for part in parts) >= _SAMPLES:
             break
     return [np.concatenate(arrays)[:_SAMPLES] for arrays in zip(*parts, strict=True)]
+
+
+def as_pictures(
+    inputs: Sequence[np.ndarray], prepare: Preprocessing | None
+) -> list[np.ndarray]:
+    """Returns images as 8-bit pictures give them: some programs take nothing else.
+
+    Resizing leaves pixels that are no whole numbers.
+
+    Args:
+        inputs: an array for each input.
+        prepare: how pixels become the one input; None: they stay as they are.
+    """
+    if prepare is None or not prepare.is_image or len(inputs) != 1:
+        return list(inputs)
+    whole = np.rint(prepare.undo(inputs[0])).clip(0, 255)
+    return [prepare.apply(whole.astype(np.uint8))]

@@ -9,7 +9,7 @@ import ml_collections
 from tfslim.benchmark import environment
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import making
+from tfslim.pipeline import making, pixels
 from tfslim.pipeline.job import Job
 
 
@@ -25,6 +25,9 @@ def build_result(
     """Gathers what every step found into plain JSON data."""
     counts = count.count(graph_keras.read(job.model))
     saved_by = made.saved_by
+    prepare = of_files = job.preprocessing
+    if prepare and pixels.takes_pixels(prepare, config):
+        of_files = prepare.plain
     return {
         **made.to_json(config, job.task),
         "model": {
@@ -33,7 +36,8 @@ def build_result(
             "params": counts.params,
             "trainable_params": counts.trainable_params,
             "macs": None if counts.uncounted else counts.macs,
-            "preprocessing": job.preprocessing and job.preprocessing.to_json(),
+            "preprocessing": prepare and prepare.to_json(),
+            "file_preprocessing": of_files and of_files.to_json(),
             "keras": f"{saved_by} {environment.versions(saved_by).get(saved_by, '')}",
         },
         "data": job.feed.facts,

@@ -125,9 +125,7 @@ def _pixels(job: Job, image: np.ndarray) -> np.ndarray:
     if known is None:
         low, high = float(image.min()), float(image.max())
         return (image - low) * (255 / ((high - low) or 1.0))
-    image = image * np.asarray(known.std) + np.asarray(known.mean)
-    image = image / known.scale
-    return image[..., ::-1] if known.channel_order == "bgr" else image
+    return known.undo(image)
 
 
 def _png(pixels: np.ndarray) -> str:

@@ -19,6 +19,7 @@ from tfslim.quantization.make_file import Made, make_file
 from tfslim.quantization.options import Options
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges, ranges_for
 from tfslim.quantization.ranges.collect import Samples, sized_for_first
+from tfslim.quantization.ranges.pixels import with_pixels
 from tfslim.quantization.rules import graph_outputs, kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.quantization.rules.refused import require_runnable
@@ -169,6 +170,8 @@ def quantize(
     if chosen.needs_ranges:
         method = options.calibration if chosen.scheme == "static_int8" else "minmax"
         used = ranges_for(source, ranges or {}, samples=samples, method=method)
+        if io != "float":
+            used = with_pixels(used, source)
         source, bounds = without_division(source, used.ranges, target=target)
         request = dataclasses.replace(wanted(tflite.read(source)), ranges=bounds)
     made = make_file(source, request)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfslim import escape
 from tfslim.report import consumers_table, latency, table, verdict
+from tfslim.report.rows import file_preprocessing
 
 Result = Mapping[str, Any]
 
@@ -32,7 +33,7 @@ def to_markdown(result: Result) -> str:
         "## Left alone, and why",
         _left_alone(result),
         "## Preprocessing an app must repeat",
-        _block(json.dumps(model["preprocessing"], indent=2).splitlines(), "json"),
+        _block(json.dumps(file_preprocessing(model), indent=2).splitlines(), "json"),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -99,3 +99,8 @@ def _row(
         ops_outside=timing.get("outside") or {},
         kept_float=tuple(entry.get("kept_float") or ()),
     )
+
+
+def file_preprocessing(model: Mapping[str, Any]) -> Any:
+    """Returns how images become the files' input, by the result's "model"."""
+    return model.get("file_preprocessing", model.get("preprocessing"))

@@ -28,7 +28,7 @@ from typing import Any
 from tfslim import errors, escape
 from tfslim.report import compare_runs, consumers_table, formats, table, verdict
 from tfslim.report.html import charts
-from tfslim.report.rows import Result, Row, of_result
+from tfslim.report.rows import Result, Row, file_preprocessing, of_result
 
 MOST_BYTES = 3_000_000
 _IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*")
@@ -182,7 +182,7 @@ def _view(name: str, result: Result, extras: Mapping[str, Any]) -> dict[str, Any
         "environment": _environment(result),
         "command": extras.get("command", ""),
         "config": json.dumps(result.get("config", {}), indent=2),
-        "preprocessing": json.dumps(model.get("preprocessing"), indent=2),
+        "preprocessing": json.dumps(file_preprocessing(model), indent=2),
     }
 
 
