@@ -110,7 +110,7 @@ _CALLS: Mapping[str, Callable[[Any, Any], Any]] = {
     "cholesky": lambda o, x: o.cholesky(_matrices(o, x)),
     "cholesky_inverse": lambda o, x: o.cholesky_inverse(o.cholesky(_matrices(o, x))),
     "clip": lambda o, x: o.clip(x, -0.5, 0.5),
-    "concatenate": lambda o, x: o.concatenate([x, x * 2.0]),
+    "concatenate": lambda o, x: o.concatenate([x, x * 2.0], -1),
     "conv": lambda o, x: o.conv(x, _constant(3, 3, 8, 5), padding="same"),
     "conv_transpose": lambda o, x: o.conv_transpose(
         x, _constant(3, 3, 5, 8), 2, "same", data_format="channels_last"
