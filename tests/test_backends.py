@@ -82,7 +82,7 @@ JOBS = {
         assert not np.array_equal(fitted.model.get_weights()[0], before)
         student, _ = tfslim.distill(build(), model, data=(x, y), options=options)
         slim, _ = tfslim.slim_network(
-            build(), (x, y), pruning_ratio=0.3, options=options
+            build(), (x, y), pruning_ratio=0.5, options=options
         )
         assert slim.count_params() < model.count_params()
     """,
