@@ -176,6 +176,13 @@ def test_costs_are_counted_or_timed():
     assert timed["bars"][0]["text"] == "2.00 ms → 500.0 us"
 
 
+def test_thresholds_beyond_the_values_are_drawn():
+    entry = {"name": "a", "edges": [0, 1, 2], "counts": [5, 3]}
+    chart = charts.histogram({**entry, "thresholds": {"minmax": [-2.0, 6.0]}})
+    assert [cut["x"] for cut in chart["cuts"]] == [0.0, 320.0]
+    assert [bar["x"] for bar in chart["bars"]] == [80.0, 120.0]
+
+
 def test_points_of_a_search_lie_by_metric_and_time():
     chart = charts.front(pages.front())
     base, *trials = chart["points"]

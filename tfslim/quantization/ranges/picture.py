@@ -44,7 +44,7 @@ def histograms(
     return [
         {
             **_bars(known[name]),
-            "name": name,
+            "name": name.partition(";")[0],
             "samples": number,
             "thresholds": {own.method: [own.min, own.max]},
         }

@@ -6,6 +6,7 @@ light and dark, their text is text, a plot takes 2 kB, and the base install stay
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -124,7 +125,10 @@ def histogram(entry: Mapping[str, Any]) -> dict[str, Any]:
             logarithm, as a few outliers are the point.
     """
     edges, counts = entry["edges"], entry["counts"]
-    first, last = float(edges[0]), float(edges[-1])
+    thresholds = entry.get("thresholds", {})
+    # More samples than are drawn may have reached further.
+    every = [edges[0], edges[-1], *itertools.chain(*thresholds.values())]
+    first, last = float(min(every)), float(max(every))
     span = (last - first) or 1.0
     top = math.log1p(max(counts, default=0)) or 1.0
 
@@ -137,9 +141,8 @@ def histogram(entry: Mapping[str, Any]) -> dict[str, Any]:
         wide = max(round(place(right) - place(left), 1), 0.5)
         bars.append({"x": place(left), "w": wide, "h": height})
     cuts = []
-    for index, (label, ends) in enumerate(entry.get("thresholds", {}).items()):
-        inside = [end for end in ends if first <= end <= last]
-        cuts += [{"x": place(end), "label": label, "row": index} for end in inside]
+    for index, (label, ends) in enumerate(thresholds.items()):
+        cuts += [{"x": place(end), "label": label, "row": index} for end in ends]
     seen = f", of {entry['samples']} samples" if "samples" in entry else ""
     return {
         "kind": "histogram",
