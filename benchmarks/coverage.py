@@ -23,7 +23,7 @@ import tfslim
 from benchmarks import record, wild
 from tfslim import tflite
 
-_PARTS = flags.DEFINE_list("parts", ["wild", "layers"], "what is tried")
+_PARTS = flags.DEFINE_list("parts", ["wild", "layers", "ops"], "what is tried")
 _KERAS = flags.DEFINE_list("keras", ["keras", "tf_keras"], "of which Keras")
 _NAMES = flags.DEFINE_list("names", [], "of these only, without writing anything")
 
@@ -117,6 +117,8 @@ def _decibels(
     for one, other in outputs:
         signal = sum((each**2).sum() for each in one)
         noise = sum(((a - b) ** 2).sum() for a, b in zip(one, other, strict=True))
+        if noise == 0:
+            continue
         worst = min(worst, 10 * math.log10(max(signal, 1e-30) / max(noise, 1e-30)))
     return round(worst, 1)
 
@@ -126,6 +128,11 @@ def models(part: str, k: Any) -> Iterator[tuple[str, Any]]:
     if part == "wild":
         for name, build in wild.WILD.items():
             yield name, lambda build=build: build(k)
+        return
+    if part == "ops":
+        table = importlib.import_module("tests.graph.op_table")
+        for row in table.ROWS if k.__name__ == "keras" else ():
+            yield row.name, lambda row=row: table.build(row, k)
         return
     table = importlib.import_module("tests.graph.layer_table")
     for row in table.rows(k):

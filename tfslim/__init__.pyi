@@ -37,6 +37,8 @@ from tfslim.slimming.slim_network import slim_network as slim_network
 from tfslim.slimming.slim_network import SlimmingOptions as SlimmingOptions
 from tfslim.proximal.prox_sg import prox_sg as prox_sg
 from tfslim.proximal.prox_sg import ProxOptions as ProxOptions
+from tfslim.bayesian.compress import bayesian_compression as bayesian_compression
+from tfslim.bayesian.compress import BayesianOptions as BayesianOptions
 from tfslim.activation.activation_pruning import (
     ActivationOptions as ActivationOptions,
     activation_pruning as activation_pruning,
@@ -54,6 +56,7 @@ from tfslim.distillation.losses import distillation_loss as distillation_loss
 # Convert and quantize.
 from tfslim.convert import convert_model as convert_model
 from tfslim.convert import convert_quantized as convert_quantized
+from tfslim.convert.tables import split_tables as split_tables
 from tfslim.quantization.quantize import quantize_tflite as quantize_tflite
 from tfslim.quantization.ranges.calibration import Calibration as Calibration
 from tfslim.quantization.rules.recipe import Recipe as Recipe

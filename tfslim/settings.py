@@ -111,7 +111,7 @@ class Width(Retraining):
 class Slim(Limits):
     """The step that trains channels to be idle and removes them."""
 
-    method: str = field("slimming", "slimming, prox_sg or activation")
+    method: str = field("slimming", "slimming, prox_sg, bayesian or activation")
     strength: float | None = field(
         None, "of the penalty; unset: the method's default", kind=float, above=0
     )

@@ -118,6 +118,8 @@ def names() -> dict[str, Any]:
         "train": (x, y),
         "validation": (x_val, y_val),
         "test": (x_val, y_val),
+        "texts": np.array([["red"], ["blue"]]),
+        "Path": Path,
         "loss": "sparse_categorical_crossentropy",
         "learning_rate": 0.05,
     }

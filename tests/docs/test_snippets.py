@@ -18,6 +18,7 @@ from tfslim import cli, commands
 # Pages whose code takes more than some seconds.
 _SLOW = {
     "activation_pruning",
+    "bayesian",
     "distillation",
     "iterative",
     "proximal",

@@ -17,6 +17,9 @@ def randomize(model, seed=0):
         is_variance = "variance" in getattr(weight, "path", weight.name)
         values.append(np.abs(value) + 0.5 if is_variance else value)
     model.set_weights(values)
+    for layer in model.layers:
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()  # It computes with copies of its weights.
     return model
 
 

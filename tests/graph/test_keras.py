@@ -299,7 +299,9 @@ assert "tfslim" not in sys.modules
 def test_applications(name, k):
     build = getattr(k.applications, name)
     top = {"include_top": False} if name == "NASNetMobile" else {}
-    model = models.randomize(build(input_shape=(96, 96, 3), weights=None, **top))
+    model = build(input_shape=(96, 96, 3), weights=None, **top)
+    if name != "InceptionResNetV2":  # Its forty additions overflow with random ones.
+        models.randomize(model)
     graph = graph_keras.read(model)
     inputs = models.random_inputs(model, batch=1)
     wanted = models.outputs(model, inputs)[0]

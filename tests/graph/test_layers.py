@@ -173,3 +173,30 @@ def test_network_around_the_layer_is_pruned_with_proof(k, row):
     smaller, report = prune_channels(model, budget=half)
     assert report.error < 1e-4
     assert smaller.count_params() < model.count_params()
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class _Emptying(keras.layers.Layer):
+    """Takes out of its config what it has used, as StackedRNNCells does."""
+
+    def __init__(self, scale, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, inputs):
+        return inputs * self.scale[0]
+
+    def get_config(self):
+        return {**super().get_config(), "scale": {"first": self.scale[0]}}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls([config["scale"].pop("first")], name=config["name"])
+
+
+def test_a_graph_is_written_as_often_as_asked():
+    source = keras.Input((2,))
+    graph = graph_keras.read(keras.Model(source, _Emptying([3.0])(source)))
+    for _ in range(2):
+        written = graph_keras.write(graph, "keras")
+        assert np.asarray(written(tf.ones((1, 2)))).tolist() == [[3.0, 3.0]]

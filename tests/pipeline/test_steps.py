@@ -214,8 +214,12 @@ def _digits():
         pytest.param(
             ("slim:0.5,method=activation,divisor=4,epochs=1",), marks=pytest.mark.slow
         ),
+        pytest.param(
+            ("slim:0.5,method=bayesian,divisor=4,sparse_epochs=2,epochs=1",),
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["slimming", "prox_sg", "activation"],
+    ids=["slimming", "prox_sg", "activation", "bayesian"],
 )
 def test_slim_leaves_half_of_the_channels(tmp_path, steps):
     train, test = _digits()

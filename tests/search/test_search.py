@@ -15,6 +15,7 @@ import tf_keras
 from tfslim import errors, optimize
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
+from tfslim.pipeline import trial_rows
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import prune, surgery
@@ -128,6 +129,23 @@ def test_a_family_lies_between_the_ends(parts):
     assert times == sorted(times, reverse=True)
     assert 2 <= len(found) <= 4
     assert times[-1] == pytest.approx(steps[-1].cost.latency_us)
+
+
+def test_a_measured_family_goes_from_end_to_end_of_the_front():
+    rows = [
+        {"latency_us": us, "quality": quality}
+        for us, quality in [
+            (9, 0.99),
+            (7, 0.98),
+            (8, 0.9),
+            (5, 0.97),
+            (3, 0.9),
+            (1, 0.8),
+        ]
+    ]
+    wanted = trial_rows.Wanted(source="mlp", goal=choose.Goal(), family=3)
+    found = trial_rows.winners_of(rows, wanted)  # 8 us is slower than 7, and worse.
+    assert [row["latency_us"] for row in found] == [9, 5, 1]
 
 
 def test_damage_is_the_error_of_the_masked_model(parts):

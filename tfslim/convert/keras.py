@@ -8,23 +8,18 @@ docs/adr/0002-conversion-by-freezing.md.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 import re
-import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from absl import logging as absl_logging
 
-from tfslim import apps, errors, quiet, registry, targets, tflite
-from tfslim.convert import detour, finite, freeze, fused, recurrent
+from tfslim import apps, errors, registry, targets, tflite
+from tfslim.convert import converter, detour, finite, freeze, fused, recurrent, tables
 from tfslim.graph import keras as graph_keras
 from tfslim.graph import keras_run
-from tfslim.tflite import flatbuffer, signature, trial, upsampling
+from tfslim.tflite import flatbuffer, signature, upsampling
 from tfslim.tflite import metadata as metadata_lib
 
 
@@ -37,12 +32,15 @@ class ConvertResult:
         flex_ops: TensorFlow operations that stayed, empty for a plain file; they
             need the Flex delegate in the app.
         notes: what is otherwise in the file than in the model: computed in float32,
-            layers renamed.
+            layers renamed, tables split off.
+        tables: what was split off for the app to do, with the files to write beside
+            this one; None of a model without tables of words.
     """
 
     tflite: bytes
     flex_ops: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    tables: tables.TableSplit | None = None
 
 
 def convert_model(
@@ -59,7 +57,8 @@ def convert_model(
     outputs carry the names they have in Keras, in the file's tensors and in its
     signature "serving_default". A model in another precision, mixed ones included,
     computes in float32 in the file; layers whose names TensorFlow does not take
-    ("Conv 1") have others in it. Both stand in the result's notes.
+    ("Conv 1") have others in it. Layers at the head that look up words are split off,
+    see `split_tables`. All of it stands in the result's notes.
 
     Args:
         model: a built model with fixed inputs (functional or Sequential).
@@ -80,17 +79,22 @@ def convert_model(
         GraphError: the model is in another precision and cannot be rebuilt.
     """
     _, outputs = _ends(model)
+    model, split = tables.split_tables(model)
     finite.require_finite(model)
     model, notes = _convertible(model)
     specs = _specs(model.inputs, input_shapes or {}, batch_size=batch_size)
     ends = [spec.name for spec in specs], outputs
-    wanted = _Wanted(allow_flex=allow_flex, metadata=metadata or {})
+    metadata = dict(metadata or {})
+    if split is not None:
+        metadata |= {"tables": split.entry}
+        notes = (split.note, *notes)
+    wanted = _Wanted(allow_flex=allow_flex, metadata=metadata)
     data, loops = _with_fused_ops(model, specs, ends=ends, wanted=wanted)
     data = apps.write_standard(data)
     content = tflite.read(data)
     _refuse_dynamic(content)
     flex = tuple(sorted({op.name for op in content.ops if op.is_flex}))
-    return ConvertResult(data, flex, (*notes, *loops, *_padded(content)))
+    return ConvertResult(data, flex, (*notes, *loops, *_padded(content)), split)
 
 
 def _padded(content: tflite.TfliteModel) -> tuple[str, ...]:
@@ -222,9 +226,7 @@ def _convert(
     """
     io, metadata = wanted.io, wanted.metadata
     frozen, detached = freeze.freeze(traced, detach=detach)
-    content = _run_converter(
-        frozen, wanted.allow_flex, io=io, has_stand_ins=bool(found)
-    )
+    content = converter.run(frozen, wanted.allow_flex, io=io, has_stand_ins=bool(found))
     flat = flatbuffer.unpack(content)
     keras_run.forget_kernels()
     if not (freeze.attach(flat, detached) and fused.install(flat, found)):
@@ -236,33 +238,6 @@ def _convert(
     metadata_lib.insert(flat, {metadata_lib.NAME: metadata_lib.encode(dict(metadata))})
     flatbuffer.share_buffers(flat)
     return flatbuffer.pack(flat)
-
-
-def _run_converter(
-    frozen: Any, allow_flex: bool, *, io: tf.DType | None, has_stand_ins: bool
-) -> bytes:
-    with _quiet() as said:
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-        converter.allow_custom_ops = has_stand_ins
-        # Else it packs the file twice more, in Python, to add what we write ourselves.
-        # With integer inputs it packs once more in any case, and loses the offsets.
-        converter._experimental_use_buffer_offset = io in (None, tf.float32)
-        if io is not None:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.inference_input_type = io
-            converter.inference_output_type = io
-        if allow_flex:
-            converter.target_spec.supported_ops = [
-                tf.lite.OpsSet.TFLITE_BUILTINS,
-                tf.lite.OpsSet.SELECT_TF_OPS,
-            ]
-        try:
-            content = converter.convert()
-            trial.vouch(content)
-            return content
-        except Exception as error:
-            failure = error
-    raise _explain(failure, said[0]) from failure
 
 
 def _ends(model: Any) -> tuple[list[Any], list[str]]:
@@ -343,49 +318,6 @@ def _trace(model: Any, specs: Sequence[tf.TensorSpec]) -> Any:
             f"{', '.join(str(tuple(spec.shape)) for spec in specs)}: "
             f"{errors.first_line(error)} Call it on such inputs to see more."
         ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[list[str]]:
-    """Silences the converter, its logging in this thread too; yields what it said."""
-    own = threading.get_ident()
-
-    def is_shown(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR or record.thread != own
-
-    logger = absl_logging.get_absl_logger()
-    logger.addFilter(is_shown)
-    try:
-        with quiet.captured_stderr() as said, warnings.catch_warnings():
-            # They stand in the graph, as fake quantization.
-            warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
-            yield said
-    finally:
-        logger.removeFilter(is_shown)
-
-
-def _explain(error: Exception, said: str) -> errors.ConversionError:
-    """Turns the converter's pages into one line that names operation and layer."""
-    failed = []
-    for detail in getattr(error, "errors", None) or ():
-        names = [call.name for call in detail.location.call if call.name]
-        place = f" (layer '{_layer_of(names[0])}')" if names else ""
-        failed.append(f"{detail.operator.name.removeprefix('tf.')}{place}")
-    if failed:
-        return errors.ConversionError(
-            f"No TFLite builtin for: {', '.join(dict.fromkeys(failed))}. Rewrite it "
-            "with supported operations, or pass allow_flex (--config.convert."
-            "allow_flex=true): the app then needs the Flex delegate, several MB."
-        )
-    lines = [*str(error).splitlines(), *said.splitlines()]
-    first = next((line for line in lines if "error" in line), lines[0] if lines else "")
-    return errors.ConversionError(f"TensorFlow's converter failed: {first.strip()}")
-
-
-def _layer_of(node: str) -> str:
-    """Returns the layer's part of a graph node's name, "model/layer/Op"."""
-    parts = node.split("/")
-    return "/".join(parts[1:-1]) if len(parts) > 2 else node
 
 
 def _refuse_dynamic(content: tflite.TfliteModel) -> None:

@@ -22,6 +22,7 @@ class FileErrors:
     def __init__(self, source: bytes, samples: Sequence[tflite.Inputs]):
         """Runs the prepared float model over single samples."""
         self._samples = samples
+        self._measured: dict[int, dict[int, ColumnErrors]] = {}
         content = tflite.read(source)
         self._names = list(content.output_names)
         self._softmaxes = softmax_outputs(content.graphs[0])
@@ -68,6 +69,11 @@ class FileErrors:
 
     def _errors(self, quantized: bytes) -> dict[int, ColumnErrors]:
         """Returns the errors of each output that counts, by its number."""
+        if hash(quantized) not in self._measured:
+            self._measured[hash(quantized)] = self._measure(quantized)
+        return self._measured[hash(quantized)]
+
+    def _measure(self, quantized: bytes) -> dict[int, ColumnErrors]:
         logits = without_softmax(quantized, self._softmaxes)
         found = outputs(logits, self._samples)
         return {

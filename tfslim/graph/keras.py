@@ -100,6 +100,15 @@ def write(graph: ir.Graph, keras: KerasName = "tf_keras") -> Any:
     return keras_writer.write(crossed(graph, keras), _module(keras).BUILDER)
 
 
+def dtypes(graph: ir.Graph, keras: KerasName) -> dict[ir.TensorRef, str]:
+    """Returns the type of every tensor of a graph, e.g. "float32", "string".
+
+    Raises:
+        GraphError: as `write`.
+    """
+    return keras_writer.dtypes(crossed(graph, keras), _module(keras).BUILDER)
+
+
 def crossed(graph: ir.Graph, keras: KerasName) -> ir.Graph:
     """Returns a graph by the rules of `keras`, whichever Keras it was read from.
 

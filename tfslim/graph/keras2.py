@@ -98,10 +98,12 @@ class _Keras2(keras_reader.Dialect):
         return bool(weight.trainable)
 
 
-def _has_mask(args: Any) -> bool:
-    """Tells whether a tensor carries a mask, which a layer may have to pass on."""
-    return any(
-        getattr(t, "_keras_mask", None) is not None for t in tf.nest.flatten(args)
+def _is_plain(args: Any) -> bool:
+    """Tells whether tensors are floats without a mask, which a layer may pass on."""
+    return all(
+        getattr(t, "_keras_mask", None) is None and tf.as_dtype(t.dtype).is_floating
+        for t in tf.nest.flatten(args)
+        if hasattr(t, "dtype")
     )
 
 
@@ -115,7 +117,7 @@ class _Writer(keras_writer.Builder):
         self, native: Any, layer: ir.Layer, node: ir.Node, args: Any, kwargs: Any
     ) -> Any:
         is_shaped = layer.op in ops.keras("shaped")
-        if not is_shaped or kwargs or len(args) != 1 or _has_mask(args):
+        if not is_shaped or kwargs or len(args) != 1 or not _is_plain(args):
             return native(*args, **kwargs)
         if getattr(native, "activity_regularizer", None) is not None:
             return native(*args)

@@ -29,6 +29,8 @@ _SYNONYMS = {"swish": "silu", "hard_swish": "hard_silu"}
 _WEIGHTS = {
     ("DepthwiseConv1D", "kernel"): "depthwise_kernel",
     ("DepthwiseConv2D", "kernel"): "depthwise_kernel",
+    # Some versions give it no name.
+    ("LayerScale", "weight"): "gamma",
 }
 
 

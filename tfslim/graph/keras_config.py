@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfslim import errors, ops
+from tfslim.graph import ir
 
 # Options that only one Keras has, with the value at which they do nothing.
 _NEUTRAL: dict[str, Any] = {
@@ -197,6 +198,16 @@ def native(layer: Any) -> dict[str, Any]:
         f"Layer '{layer.name}' ({kind}) {why}, or export the functional part of the "
         "model."
     ) from failure
+
+
+def made_from(layer_class: Any, config: Mapping[str, Any], *, name: str) -> Any:
+    """Builds a layer from its own config, which stays as it is.
+
+    `from_config` may take out of the containers in it what it has used:
+    StackedRNNCells does with its cells, so that a second layer could not be built.
+    """
+    copied = ir.map_leaves(lambda leaf: leaf, {**config, "name": name})
+    return layer_class.from_config(copied)
 
 
 def named_weights(weights: Sequence[Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def portable(layer: ir.Layer, dialect: keras_reader.Dialect, *, ndim: int) -> ir
     if not known or not any(key in _HOLDERS for key in layer.config):
         return layer
     try:
-        native = native_class.from_config({**layer.config, "name": layer.name})
+        native = keras_config.made_from(native_class, layer.config, name=layer.name)
         described = _describe(native, dialect, ndim=ndim)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise errors.GraphError(

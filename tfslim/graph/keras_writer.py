@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tfslim import errors, ops
@@ -33,11 +33,16 @@ class Builder(abc.ABC):
         self._dialect = dialect
         # (op, name in the graph) -> name here.
         self.options = _inverse(dialect.options)
-        self.weights = _inverse(dialect.weight_names)
+        self._weights = _inverse(dialect.weight_names)
 
     def free_name(self, name: str) -> str:
         """Returns the name of a layer as this Keras allows it."""
         return name
+
+    def weight_name(self, op: str, name: str, *, known: Container[str]) -> str:
+        """Returns how a layer of this Keras calls a weight of the graph."""
+        own = self._weights.get((op, name), name)
+        return own if own in known else name
 
     def layer_class(self, layer: ir.Layer) -> type | None:
         """Returns the class of a layer, None if this Keras has none."""
@@ -74,16 +79,7 @@ def _inverse(
 
 def write(graph: ir.Graph, builder: Builder) -> Any:
     """Builds the model of a graph; see `tfslim.graph.keras.write`."""
-    natives: dict[str, Any] = {}
-    tensors: dict[ir.TensorRef, Any] = {}
-    for number, node in enumerate(graph.nodes):
-        layer = graph.layer_of(node)
-        with _named_errors(layer, builder):
-            results = _results(
-                builder, node, layer=layer, natives=natives, tensors=tensors
-            )
-        flat = _flat(results) if len(node.shapes) > 1 else [results]
-        tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
+    natives, tensors = _called(graph, builder)
     inputs = ir.substitute(graph.inputs, tensors)
     outputs = ir.substitute(graph.outputs, tensors)
     with errors.raised_as(
@@ -96,6 +92,30 @@ def write(graph: ir.Graph, builder: Builder) -> Any:
     for name, native in natives.items():
         _assign(builder, graph.layers[name], native=native)
     return model
+
+
+def dtypes(graph: ir.Graph, builder: Builder) -> dict[ir.TensorRef, str]:
+    """Returns the type of every tensor; see `tfslim.graph.keras.dtypes`."""
+    _, tensors = _called(graph, builder)
+    found = {ref: getattr(value, "dtype", "float32") for ref, value in tensors.items()}
+    return {ref: str(getattr(each, "name", each)) for ref, each in found.items()}
+
+
+def _called(
+    graph: ir.Graph, builder: Builder
+) -> tuple[dict[str, Any], dict[ir.TensorRef, Any]]:
+    """Makes all calls; returns the layers, still without weights, and the tensors."""
+    natives: dict[str, Any] = {}
+    tensors: dict[ir.TensorRef, Any] = {}
+    for number, node in enumerate(graph.nodes):
+        layer = graph.layer_of(node)
+        with _named_errors(layer, builder):
+            results = _results(
+                builder, node, layer=layer, natives=natives, tensors=tensors
+            )
+        flat = _flat(results) if len(node.shapes) > 1 else [results]
+        tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
+    return natives, tensors
 
 
 def _named_errors(
@@ -241,7 +261,7 @@ def _construct(
 ) -> Any:
     name = builder.free_name(layer.name)
     if layer.keras_class is not None:
-        return layer_class.from_config({**layer.config, "name": name})
+        return keras_config.made_from(layer_class, layer.config, name=name)
 
     def build(op: str, config: Mapping[str, Any], name: str) -> Any:
         return _native(builder, ir.Layer(name, op, config), plain=False)
@@ -273,11 +293,11 @@ def _assign(builder: Builder, layer: ir.Layer, *, native: Any) -> None:
         return
     if not hasattr(native, "weights"):
         return  # An operation of keras.ops.
+    variables = keras_config.named_weights(native.weights)
     renamed = {
-        builder.weights.get((layer.op, name), name): weight
+        builder.weight_name(layer.op, name, known=variables): weight
         for name, weight in layer.weights.items()
     }
-    variables = keras_config.named_weights(native.weights)
     if {n: tuple(v.shape) for n, v in variables.items()} != {
         n: w.shape for n, w in renamed.items()
     }:
@@ -303,7 +323,7 @@ def variables(
         native = model.get_layer(builder.free_name(layer.name))
         named = keras_config.named_weights(native.weights)
         found[layer.name] = {
-            name: named[builder.weights.get((layer.op, name), name)]
+            name: named[builder.weight_name(layer.op, name, known=named)]
             for name in layer.weights
         }
     return found

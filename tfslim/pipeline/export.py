@@ -111,6 +111,8 @@ def export_model(
     plan = _plan(whole)
     job = job_lib.prepare(model, whole, task, user_data)
     _check_job(plan, job, config=whole)
+    if job.tables is not None:
+        eval_fn = _behind(job.tables, train_fn, eval_fn)
     job.backup = fitting.backup_of(job, whole)
     run = _Run(job, whole, plan, train_fn, eval_fn, on_step)
     if not is_writer:
@@ -262,6 +264,23 @@ class _Run:
             if folder.had_results:
                 self.on_step("the job failed; the earlier results were removed")
             raise
+
+
+def _behind(
+    tables: convert.TableSplit,
+    train_fn: Callable[[Any], Any] | None,
+    eval_fn: check.EvalFn | None,
+) -> check.EvalFn | None:
+    """Returns `eval_fn` for what lies behind the tables of words."""
+    if train_fn is not None:
+        raise errors.ConfigError(
+            "train_fn would get the model without its tables of words. Train it "
+            "before, or give what tfslim.split_tables(model) returns."
+        )
+    if eval_fn is None:
+        return None
+    measure = eval_fn
+    return lambda predict: measure(lambda x: predict(tables.apply(x)))
 
 
 def _check_job(

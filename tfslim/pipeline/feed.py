@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tfslim import convert, errors
 from tfslim import data as data_lib
-from tfslim import errors
 from tfslim.pipeline import structure
 from tfslim.preprocessing import Preprocessing
 from tfslim.tasks import Task
@@ -152,6 +152,26 @@ def from_user(
         else _Samples(source, names, num_samples=num_samples),
         facts=facts,
     )
+
+
+def through(tables: convert.TableSplit | None, data: Any) -> Any:
+    """Returns the user's batches as they are behind the tables of words, if any."""
+    if tables is None or data is None:
+        return data
+    if isinstance(data, tuple) and len(data) == 2:
+        return tables.apply(data[0]), data[1]
+    if isinstance(data, np.ndarray):
+        return tables.apply(data)
+    if not hasattr(data, "map"):
+        raise errors.ConfigError(
+            "A model with tables of words takes its data as arrays (x, y) or as a "
+            f"tf.data.Dataset, got a {type(data).__name__}."
+        )
+
+    def looked_up(x: Any, *rest: Any) -> Any:
+        return (tables.traced(x), *rest) if rest else tables.traced(x)
+
+    return data.map(looked_up)
 
 
 def _check_shapes(x: Any, model: Any) -> None:

@@ -9,7 +9,16 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from tfslim import data, errors, loading, models, preprocessing, tasks, training
+from tfslim import (
+    convert,
+    data,
+    errors,
+    loading,
+    models,
+    preprocessing,
+    tasks,
+    training,
+)
 from tfslim.pipeline import feed, opened
 from tfslim.training import seeds
 from tfslim.training.job import ResumableJob
@@ -23,6 +32,7 @@ class Job:
         preprocessing: None where the user did it, and the config does not say how.
         original: the model before the steps that make it smaller.
         quantization_aware: a model with fake quantization, if a step trained one.
+        tables: what was split off the head of the model, None if nothing was.
         backup: where finished trainings are kept.
     """
 
@@ -33,6 +43,7 @@ class Job:
     preprocessing: preprocessing.Preprocessing | None = None
     original: Any = None
     quantization_aware: Any = None
+    tables: convert.TableSplit | None = None
     backup: ResumableJob = dataclasses.field(
         default_factory=lambda: ResumableJob(training.FitOptions())
     )
@@ -64,9 +75,10 @@ def prepare(
     elif is_name:
         model = opened.open_model(name, config)
         name, guess = opened.name_of(name), opened.task_of(model)
+    model, tables = convert.split_tables(model)
     resolved = tasks.resolve(wanted or guess, model)
     fed = feed.from_user(
-        *user_data,
+        *(feed.through(tables, data) for data in user_data),
         model=model,
         num_samples=config.quantization.calibration_samples,
     )
@@ -75,6 +87,7 @@ def prepare(
         model=model,
         task=resolved,
         feed=fed,
+        tables=tables,
         preprocessing=_named_preprocessing(model, config),
     )
 
@@ -96,6 +109,12 @@ def _from_source(
     """Opens a model; its weights stay unless epochs are asked for."""
     model, name = opened.open_model(source, config), opened.name_of(source)
     opened.check_inputs(name, model)
+    if convert.split_tables(model)[1] is not None:
+        raise errors.ConfigError(
+            f"'{name}' takes words, which --data has none of. Give your own: "
+            "tfslim.export_model(model, train_data=(texts, y), eval_data=...), or "
+            "leave --data out."
+        )
     dataset = _load_data(config)
     guess = opened.task_of(model, num_classes=len(dataset.class_names))
     task = tasks.resolve(wanted or guess, model)

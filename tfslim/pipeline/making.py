@@ -176,7 +176,7 @@ def make(
         saved_by=saved_by,
         keras_metric=checker.keras_metric,
         keras_right=checker.keras_right,
-        notes=notes,
+        notes=[*notes, *_write_tables(job, folder, on_step=on_step)],
     )
     made.warnings += doubts.of_model(ready.job, checker)
     on_step("converting to a float .tflite, checked against the Keras model")
@@ -201,6 +201,18 @@ def make(
     made.samples = samples_lib.pick(ready.job, checker)
     _prove(made, ready.job, config=config, checker=checker, on_step=on_step)
     return made
+
+
+def _write_tables(
+    job: job_lib.Job, folder: folder_lib.Folder, *, on_step: OnStep
+) -> list[str]:
+    """Writes what an app needs of the tables that were split off, and says so."""
+    if job.tables is None:
+        return []
+    on_step(job.tables.note)
+    for name, content in job.tables.files.items():
+        folder.write_bytes(name, content)
+    return [f"{job.tables.note}; model.keras begins there, too"]
 
 
 def _prove(

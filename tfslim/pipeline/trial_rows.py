@@ -78,7 +78,11 @@ def winners_of(rows: list[dict[str, Any]], wanted: Wanted) -> list[dict[str, Any
     if wanted.family:
         front = [row for row in rows if not _is_dominated(row, rows)]
         front.sort(key=lambda row: row["latency_us"], reverse=True)
-        return front[: wanted.family]
+        count = min(wanted.family, len(front))
+        # From end to end: the fastest is what a family is asked for.
+        return [
+            front[i] for i in np.linspace(0, len(front) - 1, count).round().astype(int)
+        ]
 
     def order(row: dict[str, Any]) -> tuple[int, float]:
         missed = [n for n, met in row["meets"].items() if not met and n != "max_drop"]

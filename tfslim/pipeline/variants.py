@@ -74,6 +74,7 @@ def _metadata(job: job_lib.Job) -> dict[str, Any]:
         "task": job.task.name,
         "labels": job.feed.facts["class_names"],
         "preprocessing": job.preprocessing and job.preprocessing.to_json(),
+        **({} if job.tables is None else {"tables": job.tables.entry}),
     }
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tfslim import checks, errors, registry
 from tfslim.graph import ir
 from tfslim.pruning.labels import FIXED, LabelArray, Labels
-from tfslim.pruning.rules import base, normalization
+from tfslim.pruning.rules import base, normalization, probed
 
 Mask = npt.NDArray[np.bool_]
 
@@ -214,6 +214,8 @@ class _Tracer:
         self._wirings.append(dataclasses.replace(wiring, outputs=outputs))
 
     def _rule(self, layer: ir.Layer) -> base.Rule:
+        if probed.is_function(layer):
+            return probed.rule
         if layer.keras_class is not None or layer.op not in base.RULES:
             return base.unknown
         if self._cut_layer_norms and layer.op == "LayerNormalization":

@@ -30,26 +30,35 @@ def sgd(rate: Any) -> tf_keras.optimizers.Optimizer:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseOptions(fields.Checked):
-    """Options that these methods have in common.
+class TwoTrainings(fields.Checked):
+    """Options of a training that makes channels idle and of the one after the cut.
+
+    Attributes:
+        sparse_epochs: length of the first; its last epoch counts, not its most accurate
+            one.
+        fine_tune_epochs: length of the second.
+        sparse_learning_rate: peak of the first.
+    """
+
+    sparse_epochs: int = fields.field(10, least=1)
+    fine_tune_epochs: int = fields.field(10, least=1)
+    sparse_learning_rate: float = fields.field(0.05, above=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseOptions(TwoTrainings):
+    """Options that methods with a penalty on weights have in common.
 
     Attributes:
         strength: weight of the penalty; None chooses it by the length of the training.
         share: which part of what is penalized counts, the smallest; None chooses it by
             the cut.
         layers: names or patterns of the layers to penalize.
-        sparse_epochs: length of the training under the penalty; its last epoch counts,
-            not its most accurate one.
-        fine_tune_epochs: length of the training after the cut.
-        sparse_learning_rate: peak of the training under the penalty.
     """
 
     strength: float | None = None
     share: float | None = None
     layers: str | Sequence[str] = "*"
-    sparse_epochs: int = fields.field(10, least=1)
-    fine_tune_epochs: int = fields.field(10, least=1)
-    sparse_learning_rate: float = fields.field(0.05, above=0)
 
 
 class SparseMethod(loop.Method):
@@ -72,7 +81,7 @@ class SparseMethod(loop.Method):
             name: of the method, by which its job is known again.
             model: what the user passed in.
             training: for all trainings alike; the number of epochs is that of `how`.
-            how: the method's options, some `SparseOptions`.
+            how: the method's options, some `TwoTrainings`.
             budget: the target.
 
         Raises:

@@ -12,9 +12,9 @@ from tfslim.quantization.quantize import QuantizeResult, quantize
 from tfslim.quantization.ranges.calibration import Calibration, GivenRanges
 from tfslim.quantization.ranges.collect import Samples, sized_for_first
 from tfslim.quantization.repair.equalization import (
-    EqualizeResult,
     equalize,
     is_equalized,
+    unevenness,
 )
 from tfslim.quantization.repair.improve import GAIN_DB, Improved, Improver, is_large
 from tfslim.quantization.rules import recipe
@@ -134,7 +134,7 @@ def _sources(
     on_step("equalizing")
     graph = tflite.read(model).graphs[0]
     least = _UNEQUAL if is_large(graph) else _EQUAL
-    if not given and _largest(equalize(model)) < least:
+    if not given and unevenness(model) < least:
         # By the weights alone, before any run: there is nothing to balance.
         return {"plain": model}
     balanced = equalize(model, samples)
@@ -142,10 +142,6 @@ def _sources(
         return {"equalized": balanced.tflite}
     found = {"equalized": balanced.tflite} if balanced.equalized else {}
     return {"plain": model, **found}
-
-
-def _largest(balanced: EqualizeResult) -> float:
-    return max((row.largest for row in balanced.equalized), default=0.0)
 
 
 def _repaired(

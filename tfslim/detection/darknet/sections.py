@@ -6,23 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from tfslim import errors
+from tfslim.detection.darknet import network as net
 from tfslim.detection.darknet.cfg import Section, join
-from tfslim.detection.darknet.network import (
-    ACTIVATIONS,
-    Convolutional,
-    Layer,
-    Maxpool,
-    Network,
-    Route,
-    Shortcut,
-    Upsample,
-    Yolo,
-)
 from tfslim.detection.heads import Head
 from tfslim.registry import unknown_name
 
 
-def build(sections: Sequence[Section]) -> Network:
+def build(sections: Sequence[Section]) -> net.Network:
     """Builds the network that sections describe.
 
     Raises:
@@ -30,13 +20,13 @@ def build(sections: Sequence[Section]) -> Network:
     """
     if not sections or sections[0].kind not in ("net", "network"):
         raise errors.GraphError("A .cfg must begin with a [net] section.")
-    net = sections[0]
-    if not {"height", "width", "channels"} <= set(net.options):
+    head = sections[0]
+    if not {"height", "width", "channels"} <= set(head.options):
         raise errors.GraphError("[net] must have width, height and channels.")
     height, width, channels = (
-        net.number(key, 1, least=1) for key in ("height", "width", "channels")
+        head.number(key, 1, least=1) for key in ("height", "width", "channels")
     )
-    network = Network((height, width, channels), ())
+    network = net.Network((height, width, channels), ())
     for section in sections[1:]:
         if section.kind not in _PARSERS:
             hint = unknown_name("section", section.kind, known=_PARSERS)
@@ -51,28 +41,28 @@ def build(sections: Sequence[Section]) -> Network:
     return network
 
 
-def _check_ends(network: Network, sections: Sequence[Section]) -> None:
+def _check_ends(network: net.Network, sections: Sequence[Section]) -> None:
     if not network.heads:
         raise errors.GraphError(
             "The .cfg has no [yolo] section, so no output. Is it cut off?"
         )
     used = {source for layer in network.layers for source in layer.inputs}
     for index, layer in enumerate(network.layers):
-        if index not in used and not isinstance(layer.op, Yolo):
+        if index not in used and not isinstance(layer.op, net.Yolo):
             raise errors.GraphError(
                 f"Nothing reads the output of {sections[index + 1]}. Is the .cfg cut "
                 "off?"
             )
 
 
-def _convolutional(section: Section, network: Network) -> Layer:
+def _convolutional(section: Section, network: net.Network) -> net.Layer:
     section.check_options(
         "filters size stride pad padding groups batch_normalize activation".split()
     )
     source = _last(section, network)
     height, width, channels = network.shape(source)
     size = section.number("size", 1, least=1)
-    op = Convolutional(
+    op = net.Convolutional(
         filters=section.number("filters", 1, least=1),
         size=size,
         stride=section.number("stride", 1, least=1),
@@ -89,19 +79,19 @@ def _convolutional(section: Section, network: Network) -> Layer:
     rows, columns = (
         (n + 2 * op.padding - size) // op.stride + 1 for n in (height, width)
     )
-    return Layer(op, (source,), (rows, columns, op.filters))
+    return net.Layer(op, (source,), (rows, columns, op.filters))
 
 
 def _activation(section: Section, default: str) -> str:
     name = section.options.get("activation", default)
-    if name not in ACTIVATIONS:
+    if name not in net.ACTIVATIONS:
         raise errors.GraphError(
-            f"{section}: {unknown_name('activation', name, known=ACTIVATIONS)}"
+            f"{section}: {unknown_name('activation', name, known=net.ACTIVATIONS)}"
         )
     return name
 
 
-def _shortcut(section: Section, network: Network) -> Layer:
+def _shortcut(section: Section, network: net.Network) -> net.Layer:
     section.check_options(["from", "activation", "alpha", "beta"])
     if {*section.numbers("alpha", (1,)), *section.numbers("beta", (1,))} != {1.0}:
         raise errors.GraphError(f"{section}: only alpha=1 and beta=1 are supported.")
@@ -112,14 +102,14 @@ def _shortcut(section: Section, network: Network) -> Layer:
             f"{section} adds outputs of shapes {network.shape(last)} and "
             f"{network.shape(source)}; they must be equal."
         )
-    op = Shortcut(_activation(section, "linear"))
-    return Layer(op, (last, source), network.shape(last))
+    op = net.Shortcut(_activation(section, "linear"))
+    return net.Layer(op, (last, source), network.shape(last))
 
 
-def _route(section: Section, network: Network) -> Layer:
+def _route(section: Section, network: net.Network) -> net.Layer:
     section.check_options(["layers", "groups", "group_id"])
     sources = _sources(section, "layers", network=network)
-    op = Route(section.number("groups", 1, least=1), section.number("group_id", 0))
+    op = net.Route(section.number("groups", 1, least=1), section.number("group_id", 0))
     shapes = [network.shape(source) for source in sources]
     if len({shape[:2] for shape in shapes}) > 1:
         raise errors.GraphError(
@@ -131,12 +121,12 @@ def _route(section: Section, network: Network) -> Layer:
             "does not exist."
         )
     channels = sum(shape[2] // op.groups for shape in shapes)
-    return Layer(op, sources, (*shapes[0][:2], channels))
+    return net.Layer(op, sources, (*shapes[0][:2], channels))
 
 
-def _last(section: Section, network: Network) -> int:
+def _last(section: Section, network: net.Network) -> int:
     """Returns the number of the layer before the section."""
-    if network.layers and isinstance(network.layers[-1].op, Yolo):
+    if network.layers and isinstance(network.layers[-1].op, net.Yolo):
         raise errors.GraphError(
             f"{section} reads a [yolo], which is an output. Put a [route] before it."
         )
@@ -144,7 +134,7 @@ def _last(section: Section, network: Network) -> int:
 
 
 def _sources(
-    section: Section, key: str, *, network: Network, count: int | None = None
+    section: Section, key: str, *, network: net.Network, count: int | None = None
 ) -> tuple[int, ...]:
     """Returns layer numbers; negative ones count back from the section."""
     here = len(network.layers)
@@ -156,7 +146,7 @@ def _sources(
                 f"{section}: {key} {number:g} is no layer; it is layer {here} itself, "
                 "so earlier ones are 0 and up, or -1 and down."
             )
-        if isinstance(network.layers[index].op, Yolo):
+        if isinstance(network.layers[index].op, net.Yolo):
             raise errors.GraphError(f"{section}: {key} {number:g} is a [yolo].")
         found.append(index)
     if not found:
@@ -164,34 +154,34 @@ def _sources(
     return tuple(found)
 
 
-def _upsample(section: Section, network: Network) -> Layer:
+def _upsample(section: Section, network: net.Network) -> net.Layer:
     section.check_options(["stride", "scale"])
     if section.numbers("scale", (1,)) != (1.0,):
         raise errors.GraphError(f"{section}: only scale=1 is supported.")
     source = _last(section, network)
     height, width, channels = network.shape(source)
-    op = Upsample(section.number("stride", 2, least=1))
-    return Layer(op, (source,), (height * op.stride, width * op.stride, channels))
+    op = net.Upsample(section.number("stride", 2, least=1))
+    return net.Layer(op, (source,), (height * op.stride, width * op.stride, channels))
 
 
-def _maxpool(section: Section, network: Network) -> Layer:
+def _maxpool(section: Section, network: net.Network) -> net.Layer:
     section.check_options(["size", "stride", "padding"])
     source = _last(section, network)
     height, width, channels = network.shape(source)
     stride = section.number("stride", 1, least=1)
     size = section.number("size", stride, least=1)
-    op = Maxpool(size, stride, section.number("padding", size - 1))
+    op = net.Maxpool(size, stride, section.number("padding", size - 1))
     rows, columns = ((n + op.padding - size) // stride + 1 for n in (height, width))
-    return Layer(op, (source,), (rows, columns, channels))
+    return net.Layer(op, (source,), (rows, columns, channels))
 
 
-def _nothing(section: Section, network: Network) -> Layer:
+def _nothing(section: Section, network: net.Network) -> net.Layer:
     """A section that does nothing in use, but counts as a layer; its options too."""
     source = _last(section, network)
-    return Layer(Route(), (source,), network.shape(source))
+    return net.Layer(net.Route(), (source,), network.shape(source))
 
 
-def _yolo(section: Section, network: Network) -> Layer:
+def _yolo(section: Section, network: net.Network) -> net.Layer:
     # Its other options are of training.
     for key, neutral in (("scale_x_y", 1.0), ("new_coords", 0.0)):
         if section.numbers(key, (neutral,)) != (neutral,):
@@ -222,10 +212,10 @@ def _yolo(section: Section, network: Network) -> Layer:
             f"{section} has {head.num_anchors} anchors and {head.num_classes} classes: "
             f"the layer before needs {head.num_channels} filters, and has {channels}."
         )
-    return Layer(Yolo(head), (source,), network.shape(source))
+    return net.Layer(net.Yolo(head), (source,), network.shape(source))
 
 
-_PARSERS: Mapping[str, Callable[[Section, Network], Layer]] = {
+_PARSERS: Mapping[str, Callable[[Section, net.Network], net.Layer]] = {
     "conv": _convolutional,
     "convolutional": _convolutional,
     "dropout": _nothing,
@@ -240,12 +230,12 @@ _PARSERS: Mapping[str, Callable[[Section, Network], Layer]] = {
 }
 
 
-def describe(network: Network) -> tuple[Section, ...]:
+def describe(network: net.Network) -> tuple[Section, ...]:
     """Returns the sections of a network, in the words of Darknet's own files."""
     height, width, channels = network.input_shape
-    net = {"batch": 1, "subdivisions": 1, "width": width, "height": height}
-    net["channels"] = channels
-    sections = [Section("net", {key: str(value) for key, value in net.items()})]
+    first = {"batch": 1, "subdivisions": 1, "width": width, "height": height}
+    first["channels"] = channels
+    sections = [Section("net", {key: str(value) for key, value in first.items()})]
     # Darknet lists the anchors of all heads, small first, and a mask for each head.
     anchors = [a for head in network.heads[::-1] for a in head.anchors]
     for index, layer in enumerate(network.layers):
@@ -255,29 +245,29 @@ def describe(network: Network) -> tuple[Section, ...]:
 
 
 def _describe(
-    index: int, layer: Layer, *, anchors: list[tuple[float, float]]
+    index: int, layer: net.Layer, *, anchors: list[tuple[float, float]]
 ) -> tuple[str, Mapping[str, object]]:
     op = layer.op
     match op:
-        case Convolutional():
+        case net.Convolutional():
             return "convolutional", _describe_convolutional(op)
-        case Shortcut():
+        case net.Shortcut():
             source = layer.inputs[1] - index
             return "shortcut", {"from": source, "activation": op.activation}
-        case Route():
+        case net.Route():
             first, *more = layer.inputs
             options = {"layers": join([first - index, *more])}
             if op.groups > 1:
                 options |= {"groups": str(op.groups), "group_id": str(op.group_id)}
             return "route", options
-        case Upsample():
+        case net.Upsample():
             return "upsample", {"stride": op.stride}
-        case Maxpool():
+        case net.Maxpool():
             pool = {"size": op.size, "stride": op.stride}
             if op.padding != op.size - 1:
                 pool["padding"] = op.padding
             return "maxpool", pool
-        case Yolo():
+        case net.Yolo():
             mask = [anchors.index(anchor) for anchor in op.head.anchors]
             return "yolo", {
                 "mask": join(mask),
@@ -287,7 +277,7 @@ def _describe(
             }
 
 
-def _describe_convolutional(op: Convolutional) -> Mapping[str, object]:
+def _describe_convolutional(op: net.Convolutional) -> Mapping[str, object]:
     options: dict[str, object] = {}
     if op.batch_normalize:
         options["batch_normalize"] = 1

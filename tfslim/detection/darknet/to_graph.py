@@ -9,17 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfslim import errors
-from tfslim.detection.darknet.network import (
-    ACTIVATIONS,
-    Convolutional,
-    Layer,
-    Maxpool,
-    Network,
-    Route,
-    Shortcut,
-    Upsample,
-    Yolo,
-)
+from tfslim.detection.darknet import network as net
 from tfslim.detection.darknet.weights import ConvWeights
 from tfslim.graph import ir
 from tfslim.graph.editor import Editor
@@ -29,7 +19,7 @@ EPSILON = 1e-5
 
 
 def to_graph(
-    network: Network, weights: tuple[ConvWeights, ...], *, name: str
+    network: net.Network, weights: tuple[ConvWeights, ...], *, name: str
 ) -> ir.Graph:
     """Returns the graph of a network; layers are numbered as in the `.cfg`."""
     builder = _Builder(network, iter(weights))
@@ -42,7 +32,7 @@ def to_graph(
 class _Builder:
     """The nodes so far; `found` has the output of each layer of Darknet."""
 
-    def __init__(self, network: Network, weights: Iterator[ConvWeights]):
+    def __init__(self, network: net.Network, weights: Iterator[ConvWeights]):
         self._network = network
         self._weights = weights
         self.editor = Editor(ir.Graph("", {}, (), None, None))
@@ -56,26 +46,26 @@ class _Builder:
     ) -> ir.TensorRef:
         return self.editor.call(layer, args, (shape,))
 
-    def add_layer(self, index: int, layer: Layer) -> None:
+    def add_layer(self, index: int, layer: net.Layer) -> None:
         inputs = [self.found[source] for source in layer.inputs]
         shape = (None, *layer.shape)
         op = layer.op
         match op:
-            case Convolutional():
+            case net.Convolutional():
                 out = self._convolution(index, op, x=inputs[0], shape=shape)
-            case Shortcut():
+            case net.Shortcut():
                 add = ir.Layer(f"shortcut_{index}", "Add")
                 out = self._add(add, (inputs,), shape)
                 out = self._activation(index, op.activation, out, shape)
-            case Route():
+            case net.Route():
                 out = self._route(index, op, inputs, shape)
-            case Upsample():
+            case net.Upsample():
                 sizes = {"size": [op.stride] * 2, "interpolation": "nearest"}
                 resize = ir.Layer(f"upsample_{index}", "UpSampling2D", sizes)
                 out = self._add(resize, (inputs[0],), shape)
-            case Maxpool():
+            case net.Maxpool():
                 out = self._maxpool(index, op, inputs[0], shape)
-            case Yolo():
+            case net.Yolo():
                 return
         self.found[index] = out
 
@@ -84,7 +74,7 @@ class _Builder:
         return height or 0, width or 0, channels or 0
 
     def _convolution(
-        self, index: int, op: Convolutional, *, x: ir.TensorRef, shape: ir.Shape
+        self, index: int, op: net.Convolutional, *, x: ir.TensorRef, shape: ir.Shape
     ) -> ir.TensorRef:
         pads = [
             _pads(side, out or 0, op=op)
@@ -123,12 +113,12 @@ class _Builder:
         if name == "leaky":
             layer = ir.Layer(f"leaky_{index}", "LeakyReLU", {"negative_slope": 0.1})
         else:
-            config = {"activation": ACTIVATIONS[name]}
+            config = {"activation": net.ACTIVATIONS[name]}
             layer = ir.Layer(f"{name}_{index}", "Activation", config)
         return self._add(layer, (x,), shape)
 
     def _route(
-        self, index: int, op: Route, inputs: list[ir.TensorRef], shape: ir.Shape
+        self, index: int, op: net.Route, inputs: list[ir.TensorRef], shape: ir.Shape
     ) -> ir.TensorRef:
         parts = inputs
         if op.groups > 1:
@@ -147,7 +137,7 @@ class _Builder:
         return self._add(concat, (parts,), shape)
 
     def _maxpool(
-        self, index: int, op: Maxpool, x: ir.TensorRef, shape: ir.Shape
+        self, index: int, op: net.Maxpool, x: ir.TensorRef, shape: ir.Shape
     ) -> ir.TensorRef:
         paddings = {_pool_padding(side, op) for side in self._shape(x)[:2]}
         if len(paddings) > 1 or None in paddings:
@@ -165,13 +155,13 @@ class _Builder:
         return self._add(layer, (x,), shape)
 
 
-def _pads(side: int, out: int, *, op: Convolutional) -> list[int]:
+def _pads(side: int, out: int, *, op: net.Convolutional) -> list[int]:
     """Returns the zeros before and after one side, as many as the windows touch."""
     after = (out - 1) * op.stride + op.size - side - op.padding
     return [op.padding, max(0, after)]
 
 
-def _pool_padding(side: int, op: Maxpool) -> str | None:
+def _pool_padding(side: int, op: net.Maxpool) -> str | None:
     """Returns the word of Keras for Darknet's padding of one side, if it has one."""
     out = (side + op.padding - op.size) // op.stride + 1
     before, total = op.padding // 2, (out - 1) * op.stride + op.size - side

@@ -6,6 +6,7 @@ from typing import Any
 
 from tfslim import checks, errors
 from tfslim.activation.activation_pruning import activation_pruning
+from tfslim.bayesian.compress import bayesian_compression
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base, prune
 from tfslim.proximal.prox_sg import prox_sg
@@ -16,6 +17,7 @@ from tfslim.training.training import Training
 # Name -> a method with a penalty, and which fields of the section it takes beside those
 # that all do.
 _SPARSE: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "bayesian": (bayesian_compression, ("divisor",)),
     "prox_sg": (prox_sg, ("divisor",)),
     "slimming": (slim_network, ("passes",)),
 }
@@ -51,7 +53,10 @@ def plan(section: base.Config, config: base.Config) -> base.Step:
 
 
 def _budget(section: base.Config) -> budget_lib.Budget | None:
-    """Returns the budget; Prox-SG without a limit cuts what its zeros say."""
+    """Returns the budget; without one two methods say themselves what goes."""
+    has_limit = section.max_macs or section.max_params
+    if section.method == "bayesian" and not (has_limit or section.ratio):
+        return None
     if section.method != "prox_sg":
         return prune.budget_of("slim", section, scope="global")
     if section.ratio:
@@ -59,21 +64,23 @@ def _budget(section: base.Config) -> budget_lib.Budget | None:
             f"config.slim.ratio is {section.ratio}, but Prox-SG takes the ratio of "
             "each layer from its zeros: set max_macs or max_params, or strength."
         )
-    if not (section.max_macs or section.max_params):
+    if not has_limit:
         return None
     return prune.budget_of("slim", section, scope="uniform")
 
 
 def _sparse(job: Job, section: base.Config, budget: Any, training: Training) -> Any:
     method, names = _SPARSE[section.method]
+    given = {name: section[name] for name in names}
+    if section.strength is not None:
+        given["strength"] = section.strength
     return method(
         job.model,
         training,
         budget=budget,
-        strength=section.strength,
         sparse_epochs=section.sparse_epochs,
         fine_tune_epochs=section.epochs,
-        **{name: section[name] for name in names},
+        **given,
     )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from tfslim import errors, tflite
 from tfslim.quantization.integer import absorb as absorb_lib
-from tfslim.quantization.integer import borders, parameters
+from tfslim.quantization.integer import borders, needed, parameters
 from tfslim.quantization.layers.layer_names import LayerNames
 from tfslim.quantization.rules import kept_float
 from tfslim.quantization.rules.plan import Plan, Request
@@ -17,9 +17,11 @@ _NAMED = 8
 
 def handed_on(request: Request, plan: Plan) -> Request:
     """Returns the request with ranges as the INT8 kernels hand them on."""
-    if not plan.own:
+    if request.ranges is None:
         return request
-    ranges = parameters.handed_on(request.graph, request.ranges or {})
+    ranges = needed.narrowed(request.graph, request.ranges)
+    if plan.own:
+        ranges = parameters.handed_on(request.graph, ranges)
     return dataclasses.replace(request, ranges=ranges)
 
 
@@ -28,7 +30,7 @@ def absorb(content: bytes, request: Request, *, plan: Plan) -> bytes:
     if not plan.own:
         return content
     flat = flatbuffer.unpack(content)
-    ranges = parameters.handed_on(request.graph, request.ranges or {})
+    ranges = handed_on(request, plan).ranges or {}
     absorb_lib.absorb(flat, plan.own, ranges=ranges)
     borders.join(flat)
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))

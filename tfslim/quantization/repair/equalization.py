@@ -16,7 +16,7 @@ import numpy as np
 from tfslim import tflite
 from tfslim.quantization.ranges.collect import Samples, collect
 from tfslim.quantization.ranges.statistics import ChannelExtremes
-from tfslim.quantization.repair.balance import balance
+from tfslim.quantization.repair.balance import balance, equalizing_factor
 from tfslim.quantization.repair.constants import set_constant
 from tfslim.quantization.repair.scalable_pairs import Constants, Pair, Refused, pairs
 from tfslim.quantization.rules.preprocess_model import prepare
@@ -99,6 +99,26 @@ def equalize(model: bytes, samples: Samples | None = None) -> EqualizeResult:
     return EqualizeResult(
         metadata.put_json(written, entry), tuple(rows), tuple(refused)
     )
+
+
+def unevenness(model: bytes) -> float:
+    """Returns the largest factor of a channel against its others, by the weights.
+
+    That of the first round of `equalize`: without a run, and without a changed file.
+    """
+    graph = tflite.read(prepare(model)).graphs[0]
+    found, _ = pairs(graph)
+    weighted = {op.index: op for pair in found for op in (pair.first, pair.second)}
+    constants = {
+        (index, 1): data
+        for index, op in weighted.items()
+        if (data := graph.constant(op.inputs[1])) is not None
+    }
+    factors = [
+        equalizing_factor(pair.first_size(constants), pair.second_size(constants))
+        for pair in found
+    ]
+    return max((float(np.maximum(f, 1 / f).max()) for f in factors), default=0.0)
 
 
 def _floor(seen: ChannelExtremes) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Bayesian compression: channels whose scale is mostly noise go."""
