@@ -178,17 +178,22 @@ def prox_sg(case: Case) -> Any:
     )[0]
 
 
-def bayesian(case: Case) -> Any:
+def bayesian(case: Case, scope: str = "global") -> Any:
     import tfslim
 
     return tfslim.bayesian_compression(
-        case.base, case.training(1), budget=case.budget("global"), **case.lengths
+        case.base, case.training(1), budget=case.budget(scope), **case.lengths
     )[0]
+
+
+def bayesian_uniform(case: Case) -> Any:
+    return bayesian(case, "uniform")
 
 
 METHODS: dict[str, Callable[[Case], Any]] = {
     "Prox-SG": prox_sg,
     "Bayesian": bayesian,
+    "Bayesian by layer": bayesian_uniform,
     "Taylor": taylor,
     "L1 norm": l1,
     "distillation": distillation,

@@ -177,6 +177,7 @@ class _Run:
         self.job.original = self.job.model
         if self.plan.steps:
             convert.require_finite(self.job.model)
+        if self.plan.steps and self.config.verify.original:
             self.original = making.original(self.job, self.config, eval_fn=self.eval_fn)
         for step in self.plan.steps:
             self.on_step(step.title)
