@@ -107,7 +107,7 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
         found = optimize_model.finish(wanted, plan, out=out, on_step=on_step)
         if not report.plot_front(found, out / "front.png"):
             on_step("no picture of the front: pip install 'tfslim[plots]'")
-        _write_page(found, out)
+        write_page(found, out)
     cli.say(_shown(found, out))
     missed = [
         f"{name} of {row['folder']}"
@@ -122,7 +122,7 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
         )
 
 
-def _write_page(found: dict[str, Any], out: Path) -> None:
+def write_page(found: dict[str, Any], out: Path) -> None:
     """Writes the page of what was made, with the search that led there."""
     from tfslim import files
     from tfslim.report import folders, html

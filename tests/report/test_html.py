@@ -7,7 +7,7 @@ import browser
 import pages
 import pytest
 
-from tfslim import errors, manifest
+from tfslim import errors, manifest, optimize
 from tfslim.report import __main__ as command
 from tfslim.report import html
 from tfslim.report.html import charts
@@ -236,6 +236,19 @@ def test_command_rebuilds_a_folder(tmp_path, capsys):
     manifest.verify(folder)
     assert set(manifest.read(folder)) == {"result.json", "report.html", "report.md"}
     assert "Take dynamic_int8.tflite" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names", [("best",), ("family_1", "family_2")])
+def test_a_search_has_the_page_of_what_it_made(tmp_path, names):
+    found = pages.front("best")
+    found["final"] = [{**found["final"][0], "folder": name} for name in names]
+    for name in names:
+        _folder(tmp_path / name, pages.recorded())
+    optimize.write_page(found, tmp_path)
+    with browser.opened(tmp_path / "report.html", 390) as page:
+        assert page.faults == []
+        assert page.locator("circle.b").count() == len(names)  # Trained fully.
+        assert page.locator("[aria-label='What the search tried']").count() == 1
 
 
 def test_command_compares_runs(tmp_path):
