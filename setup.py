@@ -36,6 +36,7 @@ DATA = ["json", "html", "css", "js", "md"]
 VIDEO = ["opencv-python-headless>=4.10"]
 PLOTS = ["matplotlib>=3.9"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"]
+MLFLOW = ["mlflow-skinny>=2.20"]
 SEARCH = ["optuna>=4.0"]
 DEV = [
     *PLOTS,
@@ -100,6 +101,7 @@ setuptools.setup(
     install_requires=BASE,
     extras_require={
         "tensorflow": TENSORFLOW,
+        "mlflow": MLFLOW,
         "plots": PLOTS,
         "search": SEARCH,
         "video": VIDEO,

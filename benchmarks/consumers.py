@@ -214,7 +214,9 @@ def _cell(row: dict[str, Any]) -> str:
         return f"{sum(counts)} ops on the CPU"
     if row["status"] == "wrong":
         share = row["against"]["interpreter"]["agreement"]
-        return f"**wrong**: {1 - share:.0%} get another class"
+        is_class = share is not None and share < 1
+        reason = f"{1 - share:.0%} get another class" if is_class else row["reason"]
+        return f"**wrong**: {reason}"
     if row["status"] == "refused":
         return f"refused: {row['reason']}"
     error = row["against"]["interpreter"]["max_abs_error"]

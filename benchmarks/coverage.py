@@ -132,7 +132,7 @@ def models(part: str, k: Any) -> Iterator[tuple[str, Any]]:
     if part == "ops":
         table = importlib.import_module("tests.graph.op_table")
         for row in table.ROWS if k.__name__ == "keras" else ():
-            yield row.name, lambda row=row: table.build(row, k)
+            yield row.name, functools.partial(table.build, row, k)
         return
     table = importlib.import_module("tests.graph.layer_table")
     for row in table.rows(k):
@@ -170,8 +170,9 @@ def page() -> str:
     lines = [
         "# What of Keras works",
         "",
-        "Made by `make coverage`: every layer of both Keras alone, and small networks",
-        "as users write them, with random weights. *carried*: read and written again.",
+        "Made by `make coverage`: every function of `keras.ops` in a small network,",
+        "every layer of both Keras alone, and networks as users write them, all with",
+        "random weights. *carried*: read and written again.",
         "Files: the error against Keras on random inputs in dB, of the worst output",
         "(20 dB is a tenth). *cut*: the share of params that is left of half the",
         "channels, proved. Untrained weights and random inputs are harder on INT8 than",

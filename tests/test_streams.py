@@ -74,15 +74,74 @@ def test_errors_show_names_escaped(capsys):
     assert said == "tfslim.x: error: No such file: 'a\\x1b]0;title\\x07 b'\n"
 
 
-def test_only_a_command_captures(capfd):
+CHATTER = (
+    b"I0000 00:00:1796088904.536371   13741 cudart_stub.cc:31] Could not find\n"
+    b"2026-11-30 10:00:00.123: I tensorflow/core/util/port.cc:153] oneDNN\n"
+    b"E0000 00:00:1.2 7 cuda_platform.cc:52] failed call to cuInit: INTERNAL\n"
+    b"W0000 00:00:1.2 7 tf_tfl_flatbuffer_helpers.cc:364] Ignored output_format.\n"
+)
+TOLD = (
+    b"E0000 00:00:1.2 7 executor.cc:9] out of memory\n"
+    b"W0000 00:00:1.2 7 gpu_device.cc:1] Cannot dlopen some GPU libraries.\n"
+    b"Traceback of a user's own\n"
+)
+
+
+def test_a_library_call_passes_on_all_but_chatter(capfd):
     with quiet.captured_stderr() as said:
-        os.write(2, b"seen")
-    assert said == [""]
-    assert capfd.readouterr().err == "seen"
+        os.write(2, CHATTER + TOLD)
+    assert said == [(CHATTER + TOLD).decode()]
+    assert capfd.readouterr().err == TOLD.decode()
     with quiet.in_command(), quiet.captured_stderr() as said:
         os.write(2, b"taken")
     assert said == ["taken"]
     assert capfd.readouterr().err == ""
+
+
+def test_nothing_is_held_back_where_others_may_write(capfd, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", open(2, "w", closefd=False))
+    waiting = threading.Event()
+    other = threading.Thread(target=waiting.wait)
+    other.start()
+    try:
+        with quiet.captured_stderr() as said:
+            os.write(2, CHATTER)
+            assert capfd.readouterr().err == CHATTER.decode()
+    finally:
+        waiting.set()
+        other.join()
+    assert said == [""]
+
+
+def test_who_asks_for_all_sees_all(capfd, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    with quiet.captured_stderr():
+        os.write(2, CHATTER)
+    assert capfd.readouterr().err == CHATTER.decode()
+
+
+@pytest.mark.parametrize(
+    ("code", "is_quiet"),
+    [
+        ("import tfslim; tfslim.build_model('mlp')", True),
+        ("from tfslim.slimming import penalty", True),
+        ("import tfslim, tensorflow", False),  # The user's own import.
+        ("import tensorflow, tfslim; tfslim.build_model('mlp')", False),
+    ],
+)
+def test_tensorflow_comes_in_quietly_where_tfslim_imports_it(code, is_quiet):
+    code += (
+        "; import sys; assert 'tensorflow' in sys.modules; print(len(sys.meta_path))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env=environment,
+        text=True,
+        check=True,
+    )
+    assert (done.stderr == "") == is_quiet, done.stderr
 
 
 def test_threads_of_a_command_leave_stderr_as_it_was():

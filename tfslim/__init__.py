@@ -12,10 +12,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from tfslim import quiet
+
 __version__ = "0.1.0"
 
 # Public name that is to go -> the one that takes its place; usable for one release.
 _OLD: dict[str, str] = {}
+
+
+quiet.watch()
 
 
 def _places() -> dict[str, tuple[str, str]]:

@@ -52,6 +52,7 @@ def define_flags(values: flags.FlagValues) -> None:
         ("preprocessing", str, "raw, unit, symmetric, torch or caffe."),
         ("samples", 8, "How many of them."),
         ("json", str, "Where to write all figures as JSON."),
+        ("html", str, "Where to write a page with plots and tables."),
         ("node_data", str, "Where to write the times for Model Explorer, as JSON."),
         ("all", False, "Show every op and all advice."),
         ("overwrite", False, "Replace an existing file."),
@@ -72,6 +73,10 @@ def _run(values: flags.FlagValues, config: None) -> None:
     _zeros(values, data)
     if values.json:
         files.write_json(values.json, found)
+    if values.html:
+        from tfslim.report import html
+
+        files.write_text(values.html, html.analysis_to_html(found))
     if values.node_data:
         files.write_json(values.node_data, report.analysis_to_node_data(found))
 
@@ -88,7 +93,7 @@ def _check(values: flags.FlagValues) -> None:
             raise errors.ConfigError(
                 f"--{name} must be at least {least}, got {values[name].value}."
             )
-    for name in ("out", "json", "node_data"):
+    for name in ("out", "json", "html", "node_data"):
         path = values[name].value
         if path and name == "out" and Path(path).exists() and not values.overwrite:
             raise errors.ConfigError(f"{path} exists. Pass --overwrite to replace it.")

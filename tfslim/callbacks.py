@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from tfslim.slimming.penalty import NetworkSlimming, slimming_penalty
 from tfslim.training.callbacks import BestWeights
+from tfslim.training.tracking import MLflow
 
-__all__ = ["BestWeights", "NetworkSlimming", "slimming_penalty"]
+__all__ = ["BestWeights", "MLflow", "NetworkSlimming", "slimming_penalty"]

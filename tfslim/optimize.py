@@ -107,6 +107,7 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
         found = optimize_model.finish(wanted, plan, out=out, on_step=on_step)
         if not report.plot_front(found, out / "front.png"):
             on_step("no picture of the front: pip install 'tfslim[plots]'")
+        write_page(found, out)
     cli.say(_shown(found, out))
     missed = [
         f"{name} of {row['folder']}"
@@ -119,6 +120,18 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
             f"The budget is missed: {', '.join(missed)}. {out} has the nearest; raise "
             "it, or train longer: --epochs."
         )
+
+
+def write_page(found: dict[str, Any], out: Path) -> None:
+    """Writes the page of what was made, with the search that led there."""
+    from tfslim import files
+    from tfslim.report import folders, html
+
+    runs = folders.read([out / row["folder"] for row in found["final"]])
+    first = next(iter(runs))
+    result, extras = runs[first]
+    runs[first] = result, {**extras, "front": found}
+    files.write_text(out / folders.PAGE, html.compare_to_html(runs))
 
 
 class _Others:

@@ -246,6 +246,10 @@ class Verify(fields.Checked):
 
     num_samples: int = field(64, "random inputs, where there is no data", least=1)
     consumers: tuple[str, ...] = field((), "programs that each file is run in, too")
+    original: bool = field(
+        True,
+        "the model before the steps that make it smaller is measured and timed too",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -250,7 +250,8 @@ def test_the_command(tmp_path, capsys):
     keras = tmp_path / "model.keras"
     model.save(keras)
     out, nodes = tmp_path / "a.json", tmp_path / "n.json"
-    flags = [f"--json={out}", f"--node_data={nodes}", "--all"]
+    page = tmp_path / "a.html"
+    flags = [f"--json={out}", f"--node_data={nodes}", f"--html={page}", "--all"]
     assert main(["analyze", str(keras), *flags]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
@@ -264,6 +265,8 @@ def test_the_command(tmp_path, capsys):
     results = json.loads(nodes.read_text())[found["graph"]]["results"]
     assert set(results) == {str(row["index"]) for row in found["ops"]}
     assert all(value["value"] > 0 for value in results.values())
+    text = page.read_text(encoding="utf-8")
+    assert "Time of each op" in text and text.count("<tr>") == 1 + len(found["ops"])
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,12 @@ def _few(ops: Any, x: Any) -> Any:
 
 
 _CALLS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "adaptive_average_pool": lambda o, x: o.adaptive_average_pool(x, (3, 3)),
-    "adaptive_max_pool": lambda o, x: o.adaptive_max_pool(x, (3, 3)),
+    "adaptive_average_pool": lambda o, x: o.adaptive_average_pool(
+        x, (3, 3), data_format="channels_last"
+    ),
+    "adaptive_max_pool": lambda o, x: o.adaptive_max_pool(
+        x, (3, 3), data_format="channels_last"
+    ),
     "allclose": lambda o, x: x * o.cast(o.allclose(x, x), "float32"),
     "append": lambda o, x: o.append(x, x * 2.0, axis=1),
     "arccosh": lambda o, x: o.arccosh(x + 2.0),
@@ -106,9 +110,11 @@ _CALLS: Mapping[str, Callable[[Any, Any], Any]] = {
     "cholesky": lambda o, x: o.cholesky(_matrices(o, x)),
     "cholesky_inverse": lambda o, x: o.cholesky_inverse(o.cholesky(_matrices(o, x))),
     "clip": lambda o, x: o.clip(x, -0.5, 0.5),
-    "concatenate": lambda o, x: o.concatenate([x, x * 2.0]),
+    "concatenate": lambda o, x: o.concatenate([x, x * 2.0], -1),
     "conv": lambda o, x: o.conv(x, _constant(3, 3, 8, 5), padding="same"),
-    "conv_transpose": lambda o, x: o.conv_transpose(x, _constant(3, 3, 5, 8), 2),
+    "conv_transpose": lambda o, x: o.conv_transpose(
+        x, _constant(3, 3, 5, 8), 2, "same", data_format="channels_last"
+    ),
     "corrcoef": lambda o, x: o.corrcoef(o.reshape(x, (36, 8))),
     "correlate": lambda o, x: o.correlate(o.reshape(x, (288,)), _constant(5)),
     "cross": lambda o, x: o.cross(x[..., :3], x[..., 3:6]),
@@ -371,4 +377,4 @@ def build(row: Row, k: Any) -> Any:
     parts = list(y) if isinstance(y, list | tuple) else [y]
     flat = [k.ops.reshape(k.ops.cast(each, "float32"), (1, -1)) for each in parts]
     y = flat[0] if len(flat) == 1 else k.ops.concatenate(flat, -1)
-    return k.Model(image, k.layers.Dense(2, name="head")(y))
+    return k.Model(image, k.layers.Dense(2, bias_initializer="ones", name="head")(y))

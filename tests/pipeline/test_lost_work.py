@@ -353,6 +353,12 @@ def test_the_model_as_given_is_a_row_of_its_own(tmp_path):
     [line] = [row for row in report.splitlines() if row.startswith("| original")]
     assert line.endswith("| 1.00x |")
     assert "- Fine-tuning: 1 epochs" in report
+    config.verify.original = False
+    result = _export(tmp_path, model, config, overwrite=True)
+    assert result["original"] is None
+    [again] = result["variants"]
+    assert again["change"]["against"] == "Keras"
+    assert again["metric"] == pytest.approx(smaller["metric"])
 
 
 @KERAS

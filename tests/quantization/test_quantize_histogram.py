@@ -5,10 +5,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import tf_keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfslim import errors, tflite
+import tfslim
+from tfslim import errors, quantization, tflite
 from tfslim.quantization.ranges.statistics import Extremes, Histogram
 
 
@@ -211,3 +213,22 @@ def test_moving_average_is_upstreams():
     np.testing.assert_allclose(
         seen.average, (truth["min"].item(), truth["max"].item()), rtol=1e-5
     )
+
+
+def test_histograms_of_a_report_hold_every_value():
+    samples = [np.random.default_rng(n).normal(size=(1, 6, 6, 2)) for n in range(4)]
+    samples = [np.float32(sample) for sample in samples]
+    model = tf_keras.Sequential(
+        [tf_keras.layers.Conv2D(3, 3, input_shape=(6, 6, 2), activation="relu")]
+    )
+    content = tfslim.convert_model(model).tflite
+    ranges = quantization.calibrate(content, samples)
+    found = quantization.histograms(content, samples, calibration=ranges)
+    assert {entry["samples"] for entry in found} == {4}
+    (entry,) = [e for e in found if sum(e["counts"]) == np.size(samples)]
+    assert entry is found[0]  # The input comes first.
+    truth, _ = np.histogram(np.float64(samples), entry["edges"])
+    assert entry["counts"] == truth.tolist()
+    assert len(entry["counts"]) <= 64
+    ((low, high),) = entry["thresholds"].values()
+    assert (low, high) == pytest.approx((np.min(samples), np.max(samples)))

@@ -77,10 +77,68 @@ def extras(name="conv_1", boxes=False):
                 "thresholds": {"kl": [-2.5, 2.5], "minmax": [edges[0], edges[-1]]},
             }
         ],
+        "gammas": [{"name": name, "edges": edges.tolist(), "counts": counts.tolist()}],
+        "front": front(name),
         "sensitivity": [{"layer": name, "sqnr_db": 21.5}],
         "consumers": {
             "columns": ["LiteRT CPU", "MediaPipe"],
             "rows": [{"name": "int8", "cells": ["same answers", f"refuses: {name}"]}],
         },
         "code": {"labels.txt": "0\n1\n2\n", "Classifier.kt": f"// {name}\nval a = 1"},
+    }
+
+
+def front(name="cut"):
+    """The content of `optimize.json` of a small search."""
+    rows = [
+        {
+            "metric": 0.9 - 0.05 * number,
+            "latency_us": 900.0 / (number + 1),
+            "size_bytes": 40_000 // (number + 1),
+            "meets": {"max_latency": number > 1, "max_drop": True},
+            "candidate": {
+                "name": f"{name} {number}",
+                "kind": ("cut", "uniform")[number % 2],
+                "predicted": {"latency_us": 880.0 / (number + 1)},
+            },
+        }
+        for number in range(6)
+    ]
+    return {
+        "baseline": {"float32": {**rows[0], "metric": 0.95, "latency_us": 1500.0}},
+        "trials": rows,
+        "final": [{**rows[2], "metric": 0.92, "folder": name}],
+        "goal": {"max_latency_us": 400.0},
+    }
+
+
+def analysis(name="conv_1"):
+    """What `tfslim analyze --json` writes of a small file, three ops of a name."""
+    ops = [
+        {
+            "index": index,
+            "op": "CONV_2D",
+            "layer": name,
+            "tensor": name,
+            "work": {"params": 10 * index, "macs": 1000 * index},
+            "intensity": 1.5,
+            "us": None if index == 2 else 7.0 + index,
+            "share": None if index == 2 else 0.5,
+            "bound": "memory",
+            "is_outside": False,
+        }
+        for index in range(3)
+    ]
+    total = {"size_bytes": 9000, "params": 30, "macs": 3000, "uncounted": []}
+    return {
+        "model": name,
+        "total": total | {"whole_us": None},
+        "ops": ops,
+        "advice": [{"gain": 0.1, "action": name, "where": name, "text": name}],
+        "separable": [],
+        "kernels": [],
+        "batch_norm": [],
+        "dead": [],
+        "against": None,
+        "notes": [name],
     }

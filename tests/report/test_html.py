@@ -7,9 +7,10 @@ import browser
 import pages
 import pytest
 
-from tfslim import errors, manifest
+from tfslim import errors, manifest, optimize
 from tfslim.report import __main__ as command
 from tfslim.report import html
+from tfslim.report.html import charts
 
 WIDTHS = (1280, 390)
 
@@ -24,7 +25,7 @@ def page_file(tmp_path_factory):
 
 
 def _first_column(page):
-    cells = page.locator("table.sortable tbody th")
+    cells = page.locator("table.sortable").first.locator("tbody th")
     return [text.replace(" ★", "") for text in cells.all_inner_texts()]
 
 
@@ -54,13 +55,17 @@ def test_page_opens_without_a_fault_or_a_request(page_file, width, dark):
 def test_table_sorts_by_click_and_by_keyboard(page_file):
     with browser.opened(page_file, 1280) as page:
         given = ["original", "float32", "float16", "dynamic_int8", "int8"]
+        table = page.locator("table.sortable").first
         assert _first_column(page) == given
-        page.get_by_role("button", name="size", exact=True).click()
+        table.get_by_role("button", name="size", exact=True).click()
         by_size = ["dynamic_int8", "int8", "float16", "float32", "original"]
         assert _first_column(page) == by_size
-        head = page.locator("th[data-title=size]")
+        head = table.locator("th[data-title=size]")
         assert head.get_attribute("aria-sort") == "ascending"
-        assert page.get_by_role("status").inner_text() == "Sorted by size, ascending."
+        assert (
+            page.get_by_role("status").first.inner_text()
+            == "Sorted by size, ascending."
+        )
         page.keyboard.press("Enter")
         assert _first_column(page) == by_size[::-1]
         assert head.get_attribute("aria-sort") == "descending"
@@ -68,11 +73,11 @@ def test_table_sorts_by_click_and_by_keyboard(page_file):
         page.keyboard.press("Space")
         assert _first_column(page) == sorted(given)
         assert head.get_attribute("aria-sort") == "none"
-        page.get_by_role("button", name="latency").click()
+        table.get_by_role("button", name="latency").click()
         assert _first_column(page)[0] == "float32"
         # Empty cells stay last, whichever way.
         for _ in range(2):
-            page.get_by_role("button", name="SQNR").click()
+            table.get_by_role("button", name="SQNR").click()
             assert _first_column(page)[-1] == "original"
         assert page.faults == []
 
@@ -122,7 +127,10 @@ def test_page_says_the_verdict_and_has_all_parts():
     for part in (
         "Answers, float and INT8",
         "Training",
-        "Where the time goes",
+        "What the layers cost",
+        "Batch normalization",
+        "The search",
+        "misses max_latency",
         "Calibration",
         "Sensitivity",
         "In the programs that will run it",
@@ -136,6 +144,52 @@ def test_page_says_the_verdict_and_has_all_parts():
     assert not re.search(r"""(src|href)=["'](?!data:)""", text)
     plain = html.to_html(result)
     assert "Answers, float and INT8" not in plain and "Calibration" not in plain
+
+
+def test_page_of_an_analysis_in_the_browser(tmp_path):
+    path = tmp_path / "analysis.html"
+    for name in (pages.EVIL, "conv_1"):
+        text = html.analysis_to_html(pages.analysis(name))
+        assert "<img src=x" not in text and "\x1b" not in text
+        path.write_text(text, encoding="utf-8")
+        for width in WIDTHS:
+            with browser.opened(path, width) as page:
+                assert page.faults == [] and page.locator("img").count() == 0
+                wide, seen = page.evaluate(
+                    "[document.documentElement.scrollWidth, window.innerWidth]"
+                )
+                assert wide <= seen
+                page.get_by_role("button", name="time").click()
+                page.keyboard.press("Enter")
+                assert _first_column(page) == ["1", "0", "2"]
+
+
+def test_costs_are_counted_or_timed():
+    one = charts.layers([{"name": "a", "unit": "MACs", "before": 2_000_000}])
+    assert one["kind"] == "bars" and one["bars"][0]["text"] == "2.00 M"
+    both = charts.layers(
+        [{"name": "a", "unit": "MACs", "before": 2_000_000, "after": 500_000}]
+    )
+    assert both["bars"][0]["text"] == "2.00 M → 500.00 k"
+    assert both["bars"][0]["before"] == 4 * both["bars"][0]["after"]
+    timed = charts.layers([{"name": "a", "before": 2000.0, "after": 500.0}])
+    assert timed["bars"][0]["text"] == "2.00 ms → 500.0 us"
+
+
+def test_thresholds_beyond_the_values_are_drawn():
+    entry = {"name": "a", "edges": [0, 1, 2], "counts": [5, 3]}
+    chart = charts.histogram({**entry, "thresholds": {"minmax": [-2.0, 6.0]}})
+    assert [cut["x"] for cut in chart["cuts"]] == [0.0, 320.0]
+    assert [bar["x"] for bar in chart["bars"]] == [80.0, 120.0]
+
+
+def test_points_of_a_search_lie_by_metric_and_time():
+    chart = charts.front(pages.front())
+    base, *trials = chart["points"]
+    assert (base["x"], base["y"]) == (312.0, 15.0)  # The slowest and the best.
+    xs = [point["x"] for point in trials[:6]]
+    assert xs == sorted(xs, reverse=True) and xs[-1] == 44.0
+    assert xs[3] < chart["limit"] < xs[1]
 
 
 def test_columns_of_which_nothing_is_known_are_left_out():
@@ -182,6 +236,19 @@ def test_command_rebuilds_a_folder(tmp_path, capsys):
     manifest.verify(folder)
     assert set(manifest.read(folder)) == {"result.json", "report.html", "report.md"}
     assert "Take dynamic_int8.tflite" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names", [("best",), ("family_1", "family_2")])
+def test_a_search_has_the_page_of_what_it_made(tmp_path, names):
+    found = pages.front("best")
+    found["final"] = [{**found["final"][0], "folder": name} for name in names]
+    for name in names:
+        _folder(tmp_path / name, pages.recorded())
+    optimize.write_page(found, tmp_path)
+    with browser.opened(tmp_path / "report.html", 390) as page:
+        assert page.faults == []
+        assert page.locator("circle.b").count() == len(names)  # Trained fully.
+        assert page.locator("[aria-label='What the search tried']").count() == 1
 
 
 def test_command_compares_runs(tmp_path):

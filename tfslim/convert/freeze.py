@@ -17,7 +17,7 @@ from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2
 from tensorflow.python.eager import wrap_function
 from tensorflow.python.framework import convert_to_constants
 
-from tfslim.convert import recurrent
+from tfslim.convert import formulas, recurrent
 from tfslim.tflite import flatbuffer
 from tfslim.tflite import model as tflite_model
 
@@ -33,12 +33,15 @@ class Detached:
     matrix: np.ndarray
 
 
-def freeze(traced: Any, *, detach: bool = True) -> tuple[Any, list[Detached]]:
+def freeze(
+    traced: Any, *, detach: bool = True, spell: bool = False
+) -> tuple[Any, list[Detached]]:
     """Turns a concrete function's variables into constants.
 
     Args:
         traced: `tf.function(...).get_concrete_function(...)`.
         detach: whether large matrices may be replaced.
+        spell: whether `formulas` stand in for ops.
 
     Returns:
         A concrete function without variables, and what was detached.
@@ -50,7 +53,7 @@ def freeze(traced: Any, *, detach: bool = True) -> tuple[Any, list[Detached]]:
             traced, lower_control_flow=False
         )
         return frozen, []
-    builder = _Builder(traced.graph.as_graph_def(), captured, detach)
+    builder = _Builder(traced.graph, captured, detach=detach, spell=spell)
     arguments = [t.name for t in traced.inputs if t.op.name not in captured]
     outputs = [tensor.name for tensor in traced.outputs]
     frozen = wrap_function.function_from_graph_def(builder.build(), arguments, outputs)
@@ -61,21 +64,23 @@ class _Builder:
     """Writes the frozen graph, node by node."""
 
     def __init__(
-        self, graph: graph_pb2.GraphDef, captured: dict[str, Any], detach: bool
+        self, graph: tf.Graph, captured: dict[str, Any], *, detach: bool, spell: bool
     ):
-        self._graph = graph
+        self._traced = graph
+        self._graph = graph.as_graph_def()
         self._captured = captured
         self._detach = detach
+        self._spell = spell
         self.detached: list[Detached] = []
         readers: dict[str, list[node_def_pb2.NodeDef]] = {}
-        for node in graph.node:
+        for node in self._graph.node:
             for name in node.input:
                 readers.setdefault(name, []).append(node)
         # Kernels that only matrix products read, which then may take them transposed,
         # as the file will have them: the converter transposes element by element.
         self._kernels = {
             node.name
-            for node in graph.node
+            for node in self._graph.node
             if node.op == "ReadVariableOp"
             and readers.get(node.name)
             and all(_takes_kernel(user, node.name) for user in readers[node.name])
@@ -89,6 +94,10 @@ class _Builder:
             if node.op == "ReadVariableOp":
                 frozen.node.append(self._weight(node))
             elif node.name not in self._captured:
+                made = formulas.spelled(node, self._traced) if self._spell else None
+                if made is not None:
+                    frozen.node.extend(made)
+                    continue
                 frozen.node.append(_sized(node))
                 if node.op == "MatMul" and node.input[1] in self._kernels:
                     frozen.node[-1].attr["transpose_b"].b = True

@@ -16,7 +16,16 @@ from typing import Any
 import tensorflow as tf
 
 from tfslim import apps, errors, registry, targets, tflite
-from tfslim.convert import converter, detour, finite, freeze, fused, recurrent, tables
+from tfslim.convert import (
+    converter,
+    detour,
+    finite,
+    formulas,
+    freeze,
+    fused,
+    recurrent,
+    tables,
+)
 from tfslim.graph import keras as graph_keras
 from tfslim.graph import keras_run
 from tfslim.tflite import flatbuffer, signature, upsampling
@@ -121,10 +130,18 @@ def _with_fused_ops(
     """Returns the file, and what to say of recurrent layers that have no fused op."""
     with recurrent.standing_in(model) as found:
         traced = _trace(model, specs)
-    for detach in (True, False):
-        data = _convert(traced, ends, wanted=wanted, detach=detach, found=found.fused)
-        if data is not None:
-            return data, found.notes
+    for spell in (False, True):
+        wanted = dataclasses.replace(wanted, spell=spell)
+        try:
+            for detach in (True, False):
+                data = _convert(
+                    traced, ends, wanted=wanted, detach=detach, found=found.fused
+                )
+                if data is not None:
+                    return data, found.notes
+        except errors.ConversionError:
+            if spell or wanted.allow_flex or not formulas.any_in(traced):
+                raise
     # With stand-ins the converter passes on every op that has no builtin. Without
     # them it says which one that is.
     data = _convert(_trace(model, specs), ends, wanted=wanted)
@@ -204,12 +221,14 @@ class _Wanted:
         metadata: entries of the file.
         io: type of inputs and outputs, where fake quantization becomes INT8.
         detours: whether ops that XNNPACK has in float alone compute in float.
+        spell: whether formulas stand in for ops without a builtin.
     """
 
     allow_flex: bool = False
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     io: tf.DType | None = None
     detours: bool = True
+    spell: bool = False
 
 
 def _convert(
@@ -225,7 +244,7 @@ def _convert(
     `found` is what stand-ins in the function stand for.
     """
     io, metadata = wanted.io, wanted.metadata
-    frozen, detached = freeze.freeze(traced, detach=detach)
+    frozen, detached = freeze.freeze(traced, detach=detach, spell=wanted.spell)
     content = converter.run(frozen, wanted.allow_flex, io=io, has_stand_ins=bool(found))
     flat = flatbuffer.unpack(content)
     keras_run.forget_kernels()

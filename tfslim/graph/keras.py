@@ -148,8 +148,20 @@ def to_keras3(model: Any) -> Any:
 
 
 def to_tf_keras(model: Any) -> Any:
-    """Returns the same model, with the same weights, as a tf_keras model."""
-    return write(read(model), "tf_keras")
+    """Returns the same model, with the same weights, as a tf_keras model.
+
+    Raises:
+        GraphError: a layer or option does not exist in tf_keras.
+    """
+    try:
+        return write(read(model), "tf_keras")
+    except errors.GraphError as error:
+        if backend_of(model) == "tensorflow":
+            raise
+        raise errors.GraphError(
+            f"With Keras on {backend()} this is done by tf_keras. {error} Or save the "
+            "model, and open it with KERAS_BACKEND=tensorflow."
+        ) from error
 
 
 def to_float32(model: Any) -> tuple[Any, tuple[str, ...]]:

@@ -82,7 +82,10 @@ class _Keras3(keras_reader.Dialect):
             names = ("negative_slope", "max_value", "threshold")
             return ir.Layer(name, "ReLU", {key: getattr(native, key) for key in names})
         if not isinstance(native, keras.layers.Layer):
-            config = keras_config.without_fields(native.get_config())
+            try:
+                config = keras_config.without_fields(native.get_config())
+            except NotImplementedError:  # It holds functions: a loop, a map, a scan.
+                config = {keras_config.OPERATION: native}
             return ir.Layer(
                 name, f"ops.{type(native).__name__}", config, keras_class=type(native)
             )

@@ -153,6 +153,8 @@ _FIELDS = (
     "key_shape",
     "value_shape",
 )
+# Of a function of Keras 3 that has no config: what holds the function itself.
+OPERATION = "operation"
 # Options that hold a layer: its own config is not translated.
 _HOLDERS = ("layer", "layers", "backward_layer", "cell", "cells")
 
@@ -206,6 +208,12 @@ def made_from(layer_class: Any, config: Mapping[str, Any], *, name: str) -> Any:
     `from_config` may take out of the containers in it what it has used:
     StackedRNNCells does with its cells, so that a second layer could not be built.
     """
+    if OPERATION in config:
+        again = object.__new__(layer_class)  # A plain copy would be a saved one.
+        again.__dict__.update(
+            vars(config[OPERATION]), name=name, _inbound_nodes=[], _outbound_nodes=[]
+        )
+        return again
     copied = ir.map_leaves(lambda leaf: leaf, {**config, "name": name})
     return layer_class.from_config(copied)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,11 +42,15 @@ def probe(
         dataclasses.replace(graph, outputs=inner), keras.keras_of(model)
     )
 
+    to_array = np.asarray
+    if keras.backend_of(model) != "tensorflow":
+        to_array = importlib.import_module("keras.ops").convert_to_numpy
+
     def run(inputs: Sequence[np.ndarray]) -> dict[ir.TensorRef, np.ndarray]:
         found = dict(zip(graph.input_refs, inputs, strict=True))
         values = opened(ir.substitute(graph.inputs, found), training=False)
         arrays = values if isinstance(values, list | tuple) else [values]
-        found |= {r: np.asarray(v) for r, v in zip(inner, arrays, strict=True)}
+        found |= {r: to_array(v) for r, v in zip(inner, arrays, strict=True)}
         return found
 
     return graph, run

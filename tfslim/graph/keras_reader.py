@@ -86,9 +86,11 @@ class Dialect(abc.ABC):
     def weights(self, native: Any) -> dict[str, Any]:
         """Returns a layer's variables by their names in the graph."""
         op = type(native).__name__
+        if not hasattr(native, "trainable"):
+            return {}  # An operation of keras.ops.
         if self._is_known(native) and op in keras_state.WITHOUT_WEIGHTS:
             return {}
-        named = keras_config.named_weights(getattr(native, "weights", ()))
+        named = keras_config.named_weights(native.weights)
         return {self.weight_names.get((op, key), key): w for key, w in named.items()}
 
     def _is_known(self, native: Any) -> bool:
@@ -341,8 +343,9 @@ class _Reader:
         kwargs: Mapping[str, Any] | None = None,
     ) -> list[ir.TensorRef]:
         shapes = tuple(tuple(output.shape) for output in outputs)
-        kwargs = {k: v for k, v in (kwargs or {}).items() if v is not None}
-        self.nodes.append(ir.Node(layer, args, shapes, kwargs))
+        if not self.layers[layer].op.startswith("ops."):  # Those may need a None.
+            kwargs = {k: v for k, v in (kwargs or {}).items() if v is not None}
+        self.nodes.append(ir.Node(layer, args, shapes, kwargs or {}))
         node = len(self.nodes) - 1
         return [ir.TensorRef(node, port) for port in range(len(shapes))]
 

@@ -291,8 +291,8 @@ def _assign(builder: Builder, layer: ir.Layer, *, native: Any) -> None:
     """Gives a built layer the weights of the graph's."""
     if layer.keras_class is None and layer.op in keras_state.WITHOUT_WEIGHTS:
         return
-    if not hasattr(native, "weights"):
-        return  # An operation of keras.ops.
+    if not hasattr(native, "trainable"):
+        return  # An operation of keras.ops, which may call an option `weights`.
     variables = keras_config.named_weights(native.weights)
     renamed = {
         builder.weight_name(layer.op, name, known=variables): weight

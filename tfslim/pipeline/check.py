@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfslim import convert, errors, evaluation
 from tfslim.evaluation import Predict
 from tfslim.graph import keras as graph_keras
+from tfslim.graph import keras_run
 from tfslim.pipeline import structure
 from tfslim.pipeline.job import Job
 
@@ -204,6 +205,8 @@ class Checker:
 
 def _keras_predict(model: Any) -> Predict:
     """Calls a Keras model as `evaluation.Predictor` calls a file."""
+    if graph_keras.backend_of(model) != "tensorflow":
+        return _elsewhere(model)
     # TensorFlow compiles no layers with spaces in their names.
     model, _ = graph_keras.to_scoped_names(model)
     specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in model.inputs]
@@ -222,6 +225,24 @@ def _keras_predict(model: Any) -> Predict:
         tensors = x if isinstance(x, list | tuple) else [x]
         tensors = [tf.cast(t, s.dtype) for t, s in zip(tensors, specs, strict=True)]
         return [output.numpy() for output in concrete(*tensors)]
+
+    return predict
+
+
+def _elsewhere(model: Any) -> Predict:
+    """Returns the same for a model that another backend of Keras 3 computes."""
+    names, call = structure.input_names(model), keras_run.compiled(model)
+
+    def predict(x: Any) -> list[np.ndarray]:
+        x = structure.in_order(x, names, what="inputs") if isinstance(x, dict) else x
+        arrays = [
+            np.asarray(array, tf.as_dtype(tensor.dtype).as_numpy_dtype)
+            for array, tensor in zip(
+                x if isinstance(x, list | tuple) else [x], model.inputs, strict=True
+            )
+        ]
+        outputs = call(graph_keras.pack_inputs(model, arrays))
+        return [np.asarray(output) for output in tf.nest.flatten(outputs)]
 
     return predict
 

@@ -45,7 +45,7 @@ def of_model(job: job_lib.Job, checker: check.Checker) -> list[str]:
         if job.feed.examples is None:
             return []
         doubt = checker.keras.doubt_preprocessing(
-            job.feed.examples, job.preprocessing, flag="--config.model.preprocessing"
+            job.feed.examples, job.preprocessing, flag="--preprocessing"
         )
         return [] if doubt is None else [doubt.text]
     seen = list(itertools.islice(job.feed.calibration or (), _SEEN))

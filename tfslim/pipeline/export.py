@@ -19,6 +19,7 @@ from tfslim.pipeline import (
     choices,
     deployment,
     doubts,
+    figures,
     fitting,
     from_tflite,
     making,
@@ -176,6 +177,7 @@ class _Run:
         self.job.original = self.job.model
         if self.plan.steps:
             convert.require_finite(self.job.model)
+        if self.plan.steps and self.config.verify.original:
             self.original = making.original(self.job, self.config, eval_fn=self.eval_fn)
         for step in self.plan.steps:
             self.on_step(step.title)
@@ -240,9 +242,9 @@ class _Run:
             original=original,
             steps=self.steps,
         )
-        pages.write(
-            folder, content, config=self.config, files=made.files, samples=made.samples
-        )
+        more = figures.of_models(self.job.original, self.job.model)
+        more |= {"samples": made.samples, "histograms": made.histograms}
+        pages.write(folder, content, config=self.config, files=made.files, more=more)
         if made.problem is not None:
             raise made.problem
         self.job.backup.finish()

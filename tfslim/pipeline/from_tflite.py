@@ -90,7 +90,8 @@ def export_file(
         content = _result(path, config, data=data, test=data.test) | made.to_json(
             config, data.test.task
         )
-        pages.write(own, content, config=config, files=made.files)
+        more = {"histograms": made.histograms}
+        pages.write(own, content, config=config, files=made.files, more=more)
     if made.problem is not None:
         raise made.problem
     return content

@@ -49,6 +49,7 @@ class Made:
         failed: variant -> why it could not be made.
         notes: what the user should know.
         warnings: what speaks against the figures.
+        histograms: what the activations are, and the ranges chosen, for the page.
         problem: what the job ends with though all else is written.
     """
 
@@ -58,6 +59,7 @@ class Made:
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
+    histograms: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     problem: errors.TfslimError | None = None
 
     @property
@@ -210,6 +212,10 @@ class Maker:
         row |= self.judge.check(recipe.name, done.tflite)
         if is_static and done.calibration:
             self.folder.write_ranges(done.calibration, self.float_file)
+            if self.samples is not None and not self.made.histograms:
+                self.made.histograms = quantization.histograms(
+                    accurate.source, self.samples, calibration=done.calibration
+                )
         return row, done.tflite
 
     def _keep_accuracy(

@@ -117,8 +117,8 @@ def choose_preprocessing(
     if not has_targets:
         raise errors.ConfigError(
             f"'{source}' does not say how it takes its pixels, and {dataset.name} "
-            "cannot tell, as its classes are others. Say it, --config.model."
-            f"preprocessing={'|'.join(_CANDIDATES)}, or give data of its classes."
+            "cannot tell, as its classes are others. Say it, "
+            f"--preprocessing={'|'.join(_CANDIDATES)}, or give data of its classes."
         )
     scores = _scores(model, task, dataset=dataset, shape=shape)
     sign = 1 if task.higher_is_better else -1
@@ -126,7 +126,7 @@ def choose_preprocessing(
     listed = ", ".join(f"{name} {score:.3g}" for name, score in scores.items())
     return preprocessing.preset(best, shape), (
         f"guessed, the model does not say: {task.metric_name} on training images "
-        f"{listed}; set it with --config.model.preprocessing"
+        f"{listed}; set it with --preprocessing"
     )
 
 

@@ -63,6 +63,7 @@ def work(
 
     def evaluate(candidate: dict[str, Any]) -> tuple[float, float, dict[str, Any]]:
         own = config_of(plan, candidate, out=out, epochs=wanted.brief_epochs)
+        own["verify"]["original"] = False  # It is the baseline, measured once.
         folder = out / TRIALS / candidate["name"]
         found = export.export_model(None, out_dir=folder, config=own, overwrite=True)
         row = trial_rows.row_of(found, candidate["recipe"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -21,7 +22,7 @@ def write(
     *,
     config: ml_collections.ConfigDict,
     files: Mapping[str, bytes],
-    samples: Sequence[Mapping[str, Any]] = (),
+    more: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
     """Writes code for apps, the config, the reports and `result.json`; the end.
 
@@ -30,7 +31,7 @@ def write(
         content: of `result.json`.
         config: as it was resolved; `--config` reads it again.
         files: name of each `.tflite` -> its content.
-        samples: pictures with the answers of two files, for the page.
+        more: for the page, as `report.html` takes it: "samples", "histograms", ….
     """
     code = apps.app_code(files)
     labels = next((apps.read_about(file).labels for file in files.values()), ())
@@ -40,7 +41,7 @@ def write(
         folder.write_text(name, text)
     folder.write_text(folder_lib.CONFIG, config.to_json(indent=2) + "\n")
     folder.write_text(folder_lib.REPORT, report.to_markdown(content))
-    extras = {"command": folders.command(), "samples": list(samples)}
+    extras = {"command": folders.command(), **more}
     folder.write_json(folder_lib.EXTRAS, extras)
     page = html.to_html(content, {**extras, "code": code})
     folder.write_text(folder_lib.PAGE, page)

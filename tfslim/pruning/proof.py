@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfslim import errors
 from tfslim.graph import ir, keras_run, precision
@@ -91,7 +90,9 @@ def run(model: Any, graph: ir.Graph, *, inputs: list[Any]) -> list[Any]:
     fed = ir.substitute(graph.inputs, dict(zip(graph.input_refs, inputs, strict=True)))
     try:
         outputs = keras_run.compiled(model)(fed)
-    except tf.errors.OpError as error:
+    except errors.TfslimError:
+        raise
+    except Exception as error:  # A layer raises what it likes.
         raise errors.VerificationError(
             f"Model '{graph.name}' cannot run here, so nothing can be proved: "
             f"{errors.first_line(error)} Does its own predict() run on such inputs?"

@@ -38,6 +38,20 @@ def to_text(found: Analysis, *, show_all: bool = False) -> str:
     return "\n".join(line for part in lines for line in _wrapped(escape.terminal(part)))
 
 
+def sections(found: Analysis) -> dict[str, list[str]]:
+    """Returns the same but the ops, whole and unwrapped: title -> lines."""
+    parts = {
+        "In short": _summary(found),
+        "What would help": _advice(found, True),
+        "Convolutions": _pairs(found),
+        "Redundancy": _redundancy(found, True),
+        "Against the other file": _errors(found, True),
+        "Notes": iter(found["notes"]),
+    }
+    listed = {title: [line.strip() for line in lines] for title, lines in parts.items()}
+    return {title: lines for title, lines in listed.items() if lines}
+
+
 def _wrapped(line: str, width: int = 80) -> Iterator[str]:
     """Breaks a line at spaces; what follows stands under its first word."""
     indent = "  " + " " * (len(line) - len(line.lstrip(" ")))

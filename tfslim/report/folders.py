@@ -50,7 +50,7 @@ def extras(path: Path) -> dict[str, Any]:
 def command() -> str:
     """Returns the command line of tfslim; "" in a user's own program."""
     program = Path(sys.argv[0])
-    if program.name == "tfslim":
+    if program.name == "tfslim" or program.parts[-2:] == ("tfslim", "__main__.py"):
         return shlex.join(["tfslim", *sys.argv[1:]])
     if program.parent.name == "tfslim":
         return shlex.join(["tfslim", program.stem, *sys.argv[1:]])

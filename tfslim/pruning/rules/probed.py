@@ -67,6 +67,9 @@ def _places(
             break
     else:
         return None
+    said = [tuple(size or _OPEN for size in shape) for shape in call.node.shapes]
+    if [array.shape for array in whole] != said:
+        return None
     chosen = [random.permutation(count) < max(count // 2, 1) for _ in range(_TRIES)]
     # And every channel once left out of one of two.
     chosen += [np.arange(count) % 2 == 0, np.arange(count) % 2 == 1]

@@ -6,6 +6,7 @@ light and dark, their text is text, a plot takes 2 kB, and the base install stay
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -80,10 +81,13 @@ def layers(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Returns the cost of each layer before and after, the dearest first.
 
     Args:
-        costs: "name", and "before" and "after" in microseconds, either may be None.
+        costs: "name", and "before" and "after" in microseconds, either may be None;
+            "unit" "MACs" for those. Where no layer has an "after", there is one bar.
     """
     if not costs:
         return None
+    is_count = costs[0].get("unit") == "MACs"
+    text = formats.count if is_count else formats.microseconds
 
     def dear(cost: Mapping[str, Any]) -> float:
         return max(cost.get("before") or 0.0, cost.get("after") or 0.0)
@@ -91,6 +95,10 @@ def layers(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     shown = sorted(costs, key=dear, reverse=True)[:_MOST_ROWS]
     left_out = len(costs) - len(shown)
     more = f" ({left_out} cheaper layers are not shown)" if left_out else ""
+    what = f"{'MACs' if is_count else 'Cost'} per layer"
+    if not any("after" in cost for cost in costs):
+        rows = [(c["name"], c["before"], text(c["before"])) for c in shown]
+        return _bars(f"{what}{more}", rows)
     top = dear(shown[0]) or 1.0
     bars = []
     for index, cost in enumerate(shown):
@@ -98,14 +106,13 @@ def layers(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         bars.append(
             {
                 "label": cost["name"],
-                "text": f"{formats.microseconds(before)} → "
-                f"{formats.microseconds(after)}",
+                "text": f"{text(before)} → {text(after)}",
                 "before": round((before or 0.0) / top * WIDTH, 1),
                 "after": round((after or 0.0) / top * WIDTH, 1),
                 "y": index * 42,
             }
         )
-    title = f"Cost per layer, before and after{more}"
+    title = f"{what}, before and after{more}"
     return {"kind": "pairs", "title": title, "bars": bars, "height": len(bars) * 42 + 2}
 
 
@@ -114,10 +121,14 @@ def histogram(entry: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         entry: "name", "edges" [n + 1], "counts" [n], and "thresholds": label -> [low,
-            high]. Counts are drawn by their logarithm, as a few outliers are the point.
+            high]; also "samples", how many they are of. Counts are drawn by their
+            logarithm, as a few outliers are the point.
     """
     edges, counts = entry["edges"], entry["counts"]
-    first, last = float(edges[0]), float(edges[-1])
+    thresholds = entry.get("thresholds", {})
+    # More samples than are drawn may have reached further.
+    every = [edges[0], edges[-1], *itertools.chain(*thresholds.values())]
+    first, last = float(min(every)), float(max(every))
     span = (last - first) or 1.0
     top = math.log1p(max(counts, default=0)) or 1.0
 
@@ -130,12 +141,12 @@ def histogram(entry: Mapping[str, Any]) -> dict[str, Any]:
         wide = max(round(place(right) - place(left), 1), 0.5)
         bars.append({"x": place(left), "w": wide, "h": height})
     cuts = []
-    for index, (label, ends) in enumerate(entry.get("thresholds", {}).items()):
-        inside = [end for end in ends if first <= end <= last]
-        cuts += [{"x": place(end), "label": label, "row": index} for end in inside]
+    for index, (label, ends) in enumerate(thresholds.items()):
+        cuts += [{"x": place(end), "label": label, "row": index} for end in ends]
+    seen = f", of {entry['samples']} samples" if "samples" in entry else ""
     return {
         "kind": "histogram",
-        "title": f"{entry['name']}: values by their number (logarithmic)",
+        "title": f"{entry['name']}: values by their number (logarithmic){seen}",
         "bars": bars,
         "cuts": cuts,
         "first": f"{first:.3g}",
@@ -184,6 +195,70 @@ def _curve(title: str, lines: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         "epochs": steps,
         "height": _HEIGHT,
     }
+
+
+def front(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a search tried and made: quality against latency.
+
+    Args:
+        found: the content of `optimize.json`.
+    """
+    rows = [
+        *(("baseline", name, row) for name, row in found["baseline"].items()),
+        *((r["candidate"]["kind"], r["candidate"]["name"], r) for r in found["trials"]),
+        *(("final", row["folder"], row) for row in found["final"]),
+    ]
+    times = [math.log(row["latency_us"]) for _, _, row in rows]
+    metrics = [row["metric"] for _, _, row in rows]
+    limit = found["goal"]["max_latency_us"]
+    ends = [*times, math.log(limit)] if limit else times
+
+    def place(values: Sequence[float], value: float, left: float, size: float) -> float:
+        span = (max(values) - min(values)) or 1.0
+        return round(left + (value - min(values)) / span * size, 1)
+
+    width = WIDTH - _LEFT - _RIGHT
+    points = [
+        {
+            "kind": kind if kind in ("final", "baseline", "uniform") else "cut",
+            "x": place(ends, time, _LEFT, width),
+            "y": round(130.0 - place(metrics, row["metric"], 10.0, 105.0), 1),
+            "title": f"{name}: {row['metric']:.4g}, "
+            f"{formats.microseconds(row['latency_us'])}, "
+            f"{formats.size(row['size_bytes'])}",
+        }
+        for (kind, name, row), time in zip(rows, times, strict=True)
+    ]
+    return {
+        "kind": "points",
+        "title": "Metric against latency (logarithmic)",
+        "points": points,
+        "limit": place(ends, math.log(limit), _LEFT, width) if limit else None,
+        "low": f"{min(metrics):.3g}",
+        "high": f"{max(metrics):.3g}",
+        "first": formats.microseconds(math.exp(min(ends))),
+        "last": formats.microseconds(math.exp(max(ends))),
+        "height": _HEIGHT,
+    }
+
+
+def ops(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Returns the ops of an analysis that take the longest."""
+    timed = [row for row in rows if row["us"]]
+    if not timed:
+        return None
+    shown = sorted(timed, key=lambda row: -row["us"])[:_MOST_ROWS]
+    left_out = len(timed) - len(shown)
+    more = f" ({left_out} shorter ones are not shown)" if left_out else ""
+    bars = [
+        (
+            f"{row['index']} {row['op']} {row['layer'] or row['tensor']}",
+            row["us"],
+            formats.microseconds(row["us"]),
+        )
+        for row in shown
+    ]
+    return _bars(f"Time of each op{more}", bars)
 
 
 def _bars(title: str, rows: Sequence[tuple[str, float, str]]) -> dict[str, Any]:

@@ -7,8 +7,11 @@ Extras are what `result.json` does not hold; all are optional:
   (a data URI of a PNG or JPEG), "label" (the right answer, if known), and "float" and
   "int8", each with "answer", "score" and, for a detector, "boxes": "box" (x1, y1, x2,
   y2 as shares of the picture), "label", "score".
-- "layers": the cost of each layer, "name", "before", "after" in microseconds.
+- "layers": the cost of each layer, "name", "before", "after" in microseconds, or with
+  the "unit" "MACs".
 - "histograms": "name", "edges", "counts", "thresholds" (label -> [low, high]).
+- "gammas": the same of BatchNormalization scales.
+- "front": the content of `optimize.json` of the search that made the result.
 - "sensitivity": "layer" and "sqnr_db" of each layer, alone in INT8.
 - "consumers": "columns" (programs) and "rows", each with "name" and "cells".
 - "code": file name -> text, for the app.
@@ -16,18 +19,15 @@ Extras are what `result.json` does not hold; all are optional:
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
-from tfslim import errors, escape
+from tfslim import errors
 from tfslim.report import compare_runs, consumers_table, formats, table, verdict
-from tfslim.report.html import charts
+from tfslim.report.html import charts, rendering, search
 from tfslim.report.rows import Result, Row, file_preprocessing, of_result
 
 MOST_BYTES = 3_000_000
@@ -64,58 +64,19 @@ def compare_to_html(runs: Mapping[str, tuple[Result, Mapping[str, Any]]]) -> str
     between = compare_runs.sentences(results) + compare_runs.machines(results)
     titles = _known_columns(_titles(views), views)
     while True:
-        page = _render(views, titles, between=between)
+        page = rendering.render(
+            "page.html",
+            title=views[0]["model"]["name"]
+            if len(views) == 1
+            else f"{len(views)} runs",
+            runs=views,
+            between=between,
+            titles=titles,
+        )
         longest = max(views, key=lambda view: len(view["samples"]))
         if len(page.encode()) <= MOST_BYTES or not longest["samples"]:
             return page
         longest["samples"].pop()
-
-
-def _render(
-    views: Sequence[Mapping[str, Any]],
-    titles: Sequence[tuple[str, str]],
-    *,
-    between: Sequence[str],
-) -> str:
-    import jinja2
-    import markupsafe
-
-    def shown(value: Any) -> Any:
-        is_text = isinstance(value, str) and not isinstance(value, markupsafe.Markup)
-        return escape.lines(value) if is_text else value
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tfslim.report", "html"),
-        autoescape=True,
-        finalize=shown,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = _short
-    script, style = _text("sort.js"), _text("style.css")
-    return environment.get_template("page.html").render(
-        runs=views,
-        between=between,
-        titles=titles,
-        script=markupsafe.Markup(script),
-        script_hash=_hash(script),
-        style=markupsafe.Markup(style),
-    )
-
-
-def _text(name: str) -> str:
-    return resources.files("tfslim.report.html").joinpath(name).read_text("utf-8")
-
-
-def _hash(script: str) -> str:
-    """Returns what lets a browser run this script and no other."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _titles(views: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -172,6 +133,9 @@ def _view(name: str, result: Result, extras: Mapping[str, Any]) -> dict[str, Any
         "curves": _curves(result),
         "histograms": [charts.histogram(one) for one in extras.get("histograms", ())],
         "layers": _present([charts.layers(extras.get("layers", ()))]),
+        "gammas": [charts.histogram(one) for one in extras.get("gammas", ())],
+        "front": search.front(extras["front"]) if extras.get("front") else None,
+        "fallbacks": search.fallbacks(result),
         "sensitivity": _sensitivity(extras.get("sensitivity", ())),
         "samples": [_sample(one) for one in extras.get("samples", ())],
         "steps": result.get("slimming", ()),
