@@ -241,6 +241,16 @@ def _resnet18():
     yield [*macs, *times, faster]
 
 
+def _alexnet():
+    for row in _rows("papers/paper_001_alexnet"):
+        if "pixels" in row:
+            cells = [str(row["pixels"]), _milliseconds(row["float_us"])]
+            for recipe in ("int8", "dynamic_int8"):
+                cells.append(_milliseconds(row[f"{recipe}_us"]))
+                cells.append(f"{row[f'{recipe}_times_faster']:.2f}")
+            yield cells
+
+
 def _toy():
     for row in _rows("papers/paper_002")["table"]:
         units, loss = f"{row['units_median']:g}", f"{row['loss_median']:.1e}"
@@ -282,6 +292,7 @@ def _blocks():
 # Result -> the tables of docs/results.md behind its citations, in order.
 PAPERS = {
     "paper_000": (_resnet18,),
+    "papers/paper_001_alexnet": (_alexnet,),
     "papers/paper_002": (_toy,),
     "papers/paper_003": (_vgg16,),
     "papers/paper_004": (_networks, _blocks),
