@@ -11,7 +11,6 @@ import numpy as np
 from keras import tree
 from keras.src.activations import activations
 from keras.src.applications import convnext, inception_resnet_v2
-from keras.src.backend.common.masking import get_keras_mask
 from keras.src.models.functional import Functional
 
 from tfslim.graph import (
@@ -114,7 +113,9 @@ def _given(
         return dict(kwargs)
     parameters = inspect.signature(operation.call).parameters
     tensors = [t for t in tree.flatten((args, dict(kwargs))) if t is not None]
-    carried = {id(get_keras_mask(tensor)) for tensor in tensors} | {id(None)}
+    carried = {id(getattr(tensor, "_keras_mask", None)) for tensor in tensors} | {
+        id(None)
+    }
 
     def is_recorded(key: str, value: Any) -> bool:
         if key == "training":
