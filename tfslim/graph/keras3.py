@@ -83,7 +83,10 @@ class _Keras3(keras_reader.Dialect):
         if not isinstance(native, keras.layers.Layer):
             try:
                 config = keras_config.without_fields(native.get_config())
-            except NotImplementedError:  # It holds functions: a loop, a map, a scan.
+            except NotImplementedError:
+                config = {keras_config.OPERATION: native}
+            if any(map(callable, config.values())):
+                # It holds functions: a loop, a map, a scan.
                 config = {keras_config.OPERATION: native}
             return ir.Layer(
                 name, f"ops.{type(native).__name__}", config, keras_class=type(native)
