@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Off by default on CPUs without AVX-512, where it trains several times faster, too.
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-.PHONY: demo test test-all docs faults consumers coverage size lint format clean
+.PHONY: demo test test-all docs faults consumers coverage matrix size lint format clean
 
 demo: $(READY)
 	$(BIN)/python -m tfslim.export --overwrite
@@ -36,6 +36,10 @@ docs: $(READY)
 # What of Keras converts, quantizes and is cut: docs/coverage.md, half an hour.
 coverage: $(READY)
 	$(BIN)/python -m benchmarks.coverage
+
+# The oldest and newest TensorFlow and Keras, without TF-MOT, and the base install.
+matrix: $(READY)
+	$(BIN)/python -m benchmarks.matrix
 
 size: $(READY)
 	$(BIN)/python -m benchmarks.code_size

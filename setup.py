@@ -6,7 +6,8 @@ import setuptools
 
 _ROOT = Path(__file__).parent
 
-# The suite ran on the newest of each range; older ones in it were not tried.
+# The suite runs on the newest of each range; on the oldest of TensorFlow, Keras and
+# numpy `make matrix` does a few jobs of each kind. Others were not tried.
 BASE = [
     "absl-py>=1.4",
     "ai-edge-litert>=2.3,<3",
@@ -24,12 +25,12 @@ BASE = [
 TENSORFLOW = [
     "absl-py>=1.4,<2",  # TF-MOT 0.8.1 refuses 2.
     "importlib_resources",  # tensorflow-datasets imports it and does not declare it.
-    "keras>=3.13,<4",
-    "tensorboard>=2.19",
-    "tensorflow>=2.21,<2.22",
+    "keras>=3.5,<4",
+    "tensorboard>=2.18",
+    "tensorflow>=2.18,<2.22",
     "tensorflow-datasets>=4.9.9",
     "tensorflow-model-optimization==0.8.1",
-    "tf_keras>=2.21,<2.22",
+    "tf_keras>=2.18,<2.22",
 ]
 # Kinds of files within the package.
 DATA = ["json", "html", "css", "js", "md"]

@@ -25,7 +25,7 @@ from tfslim import tflite
 
 _PARTS = flags.DEFINE_list("parts", ["wild", "layers", "ops"], "what is tried")
 _KERAS = flags.DEFINE_list("keras", ["keras", "tf_keras"], "of which Keras")
-_NAMES = flags.DEFINE_list("names", [], "of these only, without writing anything")
+_NAMES = flags.DEFINE_list("names", [], "of these only, in the file of all")
 
 RECIPES = ("float32", "float16", "dynamic_int8", "int8")
 COLUMNS = ("carried", *RECIPES, "cut")
@@ -146,10 +146,13 @@ def run(part: str, package: str, names: list[str]) -> None:
     Args:
         part: one of `--parts`.
         package: of a Keras.
-        names: of some, of which nothing is written; none for all.
+        names: of those to try again, which replaces their rows; none for all.
     """
     k = importlib.import_module(package)
     rows: dict[str, dict[str, Any]] = {}
+    path = record.RESULTS / f"coverage_{part}_{package}.json"
+    if names:
+        rows = json.loads(path.read_text("utf-8"))["rows"]
     for name, build in models(part, k):
         if names and name not in names:
             continue
@@ -159,10 +162,9 @@ def run(part: str, package: str, names: list[str]) -> None:
         spent = time.monotonic() - start
         print(f"{part} {package} {name} ({spent:.1f} s): {rows[name]}", flush=True)
         k.backend.clear_session()
-        if not names:
-            conditions = {"part": part, "keras": package, "samples": _COUNT}
-            record.save(f"coverage_{part}_{package}", rows, **conditions)
-            _PAGE.write_text(page(), encoding="utf-8")
+        conditions = {"part": part, "keras": package, "samples": _COUNT}
+        record.save(path.stem, rows, tried_again=names, **conditions)
+        _PAGE.write_text(page(), encoding="utf-8")
 
 
 def page() -> str:

@@ -244,7 +244,14 @@ def _convert(
     `found` is what stand-ins in the function stand for.
     """
     io, metadata = wanted.io, wanted.metadata
-    frozen, detached = freeze.freeze(traced, detach=detach, spell=wanted.spell)
+    with errors.raised_as(
+        errors.ConversionError,
+        lambda cause: (
+            f"The model cannot be frozen: {cause} A layer may draw random numbers, or "
+            "change its weights, in inference, too: leave it out."
+        ),
+    ):
+        frozen, detached = freeze.freeze(traced, detach=detach, spell=wanted.spell)
     content = converter.run(frozen, wanted.allow_flex, io=io, has_stand_ins=bool(found))
     flat = flatbuffer.unpack(content)
     keras_run.forget_kernels()

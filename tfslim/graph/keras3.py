@@ -11,7 +11,6 @@ import numpy as np
 from keras import tree
 from keras.src.activations import activations
 from keras.src.applications import convnext, inception_resnet_v2
-from keras.src.backend.common.masking import get_keras_mask
 from keras.src.models.functional import Functional
 
 from tfslim.graph import (
@@ -84,7 +83,10 @@ class _Keras3(keras_reader.Dialect):
         if not isinstance(native, keras.layers.Layer):
             try:
                 config = keras_config.without_fields(native.get_config())
-            except NotImplementedError:  # It holds functions: a loop, a map, a scan.
+            except NotImplementedError:
+                config = {keras_config.OPERATION: native}
+            if any(map(callable, config.values())):
+                # It holds functions: a loop, a map, a scan.
                 config = {keras_config.OPERATION: native}
             return ir.Layer(
                 name, f"ops.{type(native).__name__}", config, keras_class=type(native)
@@ -114,7 +116,9 @@ def _given(
         return dict(kwargs)
     parameters = inspect.signature(operation.call).parameters
     tensors = [t for t in tree.flatten((args, dict(kwargs))) if t is not None]
-    carried = {id(get_keras_mask(tensor)) for tensor in tensors} | {id(None)}
+    carried = {id(getattr(tensor, "_keras_mask", None)) for tensor in tensors} | {
+        id(None)
+    }
 
     def is_recorded(key: str, value: Any) -> bool:
         if key == "training":

@@ -113,7 +113,7 @@ def _called(
             results = _results(
                 builder, node, layer=layer, natives=natives, tensors=tensors
             )
-        flat = _flat(results) if len(node.shapes) > 1 else [results]
+        flat = _flat(results)
         tensors |= {ir.TensorRef(number, p): value for p, value in enumerate(flat)}
     return natives, tensors
 
