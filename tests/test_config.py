@@ -1,5 +1,6 @@
 """Configs merge onto the defaults, and every slip is one clear line."""
 
+import fnmatch
 import json
 import math
 
@@ -233,3 +234,23 @@ def test_a_copy_takes_what_is_not_set_yet():
     config = config_lib.default_config().copy_and_resolve_references()
     config_lib.merge(config, {"width": {"alpha": 0.5}, "distill": {"teacher": "a.h5"}})
     assert config.width.alpha == 0.5 and config.distill.teacher == "a.h5"
+
+
+@pytest.mark.parametrize("section", ["prune.ratios", "quantization.layers"])
+def test_layers_with_dots_are_named_by_a_pattern(section):
+    value = 0.5 if section == "prune.ratios" else "float32"
+    part, field = section.split(".")
+    config = config_lib.default_config()
+    config_lib.merge(config, {part: {field: {"layer1.0.conv1": value}}})
+    config_lib.override(config, f"{section}.stage.2", text=str(value))
+    found = config[part][field].to_dict()
+    assert found == {"layer1?0?conv1": value, "stage?2": value}
+    for name, pattern in zip(("layer1.0.conv1", "stage.2"), found, strict=True):
+        assert fnmatch.fnmatchcase(name, pattern)
+
+
+def test_options_have_no_dots():
+    with pytest.raises(errors.ConfigError, match=r"model.options has the name 'a.b'"):
+        config_lib.merge(
+            config_lib.default_config(), {"model": {"options": {"a.b": 1}}}
+        )

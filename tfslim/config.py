@@ -167,9 +167,8 @@ def merge(
                     f"fields: {', '.join(sorted(config[key]))}."
                 )
             if name in settings.FIELDS:
-                _check_free(name, value)
                 with config[key].unlocked():
-                    config[key].update(dict(value))
+                    config[key].update(_checked_free(name, value))
             else:
                 merge(config[key], value, prefix=f"{name}.")
         else:
@@ -186,7 +185,11 @@ def override(config: ml_collections.ConfigDict, field: str, *, text: str) -> Non
         ConfigError: an unknown field, or text that is not of the field's type.
     """
     value: Any = _literal(text)
-    for key in reversed(field.split(".")):
+    free = next((f"{name}." for name in _FREE if field.startswith(f"{name}.")), "")
+    keys = free.split(".")[:-1] + (
+        [field.removeprefix(free)] if free else field.split(".")
+    )
+    for key in reversed(keys):
         value = {key: value}
     merge(config, value)
 
@@ -267,14 +270,17 @@ def _several(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(values)
 
 
-# Sections of any keys -> the type of their values, and what to call them.
+# Sections of names and patterns of layers -> the type of their values, and what to
+# call them.
 _FREE: dict[str, tuple[Any, str]] = {
     "quantization.layers": (str, "texts"),
     "prune.ratios": (int | float, "numbers"),
 }
 
 
-def _check_free(name: str, values: Mapping[Any, Any]) -> None:
+def _checked_free(name: str, values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns the fields of such a section, of patterns those that it can hold."""
+    found = {}
     for key, value in values.items():
         kind, wanted = _FREE.get(name, (object, "values"))
         is_right = kind is object or (
@@ -284,11 +290,13 @@ def _check_free(name: str, values: Mapping[Any, Any]) -> None:
             raise errors.ConfigError(
                 f"config.{name} must have {wanted} by name, got {_short({key: value})}."
             )
-        if "." in key:
+        if "." in key and name not in _FREE:
             raise errors.ConfigError(
-                f"config.{name} has the name {_short(key)}: a name with a dot cannot "
-                "stand there. Take a pattern, such as block*."
+                f"config.{name} has the name {_short(key)}: no option has a dot."
             )
+        # A ConfigDict has no keys with dots; as a pattern, ? fits the dot, too.
+        found[key.replace(".", "?")] = value
+    return found
 
 
 def _short(value: Any) -> str:

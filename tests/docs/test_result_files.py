@@ -102,10 +102,11 @@ def test_cited_results_exist(page):
     assert not missing, f"{page.name} cites {sorted(missing)}"
 
 
-def _table(page, cited):
-    """Returns the cells of the first table behind a citation."""
+def _table(page, cited, number=0):
+    """Returns the cells of the first table behind a citation, one of several."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    lines = text[text.index(f"benchmarks/results/{cited}.json") :].splitlines()
+    places = list(re.finditer(re.escape(f"benchmarks/results/{cited}.json"), text))
+    lines = text[places[number].start() :].splitlines()
     first = next(n for n, line in enumerate(lines) if line.startswith("|"))
     rows = []
     for line in lines[first:]:
@@ -225,3 +226,44 @@ def test_methods_on_digits(page, part):
         [name, *(_over_seeds(by_share[share]) for share in shares)]
         for name, by_share in found.items()
     ]
+
+
+def _milliseconds(microseconds):
+    return f"{microseconds / 1000:.{2 if microseconds < 10_000 else 1}f} ms"
+
+
+def _resnet18():
+    row = _rows("paper_000")["resnet18"]
+    before, after = row["macs"]
+    times = [_milliseconds(time) for time in row["p50_us"]]
+    faster = f"{row['times_faster']:.1f}"
+    macs = [f"{before / 1e9:.2f} G", f"{after / 1e9:.2f} G", f"{before / after:.1f}"]
+    yield [*macs, *times, faster]
+
+
+def _toy():
+    for row in _rows("papers/paper_002")["table"]:
+        units, loss = f"{row['units_median']:g}", f"{row['loss_median']:.1e}"
+        yield [row["inputs"], row["variant"], units, loss]
+
+
+def _vgg16():
+    for row in _rows("papers/paper_003"):
+        figures = ("accuracy", "params_left", "macs_left")
+        kinds = (".2%", ".1%", ".1%")
+        cells = [f"{row[f]:{kind}}" for f, kind in zip(figures, kinds, strict=True)]
+        yield [row["method"], *cells]
+
+
+# Result -> the tables of docs/results.md behind its citations, in order.
+PAPERS = {
+    "paper_000": (_resnet18,),
+    "papers/paper_002": (_toy,),
+    "papers/paper_003": (_vgg16,),
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_papers(name):
+    for number, rows in enumerate(PAPERS[name]):
+        assert _table("results.md", name, number) == list(rows())

@@ -194,9 +194,6 @@ def _all_left(
     found, skipped = {}, {}
     names = tuple(_by_layer(before))
     for group in channels.groups:
-        if "." in group.name:
-            skipped[group.name] = "a config cannot name it: its name has a dot"
-            continue
         cuts = [
             _cut(channels, scores, group=group.name, ratio=ratio, divisor=divisor)
             for ratio in ratios

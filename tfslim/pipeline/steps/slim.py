@@ -55,8 +55,11 @@ def plan(section: base.Config, config: base.Config) -> base.Step:
 def _budget(section: base.Config) -> budget_lib.Budget | None:
     """Returns the budget; without one two methods say themselves what goes."""
     has_limit = section.max_macs or section.max_params
-    if section.method == "bayesian" and not (has_limit or section.ratio):
-        return None
+    if section.method == "bayesian":
+        if not (has_limit or section.ratio):
+            return None
+        # Compared across layers, the deep ones lose nearly all.
+        return prune.budget_of("slim", section, scope="uniform")
     if section.method != "prox_sg":
         return prune.budget_of("slim", section, scope="global")
     if section.ratio:
