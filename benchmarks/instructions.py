@@ -26,8 +26,7 @@ from benchmarks import record
 
 MODELS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
 CPUS = ("cortex-a76", "cortex-a53")
-# One thread of a Pixel 3a, float32, in ms: XNNPACK's README,
-# https://github.com/google/XNNPACK (Snapdragon 670: Cortex-A75 and A55 kind of cores).
+# One thread of a Pixel 3a, float32: https://github.com/google/XNNPACK, its README.
 PIXEL_3A_MS = {
     "mobilenet_v1": 88,
     "mobilenet_v2": 55,
