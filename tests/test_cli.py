@@ -277,3 +277,36 @@ def test_a_signal_within_a_finalizer_ends_a_command(capsys):
     said = capsys.readouterr().err
     assert code == 128 + signal.SIGTERM
     assert "Traceback" not in said and "interrupted" in said
+
+
+_WITHOUT_TENSORFLOW = """
+import sys
+for name in ("keras", "tensorflow", "tf_keras", "tensorflow_model_optimization"):
+    sys.modules[name] = None  # As where it is not installed.
+from tfslim import commands
+sys.exit(commands.main(["tfslim", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "mlp"],
+        ["prune", "mlp", "--ratio=0.5", "--out=x.keras"],
+        ["optimize", "mlp", "--data=digits", "--max_latency=1ms"],
+        ["analyze", "mlp"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_base_install_names_the_extra(command, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_TENSORFLOW, *command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    lines = done.stderr.strip().splitlines()
+    assert "pip install 'tfslim[tensorflow]'" in lines[-1]
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert not list(tmp_path.rglob("*.tflite"))

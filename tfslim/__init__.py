@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from tfslim import quiet
+from tfslim import errors, quiet
 
 __version__ = "0.1.0"
 
@@ -50,7 +50,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'tfslim' has no attribute {name!r}")
     module, attribute = _PUBLIC[name]
-    value = getattr(importlib.import_module(module), attribute)
+    with errors.extra_needed(f"tfslim.{name}"):
+        value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value
 

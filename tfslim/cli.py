@@ -104,7 +104,8 @@ def run(
             elif values.help:
                 say(_help(name, doc, values=values, plain=plain))
             else:
-                body(values, config)
+                with errors.extra_needed(name):
+                    body(values, config)
             streams.flush()
             for line in renamed:  # An error stays the one line that it is.
                 _complain(f"{name}: warning: {line}")

@@ -38,6 +38,35 @@ class MissingExtraError(ConfigError):
         )
 
 
+# What the extra `tensorflow` brings.
+_TENSORFLOW = (
+    "keras",
+    "tensorboard",
+    "tensorflow",
+    "tensorflow_datasets",
+    "tensorflow_model_optimization",
+    "tf_keras",
+)
+
+
+@contextlib.contextmanager
+def extra_needed(needed_for: str) -> Iterator[None]:
+    """Names the extra to install where a package of `tfslim[tensorflow]` is missing.
+
+    Raises:
+        MissingExtraError: in place of ModuleNotFoundError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _TENSORFLOW:
+            raise
+        raise MissingExtraError(
+            package, extra="tensorflow", needed_for=needed_for
+        ) from error
+
+
 class DataError(TfslimError):
     """A dataset or one of its files cannot be had or read."""
 

@@ -8,18 +8,12 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, cast
 
+import tf_keras
+
 from tfslim import errors
 from tfslim.models import registry
-from tfslim.registry import unknown_name
-
-try:
-    import tf_keras
-except ImportError as error:
-    raise errors.MissingExtraError(
-        "tf_keras", extra="tensorflow", needed_for="Building a model"
-    ) from error
-
 from tfslim.models import weights as weights_lib
+from tfslim.registry import unknown_name
 
 # Options of `build_model` itself, not of one architecture.
 _COMMON = ("input_shape", "batch_size", "weights", "model_name")
