@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import small_models
+import tf_keras
 
+import tfslim
 from tfslim import quantize_tflite, tflite
+from tfslim.quantization import backend
 from tfslim.quantization.ranges import backend_ranges
 
 SHAPE = (1, 8, 8, 4)
@@ -109,3 +112,28 @@ def test_the_bound_by_hand():
     bounds = backend_ranges.weight_ranges(graph, {"x": (0.0, 1.0)})
     # Row 0 keeps its own 2; the silent row takes the layer's; row 2 what it needs.
     np.testing.assert_allclose(bounds["w"], [[2.0], [2.0], [3 * 255.0]], rtol=1e-6)
+
+
+def test_kernels_in_parts_are_the_same_kernels(residual, monkeypatch):
+    samples = small_models.samples((1, 12, 12, 3), count=4)
+    wanted = quantize_tflite(residual, "int8", samples=samples)
+    monkeypatch.setattr(backend, "_MOST_BYTES", 64)
+    found = quantize_tflite(residual, "int8", samples=samples)
+    assert found.tflite == wanted.tflite
+
+
+@pytest.mark.slow
+def test_a_kernel_of_more_than_32_mib():
+    # litert-quantizer 0.11 by itself: "more dimensions than allowed".
+    kernel = np.zeros((3, 3, 1024, 1024), np.float32)
+    kernel[1, 1] = np.diag(np.linspace(0.5, 2.0, 1024))
+    inputs = tf_keras.Input((3, 3, 1024), batch_size=1)
+    layer = tf_keras.layers.Conv2D(1024, 3, use_bias=False)
+    model = tf_keras.Model(inputs, layer(inputs))
+    layer.set_weights([kernel])
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 3, 1024)).astype(np.float32)
+    made = quantize_tflite(tfslim.convert_model(model).tflite, "dynamic_int8")
+    found = tflite.run(made.tflite, [x])[0].ravel()
+    wanted = x[0, 1, 1] * kernel[1, 1].diagonal()
+    # A weight is exact here, an input is rounded to a step of 1/127.
+    np.testing.assert_allclose(found, wanted, atol=2.0 / 127)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -19,6 +20,7 @@ from litert_quantizer import (
     qtyping,
     recipe_manager,
 )
+from litert_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor
 from litert_quantizer.utils import tfl_flatbuffer_utils
 
 from tfslim import errors, ops
@@ -27,6 +29,8 @@ from tfslim.tflite import flatbuffer, reading
 
 # What litert-quantizer calls differently.
 _NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+# Of a kernel that it quantizes whole.
+_MOST_BYTES = 2**25
 Rules = Sequence[Mapping[str, Any]]
 # What it raises at a model that it did not foresee.
 _FAILURES = (
@@ -61,7 +65,7 @@ def quantize(
         ConfigError: a rule is not understood.
         QuantizationError: litert-quantizer fails; with its reason.
     """
-    with _quiet():
+    with _quiet(), _in_parts():
         recipes = _manager(rules)
         statistics = {
             name: {"min": low, "max": high}
@@ -214,6 +218,39 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         root.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def _in_parts() -> Iterator[None]:
+    """Lets litert-quantizer see large kernels in parts that it can quantize.
+
+    From 32 MiB on version 0.11 lays a kernel flat and then fails to bring the scales of
+    its channels, which are not, to the same shape.
+    """
+    whole = uniform_quantize_tensor.uniform_quantize
+
+    def part(data: Any, params: Any, is_blockwise_quant: bool = False) -> Any:
+        if is_blockwise_quant or np.ndim(data) < 3 or data.nbytes <= _MOST_BYTES:
+            return whole(data, params, is_blockwise_quant)
+        params = uniform_quantize_tensor.fix_quantization_params_rank(data, params)
+        axis = next(i for i, size in enumerate(data.shape) if size > 1)
+        half = data.shape[axis] // 2
+        found = []
+        for own in (slice(half), slice(half, None)):
+            place = (slice(None),) * axis + (own,)
+            values = {
+                name: value[place] if value.shape[axis] > 1 else value
+                for name in ("scale", "zero_point")
+                for value in [getattr(params, name)]
+            }
+            found.append(part(data[place], dataclasses.replace(params, **values)))
+        return np.concatenate(found, axis)
+
+    uniform_quantize_tensor.uniform_quantize = part
+    try:
+        yield
+    finally:
+        uniform_quantize_tensor.uniform_quantize = whole
 
 
 def _line(error: Exception) -> str:
