@@ -196,7 +196,7 @@ def test_every_public_name_exists_and_is_not_a_module():
         assert not isinstance(getattr(tfslim, name), types.ModuleType), name
 
 
-@pytest.mark.parametrize("users", [None, "1"])
+@pytest.mark.parametrize("users", [None, pytest.param("1", marks=pytest.mark.slow)])
 def test_tfmot_leaves_the_users_keras_alone(users, monkeypatch):
     # At import TF-MOT sets TF_USE_LEGACY_KERAS=1, after which tf.keras is tf_keras.
     monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)

@@ -124,6 +124,7 @@ def test_autoencoder(tmp_path):
     assert "scales pixels itself" in result["data"]["notes"][0]
 
 
+@pytest.mark.slow
 def test_function_and_application(tmp_path, monkeypatch):
     (tmp_path / "user_export_models.py").write_text(
         "import keras\n"

@@ -101,6 +101,7 @@ def test_the_config_survives_a_round_trip(name):
     assert tf_keras.models.model_from_json(config).to_json() == config
 
 
+@pytest.mark.slow
 def test_saved_models_load_where_tfslim_is_unknown(tmp_path):
     names = ["autoencoder", "mlp", "mobilenet_v3_small", "resnet18", "vgg16"]
     for name in names:

@@ -131,6 +131,7 @@ def test_max_drop_without_labels_goes_by_agreement(
     assert "no labels that fit" in captured.out
 
 
+@pytest.mark.slow
 def test_max_drop_of_what_does_not_classify_goes_by_error(
     two_headed, unlabelled, tmp_path, capsys
 ):
