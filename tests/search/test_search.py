@@ -1,5 +1,6 @@
 """The space, the path and the study, against cuts, all choices, and a kill."""
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -83,9 +84,11 @@ def test_products_of_factors_are_the_cut_graphs(parts):
 def test_the_path_is_as_good_as_any_choice_at_its_points(parts):
     _, _, _, built = parts
     random = np.random.default_rng(0)
-    damage = np.cumsum(random.uniform(0.01, 0.2, built.work_left.shape[:2]), axis=1)
+    # So steep that no step of it is made steeper.
+    damage = random.uniform(0.01, 0.1, (len(built.groups), 1)) * [1.0, 4.0, 16.0]
     steps = choose.path(built, damage, recipe="int8")
-    assert len(steps) == 1 + len(built.groups) * len(built.ratios)
+    assert 4 <= len(steps) <= 1 + len(built.groups) * len(built.ratios)
+    assert steps[-1].choice == built.uniform(built.ratios[-1])
     latencies = [step.cost.latency_us for step in steps]
     assert latencies == sorted(latencies, reverse=True)
     every = []
@@ -102,6 +105,24 @@ def test_the_path_is_as_good_as_any_choice_at_its_points(parts):
     for step in steps[:: len(steps) // 4]:
         least = min(lost for us, lost in every if us <= step.cost.latency_us + 1e-9)
         assert step.damage <= 1.5 * least + 0.05
+
+
+def test_a_ratio_that_saves_nothing_does_not_hold_up_its_group(parts):
+    _, _, _, built = parts
+    work = built.work_left.copy()
+    work[0, 0] = 1.0  # Rounded up to the whole width.
+    flat = dataclasses.replace(built, work_left=work)
+    damage = np.array([[0.0, 0.001, 0.002], [0.5, 2.0, 8.0]])
+    first = choose.path(flat, damage, recipe="int8")[1]
+    assert [name for name, _ in first.choice.ratios] == [built.groups[0]]
+
+
+def test_noise_is_not_the_end_of_damage(parts):
+    _, _, _, built = parts
+    damage = np.array([[0.0, 1.0, 1.0], [0.01, 0.04, 0.16]])
+    last = choose.path(built, damage, recipe="int8")[-1]
+    # From half to a quarter of the width: log(2) times the error that is reached.
+    assert last.damage == pytest.approx(1.0 + np.log(2.0) + 0.16)
 
 
 def test_the_best_under_a_budget(parts):

@@ -65,8 +65,8 @@ def path(
 ) -> list[Step]:
     """Removes, step by step, what saves most for the damage that it does.
 
-    The order is that of a knapsack's greedy solution: at every step the group whose
-    next ratio saves the most cost for each unit of added damage. Its points are the
+    The order is that of a knapsack's greedy solution: at every step the group and the
+    ratio that save the most cost for each unit of added damage. Its points are the
     convex front, found for all budgets at once. Source: Dantzig, "Discrete-variable
     extremum problems", 1957, https://doi.org/10.1287/opre.5.2.266.
 
@@ -79,23 +79,40 @@ def path(
     Returns:
         The whole model, then a choice for each step.
     """
+    damage = _steepened(damage, space.ratios)
     level = np.zeros(len(space.groups), int)
     steps = [_step(space, damage, level=level, recipe=recipe)]
-    while True:
-        best: tuple[float, int] | None = None
+    while (level < len(space.ratios)).any():
+        best, move = -1.0, (0, 0)
         now = steps[-1]
-        for group in np.flatnonzero(level < len(space.ratios)):
-            level[group] += 1
-            after = _step(space, damage, level=level, recipe=recipe)
-            level[group] -= 1
-            saved = _weight(now.cost, goal) - _weight(after.cost, goal)
-            value = saved / max(after.damage - now.damage, 1e-9)
-            if best is None or value > best[0]:
-                best = value, int(group)
-        if best is None:
-            return steps
-        level[best[1]] += 1
+        for group in np.flatnonzero(level < len(space.ratios)).tolist():
+            before = int(level[group])
+            # The next ratio may save nothing, where widths are rounded up.
+            for to in range(before + 1, len(space.ratios) + 1):
+                level[group] = to
+                after = _step(space, damage, level=level, recipe=recipe)
+                saved = _weight(now.cost, goal) - _weight(after.cost, goal)
+                value = max(saved, 0.0) / max(after.damage - now.damage, 1e-9)
+                if value > best:
+                    best, move = value, (group, to)
+            level[group] = before
+        level[move[0]] = move[1]
         steps.append(_step(space, damage, level=level, recipe=recipe))
+    return steps
+
+
+def _steepened(damage: np.ndarray, ratios: Sequence[float]) -> np.ndarray:
+    """Lets a further cut cost something where the outputs are noise already.
+
+    The error of a masked model does not grow any more then, though what is left of a
+    group has ever less to learn by: its damage grows with the logarithm of its width.
+    """
+    kept = 1.0 - np.array((0.0, *ratios))
+    shrunk = np.log(kept[:-1] / np.maximum(kept[1:], 1e-3))
+    rises = np.diff(damage, axis=1, prepend=0.0)
+    steps: np.ndarray = np.maximum(rises, damage * shrunk)
+    steps[:, 0] = rises[:, 0]
+    return np.cumsum(steps, axis=1)
 
 
 def _weight(cost: Cost, goal: Goal | None) -> float:
