@@ -185,11 +185,9 @@ def override(config: ml_collections.ConfigDict, field: str, *, text: str) -> Non
         ConfigError: an unknown field, or text that is not of the field's type.
     """
     value: Any = _literal(text)
-    free = next((f"{name}." for name in _FREE if field.startswith(f"{name}.")), "")
-    keys = free.split(".")[:-1] + (
-        [field.removeprefix(free)] if free else field.split(".")
-    )
-    for key in reversed(keys):
+    is_free = field.startswith(tuple(f"{name}." for name in _FREE))
+    # Section, field and a layer's name, which may have dots of its own.
+    for key in reversed(field.split(".", 2 if is_free else -1)):
         value = {key: value}
     merge(config, value)
 

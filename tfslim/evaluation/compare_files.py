@@ -69,9 +69,10 @@ class FileErrors:
 
     def _errors(self, quantized: bytes) -> dict[int, ColumnErrors]:
         """Returns the errors of each output that counts, by its number."""
-        if hash(quantized) not in self._measured:
-            self._measured[hash(quantized)] = self._measure(quantized)
-        return self._measured[hash(quantized)]
+        mark = hash(quantized)
+        if mark not in self._measured:
+            self._measured[mark] = self._measure(quantized)
+        return self._measured[mark]
 
     def _measure(self, quantized: bytes) -> dict[int, ColumnErrors]:
         logits = without_softmax(quantized, self._softmaxes)

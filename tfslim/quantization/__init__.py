@@ -19,7 +19,7 @@ from tfslim.quantization.ranges.calibration import (
     method_names,
 )
 from tfslim.quantization.ranges.collect import Samples, collect, sized_for_first
-from tfslim.quantization.ranges.picture import histograms
+from tfslim.quantization.ranges.histograms import histograms
 from tfslim.quantization.ranges.ranges_file import read_ranges, write_ranges
 from tfslim.quantization.ranges.thresholds import THRESHOLDS
 from tfslim.quantization.repair.bias import correct_biases
