@@ -226,7 +226,8 @@ def _are_plain_weights(flat: Any, tensors: set[int]) -> bool:
 
     Into a constant kernel it folds what multiplies the output: batch normalization.
     """
-    graph, made = flat.subgraphs[0], set()
+    graph = flat.subgraphs[0]
+    made: set[int] = set()
     for op in graph.operators:
         name, _ = tflite_model.op_name(flat.operatorCodes[op.opcodeIndex])
         inputs = flatbuffer.numbers(op.inputs)
