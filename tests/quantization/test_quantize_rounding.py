@@ -255,7 +255,7 @@ def test_layers_in_float_stay_as_they_are(plain):
 
 
 def test_a_layer_too_wide_to_invert_is_left_alone(plain, monkeypatch):
-    monkeypatch.setattr(rounding, "_MOST_WIDTH", 100)
+    monkeypatch.setattr(rounding, "MOST_WIDTH", 100)
     file = quantize_tflite(plain, "dynamic_int8").tflite
     result = round_weights(file, plain, samples=images(4))
     wide = [t for name, t in outputs_of(plain) if name in ("third", "fourth")]

@@ -2,8 +2,7 @@
 
 The converter copies every constant many times, in Python and in C++; the weights
 of a large Dense layer pass through all of it unchanged but for a transposition. They
-are replaced by one repeated number (a splat, which costs nothing), and put into the
-finished file in its place.
+become inputs of the function, and constants again in the finished file.
 """
 
 from __future__ import annotations
@@ -13,23 +12,29 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2
 from tensorflow.python.eager import wrap_function
 from tensorflow.python.framework import convert_to_constants
 
+from tfslim import ops
 from tfslim.convert import formulas, recurrent
 from tfslim.tflite import flatbuffer
 from tfslim.tflite import model as tflite_model
 
 # Below this many elements the detour saves nothing.
 _MIN_DETACHED = 2**20
+# Of a matrix that are transposed at a time.
+_ROWS = 16
+# With a constant they become part of the layer before them.
+_FOLDED = ops.tflite("scaling") | ops.tflite("additive")
 
 
 @dataclasses.dataclass(frozen=True)
 class Detached:
-    """A matrix [out, in], as FULLY_CONNECTED takes it, that `value` stands for."""
+    """A matrix [out, in], as FULLY_CONNECTED takes it, and the input in its place."""
 
-    value: np.float32
+    name: str
     matrix: np.ndarray
 
 
@@ -54,9 +59,11 @@ def freeze(
         )
         return frozen, []
     builder = _Builder(traced.graph, captured, detach=detach, spell=spell)
+    graph = builder.build()
     arguments = [t.name for t in traced.inputs if t.op.name not in captured]
+    arguments += [f"{item.name}:0" for item in builder.detached]
     outputs = [tensor.name for tensor in traced.outputs]
-    frozen = wrap_function.function_from_graph_def(builder.build(), arguments, outputs)
+    frozen = wrap_function.function_from_graph_def(graph, arguments, outputs)
     return frozen, builder.detached
 
 
@@ -110,13 +117,22 @@ class _Builder:
         value = self._captured[node.input[0]].numpy()
         if node.name not in self._kernels:
             return _constant(node.name, tf.make_tensor_proto(value))
-        value = np.ascontiguousarray(value.T)
+        value = _transposed(value)
         if not self._detach or value.size < _MIN_DETACHED or value.dtype != np.float32:
             return _constant(node.name, tf.make_tensor_proto(value))
-        # Exact in binary, no neutral element that a rewrite could drop, all different.
-        stand_in = np.float32(0.5 + (len(self.detached) + 1) / 1024)
-        self.detached.append(Detached(stand_in, value))
-        return _constant(node.name, tf.make_tensor_proto(stand_in, shape=value.shape))
+        self.detached.append(Detached(node.name, value))
+        made = node_def_pb2.NodeDef(name=node.name, op="Placeholder")
+        made.attr["dtype"].type = node.attr["dtype"].type
+        made.attr["shape"].shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
+        return made
+
+
+def _transposed(value: np.ndarray) -> np.ndarray:
+    """Returns a matrix's transpose in rows; a few rows at a time stay in the cache."""
+    result = np.empty(value.shape[::-1], value.dtype)
+    for start in range(0, len(value), _ROWS):
+        result[:, start : start + _ROWS] = value[start : start + _ROWS].T
+    return result
 
 
 def _sized(node: node_def_pb2.NodeDef) -> node_def_pb2.NodeDef:
@@ -187,39 +203,40 @@ def attach(flat: Any, detached: list[Detached]) -> bool:
         detached: what `freeze` returned.
 
     Returns:
-        Whether every one was found, as the weights of FULLY_CONNECTED ops and nothing
-        else; if not, the file is of no use and must be converted without detaching.
+        Whether every one came through, as the weights of FULLY_CONNECTED ops and
+        nothing else; if not, the file is of no use and must be converted without
+        detaching.
     """
-    for item in detached:
-        places = _places(flat, item)
-        if not places:
-            return False
-        for buffer in places:
-            buffer.data = item.matrix.view(np.uint8).reshape(-1)
+    graph = flat.subgraphs[0]
+    matrices = {item.name.encode(): item.matrix for item in detached}
+    given = flatbuffer.numbers(graph.inputs)
+    places = {i: matrices[n] for i in given if (n := graph.tensors[i].name) in matrices}
+    if len(places) < len(detached) or not _are_plain_weights(flat, set(places)):
+        return False
+    for index, matrix in places.items():
+        graph.tensors[index].buffer = len(flat.buffers)
+        data = matrix.view(np.uint8).reshape(-1)
+        flat.buffers.append(schema.BufferT(data=data))
+    graph.inputs = [index for index in given if index not in places]
     return True
 
 
-def _places(flat: Any, item: Detached) -> list[Any]:
+def _are_plain_weights(flat: Any, tensors: set[int]) -> bool:
+    """Whether the tensors are read as weights only, and the converter would fold none.
+
+    Into a constant kernel it folds what multiplies the output: batch normalization.
+    """
     graph = flat.subgraphs[0]
-    wanted = item.matrix.shape
-    found = []
-    for index, tensor in enumerate(graph.tensors):
-        buffer = flat.buffers[tensor.buffer]
-        if flatbuffer.numbers(tensor.shape) != wanted or buffer.data is None:
-            continue
-        values = np.frombuffer(buffer.data, np.float32)
-        if (values[::4097] == item.value).all() and (values == item.value).all():
-            if not _only_weights(flat, graph, tensor=index):
-                return []
-            found.append(buffer)
-    return found
-
-
-def _only_weights(flat: Any, graph: Any, *, tensor: int) -> bool:
+    made: set[int] = set()
     for op in graph.operators:
+        name, _ = tflite_model.op_name(flat.operatorCodes[op.opcodeIndex])
         inputs = flatbuffer.numbers(op.inputs)
-        if tensor in inputs:
-            name, _ = tflite_model.op_name(flat.operatorCodes[op.opcodeIndex])
-            if name != "FULLY_CONNECTED" or inputs.index(tensor) != 1:
+        others = [i for i in inputs if i not in made]
+        stored = [flat.buffers[graph.tensors[i].buffer].data for i in others]
+        if name in _FOLDED and len(others) < 2 and all(d is not None for d in stored):
+            return False
+        if tensors.intersection(inputs):
+            if name != "FULLY_CONNECTED" or tensors.intersection(inputs) != {inputs[1]}:
                 return False
+            made.update(flatbuffer.numbers(op.outputs))
     return True

@@ -133,7 +133,7 @@ def _with_fused_ops(
     for spell in (False, True):
         wanted = dataclasses.replace(wanted, spell=spell)
         try:
-            for detach in (True, False):
+            for detach in (wanted.io is None, False):
                 data = _convert(
                     traced, ends, wanted=wanted, detach=detach, found=found.fused
                 )

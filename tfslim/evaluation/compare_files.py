@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,21 +14,30 @@ from tfslim.tflite import flatbuffer
 
 
 class FileErrors:
-    """Measures files against the float model that they were made from.
+    """Measures files against the float model that they were made from."""
 
-    Attributes:
-        source: the float model, a softmax or ARG_MAX at its end left out.
-    """
+    def __init__(
+        self,
+        source: bytes,
+        samples: Sequence[tflite.Inputs],
+        *,
+        truth: Sequence[Sequence[np.ndarray]] | None = None,
+    ):
+        """Runs the prepared float model over single samples.
 
-    def __init__(self, source: bytes, samples: Sequence[tflite.Inputs]):
-        """Runs the prepared float model over single samples."""
+        Args:
+            source: the float model.
+            samples: single samples.
+            truth: what each output gives for them, a softmax or ARG_MAX left out; None:
+                it is run.
+        """
         self._samples = samples
         self._measured: dict[int, dict[int, ColumnErrors]] = {}
         content = tflite.read(source)
         self._names = list(content.output_names)
         self._softmaxes = softmax_outputs(content.graphs[0])
-        self.source = without_softmax(source)
-        truth = outputs(self.source, samples)
+        self._given = source
+        truth = truth or outputs(self.source, samples)
         self._shapes = [[values.shape for values in rows] for rows in truth]
         # What a softmax reads, or ARG_MAX, are scores of classes: of one unit.
         shapes = [tensor.shape for tensor in content.inputs]
@@ -39,6 +49,11 @@ class FileErrors:
             for number in _counted(truth)
             for stacked in [_stacked(truth[number])]
         }
+
+    @functools.cached_property
+    def source(self) -> bytes:
+        """The float model, a softmax or ARG_MAX at its end left out."""
+        return without_softmax(self._given)
 
     def measure(self, quantized: bytes) -> tuple[float, float]:
         """Returns the SQNR in dB: the mean over the samples, and the worst sample's.
@@ -140,6 +155,17 @@ def _counted(truth: Sequence[Sequence[np.ndarray]]) -> list[int]:
     numbers = range(len(truth))
     reals = [n for n in numbers if truth[n][0].dtype.kind == "f"] or numbers
     return [n for n in reals if any(map(np.any, truth[n]))] or list(reals)
+
+
+def scores(graph: tflite.Graph) -> list[tflite.Tensor]:
+    """Returns the outputs, in place of a softmax or ARG_MAX what it reads."""
+    cut = softmax_outputs(graph)
+    return [
+        graph.tensors[_deciders(tensor.index, graph)[0].inputs[0]]
+        if number in cut
+        else tensor
+        for number, tensor in enumerate(graph.outputs)
+    ]
 
 
 def softmax_outputs(graph: tflite.Graph) -> frozenset[int]:

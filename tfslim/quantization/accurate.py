@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -100,19 +101,18 @@ def quantize_accurately(
     # With another recipe than static INT8 another io is refused there.
     ends = "float" if chosen.scheme == "static_int8" else options.io
     plain = dataclasses.replace(options, io=ends)
-    files = {}
+    improver = Improver(model, samples, options=options)
     sources = _sources(model, samples, options=options, ranges=ranges, on_step=on_step)
+    made = functools.partial(quantize, options=plain, samples=samples, ranges=ranges)
+    files = {}
     for name, source in sources.items():
         on_step(f"quantizing, {name}")
-        files[name] = quantize(
-            source, chosen, options=plain, samples=samples, ranges=ranges
-        )
+        files[name] = made(source, chosen, also=improver.looking_on)
     if not any(tflite.read(file.tflite).is_quantized for file in files.values()):
         done = files["plain"]  # In float16 nothing is to be mended.
         if options.io != "float":  # Nothing but the borders is quantized.
             done = quantize(model, chosen, options=options, ranges=done.calibration)
         return AccurateResult(done, model)
-    improver = Improver(model, samples, options=options)
     return _repaired(
         files, sources, options=options, improver=improver, on_step=on_step
     )

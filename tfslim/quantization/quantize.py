@@ -17,7 +17,12 @@ from tfslim.quantization import recurrent, tables
 from tfslim.quantization.integer import complete
 from tfslim.quantization.make_file import Made, make_file
 from tfslim.quantization.options import Options
-from tfslim.quantization.ranges.calibration import Calibration, GivenRanges, ranges_for
+from tfslim.quantization.ranges.calibration import (
+    Also,
+    Calibration,
+    GivenRanges,
+    ranges_for,
+)
 from tfslim.quantization.ranges.collect import Samples, sized_for_first
 from tfslim.quantization.ranges.pixels import with_pixels
 from tfslim.quantization.rules import graph_outputs, kept_float, plan, recipe
@@ -144,8 +149,12 @@ def quantize(
     options: Options,
     samples: Samples | None = None,
     ranges: GivenRanges | None = None,
+    also: Also | None = None,
 ) -> QuantizeResult:
-    """Does what `quantize_tflite` says; of the options those that it has."""
+    """Does what `quantize_tflite` says; of the options those that it has.
+
+    `also` sees what calibration sees, see `calibrate`.
+    """
     if not chosen.rules:
         return QuantizeResult(model, chosen)
     given = tflite.read(model)
@@ -169,7 +178,9 @@ def quantize(
     used = None
     if chosen.needs_ranges:
         method = options.calibration if chosen.scheme == "static_int8" else "minmax"
-        used = ranges_for(source, ranges or {}, samples=samples, method=method)
+        used = ranges_for(
+            source, ranges or {}, samples=samples, method=method, also=also
+        )
         if io != "float":
             used = with_pixels(used, source)
         source, bounds = without_division(source, used.ranges, target=target)
@@ -181,9 +192,13 @@ def quantize(
     is_halved = chosen.scheme == "float16" and not request.single.takes
     if is_halved and _has_halves(given) and _stored(made.model) >= _stored(given):
         return QuantizeResult(model, chosen, note=_HALVES_NOTE)
+    return _result(made, used)
+
+
+def _result(made: Made, used: Calibration | None) -> QuantizeResult:
     return QuantizeResult(
-        tflite=graph_outputs.keep_names(made.content, request.graph),
-        recipe=chosen,
+        tflite=graph_outputs.keep_names(made.content, made.request.graph),
+        recipe=made.request.recipe,
         rules=tuple(made.plan.rules),
         calibration=used,
         kept_float=_kept_float(made),

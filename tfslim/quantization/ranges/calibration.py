@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,15 @@ from tfslim import checks, errors, ops, registry, tflite
 from tfslim.quantization.ranges import auto
 from tfslim.quantization.ranges.collect import Samples, activations, collect
 from tfslim.quantization.ranges.statistics import Extremes, Histogram
-from tfslim.quantization.ranges.thresholds import THRESHOLDS, Threshold
+from tfslim.quantization.ranges.thresholds import THRESHOLDS, Statistic, Threshold
 from tfslim.quantization.repair.equalization import is_equalized
 from tfslim.quantization.rules import masks
 from tfslim.quantization.rules.preprocess_model import prepare
 
 _WIDEST = float(np.finfo(np.float32).max)
 
+# A prepared model -> tensor name -> a statistic of it.
+Also = Callable[[bytes], Mapping[str, Statistic]]
 # Tensor name -> (min, max) in the tensor's unit.
 Ranges = dict[str, tuple[float, float]]
 
@@ -121,7 +123,12 @@ def _check_equalized(ranges: Calibration, model: bytes) -> None:
 
 
 def ranges_for(
-    source: bytes, given: GivenRanges, *, samples: Samples | None, method: str
+    source: bytes,
+    given: GivenRanges,
+    *,
+    samples: Samples | None,
+    method: str,
+    also: Also | None = None,
 ) -> Calibration:
     """Takes the ranges given, and chooses those that are not.
 
@@ -130,6 +137,7 @@ def ranges_for(
         given: for any of its activations; a `Calibration` is for all of them.
         samples: needed where an activation has no range.
         method: a name of `method_names()`.
+        also: as in `calibrate`.
 
     Raises:
         ConfigError: ranges of another model, or too few and no samples.
@@ -158,7 +166,7 @@ def ranges_for(
         raise registry.unknown_name("tensor in ranges", unknown[0], known=names)
     chosen = given if isinstance(given, Calibration) else Calibration("user", 0, {})
     if missing and samples is not None:
-        chosen = calibrate(source, samples, method=method)
+        chosen = calibrate(source, samples, method=method, also=also)
     merged = {name: known.get(name) or chosen.tensors[name] for name in names}
     return dataclasses.replace(chosen, tensors=merged)
 
@@ -176,6 +184,7 @@ def calibrate(
     method: str = "minmax",
     exact: bool = False,
     num_threads: int = 1,
+    also: Also | None = None,
 ) -> Calibration:
     """Runs a float `.tflite` over samples and chooses a range for every activation.
 
@@ -187,6 +196,8 @@ def calibrate(
             are then chosen from all samples.
         exact: histograms count every element, not every k-th of a large tensor.
         num_threads: threads of the runtime.
+        also: the prepared model -> what is to see which tensors on the way; not with
+            "auto", which does not take the samples in order.
 
     Raises:
         ConfigError: no such method, no samples, or a sample that does not fit.
@@ -195,11 +206,10 @@ def calibrate(
     if method not in method_names():
         raise registry.unknown_name("calibration", method, known=method_names())
     source = prepare(model)
+    run = functools.partial(gather, source, exact=exact, num_threads=num_threads)
     if method == auto.NAME:
         held_out = auto.HeldOut(samples, tflite.read(source))
-        seen, count = gather(
-            source, held_out, statistic=Histogram, exact=exact, num_threads=num_threads
-        )
+        seen, count = run(held_out, statistic=Histogram)
         ranges = {
             name: choose(source, seen, threshold=THRESHOLDS.get(name))
             for name in auto.METHODS
@@ -216,10 +226,8 @@ def calibrate(
         }
     else:
         threshold = THRESHOLDS.get(method)
-        made = threshold.statistic
-        seen, count = gather(
-            source, samples, statistic=made, exact=exact, num_threads=num_threads
-        )
+        onlookers = also(source) if also else None
+        seen, count = run(samples, statistic=threshold.statistic, also=onlookers)
         best, trials = choose(source, seen, threshold=threshold), []
         methods = dict.fromkeys(best, method)
     digests = {name: getattr(seen[name], "digest", "") for name in best}
@@ -251,6 +259,7 @@ def gather(
     statistic: type[Extremes],
     exact: bool = False,
     num_threads: int = 1,
+    also: Mapping[str, Statistic] | None = None,
 ) -> tuple[dict[str, Any], int]:
     """Fills `statistic` for every activation of a prepared model; see `collect`."""
     make = functools.partial(Histogram, exact=True) if exact else statistic
@@ -258,6 +267,7 @@ def gather(
         source,
         samples,
         statistic=make if statistic is Histogram else statistic,
+        also=also,
         num_threads=num_threads,
     )
 

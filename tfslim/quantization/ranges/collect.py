@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import threadpoolctl
@@ -51,6 +51,7 @@ def collect(
     samples: Samples,
     *,
     statistic: Callable[[tflite.Tensor], S],
+    also: Mapping[str, Statistic] | None = None,
     num_threads: int = 1,
 ) -> tuple[dict[str, S], int]:
     """Runs a float model over `samples` and gathers a statistic of every activation.
@@ -66,6 +67,7 @@ def collect(
         samples: arrays [n, ...] (or dicts of input name -> array) in the range the
             model was trained on; consumed once. n > 1 is cut into single samples.
         statistic: makes an empty statistic for a tensor.
+        also: tensor -> what sees its values besides.
         num_threads: threads of the runtime, and of BLAS.
 
     Returns:
@@ -84,8 +86,14 @@ def collect(
         runner = load()
     graph = runner.model.graphs[0] if tail is None else tail.graph
     seen = {tensor.index: statistic(tensor) for tensor in activations(graph)}
-    behind = _Behind(tail, seen) if tail is not None else None
-    front = _Front(runner, seen, behind)
+    also = also or {}
+    names = {tensor.index: tensor.name for tensor in graph.tensors}
+    fed: dict[int, list[Statistic]] = {
+        index: [found, *([also[names[index]]] if names[index] in also else [])]
+        for index, found in seen.items()
+    }
+    behind = _Behind(tail, fed) if tail is not None else None
+    front = _Front(runner, fed, behind)
     count = 0
     # More threads of BLAS would spin while the runtime has its turn.
     with threadpoolctl.threadpool_limits(num_threads, user_api="blas"):
@@ -124,10 +132,10 @@ def sized_for_first(model: bytes, samples: Samples) -> bytes:
     return model if first is None else tflite.sized_for(model, first)
 
 
-class _Behind(Generic[S]):
+class _Behind:
     """Keeps what a tail reads until there are enough samples to run it."""
 
-    def __init__(self, tail: Tail, seen: Mapping[int, S]):
+    def __init__(self, tail: Tail, seen: Mapping[int, Sequence[Statistic]]):
         self.source = tail.source.index
         self._tail = tail
         self._statistics = [seen[tensor.index] for tensor in tail.tensors]
@@ -142,20 +150,26 @@ class _Behind(Generic[S]):
         if not self._kept:
             return
         written = self._tail(np.concatenate(self._kept))
-        for statistic, values in zip(self._statistics, written, strict=True):
-            statistic.update(values[:, np.newaxis])
+        for statistics, values in zip(self._statistics, written, strict=True):
+            for statistic in statistics:
+                statistic.update(values[:, np.newaxis])
         self._kept = []
 
 
-class _Front(Generic[S]):
+class _Front:
     """Runs the file, or what comes before a tail, on as many samples as it takes."""
 
     def __init__(
-        self, runner: tflite.Runner, seen: Mapping[int, S], behind: _Behind[S] | None
+        self,
+        runner: tflite.Runner,
+        seen: Mapping[int, Sequence[Statistic]],
+        behind: _Behind | None,
     ):
         self._runner = runner
         self._seen = seen
-        self._views: list[tuple[S, Callable[[], np.ndarray]]] | None = None
+        self._views: (
+            list[tuple[Sequence[Statistic], Callable[[], np.ndarray]]] | None
+        ) = None
         self._behind = behind
         self._filled = 0
 
@@ -182,9 +196,10 @@ class _Front(Generic[S]):
             ]
         # In rows that are not filled lies what was there before.
         each = np.s_[: self._filled, np.newaxis] if self._runner.batch > 1 else None
-        for statistic, view in self._views:
+        for statistics, view in self._views:
             # The view must be gone before the next run: the runtime checks.
-            statistic.update(view()[each])
+            for statistic in statistics:
+                statistic.update(view()[each])
         if self._behind is not None:
             values = self._runner.interpreter.get_tensor(self._behind.source)
             self._behind.add(values[: self._filled])

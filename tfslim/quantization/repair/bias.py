@@ -15,13 +15,14 @@ means in place of those assumed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import checks, registry, tflite
 from tfslim.quantization.ranges.collect import Samples, collect, kept_singles
+from tfslim.quantization.repair.moments import Mean
 from tfslim.quantization.repair.weights import MatchedLayer, match_layers, write_bias
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.tflite import flatbuffer
@@ -45,26 +46,15 @@ class Shift:
     largest: float
 
 
-class _Mean:
-    """The mean over all positions, per element of the last axis."""
-
-    def __init__(self, tensor: tflite.Tensor):
-        self._sum = np.zeros(tensor.shape[-1] if tensor.shape else 1)
-        self._count = 0
-
-    def update(self, values: np.ndarray) -> None:
-        rows = values.reshape(-1, len(self._sum))
-        self._sum += rows.sum(axis=0, dtype=np.float64)
-        self._count += len(rows)
-
-    @property
-    def value(self) -> np.ndarray:
-        return self._sum / max(self._count, 1)
-
-
 @checks.by_name
 def correct_biases(
-    quantized: bytes, model: bytes, *, samples: Samples, mode: str = "full"
+    quantized: bytes,
+    model: bytes,
+    *,
+    samples: Samples,
+    mode: str = "full",
+    known: Mapping[str, Mean] | None = None,
+    leave: Collection[str] = (),
 ) -> tuple[bytes, list[Shift]]:
     """Sets the INT32 biases of a static INT8 file anew.
 
@@ -73,6 +63,8 @@ def correct_biases(
         model: the float `.tflite`.
         samples: about 64; all are kept in memory.
         mode: one of `MODES`.
+        known: tensor that a layer reads -> its mean, gathered before; None: it is.
+        leave: outputs of layers to leave alone.
 
     Returns:
         The corrected file, and a row for each layer corrected. Layers in float and
@@ -87,13 +79,18 @@ def correct_biases(
     kept = kept_singles(samples, tflite.read(source))
     source = tflite.sized_for(source, kept[0])
     before, after = tflite.read(source), tflite.read(quantized)
-    means, _ = collect(source, kept, statistic=_Mean)
+    layers = [
+        (matched, layer)
+        for matched in match_layers(before.graphs[0], after.graphs[0])
+        if matched.output.name not in leave
+        and (layer := _layer(matched, after.graphs[0])) is not None
+    ]
+    if not layers:
+        return quantized, []
+    means = known or collect(source, kept, statistic=Mean)[0]
     flat = flatbuffer.unpack(quantized)
     shifts = []
-    for matched in match_layers(before.graphs[0], after.graphs[0]):
-        layer = _layer(matched, after.graphs[0])
-        if layer is None:
-            continue
+    for matched, layer in layers:
         mean = means[matched.source.name].value
         if mode == "full":
             current = flatbuffer.pack(flat)
@@ -198,7 +195,7 @@ def _quantized_mean(
 ) -> np.ndarray:
     """Runs the quantized file and returns the mean of `tensor` per channel."""
     runner = tflite.Runner(model, preserve_all_tensors=True)
-    mean, view = _Mean(tensor), runner.interpreter.tensor(tensor.index)
+    mean, view = Mean(tensor), runner.interpreter.tensor(tensor.index)
     for sample in samples:
         runner.set_inputs(_quantized_inputs(sample, runner.model))
         runner.invoke()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from tfslim import errors, tflite
 from tfslim.evaluation.compare_files import FileErrors
 from tfslim.quantization.options import Options
 from tfslim.quantization.ranges.collect import Samples, singles
+from tfslim.quantization.ranges.thresholds import Statistic
 from tfslim.quantization.repair import bias, rounding, weights
+from tfslim.quantization.repair.float_pass import FloatPass
 from tfslim.quantization.rules.preprocess_model import prepare
 
 # Less than this is noise of the samples.
@@ -56,36 +59,62 @@ class Improver:
     Of the first 128 samples, of a large model fewer, every other one is what the steps
     are fitted to; the rest decides whether a step is kept.
 
-    Attributes:
-        held_out: measures files on the samples held out.
+    What the float model gives for them is taken from the pass of calibration that
+    looked on, if there was one; see `FloatPass`.
     """
 
     def __init__(
         self, model: bytes, samples: Samples, *, options: Options | None = None
     ):
-        """Reads the samples and runs the float model over those held out.
+        """Reads the samples.
 
         Raises:
             ConfigError: there is no sample.
         """
         options = options or Options()
-        source = prepare(model)
-        content = tflite.read(source)
+        self._source = prepare(model)
+        content = tflite.read(self._source)
         number = num_samples(content.graphs[0])
-        kept = list(itertools.islice(singles(samples, content), 2 * number))
-        if not kept:
+        self._samples = list(itertools.islice(singles(samples, content), 2 * number))
+        if not self._samples:
             raise errors.ConfigError(
                 "There are no samples to round weights and correct biases by. Pass "
                 "about 128, or None."
             )
-        self._fit = kept[::2]
-        self.held_out = FileErrors(source, kept[1::2] or kept)
+        places = range(len(self._samples))
+        self._fit, self._held_out = places[::2], places[1::2] or places
+        self._passes: dict[int, FloatPass] = {}
+        # File -> outputs of the layers whose weights were rounded anew.
+        self._rounded: dict[int, frozenset[str]] = {}
         self._steps: dict[str, _Step] = {}
         if options.rounding != "nearest":
             self._steps[f"rounding, {options.rounding}"] = self._round
         if options.bias_correction != "none":
             self._mode = options.bias_correction
             self._steps[f"bias correction, {options.bias_correction}"] = self._correct
+
+    @functools.cached_property
+    def held_out(self) -> FileErrors:
+        """Measures files on the samples held out."""
+        known = self._pass_of(self._source)
+        samples = [self._samples[place] for place in self._held_out]
+        return FileErrors(self._source, samples, truth=known.outputs if known else None)
+
+    def looking_on(self, source: bytes) -> Mapping[str, Statistic]:
+        """Returns what is to see a pass of a float file; see `calibrate`."""
+        made = FloatPass(
+            source,
+            self._samples,
+            fit=self._fit,
+            held_out=self._held_out,
+            for_rounding=any("rounding" in step for step in self._steps),
+        )
+        self._passes[hash(source)] = made
+        return made.statistics
+
+    def _pass_of(self, source: bytes) -> FloatPass | None:
+        known = self._passes.get(hash(prepare(source)))
+        return known if known is not None and known.is_done else None
 
     def __call__(
         self,
@@ -121,11 +150,32 @@ class Improver:
         return quantized
 
     def _round(self, quantized: bytes, source: bytes) -> bytes:
-        done = rounding.round_weights(quantized, source, samples=self._fit)
-        return done.tflite if done.rounded else quantized
+        known = self._pass_of(source)
+        done = rounding.round_weights(
+            quantized,
+            source,
+            samples=self._fitting,
+            known=known.moments if known else None,
+        )
+        if not done.rounded:
+            return quantized
+        self._rounded[hash(done.tflite)] = frozenset(r.tensor for r in done.rounded)
+        return done.tflite
 
     def _correct(self, quantized: bytes, source: bytes) -> bytes:
+        known = self._pass_of(source)
+        # Rounding has taken out of its layers the mean that "fast" would.
+        done = self._rounded.get(hash(quantized), ()) if self._mode == "fast" else ()
         changed, shifts = bias.correct_biases(
-            quantized, source, samples=self._fit, mode=self._mode
+            quantized,
+            source,
+            samples=self._fitting,
+            mode=self._mode,
+            known=known.means if known else None,
+            leave=done,
         )
         return changed if shifts else quantized
+
+    @property
+    def _fitting(self) -> list[tflite.Inputs]:
+        return [self._samples[place] for place in self._fit]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,12 @@ from tfslim import checks, tflite
 from tfslim.quantization.ranges.collect import Samples, collect, kept_singles
 from tfslim.quantization.repair.constants import set_constant
 from tfslim.quantization.repair.gptq import best_scale, gptq, output_error
+from tfslim.quantization.repair.moments import (
+    MOST_WIDTH,
+    Moments,
+    Roundable,
+    worth_it,
+)
 from tfslim.quantization.repair.scalable_pairs import Refused
 from tfslim.quantization.repair.weights import (
     MatchedLayer,
@@ -39,14 +45,6 @@ from tfslim.tflite import flatbuffer
 
 ROUNDINGS = ("nearest", "gptq")
 
-# Positions of a layer's output that a sample adds to its statistics, at most and least;
-# in between as many as give so many for each input of an output.
-_POSITIONS, _FEW = 256, 32
-_FOR_EACH = 6
-# Inputs of one output beyond which inverting their matrix takes minutes.
-_MOST_WIDTH = 5_000
-# Multiply-adds that rounding a model may cost: a second or two of one core.
-_MOST_WORK = 5e10
 # Matrices that are in memory at a time.
 _MOST_BYTES = 2**28
 _MOST_CLUSTERS = 256
@@ -83,79 +81,18 @@ class RoundResult:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Layer:
+class _Layer(Roundable):
     """A layer that is rounded, in both files."""
 
-    windows: Windows
     matched: MatchedLayer
-    weights: np.ndarray
     stored: Stored
-
-    @property
-    def num_bytes(self) -> int:
-        return 4 * self.windows.groups * self.windows.width**2
-
-    @property
-    def noise(self) -> float:
-        """What nearest rounding takes of the weights: a share of their square sum."""
-        left = self.weights - self.stored.values * self.stored.scale
-        signal = float(np.square(self.weights, dtype=np.float64).sum())
-        return float(np.square(left).sum()) / max(signal, 1e-30)
-
-    def work(self, samples: int) -> float:
-        """Counts multiply-adds: its moments, their factor and the rounding itself."""
-        shape = self.matched.output.shape
-        most = _positions(self.windows, samples)
-        positions = samples * min(most, int(np.prod(shape[:-1])))
-        width, groups = self.windows.width, self.windows.groups
-        rows = self.weights.size / (width * groups)
-        return float(groups * width**2 * (positions + width / 3 + rows))
-
-
-def _positions(windows: Windows, samples: int) -> int:
-    """Returns how many positions of a sample are looked at, spread evenly."""
-    wanted = -(-_FOR_EACH * windows.width // max(samples, 1))
-    return min(_POSITIONS, max(_FEW, wanted))
-
-
-class _Moments:
-    """Mean and covariance of what a layer's outputs read, group by group."""
-
-    def __init__(self, windows: Windows, samples: int):
-        self._windows = windows
-        self._positions = _positions(windows, samples)
-        self._count = 0
-        self._shift: np.ndarray | None = None
-
-    def update(self, values: np.ndarray) -> None:
-        rows = self._windows.read(values, self._positions).astype(np.float32)
-        if self._shift is None:
-            # Near the mean float32 sums stay exact enough.
-            self._shift = rows.mean(axis=1, keepdims=True)
-            self._sum = np.zeros(self._shift.shape, np.float64)
-            self._products = np.zeros((len(rows), *rows.shape[2:] * 2), np.float32)
-        rows = rows - self._shift
-        self._sum += rows.sum(axis=1, keepdims=True, dtype=np.float64)
-        self._products += rows.transpose(0, 2, 1) @ rows
-        self._count += rows.shape[1]
-
-    def moments(self, *, centred: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the mean [groups, width] and E[x x'], of x - mean if `centred`."""
-        assert self._shift is not None  # noqa: S101 - there was a sample.
-        offset = (self._sum / self._count).astype(np.float32)
-        mean = self._shift + offset
-        matrix = self._products / np.float32(self._count)
-        matrix -= offset.transpose(0, 2, 1) @ offset
-        if not centred:
-            matrix += mean.transpose(0, 2, 1) @ mean
-        return mean[:, 0], matrix
 
 
 class _Readers:
     """Passes what is in a tensor on to the moments of all layers that read it."""
 
     def __init__(
-        self, tensor: tflite.Tensor, moments: Sequence[tuple[_Layer, _Moments]]
+        self, tensor: tflite.Tensor, moments: Sequence[tuple[_Layer, Moments]]
     ):
         self._moments = [
             m for layer, m in moments if layer.matched.source.name == tensor.name
@@ -163,12 +100,17 @@ class _Readers:
 
     def update(self, values: np.ndarray) -> None:
         for moments in self._moments:
-            for sample in values:
-                moments.update(sample)
+            moments.update(values)
 
 
 @checks.by_name
-def round_weights(quantized: bytes, model: bytes, *, samples: Samples) -> RoundResult:
+def round_weights(
+    quantized: bytes,
+    model: bytes,
+    *,
+    samples: Samples,
+    known: Mapping[str, Moments] | None = None,
+) -> RoundResult:
     """Rounds the INT8 or INT4 weights of a file anew, by GPTQ.
 
     Biases follow, and for 4 bits the scales. Layers that share their weights, as the
@@ -178,6 +120,7 @@ def round_weights(quantized: bytes, model: bytes, *, samples: Samples) -> RoundR
         quantized: the file made from `model`; it is not changed.
         model: the float `.tflite`.
         samples: about 64; all are kept in memory.
+        known: output of a layer -> moments of what it reads, gathered before.
 
     Raises:
         ConfigError: a sample does not fit.
@@ -191,18 +134,38 @@ def round_weights(quantized: bytes, model: bytes, *, samples: Samples) -> RoundR
     layers, refused = _layers(before.graphs[0], after.graphs[0])
     groups, spared = _worth_it(_by_weights(layers, flat), len(kept))
     refused += spared
-    for chunk in _chunks(groups):
-        seen = [(group, _Moments(group[0].windows, len(kept))) for group in chunk]
-        readers = [(layer, moments) for group, moments in seen for layer in group]
-        collect(source, kept, statistic=functools.partial(_Readers, moments=readers))
-        for group, moments in seen:
-            # Several threads wait for each other longer than they work.
-            with blas.limit(limits=1, user_api="blas"):
-                rows += _round_group(flat, group, moments=moments)
+    for group, moments in _with_moments(
+        groups, source, samples=kept, known=known or {}
+    ):
+        # Several threads wait for each other longer than they work.
+        with blas.limit(limits=1, user_api="blas"):
+            rows += _round_group(flat, group, moments=moments)
     attached = flatbuffer.attached_files(quantized)
     flatbuffer.share_buffers(flat)
     packed = flatbuffer.pack(flat, attached=attached)
     return RoundResult(packed, tuple(rows), tuple(refused))
+
+
+def _with_moments(
+    groups: Sequence[list[_Layer]],
+    source: bytes,
+    *,
+    samples: Sequence[tflite.Inputs],
+    known: Mapping[str, Moments],
+) -> Iterator[tuple[list[_Layer], Moments]]:
+    """Yields layers that share their weights, with what they read."""
+    missing = []
+    for group in groups:
+        name = group[0].output.name
+        if len(group) == 1 and name in known:
+            yield group, known[name]
+        else:
+            missing.append(group)
+    for chunk in _chunks(missing):
+        seen = [(group, Moments(group[0].windows, len(samples))) for group in chunk]
+        readers = [(layer, moments) for group, moments in seen for layer in group]
+        collect(source, samples, statistic=functools.partial(_Readers, moments=readers))
+        yield from seen
 
 
 def _layers(
@@ -216,7 +179,10 @@ def _layers(
             windows = Windows(layer.op, layer.source.shape[-1], weights.shape)
             reason = _objection(weights, windows)
             if not reason:
-                found.append(_Layer(windows, layer, weights, stored))
+                made = _Layer(
+                    windows, layer.output, weights, stored.scale, layer, stored
+                )
+                found.append(made)
         if reason:
             refused.append(Refused(layer.output.name, reason))
     return found, refused
@@ -226,8 +192,8 @@ def _objection(weights: np.ndarray, windows: Windows) -> str:
     """Says why a layer's weights stay as they are, "" if they need not."""
     if len(np.unique(weights)) <= min(_MOST_CLUSTERS, weights.size // 8):
         return "Its weights have few values, which rounding them anew would spread."
-    if windows.width > _MOST_WIDTH:
-        return f"{windows.width} inputs to an output are more than {_MOST_WIDTH}."
+    if windows.width > MOST_WIDTH:
+        return f"{windows.width} inputs to an output are more than {MOST_WIDTH}."
     return ""
 
 
@@ -245,17 +211,8 @@ def _by_weights(layers: Sequence[_Layer], flat: Any) -> list[list[_Layer]]:
 def _worth_it(
     groups: Sequence[list[_Layer]], samples: int
 ) -> tuple[list[list[_Layer]], list[Refused]]:
-    """Chooses the layers that gain most for what they cost, before any work.
-
-    What can be gained is the noise that nearest rounding brings.
-    """
-    costs = [sum(layer.work(samples) for layer in group) for group in groups]
-    if sum(costs) <= _MOST_WORK:
-        return list(groups), []
-    gains = [group[0].noise for group in groups]
-    order = np.argsort([-gain / c for gain, c in zip(gains, costs, strict=True)])
-    total = np.cumsum(np.asarray(costs)[order])
-    chosen = set(order[total <= _MOST_WORK].tolist())
+    """Leaves out what costs more than it gains."""
+    chosen = set(worth_it(groups, samples))
     reason = "To round it anew costs more than it gains, beside the other layers."
     refused = [
         Refused(layer.matched.output.name, reason)
@@ -280,7 +237,7 @@ def _chunks(groups: Sequence[list[_Layer]]) -> Iterator[list[list[_Layer]]]:
 
 
 def _round_group(
-    flat: Any, group: Sequence[_Layer], *, moments: _Moments
+    flat: Any, group: Sequence[_Layer], *, moments: Moments
 ) -> list[Rounded]:
     """Chooses the integers of layers with the same weights, and writes them."""
     layer = group[0]
