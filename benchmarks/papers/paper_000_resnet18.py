@@ -7,8 +7,8 @@ weights, 3.41 times faster on a CPU. Goals: both of these within 1 point of accu
 least 7 times faster, INT8 on top.
 
 Trained on the 12,000 CIFAR-10 images of the subset (1,000 of them choose the best
-epoch), flipped and shifted; tested on its 2,500 test images. Scales are compared across all
-layers (global, as in the paper), or in each layer by itself (uniform).
+epoch), flipped and shifted; tested on its 2,500 test images. Scales are compared across
+all layers (global, as in the paper), or in each layer by itself (uniform).
 
   TFSLIM_DATA=... python -m benchmarks.papers.paper_000_resnet18 --fast --seeds=0
   TFSLIM_DATA=... python -m benchmarks.papers.paper_000_resnet18
