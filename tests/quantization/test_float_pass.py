@@ -48,7 +48,7 @@ def looked_on(model, samples):
 def test_statistics_are_those_of_the_samples_fitted_to(mobile):
     xs = images()
     improver, _ = looked_on(mobile, xs)
-    known = improver._pass_of(mobile)
+    known = improver._passes.of(mobile)
     runner = tflite.Runner(mobile, preserve_all_tensors=True)
     graph = runner.model.graphs[0]
     named = {tensor.name: tensor.index for tensor in graph.tensors}
@@ -68,7 +68,7 @@ def test_statistics_are_those_of_the_samples_fitted_to(mobile):
 def test_outputs_are_those_of_the_samples_held_out(mobile):
     xs = images()
     improver, _ = looked_on(mobile, xs)
-    [rows] = improver._pass_of(mobile).outputs
+    [rows] = improver._passes.of(mobile).outputs
     [own] = compare_files.outputs(compare_files.without_softmax(mobile), xs[1::2])
     np.testing.assert_allclose(np.stack(rows), np.stack(own), rtol=1e-4, atol=1e-5)
 
@@ -76,7 +76,7 @@ def test_outputs_are_those_of_the_samples_held_out(mobile):
 def test_rounding_and_correction_are_what_passes_of_their_own_give(mobile):
     xs = images()
     improver, file = looked_on(mobile, xs)
-    assert improver._pass_of(mobile).moments
+    assert improver._passes.of(mobile).moments
     by_pass = improver._round(file, mobile)
     alone = rounding.round_weights(file, mobile, samples=xs[::2])
     a, b = (tflite.read(f).graphs[0].tensors for f in (by_pass, alone.tflite))
@@ -102,7 +102,7 @@ def test_what_rounding_has_centred_is_not_corrected_again(mobile):
 
 def test_data_that_is_shuffled_anew_is_run_anew(mobile):
     improver, _ = looked_on(mobile, Shuffled(images()))
-    assert improver._pass_of(mobile) is None
+    assert improver._passes.of(mobile) is None
     # The held-out samples are held against their own outputs, not another sample's.
     assert improver.held_out.measure(mobile)[0] > 60
 
@@ -114,4 +114,4 @@ def test_one_sample_is_enough(mobile):
 
 def test_another_file_has_no_pass(mobile, residual):
     improver, _ = looked_on(mobile, images())
-    assert improver._pass_of(residual) is None
+    assert improver._passes.of(residual) is None

@@ -150,7 +150,7 @@ def test_falling_back_keeps_a_correction_only_where_it_helps(wounded, monkeypatc
     helped = fall_back(start, ranking, improver=improver, **options)
     assert helped.steps[0].metric > plain.steps[0].metric + 1
 
-    def ruin(quantized, model, samples, mode):
+    def ruin(quantized, model, **unused):
         layers = {"logits": "float32"}
         half = {
             name: (low / 4, high / 4) for name, (low, high) in ranges.ranges.items()

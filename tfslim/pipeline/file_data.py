@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -40,6 +41,11 @@ class Data:
     test: FileTest | None = None
     notes: tuple[str, ...] = ()
     preprocessing: dict[str, Any] | None = None
+
+    @functools.cached_property
+    def passes(self) -> quantization.FloatPasses:
+        """What one step has run of the file, for the next."""
+        return quantization.FloatPasses(self.model, self.calibration or ())
 
     def tracked(self, on_step: Any) -> Data:
         """Returns the same, with a bar for each pass over the calibration samples."""

@@ -198,6 +198,7 @@ class Maker:
             options=options,
             # Ranges kept from an earlier run are those of 8-bit activations.
             ranges=self.chosen.ranges if is_static else None,
+            passes=self._passes,
         )
         fallen: dict[str, Any] = {}
         if is_static and self.chosen.max_drop is not None:
@@ -217,6 +218,11 @@ class Maker:
                     accurate.source, self.samples, calibration=done.calibration
                 )
         return row, done.tflite
+
+    @functools.cached_property
+    def _passes(self) -> quantization.FloatPasses:
+        """What one recipe has run of the float file, for the next."""
+        return quantization.FloatPasses(self.float_file, self.samples or ())
 
     def _keep_accuracy(
         self,
@@ -238,6 +244,7 @@ class Maker:
             evaluate=lambda content: self.judge.value(goal.key, content),
             least=goal.least,
             options=options,
+            passes=self._passes,
             on_step=self.on_step,
         )
         if not found.is_met:

@@ -112,6 +112,7 @@ def quantize_file(data: Data, wanted: Wanted, *, on_step: OnStep) -> QuantizedFi
         samples=data.calibration,
         options=wanted.options,
         ranges=wanted.ranges,
+        passes=data.passes,
         on_step=on_step,
     )
     found: dict[str, Any] = {}
@@ -133,10 +134,9 @@ def quantize_file(data: Data, wanted: Wanted, *, on_step: OnStep) -> QuantizedFi
         found |= way
     done = best.quantized
     name = "quantized" if recipe.name == "float" else recipe.name
-    contents = {"float": model, name: done.tflite}
-    if done.note:
-        contents = {"as given": model}
-    elif data.test is not None and is_met:
+    both = {"float": model, name: done.tflite}
+    contents = {"as given": model} if done.note else both
+    if not done.note and data.test is not None and is_met:
         file_verdict.require_fit(
             name, done.tflite, model=model, test=data.test, on_step=on_step
         )
@@ -216,6 +216,7 @@ def _fall_back(
         options=wanted.options,
         ranking=ranking,
         latency=_latency,
+        passes=data.passes,
         on_step=on_step,
     )
     way: dict[str, Any] = {"goal": dataclasses.asdict(goal)}

@@ -26,6 +26,7 @@ from tfslim.quantization.repair.bias import correct_biases
 from tfslim.quantization.repair.diagnosis import diagnose
 from tfslim.quantization.repair.equalization import equalize
 from tfslim.quantization.repair.equalize_graph import equalize_graph
+from tfslim.quantization.repair.float_pass import FloatPasses
 from tfslim.quantization.repair.improve import Improver
 from tfslim.quantization.repair.rounding import round_weights
 from tfslim.quantization.rules.recipe import Recipe
@@ -38,6 +39,7 @@ __all__ = [
     "AccurateResult",
     "Calibration",
     "FallbackResult",
+    "FloatPasses",
     "GivenRanges",
     "Improver",
     "LayerError",

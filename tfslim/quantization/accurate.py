@@ -17,7 +17,8 @@ from tfslim.quantization.repair.equalization import (
     is_equalized,
     unevenness,
 )
-from tfslim.quantization.repair.improve import GAIN_DB, Improved, Improver, is_large
+from tfslim.quantization.repair.float_pass import FloatPasses, is_large
+from tfslim.quantization.repair.improve import GAIN_DB, Improved, Improver
 from tfslim.quantization.rules import recipe
 
 # The largest factor of a channel against the others, by the weights: from here on
@@ -55,6 +56,7 @@ def quantize_accurately(
     samples: Samples | None = None,
     options: Options | None = None,
     ranges: GivenRanges | None = None,
+    passes: FloatPasses | None = None,
     on_step: OnStep = lambda text: None,
 ) -> AccurateResult:
     """Quantizes a float `.tflite`, with all that helps to keep its accuracy.
@@ -69,6 +71,8 @@ def quantize_accurately(
         samples: as in `quantize_tflite`; passed over several times, so no generator.
         options: what to try.
         ranges: as in `quantize_tflite`.
+        passes: of this model and these samples, kept for other recipes and
+            `keep_accuracy`; None: new ones.
         on_step: called with a line of text before each step.
 
     Raises:
@@ -101,7 +105,7 @@ def quantize_accurately(
     # With another recipe than static INT8 another io is refused there.
     ends = "float" if chosen.scheme == "static_int8" else options.io
     plain = dataclasses.replace(options, io=ends)
-    improver = Improver(model, samples, options=options)
+    improver = Improver(model, samples, options=options, passes=passes)
     sources = _sources(model, samples, options=options, ranges=ranges, on_step=on_step)
     made = functools.partial(quantize, options=plain, samples=samples, ranges=ranges)
     files = {}

@@ -12,6 +12,7 @@ from tfslim.quantization.layers.sensitivity import LayerError, rank_layers
 from tfslim.quantization.options import Options
 from tfslim.quantization.quantize import quantize
 from tfslim.quantization.ranges.collect import Samples
+from tfslim.quantization.repair.float_pass import FloatPasses
 from tfslim.quantization.repair.improve import Improver
 
 # Samples on which each layer is tried alone.
@@ -139,6 +140,7 @@ def keep_accuracy(
     options: Options | None = None,
     ranking: Callable[[], Sequence[LayerError]] | None = None,
     latency: Callable[[bytes], float | None] = lambda file: None,
+    passes: FloatPasses | None = None,
     on_step: OnStep = lambda text: None,
 ) -> FallbackResult:
     """Does nothing to a file that is good enough, and else falls back.
@@ -152,6 +154,7 @@ def keep_accuracy(
         options: by which the file was made.
         ranking: gives its layers, the worst first; None: `rank`.
         latency: a file's latency in microseconds, for the report.
+        passes: as `quantize_accurately` was given them.
         on_step: called with a line of text before each step.
 
     Returns:
@@ -166,7 +169,7 @@ def keep_accuracy(
         evaluate=evaluate,
         least=least,
         options=options,
-        improver=Improver(model, samples, options=options),
+        improver=Improver(model, samples, options=options, passes=passes),
         latency=latency,
         on_step=on_step,
     )

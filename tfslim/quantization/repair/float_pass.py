@@ -6,23 +6,31 @@ the first few they get on the way, and make no runs of their own.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from tfslim import tflite
-from tfslim.evaluation.compare_files import scores
+from tfslim import errors, tflite
+from tfslim.evaluation.compare_files import FileErrors, scores
+from tfslim.quantization.ranges.collect import Samples, singles, sized_for_first
 from tfslim.quantization.ranges.thresholds import Statistic
+from tfslim.quantization.repair import weights
 from tfslim.quantization.repair.moments import (
     Mean,
     Moments,
     roundable_to_int8,
     worth_it,
 )
-from tfslim.quantization.repair.weights import WEIGHTED
+from tfslim.quantization.rules.preprocess_model import prepare
 
 # Of all matrices together; the layers left over get a pass of their own.
 _MOST_BYTES = 2**29
+# Samples to decide by, and as many to fit to: the most, and of large models the least.
+_NUM_SAMPLES, _LEAST = 64, 10
+# Multiply-accumulates of one run from which on fewer samples must do.
+_LARGE = 5e8
 
 
 class FloatPass:
@@ -54,7 +62,7 @@ class FloatPass:
         """
         content = tflite.read(source)
         graph = content.graphs[0]
-        layers = [op for op in graph.ops if op.name in WEIGHTED]
+        layers = [op for op in graph.ops if op.name in weights.WEIGHTED]
         sources = {i: graph.tensors[i] for op in layers for i in op.inputs[:1]}
         self.means = {tensor.name: Mean(tensor) for tensor in sources.values()}
         self.moments: dict[str, Moments] = {}
@@ -107,6 +115,97 @@ class FloatPass:
         if not self.is_done or any(len(row) < len(self._held_out) for row in rows):
             return None
         return rows
+
+
+class FloatPasses:
+    """The samples that rounding and correction look at, and what passes gave of them.
+
+    Of the first 128 samples, of a large model fewer, every other one is what weights
+    and biases are fitted to; the rest decides whether that is kept.
+    """
+
+    def __init__(self, model: bytes, samples: Samples):
+        """Reads nothing yet.
+
+        Args:
+            model: the float `.tflite`.
+            samples: as `quantize_tflite` takes them.
+        """
+        self._model, self._given = model, samples
+        self._made: dict[int, FloatPass] = {}
+
+    @functools.cached_property
+    def source(self) -> bytes:
+        """The prepared float file."""
+        return prepare(sized_for_first(self._model, self._given))
+
+    @functools.cached_property
+    def _samples(self) -> list[tflite.Inputs]:
+        content = tflite.read(self.source)
+        number = num_samples(content.graphs[0])
+        found = list(itertools.islice(singles(self._given, content), 2 * number))
+        if not found:
+            raise errors.ConfigError(
+                "There are no samples to round weights and correct biases by. Pass "
+                "about 128, or None."
+            )
+        return found
+
+    @property
+    def _fit(self) -> range:
+        return range(0, len(self._samples), 2)
+
+    @property
+    def _held_out(self) -> range:
+        return range(1, len(self._samples), 2) or range(1)
+
+    @property
+    def fit(self) -> list[tflite.Inputs]:
+        """What is fitted to.
+
+        Raises:
+            ConfigError: there is no sample.
+        """
+        return [self._samples[place] for place in self._fit]
+
+    @functools.cached_property
+    def held_out(self) -> FileErrors:
+        """Measures files on the samples held out."""
+        known = self.of(self.source)
+        samples = [self._samples[place] for place in self._held_out]
+        return FileErrors(self.source, samples, truth=known.outputs if known else None)
+
+    def looking_on(
+        self, source: bytes, *, for_rounding: bool
+    ) -> Mapping[str, Statistic]:
+        """Returns what is to see a pass of a float file; see `calibrate`."""
+        known = self.of(source)
+        if known is not None and (known.moments or not for_rounding):
+            return {}
+        self._made[hash(source)] = made = FloatPass(
+            source,
+            self._samples,
+            fit=self._fit,
+            held_out=self._held_out,
+            for_rounding=for_rounding,
+        )
+        return made.statistics
+
+    def of(self, source: bytes) -> FloatPass | None:
+        """Returns what a pass of `source` gave; None if there was none of use."""
+        known = self._made.get(hash(prepare(source)))
+        return known if known is not None and known.is_done else None
+
+
+def num_samples(graph: tflite.Graph) -> int:
+    """Returns how many samples are worth a run of a float model, twice."""
+    affordable = int(_NUM_SAMPLES * _LARGE / max(weights.macs(graph), 1))
+    return min(_NUM_SAMPLES, max(_LEAST, affordable))
+
+
+def is_large(graph: tflite.Graph) -> bool:
+    """Whether a model is so large that each run of it counts."""
+    return weights.macs(graph) > _LARGE
 
 
 class _Some:
