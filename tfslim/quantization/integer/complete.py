@@ -8,7 +8,7 @@ from tfslim import errors, tflite
 from tfslim.quantization.integer import absorb as absorb_lib
 from tfslim.quantization.integer import borders, needed, parameters
 from tfslim.quantization.layers.layer_names import LayerNames
-from tfslim.quantization.rules import kept_float
+from tfslim.quantization.rules import factors, kept_float
 from tfslim.quantization.rules.plan import Plan, Request
 from tfslim.tflite import flatbuffer
 
@@ -20,6 +20,7 @@ def handed_on(request: Request, plan: Plan) -> Request:
     if request.ranges is None:
         return request
     ranges = needed.narrowed(request.graph, request.ranges)
+    ranges = factors.symmetric(request.graph, ranges)
     if plan.own:
         ranges = parameters.handed_on(request.graph, ranges)
     return dataclasses.replace(request, ranges=ranges)
