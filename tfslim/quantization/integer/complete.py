@@ -37,6 +37,14 @@ def absorb(content: bytes, request: Request, *, plan: Plan) -> bytes:
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))
 
 
+def take_integers(content: bytes) -> bytes:
+    """Lets inputs that are INT8 or UINT8 already be what the first ops read."""
+    flat = flatbuffer.unpack(content)
+    if not borders.take_inputs(flat):
+        return content
+    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))
+
+
 def require_integers(
     content: bytes, source: bytes, *, request: Request, plan: Plan
 ) -> None:
