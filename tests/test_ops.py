@@ -71,9 +71,15 @@ def _instances(trait):
         },
         "RandomTranslation": {"height_factor": 0.5, "width_factor": 0.5},
         "RandomZoom": {"height_factor": 0.5},
+        **{
+            f"Adaptive{kind}Pooling{n}D": {"output_size": 2}
+            for kind in ("Average", "Max")
+            for n in (1, 2, 3)
+        },
     }
     for name in sorted(ops.keras(trait) & LAYERS):
-        yield name, getattr(tf_keras.layers, name)(**options.get(name, {}))
+        package = tf_keras if hasattr(tf_keras.layers, name) else keras
+        yield name, getattr(package.layers, name)(**options.get(name, {}))
 
 
 def _images(name, channels=3):

@@ -66,6 +66,19 @@ def test_error_function_where_it_is_no_gelu():
     assert names == ["GELU"]
 
 
+@pytest.mark.parametrize("k", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize("kind", ["Average", "Max"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_pooling_of_volumes(k, kind, padding):
+    x = k.Input((5, 7, 6, 2), name="x")
+    layer = getattr(k.layers, f"{kind}Pooling3D")
+    y = layer((2, 3, 2), strides=(2, 1, 3), padding=padding)(x)
+    model = k.Model(x, y)
+    volume = np.random.default_rng(0).normal(size=(1, 5, 7, 6, 2)).astype(np.float32)
+    [found] = tflite.Runner(tfslim.convert_model(model).tflite)({"x": volume}).values()
+    np.testing.assert_allclose(found, model(volume), atol=1e-6)
+
+
 @pytest.mark.parametrize("mode", ["multi_hot", "count"])
 def test_category_encoding(mode):
     x = keras.Input((4,), dtype="int32", name="x")

@@ -34,3 +34,16 @@ def test_carried_and_cut_around(name):
     smaller, report = tfslim.prune_channels(model, pruning_ratio=0.5)
     assert report.error < 1e-5
     assert smaller.count_params() < 0.8 * model.count_params()
+
+
+@pytest.mark.parametrize("kind", ["Average", "Max"])
+def test_channels_pass_adaptive_pooling(kind):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((6, 7, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(image)
+    x = getattr(keras.layers, f"Adaptive{kind}Pooling2D")((2, 3))(x)
+    x = keras.layers.Conv2D(3, 1)(x)
+    budget = tfslim.Budget(pruning_ratio=0.5, divisor=1)
+    smaller, report = tfslim.prune_channels(keras.Model(image, x), budget=budget)
+    assert report.error < 1e-5
+    assert smaller.count_params() == (3 * 9 + 1) * 4 + (4 + 1) * 3

@@ -112,6 +112,26 @@ def _shifted(x: list[Any], op: Any) -> Any:
     return x[0] * factor if op.type == "LeftShift" else tf.math.floordiv(x[0], factor)
 
 
+def _pooled(x: list[Any], op: Any) -> Any:
+    """Pools a volume in its planes, and then across them.
+
+    A border is left out of an average along each axis by itself, so means of means are
+    the mean.
+    """
+    if op.get_attr("data_format") != b"NDHWC":
+        return None
+    pool = tf.nn.max_pool2d if op.type == "MaxPool3D" else tf.nn.avg_pool2d
+    (_, *sizes, _), (_, *strides, _) = op.get_attr("ksize"), op.get_attr("strides")
+    padding = op.get_attr("padding").decode()
+    _, depth, height, width, channels = x[0].shape
+    planes = tf.reshape(x[0], (-1, height, width, channels))
+    planes = pool(planes, sizes[1:], strides[1:], padding)
+    _, height, width, _ = planes.shape
+    columns = tf.reshape(planes, (-1, depth, height * width, channels))
+    columns = pool(columns, (sizes[0], 1), (strides[0], 1), padding)
+    return tf.reshape(columns, (-1, columns.shape[1], height, width, channels))
+
+
 _FORMULAS: dict[str, _Formula] = {
     "Acos": _arccos,
     "Acosh": _arccosh,
@@ -119,6 +139,7 @@ _FORMULAS: dict[str, _Formula] = {
     "Asinh": _arcsinh,
     "Atan": lambda x, _: tf.atan2(x[0], tf.ones_like(x[0])),
     "Atanh": _arctanh,
+    "AvgPool3D": _pooled,
     "BitwiseAnd": _sign_bit,
     "Cosh": lambda x, _: 0.5 * (tf.exp(x[0]) + tf.exp(-x[0])),
     "Cross": _cross,
@@ -128,6 +149,7 @@ _FORMULAS: dict[str, _Formula] = {
     "Invert": lambda x, _: -1 - x[0],
     "LeftShift": _shifted,
     "LowerBound": _sorted_in,
+    "MaxPool3D": _pooled,
     "RightShift": _shifted,
     "Sinh": lambda x, _: 0.5 * (tf.exp(x[0]) - tf.exp(-x[0])),
     "Tan": lambda x, _: tf.sin(x[0]) / tf.cos(x[0]),

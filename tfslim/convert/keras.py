@@ -24,6 +24,7 @@ from tfslim.convert import (
     freeze,
     fused,
     recurrent,
+    seeds,
     tables,
 )
 from tfslim.graph import keras as graph_keras
@@ -90,8 +91,9 @@ def convert_model(
     _, outputs = _ends(model)
     model, split = tables.split_tables(model)
     finite.require_finite(model)
+    names = _names(model.inputs)  # Inputs keep them where the model is rebuilt.
     model, notes = _convertible(model)
-    specs = _specs(model.inputs, input_shapes or {}, batch_size=batch_size)
+    specs = _specs(model.inputs, input_shapes or {}, batch_size=batch_size, names=names)
     ends = [spec.name for spec in specs], outputs
     metadata = dict(metadata or {})
     if split is not None:
@@ -180,7 +182,9 @@ def convert_quantized(
     if io not in _IO:
         raise registry.unknown_name("io", io, known=_IO)
     inputs, outputs = _ends(model)
-    specs = _specs(inputs, input_shapes or {}, batch_size=batch_size)
+    specs = _specs(
+        inputs, input_shapes or {}, batch_size=batch_size, names=_names(inputs)
+    )
     ends = [spec.name for spec in specs], outputs
     wanted = _Wanted(metadata=metadata or {}, io=_IO[io], detours=chosen.allows_float)
     data = _convert(_trace(model, specs), ends, wanted=wanted)
@@ -303,13 +307,17 @@ def _convertible(model: Any) -> tuple[Any, tuple[str, ...]]:
     return model, tuple(notes)
 
 
+def _names(inputs: Sequence[Any]) -> list[str]:
+    return [re.sub(r"[^A-Za-z0-9_.\-]", "_", i.name.split(":")[0]) for i in inputs]
+
+
 def _specs(
     inputs: Sequence[Any],
     shapes: Mapping[str, Sequence[int]],
     *,
     batch_size: int | None,
+    names: Sequence[str],
 ) -> list[tf.TensorSpec]:
-    names = [re.sub(r"[^A-Za-z0-9_.\-]", "_", i.name.split(":")[0]) for i in inputs]
     unknown = sorted(set(shapes) - set(names))
     if unknown:
         raise errors.ConfigError(
@@ -334,16 +342,21 @@ def _specs(
 def _trace(model: Any, specs: Sequence[tf.TensorSpec]) -> Any:
     def serve(*tensors: Any) -> Any:
         arguments = graph_keras.pack_inputs(model, tensors)
-        return tf.nest.flatten(model(arguments, training=False))
+        with seeds.standing_still(model):
+            return tf.nest.flatten(model(arguments, training=False))
 
     try:
-        return tf.function(serve, autograph=False).get_concrete_function(*specs)
+        traced = tf.function(serve, autograph=False).get_concrete_function(*specs)
+    except errors.ConversionError:
+        raise
     except Exception as error:
         raise errors.ConversionError(
             f"Model '{model.name}' cannot be traced for inputs of the shapes "
             f"{', '.join(str(tuple(spec.shape)) for spec in specs)}: "
             f"{errors.first_line(error)} Call it on such inputs to see more."
         ) from error
+    seeds.require_unused(model, traced)
+    return traced
 
 
 def _refuse_dynamic(content: tflite.TfliteModel) -> None:

@@ -28,7 +28,7 @@ from tfslim.quantization.ranges.pixels import with_pixels
 from tfslim.quantization.rules import graph_outputs, kept_float, plan, recipe
 from tfslim.quantization.rules.preprocess_model import prepare
 from tfslim.quantization.rules.refused import require_runnable
-from tfslim.quantization.rules.rewrite import fixed, rewrite, without_division
+from tfslim.quantization.rules.rewrite import fixed, rewrite, without_floats
 
 _HALVES_NOTE = (
     "The weights are float16 already: the file is passed on as it is, as another copy "
@@ -183,7 +183,7 @@ def quantize(
         )
         if io != "float":
             used = with_pixels(used, source)
-        source, bounds = without_division(source, used.ranges, target=target)
+        source, bounds = without_floats(source, used.ranges, target=target)
         request = dataclasses.replace(wanted(tflite.read(source)), ranges=bounds)
     made = make_file(source, request)
     if chosen.needs_ranges and not target.allows_float:
@@ -229,10 +229,9 @@ def _without_float(made: Made, source: bytes, *, io: str) -> Made:
 
     With `io` "float", as files have it while they are mended, the ends stay.
     """
-    complete.require_integers(
-        made.content, source, request=made.request, plan=made.plan
-    )
-    content = complete.set_ends(made.content, io, request=made.request)
+    content = complete.take_integers(made.content)
+    complete.require_integers(content, source, request=made.request, plan=made.plan)
+    content = complete.set_ends(content, io, request=made.request)
     return dataclasses.replace(
         made, content=content, model=tflite.Runner(content).model
     )

@@ -17,6 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import ops
 from tfslim.quantization.integer import parameters as params
+from tfslim.quantization.rules import factors
 from tfslim.tflite import flatbuffer, reading
 
 _Type = schema.TensorType
@@ -75,6 +76,9 @@ class _Absorber:
     def _tensor(self, index: int) -> Any:
         return self._graph.tensors[index]
 
+    def _name(self, index: int) -> str:
+        return reading.text(self._tensor(index).name)
+
     def _reals(self, indices: Sequence[int]) -> list[int]:
         return [i for i in indices if i >= 0 and self._tensor(i).type == _Type.FLOAT32]
 
@@ -88,8 +92,10 @@ class _Absorber:
         rule: Any = ops.TFLITE[name].integer
         inputs = list(reading.numbers(op.inputs))
         shared = self._shared(op) if rule == "same" else None
-        real = set(self._reals(inputs))
-        made = {i: self._as_integer(i, shared, before=before) for i in sorted(real)}
+        wanted = dict.fromkeys(sorted(self._reals(inputs)), shared)
+        if name == "BATCH_MATMUL":
+            wanted[inputs[1]] = self._symmetric(inputs[1])
+        made = {i: self._as_integer(i, own, before=before) for i, own in wanted.items()}
         op.inputs = [made.get(i, i) for i in inputs]
         for index in self._reals(reading.numbers(op.outputs)):
             if isinstance(rule, tuple):
@@ -124,8 +130,17 @@ class _Absorber:
         return np.frombuffer(data, np.float32)[: int(np.prod(shape))].reshape(shape)
 
     def _calibrated(self, index: int) -> Any:
-        name = reading.text(self._tensor(index).name)
-        return params.of_range(*self._ranges[name])
+        return params.of_range(*self._ranges[self._name(index)])
+
+    def _symmetric(self, index: int) -> Any:
+        """Returns parameters without zero point, see `rules.factors`."""
+        values = self._constant(index)
+        ends: Any = values
+        if index in self._integers:
+            ends = params.bounds(self._tensor(self._integers[index]).quantization)
+        elif values is None:
+            ends = self._ranges[self._name(index)]
+        return params.of_range(*factors.around_zero(float(np.abs(ends).max())))
 
     def _as_integer(self, index: int, wanted: Any, *, before: list[Any]) -> int:
         """Returns the INT8 tensor for a float one; appends the ops that make it."""

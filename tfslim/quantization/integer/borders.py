@@ -67,6 +67,43 @@ def sweep(flat: Any) -> None:
     flatbuffer.drop_unused(flat)
 
 
+def take_inputs(flat: Any) -> bool:
+    """Lets an integer input that is made floats and INT8 of them be INT8 at once.
+
+    Pixels in UINT8 that a model casts are numbers of the scale 1.
+
+    Returns:
+        Whether there was one; the file is changed in place.
+    """
+    graph, changed = flat.subgraphs[0], False
+    for index in reading.numbers(graph.inputs):
+        tensor = graph.tensors[index]
+        readers = _readers(graph, index)
+        if tensor.type not in (_Type.INT8, _Type.UINT8) or tensor.quantization.scale:
+            continue
+        given = [reading.numbers(op.outputs)[0] for op in readers]
+        behind = [op for number in given for op in _readers(graph, number)]
+        if (
+            not behind
+            or any(_kind(flat, op) != "CAST" for op in readers)
+            or any(_kind(flat, op) != "QUANTIZE" for op in behind)
+            or set(given).intersection(reading.numbers(graph.outputs))
+        ):
+            continue
+        tensor.quantization = params.make(1.0, 0)
+        for op in behind:
+            op.inputs = [index]
+        graph.operators = [op for op in graph.operators if op not in readers]
+        changed = True
+    if changed:
+        sweep(flat)
+    return changed
+
+
+def _readers(graph: Any, index: int) -> list[Any]:
+    return [op for op in graph.operators if index in reading.numbers(op.inputs)]
+
+
 def set_ends(flat: Any, io: str, *, ranges: params.Ranges) -> None:
     """Makes integers of float inputs and outputs, in place.
 

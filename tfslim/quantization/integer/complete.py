@@ -8,7 +8,7 @@ from tfslim import errors, tflite
 from tfslim.quantization.integer import absorb as absorb_lib
 from tfslim.quantization.integer import borders, needed, parameters
 from tfslim.quantization.layers.layer_names import LayerNames
-from tfslim.quantization.rules import kept_float
+from tfslim.quantization.rules import factors, kept_float
 from tfslim.quantization.rules.plan import Plan, Request
 from tfslim.tflite import flatbuffer
 
@@ -20,6 +20,7 @@ def handed_on(request: Request, plan: Plan) -> Request:
     if request.ranges is None:
         return request
     ranges = needed.narrowed(request.graph, request.ranges)
+    ranges = factors.symmetric(request.graph, ranges)
     if plan.own:
         ranges = parameters.handed_on(request.graph, ranges)
     return dataclasses.replace(request, ranges=ranges)
@@ -33,6 +34,14 @@ def absorb(content: bytes, request: Request, *, plan: Plan) -> bytes:
     ranges = handed_on(request, plan).ranges or {}
     absorb_lib.absorb(flat, plan.own, ranges=ranges)
     borders.join(flat)
+    return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))
+
+
+def take_integers(content: bytes) -> bytes:
+    """Lets inputs that are INT8 or UINT8 already be what the first ops read."""
+    flat = flatbuffer.unpack(content)
+    if not borders.take_inputs(flat):
+        return content
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(content))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from tfslim import registry, targets, tflite
 from tfslim.quantization import backend
 from tfslim.quantization.layers.layer_names import LayerNames
-from tfslim.quantization.rules import kept_float, masks, neighbours, recipe
+from tfslim.quantization.rules import factors, kept_float, masks, neighbours, recipe
 from tfslim.quantization.rules.kept_float import Exemption
 
 
@@ -110,6 +110,8 @@ def plan(wanted: Request) -> Plan:
     graph, ranges = wanted.graph, wanted.ranges or {}
     spares_islands = wanted.target.weighs_borders
     exempt = [*wanted.exempt, *masks.masked(graph, ranges)]
+    if wanted.recipe.scheme == "static_int8":
+        exempt += factors.fixed(graph)
     if wanted.recipe.scheme == "static_int8" and spares_islands:
         exempt += neighbours.unlike_parts(graph, ranges)
     rules = _ordered(wanted, exempt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfslim import targets, tflite
+from tfslim.quantization.rules.bounded import bounded
 from tfslim.tflite import flatbuffer, reading
 
 _Type = schema.TensorType
 # The greatest denominator against the least that INT8 holds apart from 0.
 _WIDEST = 64.0
+# By how much a denominator may be below all that the samples showed.
+_UNSEEN = 2.0
 
 
 def rewrite(model: bytes, target: targets.Target) -> bytes:
@@ -67,12 +71,14 @@ def fixed(model: bytes, target: targets.Target, *, is_sized: bool) -> bytes:
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model))
 
 
-def without_division(
+def without_floats(
     model: bytes, ranges: Mapping[str, tuple[float, float]], *, target: targets.Target
 ) -> tuple[bytes, dict[str, tuple[float, float]]]:
-    """Makes x / d of a positive d the product of x and 1 / sqrt(d), twice.
+    """Says by ranges in INT8 what would need floats; see `bounded`, too.
 
-    LiteRT's INT8 kernel of DIV (2.3) is wrong where x is a step or two from 0.
+    x / d of a positive d is made x times 1 / sqrt(d), twice. LiteRT's INT8 kernel of
+    DIV (2.3) is wrong where x is a step or two from 0. The first product is the
+    geometric mean of x and x / d, which gives its range.
 
     Args:
         model: the float `.tflite`.
@@ -82,7 +88,7 @@ def without_division(
     Returns:
         The file, and the ranges of all its activations, the new ones included.
     """
-    found = dict(ranges)
+    model, found = bounded(model, ranges, target=target)
     if target.allows_float or "DIV" not in {op.name for op in tflite.read(model).ops}:
         return model, found
     flat = flatbuffer.unpack(model)
@@ -98,18 +104,31 @@ def without_division(
         if not 0.0 < bounds[1] / _WIDEST <= bounds[0]:
             changed.append(op)
             continue
+        (given,) = reading.numbers(op.outputs)
         root = _like(flat, below, ending=b";rsqrt")
-        inverse = _like(flat, below, ending=b";inverse")
-        for number, power in ((root, -0.5), (inverse, -1.0)):
-            span = bounds[1] ** power, bounds[0] ** power
-            found[reading.text(graph.tensors[number].name)] = span
+        once = _like(flat, given, ending=b";once")
+        names = [reading.text(graph.tensors[i].name) for i in (over, given, root, once)]
+        found[names[2]] = bounds[1] ** -0.5, (bounds[0] / _UNSEEN) ** -0.5
+        one = found.get(names[0]) or _ends(flat, over)
+        found[names[3]] = _mean(one, found[names[1]])
         changed.append(flatbuffer.operator(flat, "RSQRT", below, root))
-        changed.append(_binary(flat, "MUL", inputs=(root, root), outputs=[inverse]))
-        changed.append(_binary(flat, "MUL", inputs=(over, inverse), outputs=op.outputs))
+        changed.append(_binary(flat, "MUL", inputs=(over, root), outputs=[once]))
+        changed.append(_binary(flat, "MUL", inputs=(once, root), outputs=[given]))
         fused = getattr(op.builtinOptions, "fusedActivationFunction", 0)
         changed[-1].builtinOptions.fusedActivationFunction = fused
     graph.operators = changed
     return flatbuffer.pack(flat, attached=flatbuffer.attached_files(model)), found
+
+
+def _mean(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """Returns the range of sqrt(x * y), with their sign, for x and y of one sign."""
+    low = math.sqrt(min(one[0], 0.0) * min(other[0], 0.0))
+    return -low, math.sqrt(max(one[1], 0.0) * max(other[1], 0.0))
+
+
+def _ends(flat: Any, index: int) -> tuple[float, float]:
+    values = flat.buffers[flat.subgraphs[0].tensors[index].buffer].data.view(np.float32)
+    return float(values.min()), float(values.max())
 
 
 def _like(flat: Any, index: int, *, ending: bytes) -> int:
