@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,17 @@ def test_progress_is_left_out_where_nobody_wants_it(capsys, flags, said):
     # The next command in this process is as loud as ever.
     assert cli.run("tfslim.x", "", lambda values: None, body, ["x"]) == 0
     assert "working" in capsys.readouterr().err
+
+
+def test_our_warnings_are_one_line_and_others_stay(capsys):
+    def body(values, config):
+        warnings.warn("normalized\ntwice", tfslim.TfslimWarning, stacklevel=1)
+        warnings.warn("another library's", UserWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="another library's"):
+        assert cli.run("tfslim.x", "", lambda values: None, body, ["x"]) == 0
+    line = "tfslim.x: warning: normalized\\ntwice\n"
+    assert capsys.readouterr().err == line
 
 
 def test_a_command_is_its_module(capsys):

@@ -12,7 +12,8 @@ import signal
 import sys
 import tempfile
 import types
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def run(
             that is a list takes several.
         old: earlier name of a flag -> its name; taken with a warning.
     """
-    with streams.usable(), quiet.in_command(), interruption.handled() as came:
+    with streams.usable(), _in_command(name), interruption.handled() as came:
         try:
             values = _common_flags()
             define(values)
@@ -137,6 +138,22 @@ def _common_flags() -> flags.FlagValues:
         flag_values=values,
     )
     return values
+
+
+@contextlib.contextmanager
+def _in_command(name: str) -> Iterator[None]:
+    """Marks the process as a command's; our warnings are one line there."""
+    show = warnings.showwarning
+
+    def one_line(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+        if issubclass(category, errors.TfslimWarning):
+            _complain(f"{name}: warning: {escape.terminal(str(message))}")
+        else:
+            show(message, category, *rest, **more)
+
+    with quiet.in_command(), warnings.catch_warnings():
+        warnings.showwarning = one_line
+        yield
 
 
 def _complain(line: str) -> None:
