@@ -137,8 +137,9 @@ class Preprocessing:
         if batch.shape[1:] != self.input_shape:
             raise errors.DataError(
                 f"The examples have shape {batch.shape[1:]}, the model takes "
-                f"{self.input_shape}: only images (height, width, channels) are "
-                "resized."
+                f"{self.input_shape}. Only images (height, width, channels) are "
+                "resized; other examples come as they are fed, in an .npz with arrays "
+                "x and y (--data=npz:FILE)."
             )
         if self.channel_order == "bgr":
             batch = batch[..., ::-1]

@@ -318,7 +318,7 @@ def _check_request(
     if not has_ranges:
         raise errors.ConfigError(
             f"The recipe '{chosen.name}' quantizes activations and needs to see some: "
-            "pass samples, about 300 arrays [1, ...] as the model is fed."
+            "pass samples, about 300 arrays [1, ...] as the model is fed (--data)."
         )
     if len(model.graphs) > 1:
         raise errors.QuantizationError(
