@@ -8,9 +8,11 @@ line on stderr, without a traceback.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,8 +165,29 @@ def _complain(line: str) -> None:
 
 
 def say(text: str) -> None:
-    """Prints lines of a result; names within show their control characters."""
-    sys.stdout.write(escape.lines(text.rstrip("\n")) + "\n")
+    """Prints lines of a result; names within show their control characters.
+
+    A terminal gets lines that are broken between words.
+    """
+    lines = escape.lines(text.rstrip("\n")).split("\n")
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [_wrapped(line, width) for line in lines]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _wrapped(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=indent,
+        # Names of files are to be copied.
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _what(error: Exception) -> str:
