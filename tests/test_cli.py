@@ -1,11 +1,13 @@
 """What a user types wrong is one line and exit code 2."""
 
 import importlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,32 @@ def test_progress_is_left_out_where_nobody_wants_it(capsys, flags, said):
     # The next command in this process is as loud as ever.
     assert cli.run("tfslim.x", "", lambda values: None, body, ["x"]) == 0
     assert "working" in capsys.readouterr().err
+
+
+def test_our_warnings_are_one_line_and_others_stay(capsys):
+    def body(values, config):
+        warnings.warn("normalized\ntwice", tfslim.TfslimWarning, stacklevel=1)
+        warnings.warn("another library's", UserWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="another library's"):
+        assert cli.run("tfslim.x", "", lambda values: None, body, ["x"]) == 0
+    line = "tfslim.x: warning: normalized\\ntwice\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_terminal_gets_lines_broken_between_words(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    name = f"/tmp/{'n' * 50}/a-file.tflite"
+    cli.say(f"{'  indented words' * 4}\nshort\n{name} is written.\n")
+    first, second, short, whole, rest = sys.stdout.getvalue().splitlines()
+    assert max(map(len, (first, second))) <= 40
+    assert first.startswith("  indented") and second.startswith("    ")
+    assert short == "short" and whole == name and rest == "  is written."
 
 
 def test_a_command_is_its_module(capsys):

@@ -66,6 +66,7 @@ from tfslim.benchmark import BenchmarkOptions as BenchmarkOptions
 
 # What goes wrong.
 from tfslim.errors import TfslimError as TfslimError
+from tfslim.errors import TfslimWarning as TfslimWarning
 
 # Used by their own names: `tfslim.callbacks.NetworkSlimming`.
 from tfslim import callbacks as callbacks

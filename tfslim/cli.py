@@ -8,11 +8,14 @@ line on stderr, without a traceback.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 import types
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +88,7 @@ def run(
             that is a list takes several.
         old: earlier name of a flag -> its name; taken with a warning.
     """
-    with streams.usable(), quiet.in_command(), interruption.handled() as came:
+    with streams.usable(), _in_command(name), interruption.handled() as came:
         try:
             values = _common_flags()
             define(values)
@@ -139,6 +142,22 @@ def _common_flags() -> flags.FlagValues:
     return values
 
 
+@contextlib.contextmanager
+def _in_command(name: str) -> Iterator[None]:
+    """Marks the process as a command's; our warnings are one line there."""
+    show = warnings.showwarning
+
+    def one_line(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+        if issubclass(category, errors.TfslimWarning):
+            _complain(f"{name}: warning: {escape.terminal(str(message))}")
+        else:
+            show(message, category, *rest, **more)
+
+    with quiet.in_command(), warnings.catch_warnings():
+        warnings.showwarning = one_line
+        yield
+
+
 def _complain(line: str) -> None:
     with contextlib.suppress(OSError):
         streams.flush()  # What stands in stdout came first.
@@ -146,8 +165,29 @@ def _complain(line: str) -> None:
 
 
 def say(text: str) -> None:
-    """Prints lines of a result; names within show their control characters."""
-    sys.stdout.write(escape.lines(text.rstrip("\n")) + "\n")
+    """Prints lines of a result; names within show their control characters.
+
+    A terminal gets lines that are broken between words.
+    """
+    lines = escape.lines(text.rstrip("\n")).split("\n")
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = [_wrapped(line, width) for line in lines]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _wrapped(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=indent,
+        # Names of files are to be copied.
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _what(error: Exception) -> str:

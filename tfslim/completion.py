@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from tfslim import cli, commands, models, recipe_names, registry, settings
+from tfslim import cli, commands, errors, models, recipe_names, registry, settings
 
 _BASH = """\
 _tfslim() {{
@@ -126,6 +126,8 @@ _SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
 
 
 def _run(values: flags.FlagValues, config: None) -> None:
+    if not values.shell:
+        raise errors.ConfigError("No shell is given. Write: tfslim completion bash.")
     if values.shell not in _SHELLS:
         raise registry.unknown_name("shell", values.shell, known=_SHELLS)
     sys.stdout.write(_SHELLS[values.shell]() + "\n")

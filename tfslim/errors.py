@@ -27,6 +27,10 @@ class ConfigError(TfslimError, ValueError):
     exit_code = 2
 
 
+class TfslimWarning(UserWarning):
+    """What was asked for is done, and is hardly what was meant."""
+
+
 class MissingExtraError(ConfigError):
     """A package of an optional extra is not installed."""
 

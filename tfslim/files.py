@@ -131,6 +131,21 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def in_folder(out: str | None, *, default: Path) -> Path:
+    """Returns the file that `--out` names: itself, or one in the folder that it is.
+
+    Args:
+        out: as typed; None: `default` itself. What has no suffix is a folder.
+        default: the file where nothing is named, whose name it has in a folder.
+    """
+    if not out:
+        return default
+    path = Path(out)
+    if not path.suffix or out.endswith(("/", os.sep)):
+        return path / default.name
+    return path
+
+
 def require_writable(path: Path | str, option: str) -> None:
     """Checks that `write_bytes` can put a file at `path`, its folder included.
 

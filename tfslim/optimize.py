@@ -36,6 +36,8 @@ _FACTORS = {
     "max_memory": {"": 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9},
     "max_macs": {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9},
 }
+# Of a trial; the figures beside it take the rest of 80 columns.
+_MOST_NAME = 38
 _EXAMPLES = {"max_latency": "5ms", "max_size": "500kB", "max_macs": "20M"}
 
 
@@ -201,14 +203,19 @@ def _short_forms(values: flags.FlagValues, config: ml_collections.ConfigDict) ->
 
 
 def _shown(found: dict[str, Any], out: Path) -> str:
-    base = found["baseline"]["float32"]
-    lines = [f"{'':<22} {'metric':>8} {'latency':>10} {'size':>10}  predicted"]
-    lines.append(_line("baseline, float32", base, predicted=None))
-    for row in sorted(found["trials"], key=lambda row: row["latency_us"]):
-        candidate = row["candidate"]
-        lines.append(_line(candidate["name"], row, predicted=candidate["predicted"]))
-    for row in found["final"]:
-        lines.append(_line(f"{row['folder']}, trained", row, predicted=None))
+    from tfslim.report import elide
+
+    trials = sorted(found["trials"], key=lambda row: row["latency_us"])
+    rows = [
+        ("baseline, float32", found["baseline"]["float32"], None),
+        *((r["candidate"]["name"], r, r["candidate"]["predicted"]) for r in trials),
+        *((f"{r['folder']}, trained", r, None) for r in found["final"]),
+    ]
+    names = elide.elided([name for name, _, _ in rows], _MOST_NAME)
+    width = max(map(len, names.values()))
+    lines = [f"{'':<{width}} {'metric':>8} {'latency':>10} {'size':>10}  predicted"]
+    for name, row, predicted in rows:
+        lines.append(_line(f"{names[name]:<{width}}", row, predicted=predicted))
     error = found["prediction"]["median_error"]
     lines.append(f"predicted latency: median error {error:.1%} of the measured one")
     lines += [f"{name} failed: {why}" for name, why in found["failed"].items()]
@@ -219,7 +226,7 @@ def _shown(found: dict[str, Any], out: Path) -> str:
 def _line(name: str, row: dict[str, Any], *, predicted: dict[str, float] | None) -> str:
     told = "" if predicted is None else f"{predicted['latency_us'] / 1e3:.3f} ms"
     return (
-        f"{name:<22.22} {row['metric']:8.4f} {row['latency_us'] / 1e3:7.3f} ms "
+        f"{name} {row['metric']:8.4f} {row['latency_us'] / 1e3:7.3f} ms "
         f"{row['size_bytes'] / 1e3:7.1f} kB  {told}"
     )
 

@@ -22,7 +22,7 @@ def output_path(
     Args:
         recipe: of the file.
         read: option -> file that is read: "model", and others or None.
-        out: the file to write; None: beside the model.
+        out: the file to write, or a folder for it; None: beside the model.
         sensitivity: a picture to write.
         overwrite: whether files that are there may be replaced.
 
@@ -31,9 +31,12 @@ def output_path(
             be replaced, is one of those to be read, or cannot be written.
     """
     model = Path(read["model"] or "")
-    path = Path(out or model.with_name(f"{model.stem}_{recipe.name}.tflite"))
+    default = model.with_name(f"{model.stem}_{recipe.name}.tflite")
+    path = files.in_folder(out, default=default)
     if path.suffix != ".tflite":
-        raise errors.ConfigError(f"--out must end with .tflite, got '{path}'.")
+        raise errors.ConfigError(
+            f"--out must end with .tflite, or be a folder, got '{path}'."
+        )
     if is_same(path, read["model"]):
         raise errors.ConfigError(f"--out is the model itself, '{path}'. Name another.")
     written = {"--out": path, "the report": path.with_suffix(".json")}

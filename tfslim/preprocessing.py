@@ -7,6 +7,7 @@ so that an app can repeat it exactly.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,13 @@ DTYPES = ("float32", "uint8", "int8", "int16", "int32", "int64")
 
 # ITU-R BT.601 luma, https://www.itu.int/rec/R-REC-BT.601.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+Range = tuple[float, float]
+_PIXELS = (0.0, 255.0)
+# Of 256: fewer hold four bits of a value, whose SQNR is at most some 26 dB.
+_FEW_LEVELS = 16
+# As many, or all, are left by what is made for pixels.
+_MANY_LEVELS = 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,8 +137,9 @@ class Preprocessing:
         if batch.shape[1:] != self.input_shape:
             raise errors.DataError(
                 f"The examples have shape {batch.shape[1:]}, the model takes "
-                f"{self.input_shape}: only images (height, width, channels) are "
-                "resized."
+                f"{self.input_shape}. Only images (height, width, channels) are "
+                "resized; other examples come as they are fed, in an .npz with arrays "
+                "x and y (--data=npz:FILE)."
             )
         if self.channel_order == "bgr":
             batch = batch[..., ::-1]
@@ -165,7 +174,7 @@ class Preprocessing:
     def pixel_range(self) -> tuple[float, float]:
         """The least and the largest value that a pixel in 0..255 becomes."""
         mean, std = (np.asarray(v, np.float64) for v in (self.mean, self.std))
-        ends = np.stack([(x * self.scale - mean) / std for x in (0.0, 255.0)])
+        ends = np.stack([(x * self.scale - mean) / std for x in _PIXELS])
         return float(ends.min()), float(ends.max())
 
     def _round(self, values: np.ndarray) -> np.ndarray:
@@ -268,6 +277,50 @@ def preset(
     if name not in PRESETS:
         raise registry.unknown_name("preprocessing preset", name, known=PRESETS)
     return Preprocessing(input_shape=tuple(input_shape), resize=resize, **PRESETS[name])
+
+
+def levels_used(span: float, held: Range) -> float:
+    """Returns how many of INT8's 256 levels values have that lie within `span`.
+
+    Args:
+        span: the greatest less the least value, of one channel where these differ.
+        held: the range of the tensor; INT8 holds zero, too.
+    """
+    width = max(held[1], 0.0) - min(held[0], 0.0)
+    return 255 * span / width if width else math.inf
+
+
+def has_few_levels(span: float, held: Range) -> bool:
+    """Whether values that are no constant are left few of INT8's levels."""
+    return 0 < span and levels_used(span, held) < _FEW_LEVELS
+
+
+def narrow_text(layer: str, made: Range, *, given: Range, span: float) -> str:
+    """Says why a model's inputs have few levels, and what mends it.
+
+    Args:
+        layer: what normalizes them in the model; "" where they are narrow as given.
+        made: the range behind the layer.
+        given: the range before it.
+        span: of one channel behind it.
+    """
+    found = f"[{made[0]:.4g}, {made[1]:.4g}]"
+    count = f"{levels_used(span, made):.0f} of INT8's 256 levels"
+    if not layer:
+        return (
+            f"The inputs span {found}, {count}: center them before the model, or use "
+            "dynamic_int8."
+        )
+    factor = span / (given[1] - given[0])
+    low, high = (made[0] + factor * (x - given[0]) for x in _PIXELS)
+    is_for_pixels = levels_used(high - low, (low, high)) >= _MANY_LEVELS
+    wanted = "pixels, 0 to 255 (preprocessing raw)"
+    return (
+        f"Layer '{layer}' makes {found} of inputs in [{given[0]:.4g}, {given[1]:.4g}], "
+        f"{count}: they are normalized twice. Feed it "
+        f"{wanted if is_for_pixels else 'what the layer is made for'}, or leave the "
+        "layer out."
+    )
 
 
 def _fit_channels(images: np.ndarray, channels: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def define_flags(values: flags.FlagValues) -> None:
     cli.add_flags(
         values,
         ("model", str, "What `tfslim export` opens, a .tflite excepted."),
-        ("out", str, "The file to write; default: MODEL_pruned.keras."),
+        ("out", str, "The file to write, or a folder; default: MODEL_pruned.keras."),
         ("data", str, "digits, tfds:NAME, folder:PATH, npz:PATH or synthetic."),
         ("allow_unsafe", False, "Open a model that runs code of its own, if trusted."),
         ("overwrite", False, "Replace an existing file."),
@@ -99,9 +99,12 @@ def _run(values: flags.FlagValues, config: ml_collections.ConfigDict | None) -> 
 
 def _claim(values: flags.FlagValues) -> Path:
     name = Path(values.model.partition(":")[0])
-    out = Path(values.out or name.with_name(f"{name.stem}_pruned.keras"))
+    default = name.with_name(f"{name.stem}_pruned.keras")
+    out = files.in_folder(values.out, default=default)
     if out.suffix != ".keras":
-        raise errors.ConfigError(f"--out must end with .keras, got '{out}'.")
+        raise errors.ConfigError(
+            f"--out must end with .keras, or be a folder, got '{out}'."
+        )
     if out.exists() and not values.overwrite:
         raise errors.ConfigError(
             f"{out} exists. Pass --overwrite to replace it, or choose another --out."

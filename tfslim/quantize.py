@@ -59,7 +59,7 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
     ),
     ("layers", str, "Layers that take another recipe: conv_1=float32,block_2*=…"),
     ("task", "classification", "classification, regression or reconstruction."),
-    ("out", str, "The file to write; default: MODEL_RECIPE.tflite."),
+    ("out", str, "The file to write, or a folder; default: MODEL_RECIPE.tflite."),
     (
         "input_shape",
         str,

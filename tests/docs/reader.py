@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,10 @@ def write_files(folder: Path, model: Any) -> None:
     small = tfslim.quantize_tflite(content, "dynamic_int8").tflite
     (folder / "int8.tflite").write_bytes(small)
     recipes = {"quantization": {"recipes": ("float32", "dynamic_int8")}}
-    for name in ("quickstart", "a", "b", "first", "second"):
-        tfslim.export_model(model, out_dir=folder / "out" / name, config=recipes)
+    first, *others = ("quickstart", "a", "b", "first", "second")
+    tfslim.export_model(model, out_dir=folder / "out" / first, config=recipes)
+    for name in others:
+        shutil.copytree(folder / "out" / first, folder / "out" / name)
     np.savez(folder / "set.npz", x=np.float32(pixels), y=labels)
     (folder / "my_config.py").write_text(
         "def get_config():\n"

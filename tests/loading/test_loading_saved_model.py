@@ -1,5 +1,6 @@
 """SavedModels are read as config and variables; nothing in them runs."""
 
+import gc
 import os
 import shutil
 
@@ -155,6 +156,19 @@ def test_links_are_not_followed(tmp_path, dense, name):
     (folder / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(errors.DataError, match="is a link to"):
         tfslim.load_model(folder)
+
+
+def test_an_optimizers_state_is_left_without_a_word(tmp_path, caplog):
+    model = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=(3,))])
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    model.save(tmp_path / "trained", save_format="tf")
+    loaded = tfslim.load_model(tmp_path / "trained")
+    np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
+    caplog.clear()
+    del loaded
+    gc.collect()
+    assert not [r for r in caplog.records if "Value in checkpoint" in r.getMessage()]
 
 
 def test_a_link_to_the_folder_is_the_user_s_own(tmp_path, dense):

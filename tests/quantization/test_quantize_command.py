@@ -212,6 +212,24 @@ def test_max_drop_returns_layers_to_float(digits, tmp_path, monkeypatch, capsys)
     assert "fallback" not in json.loads((tmp_path / "a.json").read_text())
 
 
+@pytest.mark.parametrize("out", ["new", "new/", "there", "dotted.v2/"])
+def test_a_folder_as_out_gets_the_file_by_its_own_name(digits, tmp_path, out, capsys):
+    (tmp_path / "there").mkdir()
+    flags = ("--recipe=float16", f"--out={tmp_path}/{out}")
+    assert run(digits, *flags) == 0
+    made = tmp_path / out / f"{digits.stem}_float16.tflite"
+    assert made.is_file() and f"{made} is written." in capsys.readouterr().out
+    assert run(digits, *flags) == 2  # It stands there.
+
+
+@pytest.mark.parametrize("content", [b"\x89HDF\r\n\x1a\n", b"PK\x03\x04...."])
+def test_a_keras_file_is_sent_to_export(tmp_path, content, capsys):
+    path = tmp_path / "model.h5"
+    path.write_bytes(content)
+    assert run(path) == 1
+    assert "`tfslim export` makes .tflite files" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

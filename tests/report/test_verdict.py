@@ -108,7 +108,10 @@ def test_without_accuracy_the_error_decides():
     [
         (([1] * 400, [1] * 400), "a drop of 1 point is ruled out with 95% confidence"),
         (([1] * 360, [1] * 320 + [0] * 40), "it drops by more than 1 point with 95%"),
-        (([1] * 180, [1] * 180), "is not ruled out; 310 test examples like these 180"),
+        (
+            ([1] * 180, [1] * 180),
+            "is not ruled out: that takes 310 test examples like these 180",
+        ),
     ],
 )
 def test_change_in_words(answers, text):

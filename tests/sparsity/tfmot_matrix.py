@@ -161,7 +161,7 @@ def cell(model, stage, done):
             training.model.compile(
                 tf_keras.optimizers.SGD(1e-6),
                 "mse",
-                run_eagerly=model.count_params() < 5e3,
+                run_eagerly=model.count_params() < 1e4,
             )
             training.model.fit(
                 x, y, batch_size=2, verbose=0, callbacks=training.callbacks

@@ -29,7 +29,7 @@ def read_picture(path: Path | str) -> np.ndarray:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
             return np.asarray(upright, np.uint8)
     except (OSError, ValueError, UnidentifiedImageError, SyntaxError) as error:
-        reason = " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise errors.DataError(f"'{path}' is no picture: {reason}.") from error
 
 

@@ -60,19 +60,15 @@ class FactorizationReport:
     left_alone = checks.renamed("left_alone", "skipped")
 
     def table(self) -> Iterator[str]:
-        """Yields a table of fixed columns, a line a layer, and the sums."""
-        width = max([len("layer"), *(len(row.name) for row in self.layers)])
-        yield (
-            f"{'layer':{width}}  {'method':>6}  {'ranks':>20}  {'params':>24}  "
-            f"{'MACs':>28}  {'error':>6}"
-        )
+        """Yields a table, a line a layer, and the sums."""
+        table = [("layer", "method", "ranks", "params", "MACs", "error")]
         for row in self.layers:
             ranks = f"{_times(row.ranks)} of {_times(row.full_ranks)}"
-            yield (
-                f"{row.name:{width}}  {row.method:>6}  {ranks:>20}  "
-                f"{_arrow(row.params_before, row.params_after):>24}  "
-                f"{_arrow(row.macs_before, row.macs_after):>28}  {row.error:6.3f}"
-            )
+            params = _arrow(row.params_before, row.params_after)
+            macs = _arrow(row.macs_before, row.macs_after)
+            error = f"{row.error:.3f}"
+            table.append((row.name, row.method, ranks, params, macs, error))
+        yield from surgery.aligned(table)
         yield from surgery.sums(self.before, self.after)
 
     def __str__(self) -> str:

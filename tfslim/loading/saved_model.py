@@ -99,6 +99,8 @@ def _build(
             _require_one_model(nodes, model, path=path)
     status = tensorflow.train.Checkpoint(root=model).read(prefix)
     status.assert_existing_objects_matched()
+    # An optimizer's state stays in the file; TensorFlow warns of each part at the end.
+    status.expect_partial()
     build.finish(model)
     return model
 

@@ -102,9 +102,10 @@ def _require_no_data(name: str, config: ml_collections.ConfigDict) -> None:
     is_trained = config.training.epochs or config.steps
     if not needs_none or is_trained or config.quantization.max_drop is not None:
         raise errors.ConfigError(
-            f"There is no data for '{name}': INT8 ranges and accuracy need images like "
-            "those it was made for. Name them, --data=folder:photos, or export what "
-            "needs none, --recipe=float32,float16,dynamic_int8."
+            f"There is no data for '{name}': INT8 ranges and accuracy need examples "
+            "like those it was made for. Name them, --data=folder:photos for images, "
+            "--data=npz:FILE with arrays x and y for all else, or export what needs "
+            "none, --recipe=float32,float16,dynamic_int8."
         )
 
 

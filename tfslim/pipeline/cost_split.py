@@ -9,6 +9,7 @@ from typing import Any
 
 from tfslim import benchmark, errors, quantization, tflite
 from tfslim.benchmark import android, costs
+from tfslim.quantization.quantize import quantize
 from tfslim.quantization.rules import graph_outputs, split
 from tfslim.quantization.rules.preprocess_model import prepare
 
@@ -83,12 +84,11 @@ def choose(
         own = [piece.key for piece in costs.specs_of(source) if piece is not None]
         if table.missing(own):
             return _unknown(table, len(table.missing(own)))
-    full = quantization.quantize_tflite(
+    full = quantize(
         source,
         recipe,
+        options=quantization.Options(calibration="minmax", io=options.io or "float"),
         samples=list(itertools.islice(samples, _FEW)),
-        calibration="minmax",
-        io=options.io or "float",
     ).tflite
     pair = _Pair(source, full)
     lacking = _complete(table, pair, mode=mode, on_step=on_step)

@@ -206,6 +206,7 @@ class Maker:
                 recipe.name, accurate, options=options
             )
         done = accurate.quantized
+        self.made.warnings += done.doubts
         row = describe(recipe, accurate) | fallen
         if choice.report:
             kept = cost_split.with_reasons(done.kept_float, choice.reasons)

@@ -25,6 +25,7 @@ from tfslim.pipeline import job as job_lib
 from tfslim.pipeline import samples as samples_lib
 from tfslim.pipeline import variants as variants_lib
 from tfslim.pipeline.maker import Made, Maker, sizes
+from tfslim.quantization.quantize import quantize
 
 OnStep = Callable[[str], None]
 # The model before the steps: a row of the report, not a file.
@@ -97,15 +98,18 @@ def rehearse(
     for recipe in chosen.recipes:
         is_static = recipe.scheme == "static_int8"
         try:
-            quantization.quantize_tflite(
-                content,
-                recipe,
-                samples=first if recipe.needs_ranges else None,
-                ranges=chosen.ranges if is_static and first is None else None,
+            options = quantization.Options(
                 calibration="minmax",
                 layers={**ready.layers, **chosen.quantization.layers},
                 target=chosen.quantization.target,
                 io=chosen.quantization.io if is_static else None,
+            )
+            quantize(
+                content,
+                recipe,
+                options=options.for_target(recipe.scheme, recipe.name),
+                samples=first if recipe.needs_ranges else None,
+                ranges=chosen.ranges if is_static and first is None else None,
             )
         except errors.ConfigError:
             raise

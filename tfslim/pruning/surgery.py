@@ -59,15 +59,14 @@ class CutReport:
         )
 
     def lines(self) -> Iterator[str]:
-        """Yields the report as a table of fixed columns."""
-        names = [row.name for row in self.layers]
-        width = max([len("layer"), *map(len, names)])
-        yield f"{'layer':{width}}  {'output':>21}  {'params':>24}  {'MACs':>28}"
+        """Yields the report as a table of columns, what was skipped below it."""
+        table = [("layer", "output", "params", "MACs")]
         for row in self.layers:
             shape = _arrow(row.shape_before[-1], row.shape_after[-1])
             params = _arrow(row.params_before, row.params_after)
             macs = _arrow(row.macs_before, row.macs_after)
-            yield f"{row.name:{width}}  {shape:>21}  {params:>24}  {macs:>28}"
+            table.append((row.name, shape, params, macs))
+        yield from aligned(table)
         yield from sums(self.before, self.after)
         for name, reason in self.skipped.items():
             yield f"skipped: {name}: {reason}"
@@ -75,6 +74,16 @@ class CutReport:
     def __str__(self) -> str:
         """The table, what was skipped below it."""
         return "\n".join(self.lines())
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yields lines in columns as wide as their cells, the first aligned to the left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *rest in lines:
+        cells = [
+            cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)
+        ]
+        yield "  ".join([first.ljust(widths[0]), *cells])
 
 
 def sums(before: count.Counts, after: count.Counts) -> Iterator[str]:

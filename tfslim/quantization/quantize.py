@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tfslim.quantization import recurrent, tables
 from tfslim.quantization.integer import complete
 from tfslim.quantization.make_file import Made, make_file
 from tfslim.quantization.options import Options
+from tfslim.quantization.ranges import levels
 from tfslim.quantization.ranges.calibration import (
     Also,
     Calibration,
@@ -62,6 +64,7 @@ class QuantizeResult:
         calibration: the range of every activation; None if the recipe needs none.
         kept_float: ops that stayed float, in order of execution.
         note: why the file is the one that was given, "" where it is not.
+        doubts: what is wrong with the samples, by the ranges that they gave.
     """
 
     tflite: bytes
@@ -70,6 +73,7 @@ class QuantizeResult:
     calibration: Calibration | None = None
     kept_float: tuple[KeptFloat, ...] = ()
     note: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def quantize_tflite(
@@ -123,6 +127,10 @@ def quantize_tflite(
     Returns:
         The same bytes for the same arguments, whatever the order of the samples.
 
+    Warns:
+        TfslimWarning: the samples leave an input few of INT8's levels, as they do where
+            they are normalized twice.
+
     Raises:
         ConfigError: an unknown name; a static recipe without samples; a sample that
             does not fit the model; a recipe or an `io` that the target does not take.
@@ -139,7 +147,10 @@ def quantize_tflite(
     )
     chosen = recipe.get(recipe_name or targets.get(target).recipes[-1])
     options = options.for_target(chosen.scheme, chosen.name)
-    return quantize(model, chosen, options=options, samples=samples, ranges=ranges)
+    done = quantize(model, chosen, options=options, samples=samples, ranges=ranges)
+    for doubt in done.doubts:
+        warnings.warn(doubt, errors.TfslimWarning, stacklevel=2)
+    return done
 
 
 def quantize(
@@ -166,7 +177,6 @@ def quantize(
     has_ranges = samples is not None or ranges is not None
     _check_request(chosen, tflite.read(source), has_ranges=has_ranges)
     _check_layers(chosen, options.layers)
-
     wanted = functools.partial(
         plan.request,
         chosen,
@@ -188,21 +198,36 @@ def quantize(
     made = make_file(source, request)
     if chosen.needs_ranges and not target.allows_float:
         made = _without_float(made, source, io=io)
-
     is_halved = chosen.scheme == "float16" and not request.single.takes
     if is_halved and _has_halves(given) and _stored(made.model) >= _stored(given):
         return QuantizeResult(model, chosen, note=_HALVES_NOTE)
-    return _result(made, used)
+    return _result(made, source, used=used)
 
 
-def _result(made: Made, used: Calibration | None) -> QuantizeResult:
+def _result(made: Made, source: bytes, *, used: Calibration | None) -> QuantizeResult:
+    chosen, kept = made.request.recipe, _kept_float(made)
     return QuantizeResult(
         tflite=graph_outputs.keep_names(made.content, made.request.graph),
-        recipe=made.request.recipe,
+        recipe=chosen,
         rules=tuple(made.plan.rules),
         calibration=used,
-        kept_float=_kept_float(made),
+        kept_float=kept,
+        doubts=_doubts(source, chosen, used=used, kept=kept),
     )
+
+
+def _doubts(
+    source: bytes,
+    chosen: recipe.Recipe,
+    *,
+    used: Calibration | None,
+    kept: Sequence[KeptFloat],
+) -> tuple[str, ...]:
+    if used is None or chosen.scheme != "static_int8":
+        return ()
+    floats = {one.tensor for one in kept}
+    found = levels.narrow_inputs(tflite.read(source), used.ranges, kept_float=floats)
+    return tuple(text for _, text in found)
 
 
 def _source(
@@ -307,7 +332,7 @@ def _check_request(
     if not has_ranges:
         raise errors.ConfigError(
             f"The recipe '{chosen.name}' quantizes activations and needs to see some: "
-            "pass samples, about 300 arrays [1, ...] as the model is fed."
+            "pass samples, about 300 arrays [1, ...] as the model is fed (--data)."
         )
     if len(model.graphs) > 1:
         raise errors.QuantizationError(

@@ -6,15 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfslim import escape
-from tfslim.report import formats
+from tfslim.report import elide, formats
 
 Analysis = Mapping[str, Any]
 # Rows and pieces of advice that are shown if not all are asked for.
 _MOST_ROWS = 15
 _MOST_ADVICE = 12
 _MOST_LAYERS = 6
-_COLUMNS = (3, -11, -15, 8, 8, 5, 8, 5)
-_TITLES = ("#", "op", "layer", "params", "MACs", "MAC/B", "time", "share")
+_WIDTH = 80
+_MOST_OP, _LEAST_NAME = 11, 8
+_TITLES = ("#", "op", "layer", "params", "MACs", "MAC/B", "time", "share", "bound")
+# Columns of words; the others are figures.
+_WORDS = (1, 2, 8)
 
 
 def to_text(found: Analysis, *, show_all: bool = False) -> str:
@@ -52,7 +55,7 @@ def sections(found: Analysis) -> dict[str, list[str]]:
     return {title: lines for title, lines in listed.items() if lines}
 
 
-def _wrapped(line: str, width: int = 80) -> Iterator[str]:
+def _wrapped(line: str, width: int = _WIDTH) -> Iterator[str]:
     """Breaks a line at spaces; what follows stands under its first word."""
     indent = "  " + " " * (len(line) - len(line.lstrip(" ")))
     while len(line) > width:
@@ -113,9 +116,7 @@ def _ops(found: Analysis, show_all: bool) -> Iterator[str]:
     if not show_all and len(rows) > _MOST_ROWS:
         slowest = sorted(rows, key=lambda row: -(row["us"] or 0.0))[:_MOST_ROWS]
         shown = sorted(slowest, key=lambda row: row["index"])
-    yield f"{_line(_TITLES)} bound"
-    for row in shown:
-        yield f"{_line(_cells(row))} {row['bound'] or '?'}"
+    yield from _table([_TITLES, *map(_cells, shown)])
     if len(shown) < len(rows):
         rest = sum(row["us"] or 0.0 for row in rows if row not in shown)
         left = len(rows) - len(shown)
@@ -123,28 +124,34 @@ def _ops(found: Analysis, show_all: bool) -> Iterator[str]:
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    work = row["work"]
+    work, op = row["work"], row["op"]
     intensity = row["intensity"]
     return (
         str(row["index"]),
-        row["op"],
+        op if len(op) <= _MOST_OP else f"{op[: _MOST_OP - 1]}…",
         row["layer"] or row["tensor"],
         formats.count(work["params"]),
         _macs(work["macs"]),
         "?" if intensity is None else f"{intensity:.1f}",
         "?" if row["us"] is None else formats.microseconds(row["us"]),
         "?" if row["share"] is None else f"{row['share']:.0%}",
+        row["bound"] or "?",
     )
 
 
-def _line(cells: Sequence[str]) -> str:
-    parts = []
-    for width, cell in zip(_COLUMNS, cells, strict=True):
-        text = escape.terminal(cell)
-        if len(text) > abs(width):
-            text = text[: abs(width) - 1] + "…"
-        parts.append(text.rjust(width) if width > 0 else text.ljust(-width))
-    return " ".join(parts)
+def _table(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yields lines of 80 columns; layers have what the other columns leave."""
+    columns = [[*map(escape.terminal, column)] for column in zip(*lines, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
+    room = max(_WIDTH - sum(widths) + widths[2] - len(columns) + 1, _LEAST_NAME)
+    names = elide.elided(columns[2], room)
+    columns[2] = [names[name] for name in columns[2]]
+    widths[2] = min(widths[2], room)
+    for cells in zip(*columns, strict=True):
+        yield " ".join(
+            cell.ljust(width) if column in _WORDS else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
 
 
 def _advice(found: Analysis, show_all: bool) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -26,20 +27,37 @@ _TITLES = (
     "fully accelerated",
     "what else",
 )
+_FIGURES = _TITLES[3:6]
+# Of a log, an issue or a narrow terminal.
+_WIDTH = 80
 
 
 def consumers_to_terminal(matrix: Matrix, file: TextIO | None = None) -> None:
-    """Prints the table."""
+    """Prints a table a file, at most 80 columns wide, what else there is below it."""
     file = file or sys.stdout
-    console = Console(
-        file=file, width=None if file.isatty() else 200, highlight=False, markup=False
-    )
-    shown = Table(box=box.ROUNDED if file.isatty() else box.SIMPLE_HEAD)
-    for column, title in enumerate(_TITLES):
-        shown.add_column(title, justify="right" if column in (3, 4, 5) else "left")
-    for cells in _lines(matrix):
-        shown.add_row(*map(escape.terminal, cells))
-    console.print(shown)
+    width = None if file.isatty() else _WIDTH
+    console = Console(file=file, width=width, highlight=False, markup=False)
+    for variant, rows in matrix.items():
+        lines = [
+            [*map(escape.terminal, cells[1:])] for cells in _lines({variant: rows})
+        ]
+        if len(matrix) > 1:
+            console.print(escape.terminal(variant))
+        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for column, title in enumerate(_TITLES[1:-1]):
+            words = [word for cells in lines for word in cells[column].split()]
+            shown.add_column(
+                title,
+                justify="right" if title in _FIGURES else "left",
+                # Titles break before names do.
+                min_width=max(map(len, [*title.split(), *words])),
+            )
+        for cells in lines:
+            shown.add_row(*cells[:-1])
+        console.print(shown)
+        for cells in filter(operator.itemgetter(-1), lines):
+            note = f"{cells[0]}: {cells[-1]}"
+            console.print(note, soft_wrap=not file.isatty())
 
 
 def consumers_to_markdown(matrix: Matrix) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tfslim import escape
+from tfslim.report import elide
 from tfslim.report.formats import microseconds, size
 from tfslim.report.table import markdown_table
 
@@ -31,6 +32,7 @@ _TITLES = (
     "peak memory",
 )
 _TOP_OPS = 10
+_LEAST_NAME = 20
 
 
 def latency_to_terminal(rows: Sequence[Row], file: TextIO | None = None) -> None:
@@ -56,11 +58,21 @@ def latency_to_terminal(rows: Sequence[Row], file: TextIO | None = None) -> None
     for row in rows:
         if lines := _profile(row["result"]):
             ops = Table(*lines[0], box=box.SIMPLE_HEAD)
-            for cells in lines[1:]:
-                ops.add_row(*map(escape.terminal, cells))
+            for cells in _narrow(lines[1:], console.width):
+                ops.add_row(*cells)
             title = escape.terminal(_title(row["result"]))
             console.print(f"\n{title}: {row['result']['ops_source']}")
             console.print(ops)
+
+
+def _narrow(lines: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Returns a profile's lines for a terminal, the names as wide as there is room."""
+    shown = [[*map(escape.terminal, cells)] for cells in lines]
+    columns = [*zip(*shown, strict=True)]
+    # Each column has three characters around it, and the whole two.
+    rest = sum(max(map(len, column)) for column in columns[:-1]) + 3 * len(columns) + 2
+    short = elide.elided(columns[-1], max(width - rest, _LEAST_NAME))
+    return [[*cells, short[name]] for *cells, name in shown]
 
 
 def latency_to_markdown(rows: Sequence[Row]) -> str:

@@ -61,7 +61,7 @@ def change_text(change: Mapping[str, Any]) -> str:
     text += f"a drop of {margin} is not ruled out"
     if needed := change.get("examples_needed"):
         count = change["num_examples"]
-        return f"{text}; {needed:,} test examples like these {count:,} would do"
+        return f"{text}: that takes {needed:,} test examples like these {count:,}"
     return text
 
 

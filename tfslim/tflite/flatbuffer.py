@@ -26,6 +26,8 @@ from tfslim.tflite import reading, structure, trial
 numbers = reading.numbers
 
 _IDENTIFIER = b"TFL3"
+# What .h5, and .keras as any zip archive, begin with.
+_KERAS = (b"\x89HDF", b"PK\x03\x04")
 # 32-bit offsets count from the root; larger files need buffers outside of it.
 _MAX_BYTES = 2**31 - 1
 # What the generated reader raises when an offset points to nonsense.
@@ -71,9 +73,10 @@ def map_file(path: Path | str) -> memoryview:
 
 def _unreadable(path: Path | str, error: Exception) -> errors.ConversionError:
     reason = getattr(error, "strerror", None) or error
-    return errors.ConversionError(
-        f"Cannot read '{path}': {reason}. Expected a .tflite file."
-    )
+    expected = "Expected a .tflite file"
+    if Path(path).is_dir():
+        expected += "; of a SavedModel `tfslim export` makes some"
+    return errors.ConversionError(f"Cannot read '{path}': {reason}. {expected}.")
 
 
 def forget(values: np.ndarray) -> None:
@@ -106,6 +109,11 @@ def unpack(data: bytes) -> Any:
         raise errors.ConfigError(
             f"Expected the bytes of a .tflite, got {type(data).__name__} "
             f"{str(data)[:80]!r}. Read a file by Path(...).read_bytes()."
+        )
+    if bytes(data[:4]) in _KERAS:
+        raise errors.ConversionError(
+            "It is a Keras model, or another archive, and no .tflite: `tfslim export` "
+            "makes .tflite files of a Keras model."
         )
     if bytes(data[4:8]) != _IDENTIFIER:
         raise errors.ConversionError(

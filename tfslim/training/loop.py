@@ -8,6 +8,7 @@ import importlib.util
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import tf_keras
 
 from tfslim import checks, errors, quiet, tasks
 from tfslim.training import (
+    input_range,
     inputs,
     keras3,
     losses,
@@ -96,6 +98,10 @@ def fit(
         TrainingError: the loss or a weight is not finite any more; the model is what
             the last step made of it.
         TfslimError: another worker died.
+
+    Warns:
+        TfslimWarning: the model normalizes inputs that are normalized already, which
+            INT8 will have few levels for.
     """
     options = with_overrides(options, overrides)
     task = tasks.resolve(task, model)
@@ -113,6 +119,9 @@ def fit(
     total_steps = epochs.steps * options.epochs
     with _short_errors():
         _check_shapes(model, task, epochs=epochs, validation=validation)
+        for doubt in input_range.doubts(model, epochs.stream(0)):
+            # Behind `seeds.kept` and `by_name`: the line that calls `fit`.
+            warnings.warn(doubt, errors.TfslimWarning, stacklevel=4)
         copy = _copy(model, epochs, strategy=strategy, options=options)
         with replicas.batch_norm_for(copy, total_steps):
             _compile(copy, task, options=options, total_steps=total_steps)

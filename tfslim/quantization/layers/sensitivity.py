@@ -8,7 +8,8 @@ from collections.abc import Callable
 from tfslim import checks, errors, tflite
 from tfslim.quantization.candidate_files import Candidates
 from tfslim.quantization.layers.layer_names import LayerNames
-from tfslim.quantization.quantize import quantize_tflite
+from tfslim.quantization.options import Options
+from tfslim.quantization.quantize import quantize
 from tfslim.quantization.ranges.calibration import Calibration, check_ranges_of
 from tfslim.quantization.ranges.collect import Samples, kept_singles
 from tfslim.quantization.rules import kept_float, recipe
@@ -64,7 +65,8 @@ def rank_layers(
     check_ranges_of(calibration, source)
     files = Candidates(source, kept_singles(samples, tflite.read(source)))
     chosen = recipe.get(recipe_name)
-    done = quantize_tflite(source, chosen, ranges=calibration)
+    options = Options().for_target(chosen.scheme, chosen.name)
+    done = quantize(source, chosen, options=options, ranges=calibration)
     stays_float = {row.tensor for row in done.kept_float}
     names = LayerNames(tflite.read(files.source))
     rows = []

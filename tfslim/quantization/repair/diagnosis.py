@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tfslim import checks, tflite
+from tfslim import checks, preprocessing, tflite
 from tfslim.evaluation.compare_files import FileErrors
 from tfslim.quantization.layers.layer_names import LayerNames
+from tfslim.quantization.ranges import levels
 from tfslim.quantization.ranges.calibration import Calibration, check_ranges_of, logits
 from tfslim.quantization.ranges.collect import Samples, collect, kept_singles
 from tfslim.quantization.ranges.statistics import ChannelExtremes
@@ -22,8 +23,6 @@ _OTHER_PLACE = 0.05
 # Methods clip at most some 0.1% on purpose.
 _SATURATED = 0.01
 _DEAD = 0.5
-# Of 256: fewer hold four bits of a value, whose SQNR is at most some 26 dB.
-_FEW_LEVELS = 16
 _LEAST_DB = 5.0
 
 
@@ -111,13 +110,19 @@ def diagnose(
         graph.tensors[i].name: names.first(op) or graph.tensors[i].name
         for i, op in graph.producers.items()
     }
-    inputs = {t.name: t.name for t in graph.inputs if t.name in seen}
-    found = [*_data(inputs, ranges, seen=seen)]
-    # Either would be the cause of the next.
-    found = found or _few_levels(inputs, ranges, seen=seen)
+    found = [*_data(graph, ranges, seen=seen)]
     # What stays float neither lacks levels nor saturates.
     is_float = _floats(tflite.read(quantized).graphs[0])
     places = {name: place for name, place in layers.items() if name not in is_float}
+    # Each would be the cause of the next.
+    found = found or [
+        Finding("few levels", where, text)
+        for where, text in levels.narrow_inputs(
+            content,
+            {name: one.range for name, one in seen.items()},
+            kept_float=is_float,
+        )
+    ]
     found = found or _few_levels(places, ranges, seen=seen)
     found += _saturation(places, methods, seen=seen)
     found += _dead(graph, layers, seen=seen)
@@ -135,12 +140,12 @@ def _floats(graph: tflite.Graph) -> set[str]:
 
 
 def _data(
-    inputs: Mapping[str, str],
+    graph: tflite.Graph,
     ranges: Mapping[str, tuple[float, float]],
     *,
     seen: Mapping[str, _Seen],
 ) -> Iterator[Finding]:
-    for name in inputs:
+    for name in [tensor.name for tensor in graph.inputs if tensor.name in seen]:
         (low, high), (least, most) = ranges[name], seen[name].range
         width, other = high - low, most - least
         is_wide = width / _OTHER_RANGE <= other <= width * _OTHER_RANGE
@@ -161,16 +166,13 @@ def _few_levels(
     found = []
     for name in places.keys() & seen.keys():
         low, high = seen[name].range
-        # INT8 has to hold zero, whatever the values.
-        width = max(ranges[name][1], 0.0) - min(ranges[name][0], 0.0)
-        levels = 255 * (high - low) / width if width else np.inf
-        if low < high and levels < _FEW_LEVELS:
+        if preprocessing.has_few_levels(high - low, ranges[name]):
+            count = preprocessing.levels_used(high - low, ranges[name])
             text = (
-                f"Its values span [{low:.4g}, {high:.4g}], {levels:.0f} of 256 levels: "
-                "center them (an input may be normalized twice or not at all), or keep "
-                "the layer in float by a recipe."
+                f"Its values span [{low:.4g}, {high:.4g}], {count:.0f} of 256 levels: "
+                f"keep it in float, --layers={places[name]}=float32."
             )
-            found.append((levels, Finding("few levels", places[name], text)))
+            found.append((count, Finding("few levels", places[name], text)))
     return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
 
 

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from tfslim import escape
+from tfslim.report import elide
 
 
 def render(template: str, **values: Any) -> str:
@@ -32,7 +33,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["short"] = _short
+    environment.filters["elided"] = elide.elided
     script, style = _text("sort.js"), _text("style.css")
     return environment.get_template(template).render(
         **values,
@@ -50,7 +51,3 @@ def _hash(script: str) -> str:
     """Returns what lets a browser run this script and no other."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
