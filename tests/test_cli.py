@@ -256,7 +256,7 @@ def test_flags_stand_anywhere_and_with_hyphens(argv):
 
 def test_an_old_name_is_taken_with_a_warning(capsys):
     assert _values(["--most-drop=1"], most_drop="max_drop")["max_drop"] == 1.0
-    assert "--most_drop is called --max_drop now" in _one_line(capsys)
+    assert "--most_drop is called --max_drop here" in _one_line(capsys)
 
 
 def test_recipes_stand_in_the_help_by_both_names(capsys):

@@ -225,7 +225,7 @@ def _spelled(
         if number and flag.startswith("--"):
             name = flag[2:].replace("-", "_")
             if name in old:
-                renamed.append(f"--{name} is called --{old[name]} now.")
+                renamed.append(f"--{name} is called --{old[name]} here.")
                 name = old[name]
             if name.startswith("no_") and name[3:] in values:
                 name = f"no{name[3:]}"

@@ -206,7 +206,8 @@ main = functools.partial(
     define_flags,
     _run,
     plain="model",
-    old={"out_dir": "out"},
+    # The second is what `run` and `verify` call it.
+    old={"out_dir": "out", "input": "source"},
 )
 
 

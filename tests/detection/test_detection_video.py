@@ -162,6 +162,7 @@ def test_a_photo_taken_upright_is_read_upright(tmp_path):
         (["--model={model}"], 2, "No source is given"),
         (["--model={model}", "--source=none.mp4"], 2, "no file or folder 'none.mp4'"),
         (["--model=none.tflite", "--source={clip}"], 1, "none.tflite"),
+        (["--model=none.tflite", "--input={clip}"], 1, "none.tflite"),
         (["--model={clip}", "--source={clip}"], 1, "clip.mp4"),
         (["--model={model}", "--source={tmp}/empty"], 2, "has no images"),
         (["--model={model}", "--source=camera:x"], 2, "write camera:0"),

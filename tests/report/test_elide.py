@@ -37,6 +37,12 @@ def test_what_fits_stays_and_the_common_part_goes_by_words():
     }
 
 
+def test_numbers_stay_whole():
+    names = [f"ratio 0.{k} of all the groups" for k in (5, 6)]
+    shown = elided(names, 20).values()
+    assert [name[:6] for name in shown] == ["…0.5 o", "…0.6 o"]
+
+
 def test_one_name_loses_its_middle():
     (shown,) = elided(["a" * 20 + "b" * 20], 11).values()
     assert shown == "aaaaa…bbbbb"

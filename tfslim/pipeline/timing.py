@@ -82,13 +82,13 @@ def run(
     rows: dict[str, dict[str, Any]] = {name: {} for name in contents}
     problem: errors.BenchmarkError | None = None
     if "host" in timing.runners:
-        on_step(f"timing {len(contents)} files on this machine")
+        on_step(f"timing {_files(contents)} on this machine")
         results, problem = _run_host(contents, timing.options)
         for result, change in comparison.with_first(results) if results else ():
             rows[result.name]["benchmark"] = result.to_json()
             rows[result.name]["comparison"] = change and change.to_json()
     if "android" in timing.runners:
-        on_step(f"timing {len(contents)} files on Android")
+        on_step(f"timing {_files(contents)} on Android")
         sessions, on_phone = _run_phones(contents, timing, on_step=on_step)
         problem = problem or on_phone
         for results in sessions:
@@ -96,6 +96,10 @@ def run(
                 entry = baseline.row_to_json(row)
                 rows[row[0].name].setdefault("android", []).append(entry)
     return rows, problem
+
+
+def _files(contents: Mapping[str, bytes]) -> str:
+    return f"{len(contents)} file{'' if len(contents) == 1 else 's'}"
 
 
 def _run_host(

@@ -6,6 +6,9 @@ import collections
 import re
 from collections.abc import Iterable, Sequence
 
+# What ends a word; a number is one.
+_BETWEEN = re.compile(r"[^\w.]|_|\.(?!\d)")
+
 
 def elided(names: Iterable[str], width: int) -> dict[str, str]:
     """Shortens names to `width`, all of one table together.
@@ -44,7 +47,7 @@ def elided(names: Iterable[str], width: int) -> dict[str, str]:
 def _common(names: Sequence[str]) -> str:
     """Returns the words that more than half of the names begin with, "" for one."""
     starts = collections.Counter(
-        name[: found.end()] for name in names for found in re.finditer(r"[\W_]", name)
+        name[: found.end()] for name in names for found in _BETWEEN.finditer(name)
     )
     shared = [start for start, count in starts.items() if 2 * count > len(names) > 1]
     return max(shared, key=len, default="")
