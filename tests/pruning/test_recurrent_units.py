@@ -43,6 +43,16 @@ def encoder_and_decoder(k):
     return k.Model([first, second], k.layers.Dense(3, name="end")(y))
 
 
+def both_ways_apart(k):
+    k.utils.set_random_seed(0)
+    inputs = k.Input((5, 6))
+    forward = k.layers.LSTM(8, return_state=True)
+    layer = k.layers.Bidirectional(forward, merge_mode=None, name="layer")
+    one, other, _, cell, hidden, _ = layer(k.layers.Dense(8)(inputs))
+    x = k.layers.Concatenate()([one * hidden, other, cell])
+    return k.Model(inputs, k.layers.Dense(3, name="end")(x))
+
+
 MODELS = {
     "lstm": lambda k: chain(
         k, k.layers.LSTM(8, return_sequences=True, name="layer"), k.layers.LSTM(4)
@@ -61,6 +71,24 @@ MODELS = {
     ),
     "attention": attention,
     "states": encoder_and_decoder,
+    "both_ways": lambda k: chain(
+        k,
+        k.layers.Conv1D(8, 2),
+        k.layers.Bidirectional(
+            k.layers.LSTM(8, return_sequences=True, unit_forget_bias=False)
+        ),
+        k.layers.Bidirectional(k.layers.GRU(8), merge_mode="sum", name="layer"),
+    ),
+    "both_ways_apart": both_ways_apart,
+    "maps": lambda k: chain(
+        k,
+        k.layers.ConvLSTM1D(
+            8, 2, return_sequences=True, recurrent_activation="sigmoid", name="layer"
+        ),
+        k.layers.ConvLSTM1D(4, 2, recurrent_activation="sigmoid", use_bias=False),
+        k.layers.Flatten(),
+        shape=(3, 6, 2),
+    ),
 }
 
 
@@ -99,7 +127,7 @@ def test_units_are_cut_in_all_their_gates():
 
 @BOTH
 def test_what_has_no_rule_is_named(k):
-    model = chain(k, k.layers.Bidirectional(k.layers.LSTM(8), name="both"))
+    model = chain(k, k.layers.RNN(k.layers.LSTMCell(8), name="both"))
     _, report = tfslim.prune_channels(model, pruning_ratio=0.5)
     assert "no rule" in report.cut.skipped["both"]
     assert "both" in str(report)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tfslim import checks, errors, registry
 from tfslim.graph import ir
 from tfslim.pruning.labels import FIXED, LabelArray, Labels
-from tfslim.pruning.rules import base, normalization, probed
+from tfslim.pruning.rules import base, normalization, probed, recurrent
 
 Mask = npt.NDArray[np.bool_]
 
@@ -216,7 +216,8 @@ class _Tracer:
     def _rule(self, layer: ir.Layer) -> base.Rule:
         if probed.is_function(layer):
             return probed.rule
-        if layer.keras_class is not None or layer.op not in base.RULES:
+        is_known = layer.keras_class is None or recurrent.is_both_ways(layer)
+        if not is_known or layer.op not in base.RULES:
             return base.unknown
         if self._cut_layer_norms and layer.op == "LayerNormalization":
             return normalization.cut_layer_normalization
