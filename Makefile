@@ -10,7 +10,7 @@ export TF_ENABLE_ONEDNN_OPTS ?= 1
 .PHONY: demo test test-all docs faults consumers coverage matrix size lint format clean
 
 demo: $(READY)
-	$(BIN)/python -m tfslim.export --overwrite
+	$(BIN)/python -m tfslim.export resnet18:alpha=0.5 --overwrite
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile

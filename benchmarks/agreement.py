@@ -44,7 +44,6 @@ def run_seed(seed: int, options: argparse.Namespace, folder: Path) -> dict:
     from tfslim.tflite import metadata
 
     config = config_lib.load("quickstart")
-    config.model.name = "resnet18"
     config.seed = seed
     config.data.spec = options.data
     config.quantization.recipes = ("float32", "int8")

@@ -18,7 +18,7 @@ def _write(tmp_path, text):
 
 
 def test_shipped_configs_load():
-    assert config_lib.load("quickstart").model.name == "resnet18:alpha=0.5"
+    assert config_lib.load("quickstart").model.name == "resnet18"
 
 
 def test_file_sets_only_what_it_names(tmp_path):

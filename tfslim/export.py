@@ -1,6 +1,6 @@
 """Builds or loads a model, trains it, and exports verified, timed .tflite files.
 
-With no flags it runs configs/quickstart.py: a narrow ResNet-18 on digits.
+With no flags it runs configs/quickstart.py: a ResNet-18 on scikit-learn's digits.
 Into --out go model.keras, one .tflite a variant, the resolved config, result.json,
 report.md and report.html; manifest.json comes last and makes them one whole result. A
 variant that cannot be made is left out with its reason. A .tflite as the model is

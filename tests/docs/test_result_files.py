@@ -241,6 +241,14 @@ def _resnet18():
     yield [*macs, *times, faster]
 
 
+def _resnet18_trained():
+    for row in _rows("papers/paper_000_resnet18"):
+        files = ("whole_float", "slim_float", "slim_int8")
+        ratios = ("macs_ratio", "params_ratio", "times_faster")
+        accuracies = [f"{row[f'accuracy_{file}']:.1%}" for file in files]
+        yield [row["scope"], *accuracies, *(f"{row[key]:.1f}" for key in ratios)]
+
+
 def _alexnet():
     for row in _rows("papers/paper_001_alexnet"):
         if "pixels" in row:
@@ -299,6 +307,7 @@ def _blocks():
 # Result -> the tables of docs/results.md behind its citations, in order.
 PAPERS = {
     "paper_000": (_resnet18,),
+    "papers/paper_000_resnet18": (_resnet18_trained,),
     "papers/paper_001_alexnet": (_alexnet, _alexnet_accuracies),
     "papers/paper_002": (_toy,),
     "papers/paper_003": (_vgg16,),
