@@ -255,5 +255,5 @@ class _Same:
 
     def update(self, values: np.ndarray) -> None:
         for row in values:
-            expected = self._expected[len(self._same)]
-            self._same.append(np.array_equal(row.ravel(), np.ravel(expected)))
+            expected = np.ravel(self._expected[len(self._same)]).astype(row.dtype)
+            self._same.append(np.array_equal(row.ravel(), expected))
