@@ -14,6 +14,8 @@ from tfslim.quantization.repair.weights import WEIGHTED, Windows
 # in between as many as give so many for each input of an output.
 _POSITIONS, _FEW = 256, 32
 _FOR_EACH = 6
+# Positions whose products are added at once.
+_TOGETHER = 256
 # Inputs of one output beyond which inverting their matrix takes minutes.
 MOST_WIDTH = 5_000
 # Multiply-adds that rounding a model may cost: a second or two of one core.
@@ -48,27 +50,36 @@ class Moments:
         self._windows = windows
         self._positions = _positions(windows, samples)
         self._count = 0
+        self._waiting: list[np.ndarray] = []
         self._shift: np.ndarray | None = None
 
     def update(self, values: np.ndarray) -> None:
         """Takes in what the layer reads of samples [n, *shape]."""
         for sample in values:
-            self._take(sample)
+            rows = self._windows.read(sample, self._positions).astype(np.float32)
+            self._waiting.append(rows)
+            if sum(rows.shape[1] for rows in self._waiting) >= _TOGETHER:
+                self._take()
 
-    def _take(self, values: np.ndarray) -> None:
-        rows = self._windows.read(values, self._positions).astype(np.float32)
+    def _take(self) -> None:
+        """Adds the rows that wait: each time the whole matrix is read and written."""
+        if not self._waiting:
+            return
+        rows = np.concatenate(self._waiting, axis=1)
+        self._waiting = []
         if self._shift is None:
             # Near the mean float32 sums stay exact enough.
             self._shift = rows.mean(axis=1, keepdims=True)
             self._sum = np.zeros(self._shift.shape, np.float64)
             self._products = np.zeros((len(rows), *rows.shape[2:] * 2), np.float32)
-        rows = rows - self._shift
+        rows -= self._shift
         self._sum += rows.sum(axis=1, keepdims=True, dtype=np.float64)
         self._products += rows.transpose(0, 2, 1) @ rows
         self._count += rows.shape[1]
 
     def moments(self, *, centred: bool) -> tuple[np.ndarray, np.ndarray]:
         """Returns the mean [groups, width] and E[x x'], of x - mean if `centred`."""
+        self._take()
         assert self._shift is not None  # noqa: S101 - there was a sample.
         offset = (self._sum / self._count).astype(np.float32)
         mean = self._shift + offset
