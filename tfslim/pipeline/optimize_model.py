@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import fcntl
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from tfslim import errors, files, loading
 from tfslim.analysis import layers
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import export, steps, trial_rows
+from tfslim.pipeline import export, measured_way, steps, timing, trial_rows
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline.trial_rows import Wanted
 from tfslim.pruning import channels as channels_lib
@@ -156,11 +157,10 @@ def _plan(
     base = {recipe: trial_rows.row_of(baseline, recipe) for recipe in _RECIPES}
     model_path = str((out / BASELINE / "model.keras").absolute())
     model = loading.load_model(model_path)
+    files_of = {r: out / BASELINE / f"{r}.tflite" for r in _RECIPES}
     timed = {
-        r: _timed(
-            out / BASELINE / f"{r}.tflite", base[r]["memory_bytes"], on_step=on_step
-        )
-        for r in _RECIPES
+        r: _timed(path, base[r]["memory_bytes"], on_step=on_step)
+        for r, path in files_of.items()
     }
     channels = channels_lib.analyze(graph_keras.read(model))
     kind = graph_keras.keras_of(model)
@@ -171,16 +171,20 @@ def _plan(
     built = space.build_space(channels, scores, timed=timed)
     plain = _opened_config(config, model_path, spec=baseline["data"]["spec"])
     job = job_lib.prepare(None, plain, None, (None, None, None))
+    inputs = _inputs(job)
     damage = sensitivity.measure_damage(
         channels,
         scores,
         space=built,
-        inputs=_inputs(job),
+        inputs=inputs,
         kind=kind,
         divisor=space.DIVISOR,
         on_step=on_step,
     )
-    candidates = _candidates(wanted, built, damage=damage, base=base)
+    options = timing.plan(plain).options
+    cutter = measured_way.Cutter(channels, scores, kind, inputs, options)
+    correct = functools.partial(measured_way.correction, cutter=cutter, on_step=on_step)
+    candidates = _candidates(wanted, built, damage=damage, base=base, timed=correct)
     return {
         "schema_version": 1,
         "config": json.loads(plain.to_json_best_effort()),
@@ -246,6 +250,7 @@ def _candidates(
     *,
     damage: np.ndarray,
     base: Mapping[str, Mapping[str, float]],
+    timed: Callable[[list[choose.Step]], measured_way.Correct],
 ) -> list[dict[str, Any]]:
     """Chooses the few that are trained: of each recipe that is good enough as it is."""
     top = max(row["quality"] for row in base.values())
@@ -254,6 +259,10 @@ def _candidates(
     problem: errors.BenchmarkError | None = None
     for recipe in recipes:
         way = choose.path(built, damage, recipe=recipe, goal=wanted.goal)
+        # Of no use to other budgets, and a cut may be large.
+        is_timed = wanted.goal.max_latency_us or wanted.family
+        correct = timed(way) if is_timed else lambda cost: cost
+        way = [dataclasses.replace(s, cost=correct(s.cost)) for s in way]
         try:
             picked = _picked(way, wanted)
         except errors.BenchmarkError as error:
@@ -262,7 +271,8 @@ def _candidates(
         found += [
             _candidate("cut", place, step=step) for place, step in enumerate(picked)
         ]
-        found += _uniform(built, recipe, picked=picked if wanted.family else picked[:1])
+        held = picked if wanted.family else picked[:1]
+        found += _uniform(built, recipe, picked=held, correct=correct)
     if not found and problem is not None:
         raise problem
     return found
@@ -281,14 +291,18 @@ def _picked(way: list[choose.Step], wanted: Wanted) -> list[choose.Step]:
 
 
 def _uniform(
-    built: space.Space, recipe: str, *, picked: list[choose.Step]
+    built: space.Space,
+    recipe: str,
+    *,
+    picked: list[choose.Step],
+    correct: measured_way.Correct,
 ) -> list[dict[str, Any]]:
     """Returns the uniform widths to hold the picked ones against."""
     found = {}
     for step in picked:
         for ratio in built.ratios:
             choice = built.uniform(ratio, recipe)
-            cost = built.cost(choice)
+            cost = correct(built.cost(choice))
             if cost.latency_us <= step.cost.latency_us or ratio == built.ratios[-1]:
                 row = _candidate(
                     "uniform", 0, step=choose.Step(choice, cost, float("nan"))
