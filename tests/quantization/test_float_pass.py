@@ -115,3 +115,21 @@ def test_one_sample_is_enough(mobile):
 def test_another_file_has_no_pass(mobile, residual):
     improver, _ = looked_on(mobile, images())
     assert improver._passes.of(residual) is None
+
+
+def test_one_tensor_that_is_two_outputs():
+    import tensorflow as tf
+
+    kernel = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+
+    def twice(x):
+        scores = tf.nn.relu(x @ kernel)
+        return {"a": scores, "b": scores}
+
+    model = small_models.convert_function(twice, [tf.TensorSpec((1, 6), name="x")])
+    xs = small_models.samples((1, 6), count=20)
+    improver, file = looked_on(model, xs)
+    found = improver._passes.of(model).outputs
+    own = compare_files.outputs(model, xs[1::2])
+    assert len(found) == len(own)
+    assert improver.held_out.measure(file)[0] > 20

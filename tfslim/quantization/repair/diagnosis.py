@@ -119,7 +119,7 @@ def diagnose(
         Finding("few levels", where, text)
         for where, text in levels.narrow_inputs(
             content,
-            {name: one.range for name, one in seen.items()},
+            {name: one.range for name, one in seen.items() if one.min.size},
             kept_float=is_float,
         )
     ]

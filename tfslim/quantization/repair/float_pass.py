@@ -66,7 +66,8 @@ class FloatPass:
         sources = {i: graph.tensors[i] for op in layers for i in op.inputs[:1]}
         self.means = {tensor.name: Mean(tensor) for tensor in sources.values()}
         self.moments: dict[str, Moments] = {}
-        self._outputs = [_Kept() for _ in graph.outputs]
+        logits = {t.index: s for t, s in zip(graph.outputs, scores(graph), strict=True)}
+        self._outputs = [_Kept() for _ in content.output_names]
         (name, first), *_ = content.input_names.items()
         self._check = _Same([sample[name] for sample in samples])
         every = range(len(samples))
@@ -77,8 +78,10 @@ class FloatPass:
             seeing.setdefault(name, []).append(_Some(mean, fit))
         if for_rounding:
             self._watch_moments(graph, seeing, fit=fit)
-        for tensor, kept in zip(scores(graph), self._outputs, strict=True):
-            seeing.setdefault(tensor.name, []).append(_Some(kept, held_out))
+        for index, kept in zip(
+            content.output_names.values(), self._outputs, strict=True
+        ):
+            seeing.setdefault(logits[index].name, []).append(_Some(kept, held_out))
         self._held_out = held_out
         self.statistics: Mapping[str, Statistic] = {
             name: _Several(found) for name, found in seeing.items()
