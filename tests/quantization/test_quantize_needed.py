@@ -42,6 +42,20 @@ def test_another_reader_keeps_the_whole_range():
     assert _input(graph, needed.narrowed(graph, _all_alike(graph))) == OBSERVED
 
 
+def test_what_a_recurrent_layer_gives_it_reads_again():
+    """Only the last step is read behind it, but every step is a state."""
+    inputs = keras.Input((5, 3), batch_size=1)
+    x = keras.layers.LSTM(4, return_sequences=True)(inputs)
+    model = keras.Model(inputs, x[:, -1])
+    graph = tflite.read(convert_model(model).tflite).graphs[0]
+    (layer,) = (op for op in graph.ops if op.name == "UNIDIRECTIONAL_SEQUENCE_LSTM")
+    given = graph.tensors[layer.outputs[0]].name
+    last = graph.outputs[0].name
+    assert given != last
+    ranges = _all_alike(graph) | {last: (-0.5, 1.0)}
+    assert needed.narrowed(graph, ranges)[given] == OBSERVED
+
+
 def test_an_average_of_clipped_values_is_another_one():
     _, graph = _graph(keras.layers.AveragePooling2D(2))
     ranges = _all_alike(graph) | {graph.outputs[0].name: (-1.0, 1.0)}

@@ -34,7 +34,8 @@ def narrowed(graph: tflite.Graph, ranges: parameters.Ranges) -> dict[str, Range]
     joined: dict[str, Range] = {}
     for op in reversed(graph.ops):
         names = [graph.tensors[i].name for i in op.outputs if i >= 0]
-        for name in names:
+        # What a recurrent layer gives at one step it reads at the next.
+        for name in names if "stateful" not in _traits(op) else ():
             _settle(found, name, needed=needed, joined=joined)
         given = found.get(names[0]) if len(names) == 1 else None
         is_joining = "joining" in _traits(op)
