@@ -315,6 +315,29 @@ PAPERS = {
 }
 
 
+def test_search():
+    row = _rows("search")[0]
+    made = [
+        {"predicted_us": None, "name": name, **row["baseline"][recipe]}
+        for recipe, name in (
+            ("float32", "baseline, float32"),
+            ("int8", "baseline, INT8"),
+        )
+    ]
+    made += row["trials"]
+    assert _table("search.md", "search", 0) == [
+        [
+            one["name"],
+            f"{one['quality']:.1%}",
+            f"{one['latency_us'] / 1e3:.2f} ms",
+            f"{one['predicted_us'] / 1e3:.2f} ms" if one["predicted_us"] else "",
+            f"{one['size_bytes'] / 1e6:.1f} MB",
+            f"{one['macs'] / 1e6:.1f} M",
+        ]
+        for one in made
+    ]
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_papers(name):
     for number, rows in enumerate(PAPERS[name]):
