@@ -19,6 +19,7 @@ from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import scores as scores_lib
 from tfslim.pruning import surgery
+from tfslim.quantization.quantize import quantize
 from tfslim.search import choose, space
 
 OnStep = Callable[[str], None]
@@ -71,8 +72,12 @@ class Cutter:
         columns = [x[:_SAMPLES, np.newaxis] for x in self.inputs]
         rows: list[Any] = list(zip(*columns, strict=True))
         samples = [row[0] for row in rows] if len(columns) == 1 else rows
-        return quantization.quantize_tflite(
-            content, choice.recipe, samples=samples
+        # Not `quantize_tflite`, which warns of the samples for each cut anew.
+        return quantize(
+            content,
+            quantization.get_recipe(choice.recipe),
+            options=quantization.Options(),
+            samples=samples,
         ).tflite
 
 
@@ -100,7 +105,9 @@ def correction(
     except errors.TfslimError as error:
         on_step(f"they could not be timed, predictions stay as they are: {error}")
         return lambda cost: cost
-    measured = {int(row.name): row.latency.p50 or np.nan for row in found}
+    measured = {int(row.name): row.latency.p50 for row in found if row.latency.p50}
+    if not measured:
+        return lambda cost: cost
     return interpolated(predicted[list(measured)], list(measured.values()))
 
 
