@@ -159,9 +159,14 @@ def main() -> None:
                     found = rows_of(name, alpha, size)
                     rows += found
                     print(name, alpha, size, [row["error"] for row in found])
-    record.save(
-        flags.name, rows, summary=summary(rows), threads=1, rounds=ROUNDS, load=load
-    )
+                    record.save(
+                        flags.name,
+                        rows,
+                        summary=summary(rows),
+                        threads=1,
+                        rounds=ROUNDS,
+                        load=load,
+                    )
     print(summary(rows))
 
 

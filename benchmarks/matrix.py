@@ -2,16 +2,17 @@
 
 Run as `make matrix`. Each environment is made in build/matrix, gets its packages by
 pip, and does a few jobs of each Keras: see `JOBS`. What an older version lacks comes as
-one line. It writes results/matrix.json.
+one line. Of the Pythons those are tried that are on the PATH, as python3.12. It writes
+results/matrix.json.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ _INSIDE = flags.DEFINE_bool("inside", False, "do the jobs here, and print JSON")
 _ROOT = Path(__file__).parents[1]
 _FLOAT = _ROOT / "build" / "matrix" / "float.tflite"
 # What pip gets in place of, or with, the extra "tensorflow".
+_NEWEST = ["{root}[tensorflow]", "tensorflow==2.21.*", "tf_keras==2.21.*"]
 ENVIRONMENTS = {
     "oldest": [
         "{root}[tensorflow]",
@@ -36,7 +38,9 @@ ENVIRONMENTS = {
         "keras==3.5.0",
         "numpy==2.0.*",
     ],
-    "newest": ["{root}[tensorflow]", "tensorflow==2.21.*", "tf_keras==2.21.*"],
+    "newest": _NEWEST,
+    "python3.12": _NEWEST,
+    "python3.13": _NEWEST,
     "without TF-MOT": ["{root}", "tensorflow==2.21.*", "tf_keras==2.21.*", "keras"],
     "base": ["{root}"],
 }
@@ -121,8 +125,11 @@ def inside() -> dict[str, str]:
 
 def _try(name: str) -> dict[str, str]:
     """Makes an environment and does the jobs in it."""
+    interpreter = shutil.which(name) if name.startswith("python") else sys.executable
+    if interpreter is None:
+        return {"skipped": f"There is no {name} on the PATH."}
     folder = _ROOT / "build" / "matrix" / name.replace(" ", "_")
-    venv.create(folder, with_pip=True)
+    subprocess.run([interpreter, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     packages = [each.format(root=_ROOT) for each in ENVIRONMENTS[name]]
     command = [python, "-m", "pip", "install", "--quiet", *packages]

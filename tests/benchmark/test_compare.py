@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 from scipy import stats
 
 from tfslim import errors
-from tfslim.benchmark import baseline, comparison, result, validity
+from tfslim.benchmark import baseline, comparison, environment, result, validity
 
 RECORDED = Path(__file__).parent / "recordings" / "equal_files.json"
 
@@ -144,8 +148,35 @@ def test_validity_flags():
     }
     assert set(validity.check_rounds(_rounds(*range(100, 110)))) == {"drift"}
     assert set(validity.check_rounds(_rounds(100.0))) == {"few_runs"}
-    assert set(validity.check_host(3.0, 4)) == {"busy"}
+    assert set(validity.check_host(1.5, 4)) == {"busy"}
     assert validity.check_host(1.0, 4) == validity.check_host(None, 4) == {}
+
+
+def test_own_work_is_no_other_program(monkeypatch):
+    """Of 3 s of the machine's CPU in 2 s, what this process used itself is its own."""
+    ticks, clock = os.sysconf("SC_CLK_TCK"), iter([10.0, 12.0])
+    stat = iter(["cpu 5 0 5 90 7 0 0 0\n", f"cpu 5 {3 * ticks} 5 99 8 0 0 0\n"])
+    own = iter([(1.0, 0.0, 0.5, 0.0, 0.0), (1.5, 0.5, 1.5, 0.0, 0.0)])
+    monkeypatch.setattr(environment, "_read", lambda path: next(stat))
+    monkeypatch.setattr(environment.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(environment.os, "times", lambda: next(own))
+    assert environment.Watch().cores() == pytest.approx((3.0 - 2.0) / 2.0)
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux alone tells")
+def test_another_program_is_seen():
+    burn = "import time\nwhile time.process_time() < 30: pass"
+    with subprocess.Popen([sys.executable, "-c", burn]) as other:
+        watch = environment.Watch()
+        time.sleep(1.5)
+        cores = watch.cores()
+        other.kill()
+    assert cores is not None and cores > 0.2
+
+
+def test_where_others_are_hidden_nothing_is_said(monkeypatch):
+    monkeypatch.setattr(environment, "_read", lambda path: None)
+    assert environment.Watch().cores() is None
 
 
 def test_baseline_is_matched_and_guarded(tmp_path):

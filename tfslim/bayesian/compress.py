@@ -131,17 +131,11 @@ def bayesian_compression(
 
 
 class _Bayesian(sparse_training.SparseMethod):
+    name = "bayesian_compression"
     step_type = BayesianStep
 
-    def __init__(
-        self,
-        model: Any,
-        training: Training,
-        how: BayesianOptions,
-        budget: budget_lib.Budget | None,
-    ):
-        super().__init__("bayesian_compression", model, training, how, budget)
-        self._budget = budget
+    def __init__(self, model: Any, *job: Any):
+        super().__init__(model, *job)
         channels = self._channels(graph_keras.read(model))
         if not channels.groups:
             raise errors.ConfigError(
@@ -151,9 +145,9 @@ class _Bayesian(sparse_training.SparseMethod):
             )
 
     def _channels(self, graph: ir.Graph) -> channels_lib.Channels:
-        if self._budget is None:
+        if self.budget is None:
             return channels_lib.analyze(graph)
-        return budget_lib.analyze(graph, self._budget)
+        return budget_lib.analyze(graph, self.budget)
 
     def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
         """Trains with random scales and cuts what is noise, once."""
@@ -194,7 +188,7 @@ class _Bayesian(sparse_training.SparseMethod):
         self, channels: channels_lib.Channels, log_alpha: Mapping[str, ir.Array]
     ) -> tuple[dict[str, channels_lib.Mask], dict[str, str]]:
         """Returns what stays, and the groups that stay whole with the reason."""
-        budget = self._budget
+        budget = self.budget
         if budget is None:
             idle = {
                 name: float((values >= self.how.threshold).mean())

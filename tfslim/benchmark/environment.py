@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,32 @@ def temperature_c() -> float | None:
     # A zone that is switched off gives 0 or a large negative number.
     found = [int(text) / 1e3 for zone in zones if (text := _read(str(zone)))]
     return max((value for value in found if 0 < value < 200), default=None)
+
+
+class Watch:
+    """How busy other programs keep this machine, from now on."""
+
+    def __init__(self) -> None:
+        """Starts to count."""
+        self._start, self._others = time.monotonic(), _others_cpu_secs()
+
+    def cores(self) -> float | None:
+        """Returns how many cores others kept busy so far; None where it is hidden."""
+        others, elapsed = _others_cpu_secs(), time.monotonic() - self._start
+        if others is None or self._others is None or elapsed <= 0:
+            return None
+        return max(others - self._others, 0.0) / elapsed
+
+
+def _others_cpu_secs() -> float | None:
+    """Returns the CPU time that was not this process's or its ended children's."""
+    # user, nice, system, idle, iowait, irq, softirq, steal: see proc(5).
+    times = (_read("/proc/stat") or "").partition("\n")[0].split()[1:9]
+    if len(times) < 8:
+        return None
+    idle = int(times[3]) + int(times[4])
+    busy = (sum(map(int, times)) - idle) / os.sysconf("SC_CLK_TCK")
+    return busy - sum(os.times()[:4])
 
 
 def versions(*packages: str) -> dict[str, str]:

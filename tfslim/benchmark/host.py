@@ -118,6 +118,7 @@ def run_host(
     for name, data in models.items():
         check_host(name, data, options=options)
     machine = environment.host() | {"delegate": options.delegate}
+    watch = environment.Watch()
     series = {name: _Series() for name in models}
     names = list(models)
     for index in range(min(options.rounds, options.num_runs)):
@@ -126,7 +127,10 @@ def run_host(
                 {n: models[n] for n in group}, series, options=options, index=index
             )
         names.reverse()
-    after = {"temperature_after_c": environment.temperature_c()}
+    after = {
+        "temperature_after_c": environment.temperature_c(),
+        "busy_with_others": watch.cores(),
+    }
     return [
         _result(
             name, data, options=options, series=series[name], machine=machine | after
@@ -254,7 +258,7 @@ def _result(
         other_ops=len(coverage.outside) if coverage else None,
         outside=delegate.count_names(coverage.outside) if coverage else {},
         invalid=validity.check_rounds(by_round)
-        | validity.check_host(machine["load_average"], machine["cores"]),
+        | validity.check_host(machine["busy_with_others"], machine["cores"]),
         samples_us=series.samples_us,
     )
 

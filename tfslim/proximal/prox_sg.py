@@ -150,17 +150,8 @@ def prox_sg(
 
 
 class _ProxSg(sparse_training.SparseMethod):
+    name = "prox_sg"
     step_type = ProxStep
-
-    def __init__(
-        self,
-        model: Any,
-        training: Training,
-        how: ProxOptions,
-        budget: budget_lib.Budget | None,
-    ):
-        super().__init__("prox_sg", model, training, how, budget)
-        self._budget = budget
 
     def cut(self, model: Any, steps: Sequence[Any]) -> loop.Cut | None:
         """Trains with Prox-SG and cuts by the zeros, once."""
@@ -198,7 +189,7 @@ class _ProxSg(sparse_training.SparseMethod):
 
     def _share(self, model: Any) -> float:
         """Returns which part of each kernel is penalized."""
-        budget = self._budget
+        budget = self.budget
         if self.how.share is not None:
             return float(self.how.share)
         if self.how.penalty != "group_lasso" or budget is None:
@@ -217,7 +208,7 @@ class _ProxSg(sparse_training.SparseMethod):
     ) -> tuple[dict[str, float], budget_lib.Budget]:
         """Returns the ratio of each group and the budget that has them."""
         own = budget_lib.Budget(pruning_ratio=0.0, divisor=self.how.divisor)
-        budget = self._budget
+        budget = self.budget
         channels = budget_lib.analyze(graph, budget or own)
         ratios, _ = ratios_lib.group_ratios(channels, sparsity)
         if budget is None:

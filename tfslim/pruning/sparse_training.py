@@ -64,12 +64,14 @@ class SparseOptions(TwoTrainings):
 class SparseMethod(loop.Method):
     """Trains a model sparse, cuts what became idle, and trains the rest.
 
-    A method is a subclass that has `step_type` and `cut`.
+    A method is a subclass that has `name`, by which its job is known again,
+    `step_type` and `cut`.
     """
+
+    name: str
 
     def __init__(
         self,
-        name: str,
         model: Any,
         training: Training,
         how: Any,
@@ -78,11 +80,10 @@ class SparseMethod(loop.Method):
         """Opens the job.
 
         Args:
-            name: of the method, by which its job is known again.
             model: what the user passed in.
             training: for all trainings alike; the number of epochs is that of `how`.
             how: the method's options, some `TwoTrainings`.
-            budget: the target.
+            budget: the target; what None means is for the method to say.
 
         Raises:
             ConfigError: an option, or a backup folder of another job.
@@ -90,7 +91,8 @@ class SparseMethod(loop.Method):
         check_names(training.options)
         self.training = training
         self.how = how
-        description = {"method": name, "budget": budget, **vars(how)}
+        self.budget = budget
+        description = {"method": self.name, "budget": budget, **vars(how)}
         self.job = ResumableJob(training.options, model, description=description)
 
     def train_sparse(

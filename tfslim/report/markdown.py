@@ -107,12 +107,13 @@ def _conditions(result: Result) -> str:
     machine, options = first["environment"], first["options"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     features = " ".join(machine.get("cpu_features", ()))
+    others = machine.get("busy_with_others")
+    beside = "" if others is None else f"; other programs on {others:.1f} cores"
     return (
         f"Latency: host ({machine['cpu']} {features}, {machine['os']}), not a phone; "
         f"{options['num_threads']} thread(s), {options['num_runs']} runs in "
         f"{options['rounds']} interleaved rounds after {options['warmup_runs']} "
-        f"warm-up runs, XNNPACK; {versions}; load average at start "
-        f"{machine['load_average']:.2f}."
+        f"warm-up runs, XNNPACK; {versions}{beside}."
     )
 
 

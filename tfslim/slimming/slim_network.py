@@ -137,17 +137,12 @@ def slim_network(
 
 
 class _Slimming(sparse_training.SparseMethod):
+    name = "slim_network"
     step_type = SlimmingStep
 
-    def __init__(
-        self,
-        model: Any,
-        training: Training,
-        how: SlimmingOptions,
-        budget: budget_lib.Budget,
-    ):
-        super().__init__("slim_network", model, training, how, budget)
-        self._budget = budget
+    def __init__(self, model: Any, *job: Any):
+        super().__init__(model, *job)
+        how, budget = self.how, self.budget
         channels = budget_lib.analyze(graph_keras.read(model), budget)
         self._budgets = StepBudgets(
             channels, budget, steps=how.passes, curve="geometric"
@@ -201,6 +196,6 @@ class _Slimming(sparse_training.SparseMethod):
         self, model: Any, step: int
     ) -> tuple[channels_lib.Channels, scores_lib.Scores, budget_lib.Budget]:
         """Returns the channels, how they score now, and what this step may leave."""
-        channels = budget_lib.analyze(graph_keras.read(model), self._budget)
+        channels = budget_lib.analyze(graph_keras.read(model), self.budget)
         scores = scores_lib.score_channels(channels, _SCORING)
         return channels, scores, self._budgets.budget(step, channels, scores.groups)

@@ -293,14 +293,14 @@ def _environment(result: Result) -> list[tuple[str, str]]:
     timed = [row["benchmark"] for row in table.all_rows(result) if row.get("benchmark")]
     if timed:
         machine, options = timed[0]["environment"], timed[0]["options"]
-        load = machine.get("load_average")
+        others = machine.get("busy_with_others")
         facts += [
             (
                 "Latency on",
                 f"this computer, not a phone: {machine.get('cpu')}, "
                 f"{machine.get('cores')} cores, {machine.get('os')}",
             ),
-            ("Load at start", "-" if load is None else f"{load:.1f}"),
+            ("Other programs", "" if others is None else f"{others:.1f} cores busy"),
             (
                 "Timing",
                 f"{options['num_threads']} thread(s), at least "
