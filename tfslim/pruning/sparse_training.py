@@ -69,6 +69,7 @@ class SparseMethod(loop.Method):
     """
 
     name: str
+    budget: Any
 
     def __init__(
         self,
