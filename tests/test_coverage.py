@@ -19,7 +19,8 @@ SLICE = (
     "temporal_convolutions",
     "transformer_encoder",
 )
-
+# These take ten seconds, and have tests of their own in tests/convert.
+_SLOW = {"lstm_regression"}
 
 # Functions: elementwise, moving, reducing, without a builtin, outside the vocabulary.
 OPS_SLICE = ("abs", "argmax", "einsum", "stack", "tan", "where", "x[..., None]")
@@ -42,7 +43,10 @@ def test_no_cell_is_a_crash(path):
     assert not [c for c in cells if isinstance(c, str) and c.startswith("CRASH")]
 
 
-@pytest.mark.parametrize("name", SLICE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in _SLOW else ()) for n in SLICE],
+)
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_what_worked_works(path, name):
     package, rows = _rows(path)

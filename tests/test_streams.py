@@ -124,9 +124,14 @@ def test_who_asks_for_all_sees_all(capfd, monkeypatch):
     ("code", "is_quiet"),
     [
         ("import tfslim; tfslim.build_model('mlp')", True),
-        ("from tfslim.slimming import penalty", True),
         ("import tfslim, tensorflow", False),  # The user's own import.
-        ("import tensorflow, tfslim; tfslim.build_model('mlp')", False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("from tfslim.slimming import penalty", True),
+                ("import tensorflow, tfslim; tfslim.build_model('mlp')", False),
+            )
+        ),
     ],
 )
 def test_tensorflow_comes_in_quietly_where_tfslim_imports_it(code, is_quiet):

@@ -104,7 +104,7 @@ def define_flags(values: flags.FlagValues) -> None:
     for name, count, least, help_text in (
         ("samples", 300, 1, "Calibration samples."),
         ("eval_samples", 1000, 0, "Test examples; 0: do not test."),
-        ("seed", 0, 0, "Of the samples' choice."),
+        ("seed", 0, 0, "Of the random choice of samples."),
     ):
         flags.DEFINE_integer(
             name, count, help_text, lower_bound=least, flag_values=values

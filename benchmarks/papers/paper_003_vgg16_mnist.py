@@ -15,7 +15,8 @@ images are seen once. An epoch is a number of steps, not a pass.
   TFSLIM_DATA=... python -m benchmarks.papers.paper_003_vgg16_mnist --fast
   TFSLIM_DATA=... python -m benchmarks.papers.paper_003_vgg16_mnist
 
---fast: a quarter of the width, epochs of 20,000 images. Trained networks are kept in
+--fast: a quarter of the width, epochs of 20,000 images; --alpha alone: of the width
+with all images, in a result of its own. Trained networks are kept in
 --work_dir; a run that was killed goes on.
 """
 
@@ -225,19 +226,21 @@ def base_network(case: Case, path: Path) -> Any:
     return model
 
 
-def run(scale: Scale, seeds: list[int], work_dir: Path, methods: list[str]) -> None:
-    """Makes the rows that are missing."""
+def run(
+    name: str, scale: Scale, *, seeds: list[int], work_dir: Path, methods: list[str]
+) -> None:
+    """Makes the rows of the result `name` that are missing."""
     conditions = {
         **dataclasses.asdict(scale),
         "batch_size": BATCH,
         "learning_rate": RATE,
     }
-    rows = runs.Rows("papers/paper_003", goal=GOAL, **conditions)
+    rows = runs.Rows(f"papers/{name}", goal=GOAL, **conditions)
     data = runs.mnist()
     for seed in seeds:
         case = Case(None, data, scale, seed)
-        name = "_".join(f"{value:g}" for value in dataclasses.astuple(scale))
-        base = base_network(case, work_dir / f"paper_003_{name}_{seed}.keras")
+        of = "_".join(f"{value:g}" for value in dataclasses.astuple(scale))
+        base = base_network(case, work_dir / f"paper_003_{of}_{seed}.keras")
         case = dataclasses.replace(case, base=base)
         whole = runs.size(base)
 
@@ -262,9 +265,15 @@ def run(scale: Scale, seeds: list[int], work_dir: Path, methods: list[str]) -> N
 def main(given: list[str] | None = None) -> None:
     parser = runs.arguments(__doc__)
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--alpha", default=Scale.alpha, type=float)
     options = parser.parse_args(given)
-    scale = FAST if options.fast else Scale()
-    run(scale, options.seeds, options.work_dir, options.methods.split(","))
+    run(
+        "paper_003" if options.fast else "paper_003_all_images",
+        FAST if options.fast else Scale(alpha=options.alpha),
+        seeds=options.seeds,
+        work_dir=options.work_dir,
+        methods=options.methods.split(","),
+    )
 
 
 if __name__ == "__main__":

@@ -331,6 +331,7 @@ def test_unauthorized_device(new_phone):
         adb.Adb().choose(phone.serial)
 
 
+@pytest.mark.slow
 def test_silent_device(new_phone):
     phone = new_phone(connect=False)
     phone.device.faults.silent = True
@@ -339,6 +340,7 @@ def test_silent_device(new_phone):
         adb.Adb().choose(phone.serial)
 
 
+@pytest.mark.slow
 def test_hot_device_is_waited_for(phone, tool, tiny_models):
     # 40 degrees at the start, 45 at the next two questions, then 40 again.
     count = phone.bin / "count"

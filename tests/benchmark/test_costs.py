@@ -68,6 +68,62 @@ def test_weights_that_are_unpacked_count_as_constants(files):
     assert kernels == ["constant"]
 
 
+@pytest.fixture(scope="module")
+def padded():
+    """Paddings by what reads them; those of the first two layers XNNPACK fuses."""
+    layers = tf_keras.layers
+    inputs = tf_keras.Input((8, 8, 3))
+    readers = {
+        "conv": [layers.Conv2D(16, 3, strides=2)],
+        "depthwise": [layers.DepthwiseConv2D(3)],
+        "pool": [layers.MaxPooling2D()],
+        "two": [layers.Conv2D(16, 3), layers.Conv2D(16, 5)],
+        "same": [layers.Conv2D(16, 3, padding="same")],
+    }
+    outputs = []
+    for index, (name, behind) in enumerate(readers.items()):
+        # Each its own: the converter makes one of equal ones.
+        x = layers.ZeroPadding2D(((1, index), (0, 1)), name=f"pad_{name}")(inputs)
+        outputs += [layer(x) for layer in behind]
+    plain = convert.convert_model(tf_keras.Model(inputs, outputs)).tflite
+    sample = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
+    return {
+        name: quantization.quantize_tflite(plain, name, samples=[sample]).tflite
+        for name in ("float32", "float16", "dynamic_int8", "int8")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("float32", {"conv", "depthwise"}),
+        ("float16", {"conv", "depthwise"}),
+        ("dynamic_int8", {"depthwise"}),  # Which stays float.
+        ("int8", set()),
+    ],
+)
+def test_zeros_around_a_float_convolution_are_free(padded, table, name, expected):
+    model = tflite.read(padded[name])
+    graph = model.graphs[0]
+    pads = [op for op in graph.ops if op.name == "PAD"]
+    assert len(pads) == 5
+    fused = {
+        graph.name_of(op).split("pad_")[1].partition("/")[0]
+        for op in pads
+        if costs.is_fused(table, op, graph=graph)
+    }
+    assert fused == expected
+    pieces = costs.specs_of(padded[name], model)
+    table.put({p.key: costs.OpCost(us=7.0) for p in pieces if p})
+    rows = costs.predict(table, model, specs=pieces).ops
+    free = sum(op.us == 0.0 for op in rows if op.op == "PAD")
+    assert free == len(fused)
+    slow = costs.this_device(benchmark.Options(delegate="none"))
+    assert not any(
+        costs.is_fused(costs.CostTable(slow), op, graph=graph) for op in pads
+    )
+
+
 @pytest.mark.parametrize("name", ["float32", "int8", "float16"])
 def test_all_ops_are_timed_once_and_kept(files, table, name):
     pieces = costs.specs_of(files[name])

@@ -16,7 +16,7 @@ def _trainable(model):
         ("alexnet", {}, 61_100_840),
         ("alexnet", {"alpha": 0.75}, 50_587_736),
         ("alexnet", {"alpha": 0.5}, 40_380_296),
-        ("vgg16", {}, 138_357_544),
+        pytest.param("vgg16", {}, 138_357_544, marks=pytest.mark.slow),
         ("mobilenet_v1", {}, 4_253_864),
         ("mobilenet_v2", {}, 3_538_984),
         ("mobilenet_v3_small", {}, 2_554_968),
@@ -27,7 +27,10 @@ def _trainable(model):
         # Darknet's yolov3.weights and yolov3-tiny.weights have 248,007,048 and
         # 35,434,956 bytes: 20 of header, then 4 a number.
         ("yolov3", {}, 62_001_757),
-        ("yolov3", {"input_shape": (320, 608, 3)}, 62_001_757),
+        pytest.param(
+            *("yolov3", {"input_shape": (320, 608, 3)}, 62_001_757),
+            marks=pytest.mark.slow,
+        ),
         ("yolov3_tiny", {}, 8_858_734),
     ],
 )

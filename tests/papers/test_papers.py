@@ -141,7 +141,9 @@ def test_vgg16_goes_down_to_a_twentieth(results, tmp_path, monkeypatch, method):
     scale = paper_003_vgg16_mnist.Scale(
         alpha=0.125, images=64, base_epochs=1, sparse_epochs=1, fine_tune_epochs=1
     )
-    paper_003_vgg16_mnist.run(scale, [0], tmp_path, [method])
+    paper_003_vgg16_mnist.run(
+        "paper_003", scale, seeds=[0], work_dir=tmp_path, methods=[method]
+    )
     original, row = _read(results, "papers/paper_003")
     assert (original["method"], row["method"]) == ("original", method)
     assert 0.03 < row["params"] / original["params"] <= 0.05

@@ -96,6 +96,30 @@ def test_conversions_that_cost_more_keep_all_in_integers(tmp_path, model, sample
     assert found.report["float_ops_by_cost"] == 0
 
 
+@pytest.mark.parametrize(
+    ("integer_us", "chosen", "integers"), [(20.0, 10.0, 0), (2.0, 1 + 5 + 2 + 1, 2)]
+)
+def test_a_padding_is_free_only_within_a_float_convolution(
+    tmp_path, samples, integer_us, chosen, integers
+):
+    """In float 50 + 10 apart and 10 together, in integers 5 + `integer_us`."""
+    inputs = tf_keras.Input((8, 8, 4))
+    x = LAYERS.ZeroPadding2D(((1, 0), (0, 2)))(inputs)  # Not as "same" would.
+    x = LAYERS.Conv2D(8, 3)(x)
+    model = convert.convert_model(tf_keras.Model(inputs, x)).tflite
+
+    def us(piece):
+        if piece.op == "PAD":
+            return 5.0 if _is_integer(piece) else 50.0
+        if piece.op == "CONV_2D":
+            return integer_us if _is_integer(piece) else 10.0
+        return 1.0
+
+    found = _choose(model, samples, _table(tmp_path, model, samples, us))
+    assert found.report["predicted_us"]["chosen"] == pytest.approx(chosen)
+    assert found.report["int8_ops"] == integers
+
+
 def test_where_integers_cannot_win_that_is_said(tmp_path, model, samples):
     path = _table(
         tmp_path, model, samples, lambda piece: 9.0 if _is_integer(piece) else 5.0

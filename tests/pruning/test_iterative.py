@@ -311,7 +311,7 @@ def test_a_real_training_keeps_the_accuracy(k):
     assert tasks.accuracy(np.asarray(cut(x)), y) < accuracy
 
 
-@BOTH
+@ONE
 def test_a_killed_job_goes_on_with_the_round_that_was_not_finished(k, tmp_path):
     model, folder = _mlp(k), tmp_path / "rounds"
     options = {

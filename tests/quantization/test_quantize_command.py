@@ -114,6 +114,7 @@ def test_each_output_has_its_own_range_and_row(two_headed, tmp_path, capsys):
     assert max(scales) > 100 * min(scales)
 
 
+@pytest.mark.slow
 def test_max_drop_without_labels_goes_by_agreement(
     digits, unlabelled, tmp_path, capsys
 ):

@@ -79,6 +79,7 @@ def test_the_dense_autoencoder_comes_back():
         assert np.abs(truth - found).max() < 0.1 * np.abs(truth).max()
 
 
+@pytest.mark.slow
 def test_super_resolution_is_quantized_but_for_its_shuffle():
     data = model("edsr_f32b5_fp32.tflite")
     result = quantize_tflite(data, "int8", samples=noise(data, low=0, high=1, count=1))

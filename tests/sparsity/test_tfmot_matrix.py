@@ -8,14 +8,13 @@ import pytest
 from tests.sparsity import tfmot_matrix as matrix
 
 TABLE = json.loads(matrix.TABLE.read_text())
-# All methods on all models are too slow for every day.
 NAMES = [
-    pytest.param(name, marks=[] if name == "tiny dense" else pytest.mark.slow)
-    for name in [*matrix.TINY, *matrix.ZOO, *matrix.APPLICATIONS]
-    if name in TABLE
+    name for name in [*matrix.TINY, *matrix.ZOO, *matrix.APPLICATIONS] if name in TABLE
 ]
 
 
+# All methods on all models are too slow for every day.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_row(name):
     assert matrix.row(name) == TABLE[name]

@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_made_is_told_in_a_line(tmp_path):
             layers.Dropout(0.5),
         ],
         lambda: [layers.Reshape((6, 6)), layers.SimpleRNN(4, dropout=0.3)],
-        lambda: [_Jitter()],
+        pytest.param(lambda: [_Jitter()], marks=pytest.mark.slow),
         lambda: [_OwnGenerator()],
     ],
     ids=["layers", "rnn", "counting ops", "generator"],

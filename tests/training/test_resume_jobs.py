@@ -151,8 +151,8 @@ JOBS = {
     "pcqat": functools.partial(_sparsify, method="pcqat"),
 }
 _SEVERAL = {*JOBS} - {"distill", "magnitude", "qat", "cluster"}
-# Each has the same machinery: two are enough for every day.
-_SLOW = {*JOBS} - {"slim_network", "qat"}
+# Each has the same machinery: one is enough for every day.
+_SLOW = {*JOBS} - {"qat"}
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,8 @@ def _split_costs(pair: _Pair, table: costs.CostTable, *, io: str) -> split.Split
     integer_streams = costs.streaming_share(table, pair.integer_specs)
     float_us: dict[int, float] = {}
     integer_us: dict[int, float] = {}
+    # Tensor -> what the op that writes it takes more where its reader is not float.
+    apart_us: dict[int, float] = {}
     for op, spec in zip(pair.graph.ops, pair.float_specs, strict=True):
         own = costs.op_us(table, spec, streaming=streams) if spec else None
         float_us[op.index] = own or 0.0
@@ -214,10 +216,13 @@ def _split_costs(pair: _Pair, table: costs.CostTable, *, io: str) -> split.Split
         us = costs.op_us(table, other, streaming=integer_streams) if other else None
         if own is None or us is None:
             own = us = 0.0  # Nothing speaks for either.
+        if costs.is_fused(table, op, graph=pair.graph):
+            apart_us[op.outputs[0]], own = own, 0.0
         float_us[op.index], integer_us[op.index] = own, us
 
     def border_us(tensor: int, operation: str) -> float:
-        return costs.op_us(table, pair.border(tensor, operation)) or 0.0
+        own = costs.op_us(table, pair.border(tensor, operation)) or 0.0
+        return own + (apart_us.get(tensor, 0.0) if operation == "QUANTIZE" else 0.0)
 
     ends = (*pair.graph.inputs, *pair.graph.outputs)
     fixed = {tensor.index: io != "float" for tensor in ends}

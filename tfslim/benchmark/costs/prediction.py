@@ -131,7 +131,7 @@ def predict(
     for op, spec in zip(graph.ops, specs, strict=True):
         us: float | None = None
         reason = ""
-        if spec_lib.is_unpacking(op, graph):
+        if spec_lib.is_unpacking(op, graph) or is_fused(table, op, graph=graph):
             us = 0.0
         elif spec is None:
             reason = "it runs other graphs of the file"
@@ -146,6 +146,11 @@ def predict(
         )
     total = (table.overhead.us or 0.0) + sum(row.us or 0.0 for row in rows)
     return Prediction(latency_us=total, ops=tuple(rows))
+
+
+def is_fused(table: CostTable, op: tflite.Op, *, graph: tflite.Graph) -> bool:
+    """Whether a table's device does an op within the one behind it, at no cost."""
+    return table.device.delegate == "xnnpack" and spec_lib.is_fused_padding(op, graph)
 
 
 def border(operation: str, shape: tuple[int, ...], *, dtype: str = "int8") -> OpSpec:

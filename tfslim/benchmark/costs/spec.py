@@ -21,6 +21,9 @@ from tfslim import tflite
 FEW = 64
 # Ops that unpack a constant once, when the file is loaded.
 _UNPACKING = ("DENSIFY", "DEQUANTIZE")
+# Ops that do a padding by themselves, where they have none of their own.
+_PADDED = ("CONV_2D", "DEPTHWISE_CONV_2D")
+_VALID = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +161,23 @@ def is_unpacking(op: tflite.Op, graph: tflite.Graph) -> bool:
     if op.name not in _UNPACKING:
         return False
     return graph.stored(op.outputs[0]).is_constant
+
+
+def is_fused_padding(op: tflite.Op, graph: tflite.Graph) -> bool:
+    """Whether XNNPACK does a PAD within the float convolution behind it, at no cost.
+
+    It does so for zeros around the height and width that no other op reads.
+    """
+    readers = graph.consumers.get(op.outputs[0], []) if op.name == "PAD" else []
+    if len(readers) != 1 or op.outputs[0] in {t.index for t in graph.outputs}:
+        return False
+    [reader] = readers
+    if reader.name not in _PADDED or reader.inputs[0] != op.outputs[0]:
+        return False
+    paddings = graph.stored(op.inputs[1]).data
+    is_around = paddings is not None and not paddings[[0, -1]].any()
+    is_float = all("float" in graph.stored(i).dtype for i in reader.inputs[:2])
+    return is_around and is_float and reader.options.padding == _VALID
 
 
 def _input(index: int, graph: tflite.Graph) -> TensorSpec:
