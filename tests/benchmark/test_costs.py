@@ -89,7 +89,7 @@ def padded():
     sample = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
     return {
         name: quantization.quantize_tflite(plain, name, samples=[sample]).tflite
-        for name in ("float32", "float16", "dynamic_int8", "int8")
+        for name in ("float32", "float16", "dynamic_int8", "int8", "static_wi8_ai16")
     }
 
 
@@ -99,10 +99,11 @@ def padded():
         ("float32", {"conv", "depthwise"}),
         ("float16", {"conv", "depthwise"}),
         ("dynamic_int8", {"depthwise"}),  # Which stays float.
-        ("int8", set()),
+        ("int8", {"conv", "depthwise"}),
+        ("static_wi8_ai16", set()),  # XNNPACK has none of it.
     ],
 )
-def test_zeros_around_a_float_convolution_are_free(padded, table, name, expected):
+def test_zeros_around_a_convolution_are_free(padded, table, name, expected):
     model = tflite.read(padded[name])
     graph = model.graphs[0]
     pads = [op for op in graph.ops if op.name == "PAD"]

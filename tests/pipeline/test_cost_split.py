@@ -9,6 +9,7 @@ import tf_keras
 from tfslim import convert, errors, quantization, tflite
 from tfslim.benchmark import costs
 from tfslim.pipeline import cost_split
+from tfslim.quantization.rules import split
 
 LAYERS = tf_keras.layers
 
@@ -97,12 +98,12 @@ def test_conversions_that_cost_more_keep_all_in_integers(tmp_path, model, sample
 
 
 @pytest.mark.parametrize(
-    ("integer_us", "chosen", "integers"), [(20.0, 10.0, 0), (2.0, 1 + 5 + 2 + 1, 2)]
+    ("integer_us", "chosen", "integers"), [(20.0, 10.0, 0), (2.0, 1 + 2 + 1, 2)]
 )
-def test_a_padding_is_free_only_within_a_float_convolution(
+def test_a_padding_is_free_only_where_its_convolution_is_of_its_kind(
     tmp_path, samples, integer_us, chosen, integers
 ):
-    """In float 50 + 10 apart and 10 together, in integers 5 + `integer_us`."""
+    """Apart the padding takes 50 in float and 5 in integers, the convolution 10."""
     inputs = tf_keras.Input((8, 8, 4))
     x = LAYERS.ZeroPadding2D(((1, 0), (0, 2)))(inputs)  # Not as "same" would.
     x = LAYERS.Conv2D(8, 3)(x)
@@ -115,9 +116,19 @@ def test_a_padding_is_free_only_within_a_float_convolution(
             return integer_us if _is_integer(piece) else 10.0
         return 1.0
 
-    found = _choose(model, samples, _table(tmp_path, model, samples, us))
+    path = _table(tmp_path, model, samples, us)
+    found = _choose(model, samples, path)
     assert found.report["predicted_us"]["chosen"] == pytest.approx(chosen)
     assert found.report["int8_ops"] == integers
+    full = quantization.quantize_tflite(model, "int8", samples=samples).tflite
+    pair = cost_split._Pair(model, full)
+    parts = cost_split._split_costs(pair, costs.read_file(path), io="float")
+    pad, convolution = pair.graph.ops
+    for kept, expected in ((pad, 50 + 1), (convolution, 1 + 5 + 1 + 10)):
+        integer = {*parts.integer_us} - {kept.index}
+        us = split.time_of(pair.graph, parts, integer=integer)
+        rest = integer_us + 1 if kept is pad else 0  # And back to float.
+        assert us == pytest.approx(expected + rest)
 
 
 def test_where_integers_cannot_win_that_is_said(tmp_path, model, samples):

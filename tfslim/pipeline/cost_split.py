@@ -205,8 +205,8 @@ def _split_costs(pair: _Pair, table: costs.CostTable, *, io: str) -> split.Split
     integer_streams = costs.streaming_share(table, pair.integer_specs)
     float_us: dict[int, float] = {}
     integer_us: dict[int, float] = {}
-    # Tensor -> what the op that writes it takes more where its reader is not float.
-    apart_us: dict[int, float] = {}
+    # What the writer of a tensor takes more where its reader is of the other kind.
+    apart_us: dict[tuple[int, str], float] = {}
     for op, spec in zip(pair.graph.ops, pair.float_specs, strict=True):
         own = costs.op_us(table, spec, streaming=streams) if spec else None
         float_us[op.index] = own or 0.0
@@ -217,12 +217,14 @@ def _split_costs(pair: _Pair, table: costs.CostTable, *, io: str) -> split.Split
         if own is None or us is None:
             own = us = 0.0  # Nothing speaks for either.
         if costs.is_fused(table, op, graph=pair.graph):
-            apart_us[op.outputs[0]], own = own, 0.0
+            apart_us[op.outputs[0], "QUANTIZE"], own = own, 0.0
+        if costs.is_fused(table, pair.integer[op.index], graph=pair.after.graphs[0]):
+            apart_us[op.outputs[0], "DEQUANTIZE"], us = us, 0.0
         float_us[op.index], integer_us[op.index] = own, us
 
     def border_us(tensor: int, operation: str) -> float:
         own = costs.op_us(table, pair.border(tensor, operation)) or 0.0
-        return own + (apart_us.get(tensor, 0.0) if operation == "QUANTIZE" else 0.0)
+        return own + apart_us.get((tensor, operation), 0.0)
 
     ends = (*pair.graph.inputs, *pair.graph.outputs)
     fixed = {tensor.index: io != "float" for tensor in ends}

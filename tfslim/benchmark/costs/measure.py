@@ -21,7 +21,8 @@ OnStep = Callable[[str], None]
 
 _PASSES = 5
 _RUNS = 3
-_SECS = 0.001
+# Of shorter spans half can be spent on coming up to speed after another op.
+_SECS = 0.005
 # An op that takes longer runs once a pass.
 _LONG_US = 2e4
 # Ops that are loaded at the same time have so many bytes of weights.
@@ -185,7 +186,10 @@ def _timed(
             runs = _RUNS if first < _LONG_US else 1
             spans = host.time_us(runner, runs, least_secs=_SECS)
             medians[key].append(float(np.median(spans)))
-            if emptying is not None:
+    # Apart: emptying the caches slows the runs that come next, too.
+    if emptying is not None:
+        for _ in range(_PASSES):
+            for key, runner in runners.items():
                 colds[key].append(_cold_us(runner, emptying))
     return found | {
         key: OpCost(

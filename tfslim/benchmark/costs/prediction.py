@@ -22,7 +22,7 @@ _OVERHEAD_SHARE = 0.9
 _COLD_SHARE = 0.4
 # Weights, as a share of the last-level cache: all stay in it up to the first, none
 # from the second on.
-_STAYING = (0.2, 0.7)
+_STAYING = (0.15, 1.15)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,8 @@ def specs_of(
 def streaming_share(table: CostTable, specs: Sequence[Piece | None]) -> float:
     """Returns the share of a file's weights that do not stay in the last-level cache.
 
-    Others use that cache, too: from a fifth of it on weights are lost, and from seven
-    tenths on all of them.
+    Activations and others use that cache, too: from 15% of it on weights are lost, and
+    all of them where they are 15% larger than it.
     """
     cache = table.device.cache_bytes
     weights = sum(

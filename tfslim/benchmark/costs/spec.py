@@ -164,9 +164,10 @@ def is_unpacking(op: tflite.Op, graph: tflite.Graph) -> bool:
 
 
 def is_fused_padding(op: tflite.Op, graph: tflite.Graph) -> bool:
-    """Whether XNNPACK does a PAD within the float convolution behind it, at no cost.
+    """Whether XNNPACK does a PAD within the convolution behind it, at no cost.
 
-    It does so for zeros around the height and width that no other op reads.
+    It does so for zeros around the height and width that no other op reads, in float
+    and in 8 bits; a dynamic convolution first makes integers of what it reads.
     """
     readers = graph.consumers.get(op.outputs[0], []) if op.name == "PAD" else []
     if len(readers) != 1 or op.outputs[0] in {t.index for t in graph.outputs}:
@@ -176,8 +177,9 @@ def is_fused_padding(op: tflite.Op, graph: tflite.Graph) -> bool:
         return False
     paddings = graph.stored(op.inputs[1]).data
     is_around = paddings is not None and not paddings[[0, -1]].any()
-    is_float = all("float" in graph.stored(i).dtype for i in reader.inputs[:2])
-    return is_around and is_float and reader.options.padding == _VALID
+    kinds = ["float" in graph.stored(index).dtype for index in reader.inputs[:2]]
+    is_one_kind = kinds[0] == kinds[1] and graph.tensors[op.outputs[0]].dtype != "int16"
+    return is_around and is_one_kind and reader.options.padding == _VALID
 
 
 def _input(index: int, graph: tflite.Graph) -> TensorSpec:
