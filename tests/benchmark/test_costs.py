@@ -183,7 +183,7 @@ def test_a_damaged_table_counts_as_none(tmp_path, text):
     device = costs.this_device()
     (tmp_path / device.file_name).write_text(text)
     assert len(costs.CostTable(device, tmp_path)) == 0
-    with pytest.raises(errors.ConfigError, match="no cost table of schema 1"):
+    with pytest.raises(errors.ConfigError, match="no cost table of schema 2"):
         costs.read_file(tmp_path / device.file_name)
 
 

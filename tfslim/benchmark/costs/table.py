@@ -15,7 +15,7 @@ from tfslim.benchmark import environment
 from tfslim.benchmark.costs.spec import IDLE
 from tfslim.benchmark.result import Options
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # The environment variable that says where the tables lie.
 FOLDER_VARIABLE = "TFSLIM_COSTS"
 
