@@ -7,6 +7,7 @@ import shlex
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import record
@@ -193,6 +194,20 @@ def test_few_samples():
     ]
     table = _table("pruning.md", "few_sample_resnet56")
     assert [(images != "none", *rest) for images, *rest in table] == found
+
+
+def _error_cells(rows):
+    errors = np.abs([row["error"] for row in rows])
+    largest = max((row["error"] for row in rows), key=abs)
+    ends = (np.median(errors), np.percentile(errors, 95))
+    return [str(len(rows)), *(f"{value:.1%}" for value in ends), f"{largest:+.1%}"]
+
+
+def test_predicted_times():
+    found = _rows("costs")
+    for recipe, *cells in _table("analysis.md", "costs"):
+        rows = [row for row in found if recipe in ("all", row["recipe"])]
+        assert cells == _error_cells(rows)
 
 
 def _over_seeds(values):
