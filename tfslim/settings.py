@@ -131,6 +131,10 @@ class Prune(Limits):
         choices=("uniform", "global"),
     )
     fold: str = field("exact", "how the effect of constant channels is kept")
+    reconstruct: bool = field(
+        False,
+        "fit the layers behind a cut to what they gave before it, on training batches",
+    )
     ratios: Mapping[str, float] = field(
         {}, "group of channels -> its own ratio; without a ratio the others stay whole"
     )

@@ -283,6 +283,22 @@ def test_trials_of_a_study_are_those_that_were_added(tmp_path):
     assert study.Study(url).failures() == {"c1": "it diverged"}
 
 
+@pytest.mark.slow
+def test_no_trial_is_taken_twice(tmp_path):
+    pytest.importorskip("optuna")
+    from tfslim.search import study
+
+    url, log = study.sqlite_url(tmp_path / "s.db"), tmp_path / "log"
+    study.Study(url).add(_candidates(40, 0.0))
+    code = [sys.executable, "-c", _WORKER, url, str(log)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(optimize.__file__).parents[1])}
+    workers = [subprocess.Popen([*code, name], env=environment) for name in "ABC"]
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0, 0]
+    started = [line.split()[0] for line in log.read_text().splitlines()]
+    assert sorted(started) == sorted(f"c{n}" for n in range(40))
+    assert len(study.Study(url).results()) == 40
+
+
 def test_a_database_that_is_not_there():
     pytest.importorskip("optuna")
     from tfslim.search import study

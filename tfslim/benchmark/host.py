@@ -23,6 +23,8 @@ _MUCH = 2**30
 _LARGE = 2**28
 # Inferences of one file before the next one has its turn.
 _TURN = 5
+# After loading, a core takes as long to come up to speed: up to twice the latency.
+_SETTLING_SECS = 0.01
 
 # Runs alone in a new process: memory freed by one file would hide the next one's.
 _PEAK_MEMORY = """
@@ -173,8 +175,10 @@ class _Series:
         self._read = runner.model
         self.init_us.append((time.perf_counter() - start) * 1e6)
         # The first inferences touch new memory; the clock is up after the first round.
-        warmup = options.warmup_runs if index == 0 else min(options.warmup_runs, 2)
-        time_us(runner, warmup, least_secs=options.warmup_secs if index == 0 else 0)
+        runs, secs = options.warmup_runs, options.warmup_secs
+        if index:
+            runs, secs = min(runs, 2), min(secs, _SETTLING_SECS)
+        time_us(runner, runs, least_secs=secs)
         self.samples_us.append([])
         return runner
 

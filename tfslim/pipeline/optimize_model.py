@@ -18,23 +18,25 @@ import numpy as np
 from tfslim import errors, files, loading
 from tfslim.analysis import layers
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import export, measured_way, steps, timing, trial_rows
+from tfslim.pipeline import (
+    candidates,
+    export,
+    measured_way,
+    steps,
+    timing,
+    trial_rows,
+)
 from tfslim.pipeline import job as job_lib
 from tfslim.pipeline.trial_rows import Wanted
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import prune
-from tfslim.search import choose, sensitivity, space
+from tfslim.search import sensitivity, space
 from tfslim.search import study as study_lib
 
 OnStep = Callable[[str], None]
 
 BASELINE, TRIALS, BEST = "baseline", "trials", "best"
 PLAN, RESULT = "plan.json", "optimize.json"
-# Recipes that a choice may take.
-_RECIPES = ("float32", "int8")
-_NEIGHBOURS = 2
-# Recipes whose baseline loses more points of accuracy than that are not tried.
-_MOST_LOST = 0.05
 
 
 def prepare(
@@ -140,7 +142,7 @@ def _baseline(
         return found
     on_step("the baseline: training, files, times")
     own = copy.deepcopy(config)
-    own.quantization.recipes = _RECIPES
+    own.quantization.recipes = candidates.RECIPES
     return export.export_model(
         wanted.source, out_dir=folder, config=own, overwrite=True
     )
@@ -154,10 +156,12 @@ def _plan(
     baseline: Mapping[str, Any],
     on_step: OnStep,
 ) -> dict[str, Any]:
-    base = {recipe: trial_rows.row_of(baseline, recipe) for recipe in _RECIPES}
+    base = {
+        recipe: trial_rows.row_of(baseline, recipe) for recipe in candidates.RECIPES
+    }
     model_path = str((out / BASELINE / "model.keras").absolute())
     model = loading.load_model(model_path)
-    files_of = {r: out / BASELINE / f"{r}.tflite" for r in _RECIPES}
+    files_of = {r: out / BASELINE / f"{r}.tflite" for r in candidates.RECIPES}
     timed = {
         r: _timed(path, base[r]["memory_bytes"], on_step=on_step)
         for r, path in files_of.items()
@@ -184,17 +188,20 @@ def _plan(
     options = timing.plan(plain).options
     cutter = measured_way.Cutter(channels, scores, kind, inputs, options)
     correct = functools.partial(measured_way.correction, cutter=cutter, on_step=on_step)
-    candidates = _candidates(wanted, built, damage=damage, base=base, timed=correct)
+    chosen, skipped = candidates.choose_candidates(
+        wanted, built, damage=damage, base=base, timed=correct
+    )
     return {
         "schema_version": 1,
         "config": json.loads(plain.to_json_best_effort()),
         "baseline": base,
-        "candidates": candidates,
+        "candidates": chosen,
+        "learns": _can_learn(job, plain),
         "sensitivity": {
             name: dict(zip(map(str, built.ratios), row.tolist(), strict=True))
             for name, row in zip(built.groups, damage, strict=True)
         },
-        "skipped": dict(built.skipped),
+        "skipped": {**built.skipped, **skipped},
     }
 
 
@@ -207,7 +214,15 @@ def _opened_config(
     own.model.options = {}
     own.data.spec = spec
     own.training.epochs = 0
+    # The baseline has been through its steps.
+    own.steps, own.prune.method, own.factorize.method = (), None, None
     return own
+
+
+def _can_learn(job: job_lib.Job, config: ml_collections.ConfigDict) -> bool:
+    """Whether trials learn from the baseline while they are fine-tuned."""
+    has_one = len(job.model.outputs) == 1 and not job.task.has_boxes
+    return has_one and config.distill.teacher_weight > 0
 
 
 def _timed(path: Path, memory: int | None, *, on_step: OnStep) -> space.Timed:
@@ -244,96 +259,22 @@ def _inputs(job: job_lib.Job) -> list[np.ndarray]:
     return [np.concatenate([x[name] for x, *_ in batches]) for name in names]
 
 
-def _candidates(
-    wanted: Wanted,
-    built: space.Space,
-    *,
-    damage: np.ndarray,
-    base: Mapping[str, Mapping[str, float]],
-    timed: Callable[[list[choose.Step]], measured_way.Correct],
-) -> list[dict[str, Any]]:
-    """Chooses the few that are trained: of each recipe that is good enough as it is."""
-    top = max(row["quality"] for row in base.values())
-    recipes = [r for r in _RECIPES if base[r]["quality"] >= top - _MOST_LOST]
-    found: list[dict[str, Any]] = []
-    problem: errors.BenchmarkError | None = None
-    for recipe in recipes:
-        way = choose.path(built, damage, recipe=recipe, goal=wanted.goal)
-        # Of no use to other budgets, and a cut may be large.
-        is_timed = wanted.goal.max_latency_us or wanted.family
-        correct = timed(way) if is_timed else lambda cost: cost
-        way = [dataclasses.replace(s, cost=correct(s.cost)) for s in way]
-        try:
-            picked = _picked(way, wanted)
-        except errors.BenchmarkError as error:
-            problem = error
-            continue
-        found += [
-            _candidate("cut", place, step=step) for place, step in enumerate(picked)
-        ]
-        held = picked if wanted.family else picked[:1]
-        found += _uniform(built, recipe, picked=held, correct=correct)
-    if not found and problem is not None:
-        raise problem
-    return found
-
-
-def _picked(way: list[choose.Step], wanted: Wanted) -> list[choose.Step]:
-    """Returns the best step under the goal, and the next ones: predictions err."""
-    if wanted.family:
-        limit = wanted.goal.max_latency_us or way[0].cost.latency_us / 8
-        return choose.family(way, wanted.family, fastest_us=limit)
-    best = choose.best_under(way, wanted.goal)
-    if best.damage == 0:
-        return [best]
-    place = way.index(best)
-    return way[place : place + _NEIGHBOURS + 1]
-
-
-def _uniform(
-    built: space.Space,
-    recipe: str,
-    *,
-    picked: list[choose.Step],
-    correct: measured_way.Correct,
-) -> list[dict[str, Any]]:
-    """Returns the uniform widths to hold the picked ones against."""
-    found = {}
-    for step in picked:
-        for ratio in built.ratios:
-            choice = built.uniform(ratio, recipe)
-            cost = correct(built.cost(choice))
-            if cost.latency_us <= step.cost.latency_us or ratio == built.ratios[-1]:
-                row = _candidate(
-                    "uniform", 0, step=choose.Step(choice, cost, float("nan"))
-                )
-                row["name"] = f"{recipe}_uniform_{ratio:g}"
-                found[row["name"]] = row
-                break
-    return list(found.values())
-
-
-def _candidate(kind: str, place: int, *, step: choose.Step) -> dict[str, Any]:
-    return {
-        "name": f"{step.choice.recipe}_{kind}_{place}",
-        "kind": kind,
-        "recipe": step.choice.recipe,
-        "ratios": dict(step.choice.ratios),
-        "predicted": dataclasses.asdict(step.cost),
-        "damage": step.damage if np.isfinite(step.damage) else None,
-    }
-
-
 def config_of(
     plan: Mapping[str, Any], candidate: Mapping[str, Any], *, out: Path, epochs: int
 ) -> dict[str, Any]:
     """Returns the config that makes a candidate: `tfslim export --config=` takes it."""
     own: dict[str, Any] = copy.deepcopy(dict(plan["config"]))
-    own["prune"]["divisor"] = space.DIVISOR
-    own["prune"]["epochs"] = epochs
     if candidate["ratios"]:
-        own["prune"]["method"] = "channels"
-        own["prune"]["ratios"] = dict(candidate["ratios"])
+        own["prune"] |= {
+            "method": "channels",
+            "ratios": dict(candidate["ratios"]),
+            "divisor": space.DIVISOR,
+            "reconstruct": True,
+            "epochs": epochs,
+        }
+    if candidate["ratios"] and epochs and plan.get("learns"):
+        own["steps"] = ["prune", "distill"]
+        own["prune"]["epochs"], own["distill"]["epochs"] = 0, epochs
     names = dict.fromkeys(["float32", candidate["recipe"]])
     own["quantization"]["recipes"] = list(names)
     return own

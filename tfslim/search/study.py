@@ -8,6 +8,8 @@ whose heartbeat stops, and another process takes it up again.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import json
 import time
 import warnings
@@ -110,7 +112,7 @@ class Study:
             on_step: called with a line after each trial, with the best so far.
         """
         while True:
-            with _quiet():
+            with _turn(self.url), _quiet():
                 self._optuna.storages.fail_stale_trials(self._study)
             waiting, running = self._open()
             if not waiting and not running:
@@ -118,9 +120,10 @@ class Study:
             if not waiting:
                 time.sleep(_POLL_SECS)
                 continue
-            with _quiet():
+            with contextlib.ExitStack() as turn, _quiet():
+                turn.enter_context(_turn(self.url))
                 self._study.optimize(
-                    lambda trial: self._evaluate(trial, evaluate),
+                    functools.partial(self._evaluate, evaluate=evaluate, turn=turn),
                     n_trials=1,
                     catch=(errors.TfslimError,),
                 )
@@ -165,8 +168,11 @@ class Study:
     def _evaluate(
         self,
         trial: Any,
+        *,
         evaluate: Callable[[dict[str, Any]], tuple[float, float, dict[str, Any]]],
+        turn: contextlib.ExitStack,
     ) -> tuple[float, float]:
+        turn.close()  # The trial is taken: others may take theirs.
         text = trial.user_attrs.get(_CANDIDATE)
         if text is None:
             # Another process took the last one that waited in between.
@@ -192,6 +198,22 @@ class Study:
             f"{best['quality']:.4f} at {best['latency_us'] / 1e3:.3f} ms "
             f"({best['candidate']['name']})"
         )
+
+
+@contextlib.contextmanager
+def _turn(url: str) -> Iterator[None]:
+    """Lets one process at a time take a trial.
+
+    SQLite has no locks of rows: two that ask in the same moment get the same trial.
+    """
+    path = url.partition(":///")[2].partition("?")[0]
+    if not url.startswith("sqlite") or not path:
+        yield
+        return
+    # Not the database itself: closing it would drop SQLite's own locks.
+    with open(f"{path}.turn", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -16,8 +16,15 @@ def plan_pruning(section: base.Config, config: base.Config) -> base.Step:
     checks.choice("pruning method", section.method, known=["channels", None])
     constants.check_mode(section.fold)
     budget = budget_of("prune", section, scope=section.scope)
-    title = f"pruning channels by {section.criterion}"
-    return _cut(title, section, config=config, budget=budget, fold=section.fold)
+    return _cut(
+        f"pruning channels by {section.criterion}",
+        section,
+        config=config,
+        budget=budget,
+        fold=section.fold,
+        # The scores of this criterion hold for layers that are fitted.
+        is_fitted=section.reconstruct or section.criterion == output_error.NAME,
+    )
 
 
 def plan_width(section: base.Config, config: base.Config) -> base.Step:
@@ -42,6 +49,7 @@ def _cut(
     config: base.Config,
     budget: budget_lib.Budget,
     fold: str = "exact",
+    is_fitted: bool = False,
 ) -> base.Step:
     prune.check_criterion(section.criterion)
 
@@ -56,15 +64,20 @@ def _cut(
             loss=job.task.loss,
             fold=fold,
         )
-        if section.criterion == output_error.NAME and batches:
-            # The scores hold for layers that are fitted to what is left.
-            model, _ = reconstruct.reconstruct_kernels(
-                job.model, model, keep=report.keep, data=batches
+        skipped = dict(report.skipped)
+        if is_fitted and batches:
+            model, fit = reconstruct.reconstruct_kernels(
+                job.model, model, keep=report.keep, data=batches, seed=config.seed
             )
+            skipped |= {
+                f"{name} (reconstruction)": why for name, why in fit.skipped.items()
+            }
+        elif is_fitted:
+            skipped["reconstruction"] = "there is no training data"
         return model, base.Outcome(
             proof_error=report.error,
             layers=tuple(report.cut.lines()),
-            skipped=dict(report.skipped),
+            skipped=skipped,
             notes=report.notes,
         )
 
