@@ -18,15 +18,9 @@ import numpy as np
 from tfslim import errors, files, loading
 from tfslim.analysis import layers
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import (
-    candidates,
-    export,
-    measured_way,
-    steps,
-    timing,
-    trial_rows,
-)
+from tfslim.pipeline import export, measured_way, steps, timing, trial_rows
 from tfslim.pipeline import job as job_lib
+from tfslim.pipeline.candidates import RECIPES, choose_candidates
 from tfslim.pipeline.trial_rows import Wanted
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import prune
@@ -142,7 +136,7 @@ def _baseline(
         return found
     on_step("the baseline: training, files, times")
     own = copy.deepcopy(config)
-    own.quantization.recipes = candidates.RECIPES
+    own.quantization.recipes = RECIPES
     return export.export_model(
         wanted.source, out_dir=folder, config=own, overwrite=True
     )
@@ -156,15 +150,16 @@ def _plan(
     baseline: Mapping[str, Any],
     on_step: OnStep,
 ) -> dict[str, Any]:
-    base = {
-        recipe: trial_rows.row_of(baseline, recipe) for recipe in candidates.RECIPES
-    }
+    base = {recipe: trial_rows.row_of(baseline, recipe) for recipe in RECIPES}
     model_path = str((out / BASELINE / "model.keras").absolute())
     model = loading.load_model(model_path)
-    files_of = {r: out / BASELINE / f"{r}.tflite" for r in candidates.RECIPES}
     timed = {
-        r: _timed(path, base[r]["memory_bytes"], on_step=on_step)
-        for r, path in files_of.items()
+        recipe: _timed(
+            out / BASELINE / f"{recipe}.tflite",
+            base[recipe]["memory_bytes"],
+            on_step=on_step,
+        )
+        for recipe in RECIPES
     }
     channels = channels_lib.analyze(graph_keras.read(model))
     kind = graph_keras.keras_of(model)
@@ -185,10 +180,11 @@ def _plan(
         divisor=space.DIVISOR,
         on_step=on_step,
     )
-    options = timing.plan(plain).options
-    cutter = measured_way.Cutter(channels, scores, kind, inputs, options)
+    cutter = measured_way.Cutter(
+        channels, scores, kind, inputs, timing.plan(plain).options
+    )
     correct = functools.partial(measured_way.correction, cutter=cutter, on_step=on_step)
-    chosen, skipped = candidates.choose_candidates(
+    chosen, skipped = choose_candidates(
         wanted, built, damage=damage, base=base, timed=correct
     )
     return {
@@ -197,11 +193,15 @@ def _plan(
         "baseline": base,
         "candidates": chosen,
         "learns": _can_learn(job, plain),
-        "sensitivity": {
-            name: dict(zip(map(str, built.ratios), row.tolist(), strict=True))
-            for name, row in zip(built.groups, damage, strict=True)
-        },
+        "sensitivity": _by_group(built, damage),
         "skipped": {**built.skipped, **skipped},
+    }
+
+
+def _by_group(built: space.Space, damage: np.ndarray) -> dict[str, dict[str, float]]:
+    return {
+        name: dict(zip(map(str, built.ratios), row.tolist(), strict=True))
+        for name, row in zip(built.groups, damage, strict=True)
     }
 
 

@@ -15,6 +15,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tfslim import errors
@@ -211,7 +212,7 @@ def _turn(url: str) -> Iterator[None]:
         yield
         return
     # Not the database itself: closing it would drop SQLite's own locks.
-    with open(f"{path}.turn", "w") as lock:
+    with Path(f"{path}.turn").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
