@@ -153,14 +153,7 @@ def _plan(
     base = {recipe: trial_rows.row_of(baseline, recipe) for recipe in RECIPES}
     model_path = str((out / BASELINE / "model.keras").absolute())
     model = loading.load_model(model_path)
-    timed = {
-        recipe: _timed(
-            out / BASELINE / f"{recipe}.tflite",
-            base[recipe]["memory_bytes"],
-            on_step=on_step,
-        )
-        for recipe in RECIPES
-    }
+    timed = {r: _timed(out, r, row=row, on_step=on_step) for r, row in base.items()}
     channels = channels_lib.analyze(graph_keras.read(model))
     kind = graph_keras.keras_of(model)
     scores = prune.score_by(
@@ -225,8 +218,10 @@ def _can_learn(job: job_lib.Job, config: ml_collections.ConfigDict) -> bool:
     return has_one and config.distill.teacher_weight > 0
 
 
-def _timed(path: Path, memory: int | None, *, on_step: OnStep) -> space.Timed:
-    data = files.read_bytes(path)
+def _timed(
+    out: Path, recipe: str, *, row: Mapping[str, Any], on_step: OnStep
+) -> space.Timed:
+    data = files.read_bytes(out / BASELINE / f"{recipe}.tflite")
     found = layers.profile(data, on_step=on_step)
     by_layer: dict[str, float] = {}
     rest = 0.0
@@ -242,7 +237,7 @@ def _timed(path: Path, memory: int | None, *, on_step: OnStep) -> space.Timed:
         {name: us * scale for name, us in by_layer.items()},
         rest * scale,
         len(data),
-        memory or 0,
+        row["memory_bytes"] or 0,
     )
 
 
