@@ -68,6 +68,21 @@ def test_prune_and_factorize_with_options(tmp_path):
     assert factorize["macs"][1] < factorize["macs"][0]
 
 
+def test_what_is_behind_a_cut_is_fitted(tmp_path):
+    metrics = {}
+    for way in ("false", "true"):
+        out = tmp_path / way
+        flags = ["--model=mlp:hidden=(64,)", "--epochs=3", "--config.prune.epochs=0"]
+        prune = f"--prune=channels:ratio=0.75,divisor=1,reconstruct={way}"
+        assert _export(out, *flags, prune, "--recipe=float32") == 0
+        [step] = json.loads((out / "result.json").read_text())["slimming"]
+        metrics[way] = step["metric"]
+        assert step["proof_error"] < 1e-4
+    assert metrics["true"]["before"] == metrics["false"]["before"]
+    # 16 of 64 hidden units that know nothing of the others, and the same 16 fitted.
+    assert metrics["true"]["cut"] > metrics["false"]["cut"] + 0.02
+
+
 def test_limit_in_macs(tmp_path):
     code = _export(
         tmp_path,

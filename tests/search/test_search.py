@@ -16,7 +16,7 @@ import tf_keras
 from tfslim import errors, optimize
 from tfslim.graph import count
 from tfslim.graph import keras as graph_keras
-from tfslim.pipeline import trial_rows
+from tfslim.pipeline import candidates, trial_rows
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import channels as channels_lib
 from tfslim.pruning import prune, surgery
@@ -167,6 +167,45 @@ def test_a_measured_family_goes_from_end_to_end_of_the_front():
     wanted = trial_rows.Wanted(source="mlp", goal=choose.Goal(), family=3)
     found = trial_rows.winners_of(rows, wanted)  # 8 us is slower than 7, and worse.
     assert [row["latency_us"] for row in found] == [9, 5, 1]
+
+
+_QUALITY = {"float32": {"quality": 0.9}, "int8": {"quality": 0.89}}
+
+
+def _chosen(built, wanted, factors, base=_QUALITY):
+    """Candidates where a recipe's cuts take `factor` times what is predicted."""
+    damage = np.tile([0.1, 0.2, 0.4], (len(built.groups), 1))
+
+    def timed(way):
+        factor = factors[way[0].choice.recipe]
+        return lambda cost: dataclasses.replace(
+            cost, latency_us=factor * cost.latency_us
+        )
+
+    return candidates.choose_candidates(
+        wanted, built, damage=damage, base=base, timed=timed
+    )
+
+
+def test_a_recipe_that_is_slower_at_every_width_is_not_tried(parts):
+    *_, built = parts
+    wanted = trial_rows.Wanted(source="m", goal=choose.Goal(), family=3)
+    # As predicted INT8 takes half of the time.
+    found, skipped = _chosen(built, wanted, {"float32": 1.0, "int8": 1.0})
+    assert {row["recipe"] for row in found} == {"float32", "int8"}
+    assert skipped == {}
+    found, skipped = _chosen(built, wanted, {"float32": 1.0, "int8": 2.5})
+    assert {row["recipe"] for row in found} == {"float32"}
+    assert skipped == {"int8": "float32 is as good and faster at every width"}
+    # Where sizes count INT8 has its uses.
+    small = dataclasses.replace(wanted, goal=choose.Goal(max_size_bytes=9_000))
+    found, skipped = _chosen(built, small, {"float32": 1.0, "int8": 2.5})
+    assert "int8" in {row["recipe"] for row in found} and skipped == {}
+    # INT8 is faster here, but useless.
+    base = {**_QUALITY, "int8": {"quality": 0.5}}
+    found, skipped = _chosen(built, wanted, {"float32": 1.0, "int8": 1.0}, base)
+    assert {row["recipe"] for row in found} == {"float32"}
+    assert skipped == {"int8": "the whole model loses too much by it"}
 
 
 def test_damage_is_the_error_of_the_masked_model(parts):

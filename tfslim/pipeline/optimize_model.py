@@ -153,7 +153,7 @@ def _plan(
     base = {recipe: trial_rows.row_of(baseline, recipe) for recipe in RECIPES}
     model_path = str((out / BASELINE / "model.keras").absolute())
     model = loading.load_model(model_path)
-    timed = {r: _timed(out, r, row=row, on_step=on_step) for r, row in base.items()}
+    timed = {r: _timed(out, r, figures=row, on_step=on_step) for r, row in base.items()}
     channels = channels_lib.analyze(graph_keras.read(model))
     kind = graph_keras.keras_of(model)
     scores = prune.score_by(
@@ -219,7 +219,7 @@ def _can_learn(job: job_lib.Job, config: ml_collections.ConfigDict) -> bool:
 
 
 def _timed(
-    out: Path, recipe: str, *, row: Mapping[str, Any], on_step: OnStep
+    out: Path, recipe: str, *, figures: Mapping[str, Any], on_step: OnStep
 ) -> space.Timed:
     data = files.read_bytes(out / BASELINE / f"{recipe}.tflite")
     found = layers.profile(data, on_step=on_step)
@@ -237,7 +237,7 @@ def _timed(
         {name: us * scale for name, us in by_layer.items()},
         rest * scale,
         len(data),
-        row["memory_bytes"] or 0,
+        figures["memory_bytes"] or 0,
     )
 
 
