@@ -4,7 +4,8 @@ Each case is one call of the command, in a process of its own; trials chosen by
 sensitivity and uniform widths of the same latency get the same training.
 
   python -m benchmarks.search --cases=resnet18_digits,mobilenet_v2_digits
-  TFSLIM_DATA=... python -m benchmarks.search --cases=resnet20_cifar10 --seeds=0,1,2
+  TFSLIM_DATA=... python -m benchmarks.search --cases=resnet20_cifar10 \
+      --name=search_cifar10 --brief_epochs=1 --epochs=5 --seeds=0,1,2
 
 Goals: on digits 4x the float baseline's speed within 1 point in 15 minutes; a family of
 five from the CIFAR-10 ResNet-20 in 30 minutes; at each budget 1 point or 1.3x better
@@ -126,6 +127,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--brief_epochs", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--name", default="search", help="of the result's file")
     parser.add_argument("--folder", help="keeps the searches, which go on from there")
     options = parser.parse_args()
     rows = []
@@ -137,7 +139,7 @@ def main() -> None:
             for seed in options.seeds.split(","):
                 rows.append(case(name, int(seed), folder, training))
                 print(json.dumps(rows[-1]), flush=True)
-                record.save("search", rows, **vars(options))
+                record.save(options.name, rows, **vars(options))
 
 
 if __name__ == "__main__":

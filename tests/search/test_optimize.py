@@ -22,7 +22,10 @@ def test_a_family_that_export_makes_again(tmp_path, monkeypatch, capsys):
     assert len(names) == len(set(names)) >= 2
     assert 1 <= len(found["final"]) <= 2
     base = found["baseline"]["float32"]
+    trials = {row["candidate"]["name"]: row for row in found["trials"]}
     for row in found["final"]:
+        # Trained longer, or the trial itself where that was no better.
+        assert row["quality"] >= trials[row["candidate"]["name"]]["quality"]
         assert row["params"] <= base["params"]
         folder = out / row["folder"]
         again = tmp_path / "again" / row["folder"]

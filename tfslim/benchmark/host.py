@@ -205,6 +205,9 @@ def _add_round(
     names = list(models)
     while names:
         for name in names:
+            if len(models) > 1:
+                # The file before may have driven this one's weights out of the cache.
+                time_us(loaded[name], 1, least_secs=0)
             turn = min(_TURN, max(least - len(spans[name]), 1))
             if sum(spans[name]) < least_us:
                 turn = _TURN

@@ -8,6 +8,7 @@ import dataclasses
 import fcntl
 import functools
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,21 @@ def finish(
     final = []
     for place, row in enumerate(winners):
         name = BEST if not wanted.family else f"family_{place + 1}"
-        on_step(f"training {row['candidate']['name']} fully")
-        own = config_of(plan, row["candidate"], out=out, epochs=wanted.epochs)
+        candidate = row["candidate"]
+        on_step(f"training {candidate['name']} fully")
+        own = config_of(plan, candidate, out=out, epochs=wanted.epochs)
         found = export.export_model(
             None, out_dir=out / name, config=own, overwrite=True
         )
-        made = trial_rows.row_of(found, row["candidate"]["recipe"])
-        made |= {"candidate": row["candidate"], "folder": name}
-        final.append(made | {"meets": trial_rows.meets(made, plan, wanted=wanted)})
+        made = trial_rows.row_of(found, candidate["recipe"])
+        made["meets"] = trial_rows.meets(made, plan, wanted=wanted)
+        trial = out / TRIALS / candidate["name"]
+        if trial_rows.rank(row) > trial_rows.rank(made) and trial.is_dir():
+            on_step(f"{candidate['name']} is no better for it: the trial is taken")
+            made = row
+            with files.whole_folder(out / name) as building:
+                shutil.copytree(trial, building, dirs_exist_ok=True)
+        final.append({**made, "candidate": candidate, "folder": name})
     content = {
         "schema_version": 1,
         "source": wanted.source,

@@ -84,11 +84,13 @@ def winners_of(rows: list[dict[str, Any]], wanted: Wanted) -> list[dict[str, Any
             front[i] for i in np.linspace(0, len(front) - 1, count).round().astype(int)
         ]
 
-    def order(row: dict[str, Any]) -> tuple[int, float]:
-        missed = [n for n, met in row["meets"].items() if not met and n != "max_drop"]
-        return -len(missed), row["quality"]
+    return [max(rows, key=rank)]
 
-    return [max(rows, key=order)]
+
+def rank(row: Mapping[str, Any]) -> tuple[int, float]:
+    """Orders rows: the more limits are met the better, then the better metric."""
+    missed = [n for n, met in row["meets"].items() if not met and n != "max_drop"]
+    return -len(missed), row["quality"]
 
 
 def _is_dominated(row: Mapping[str, Any], rows: list[dict[str, Any]]) -> bool:
