@@ -139,7 +139,8 @@ def main() -> None:
             for seed in options.seeds.split(","):
                 rows.append(case(name, int(seed), folder, training))
                 print(json.dumps(rows[-1]), flush=True)
-                record.save(options.name, rows, **vars(options))
+                conditions = {k: v for k, v in vars(options).items() if k != "name"}
+                record.save(options.name, rows, **conditions)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ class Options(settings.Timing):
     A, A B ...; on the host several short turns a round), so that heat and frequency
     drift hit them alike. A round loads each file anew and first runs it untimed,
     `warmup_runs` times and `warmup_secs` seconds; on the host the full warm-up is the
-    first round's only.
+    first round's, later ones have 10 ms, and of several files each has an untimed
+    run before its turn.
 
     `delegate` runs what it can; "none" leaves all to the builtin kernels.
     """
