@@ -330,27 +330,29 @@ PAPERS = {
 }
 
 
-def test_search():
-    row = _rows("search")[0]
-    made = [
-        {"predicted_us": None, "name": name, **row["baseline"][recipe]}
-        for recipe, name in (
-            ("float32", "baseline, float32"),
-            ("int8", "baseline, INT8"),
-        )
-    ]
+def _searched(row):
+    """Yields the cells of a search: the baseline, the trials, what was trained fully."""
+    names = {"float32": "baseline, float32", "int8": "baseline, INT8"}
+    made = [{"name": n, **row["baseline"][recipe]} for recipe, n in names.items()]
     made += row["trials"]
-    assert _table("search.md", "search", 0) == [
-        [
+    made += [one | {"name": f"{one['name']}, result"} for one in row["final"]]
+    for one in made:
+        predicted = one.get("predicted_us")
+        yield [
             one["name"],
             f"{one['quality']:.1%}",
-            f"{one['latency_us'] / 1e3:.2f} ms",
-            f"{one['predicted_us'] / 1e3:.2f} ms" if one["predicted_us"] else "",
-            f"{one['size_bytes'] / 1e6:.1f} MB",
+            f"{one['latency_us'] / 1e3:.3f} ms",
+            f"{predicted / 1e3:.3f} ms" if predicted else "",
+            f"{one['size_bytes'] / 1e3:,.0f} kB",
             f"{one['macs'] / 1e6:.1f} M",
         ]
-        for one in made
-    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("search", 0), ("search", 1), ("search_cifar10", 0)]
+)
+def test_search(name, number):
+    assert _table("search.md", name, number) == list(_searched(_rows(name)[number]))
 
 
 @pytest.mark.parametrize("name", PAPERS)
