@@ -331,7 +331,7 @@ PAPERS = {
 
 
 def _searched(row):
-    """Yields the cells of a search: the baseline, the trials, what was trained fully."""
+    """Yields the cells of a search: the baseline, its trials, its results."""
     names = {"float32": "baseline, float32", "int8": "baseline, INT8"}
     made = [{"name": n, **row["baseline"][recipe]} for recipe, n in names.items()]
     made += row["trials"]
