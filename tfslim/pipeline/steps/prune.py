@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
+
 from tfslim import checks, errors
 from tfslim.pipeline.job import Job
 from tfslim.pipeline.steps import base
 from tfslim.pruning import budget as budget_lib
 from tfslim.pruning import constants, output_error, prune, reconstruct
+
+_FIT_SAMPLES = 256
 
 
 def plan_pruning(section: base.Config, config: base.Config) -> base.Step:
@@ -66,8 +70,10 @@ def _cut(
         )
         skipped = dict(report.skipped)
         if is_fitted and batches:
+            # The activations of all samples are held, at one depth of the network.
+            few = max(1, _FIT_SAMPLES // len(tf.nest.flatten(batches[0])[0]))
             model, fit = reconstruct.reconstruct_kernels(
-                job.model, model, keep=report.keep, data=batches, seed=config.seed
+                job.model, model, keep=report.keep, data=batches[:few], seed=config.seed
             )
             skipped |= {
                 f"{name} (reconstruction)": why for name, why in fit.skipped.items()
