@@ -220,6 +220,7 @@ def test_slow_device_times_out(phone, tool, tiny_models):
         _run(phone, tool, tiny_models, timeout_secs=1)
 
 
+@pytest.mark.slow
 def test_hanging_tool_is_stopped(phone, tool, tiny_models):
     phone.device.environment["STAND_IN_MODE"] = "hang"
     with pytest.raises(errors.BenchmarkError, match="took more than 4 s"):

@@ -59,6 +59,7 @@ def test_table_threads_profile_and_files(models, tmp_path, capsys):
         assert "cut into a file of its own" in text
 
 
+@pytest.mark.slow
 def test_gate(models, tmp_path, capsys):
     small, large = models / "small.tflite", models / "large.tflite"
     assert _run(large, f"--baseline={small}", "--max_regression=5%") == 1

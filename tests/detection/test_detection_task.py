@@ -185,6 +185,7 @@ def test_what_was_learnt_by_heart_is_found(two_images):
     assert task.metric(untrained.predict(x, verbose=0), examples.targets) < 0.5
 
 
+@pytest.mark.slow
 def test_fit_completes_the_task_for_arrays_and_bfloat16():
     model = tfslim.build_model(
         "yolov3_tiny", input_shape=(64, 64, 3), num_classes=2, alpha=0.125

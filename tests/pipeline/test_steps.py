@@ -146,6 +146,7 @@ def test_users_model_of_either_keras_is_pruned_and_trained_on(tmp_path, k):
     assert model.count_params() == 4 * 32 + 32 + 33
 
 
+@pytest.mark.slow
 def test_steps_run_in_the_order_given_each_with_its_own_training(tmp_path):
     code = _export(
         tmp_path,

@@ -284,6 +284,7 @@ def _training(**options):
     )
 
 
+@pytest.mark.slow
 @ONE
 def test_a_real_training_keeps_the_accuracy(k):
     training = _training(epochs=6)

@@ -132,6 +132,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Peak memory is read from /proc.")
 def test_memory_is_a_part_of_a_mapped_file(tmp_path):
     """Two dense layers of 64 MiB each, of which 16 MiB are in memory at a time."""

@@ -115,7 +115,10 @@ def test_a_folder_that_cannot_be_made_is_told_in_a_line(tmp_path):
             layers.GaussianDropout(0.1),
             layers.Dropout(0.5),
         ],
-        lambda: [layers.Reshape((6, 6)), layers.SimpleRNN(4, dropout=0.3)],
+        pytest.param(
+            lambda: [layers.Reshape((6, 6)), layers.SimpleRNN(4, dropout=0.3)],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(lambda: [_Jitter()], marks=pytest.mark.slow),
         lambda: [_OwnGenerator()],
     ],
