@@ -201,6 +201,16 @@ def make_folder(path: Path | str, option: str) -> None:
 
 
 @contextlib.contextmanager
+def locked(path: Path | str) -> Iterator[None]:
+    """Lets one process at a time into the block; the empty file stays."""
+    import fcntl  # Not on Windows, where no command comes here.
+
+    with Path(path).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def whole_folder(path: Path | str) -> Iterator[Path]:
     """Yields a new folder that becomes `path` if the block ends without an error.
 

@@ -293,6 +293,13 @@ study.Study(sys.argv[1]).run(evaluate)
 """
 
 
+def _workers(names, url, log):
+    code = [sys.executable, "-c", _WORKER, url, str(log)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(optimize.__file__).parents[1])}
+    environment["PYTHONPATH"] += os.pathsep + os.environ.get("PYTHONPATH", "")
+    return [subprocess.Popen([*code, name], env=environment) for name in names]
+
+
 def _candidates(count, secs):
     return [
         {"name": f"c{n}", "secs": secs, "quality": n / 10, "us": 100.0 - n}
@@ -329,9 +336,7 @@ def test_no_trial_is_taken_twice(tmp_path):
 
     url, log = study.sqlite_url(tmp_path / "s.db"), tmp_path / "log"
     study.Study(url).add(_candidates(40, 0.0))
-    code = [sys.executable, "-c", _WORKER, url, str(log)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(optimize.__file__).parents[1])}
-    workers = [subprocess.Popen([*code, name], env=environment) for name in "ABC"]
+    workers = _workers("ABC", url, log)
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0, 0]
     started = [line.split()[0] for line in log.read_text().splitlines()]
     assert sorted(started) == sorted(f"c{n}" for n in range(40))
@@ -353,10 +358,7 @@ def test_a_killed_worker_loses_nothing(tmp_path):
 
     url, log = study.sqlite_url(tmp_path / "s.db"), tmp_path / "log"
     study.Study(url).add(_candidates(6, 1.5))
-    code = [sys.executable, "-c", _WORKER, url, str(log)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(optimize.__file__).parents[1])}
-    environment["PYTHONPATH"] += os.pathsep + os.environ.get("PYTHONPATH", "")
-    workers = [subprocess.Popen([*code, name], env=environment) for name in "AB"]
+    workers = _workers("AB", url, log)
     end = time.monotonic() + 120
     # Until A has finished one trial and is in the middle of its second.
     while time.monotonic() < end:

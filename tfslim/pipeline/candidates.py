@@ -24,13 +24,14 @@ _MOST_LOST = 0.05
 class _Way:
     """The steps of a recipe, at what they cost by the cuts that were timed."""
 
+    recipe: str
     steps: list[choose.Step]
     built: space.Space
     correct: measured_way.Correct
 
-    def cost(self, choice: space.Choice, recipe: str) -> space.Cost:
+    def cost(self, choice: space.Choice) -> space.Cost:
         """Returns what any choice costs in the recipe of this way."""
-        own = dataclasses.replace(choice, recipe=recipe)
+        own = dataclasses.replace(choice, recipe=self.recipe)
         return self.correct(self.built.cost(own))
 
 
@@ -71,7 +72,7 @@ def choose_candidates(
         del ways[recipe]
     found: list[dict[str, Any]] = []
     problem: errors.BenchmarkError | None = None
-    for recipe, way in ways.items():
+    for way in ways.values():
         try:
             picked = _picked(way.steps, wanted)
         except errors.BenchmarkError as error:
@@ -80,7 +81,7 @@ def choose_candidates(
         found += [
             _candidate("cut", place, step=step) for place, step in enumerate(picked)
         ]
-        found += _uniform(recipe, way, picked=picked if wanted.family else picked[:1])
+        found += _uniform(way, picked if wanted.family else picked[:1])
     if not found and problem is not None:
         raise problem
     return found, skipped
@@ -99,7 +100,7 @@ def _way(
     is_timed = wanted.goal.max_latency_us or wanted.family
     correct = timed(steps) if is_timed else lambda cost: cost
     steps = [dataclasses.replace(step, cost=correct(step.cost)) for step in steps]
-    return _Way(steps, built, correct)
+    return _Way(recipe, steps, built, correct)
 
 
 def _dominated(
@@ -120,7 +121,7 @@ def _dominated(
         for other, its in ways.items()
         if base[other]["quality"] >= base[recipe]["quality"]
         and all(
-            its.cost(step.choice, other).latency_us < step.cost.latency_us
+            its.cost(step.choice).latency_us < step.cost.latency_us
             for step in way.steps
         )
     }
@@ -138,21 +139,19 @@ def _picked(way: list[choose.Step], wanted: Wanted) -> list[choose.Step]:
     return way[place : place + _NEIGHBOURS + 1]
 
 
-def _uniform(
-    recipe: str, way: _Way, *, picked: list[choose.Step]
-) -> list[dict[str, Any]]:
+def _uniform(way: _Way, picked: list[choose.Step]) -> list[dict[str, Any]]:
     """Returns the uniform widths to hold the picked ones against."""
     found = {}
     ratios = way.built.ratios
     for step in picked:
         for ratio in ratios:
-            choice = way.built.uniform(ratio, recipe)
-            cost = way.cost(choice, recipe)
+            choice = way.built.uniform(ratio, way.recipe)
+            cost = way.cost(choice)
             if cost.latency_us <= step.cost.latency_us or ratio == ratios[-1]:
                 row = _candidate(
                     "uniform", 0, step=choose.Step(choice, cost, float("nan"))
                 )
-                row["name"] = f"{recipe}_uniform_{ratio:g}"
+                row["name"] = f"{way.recipe}_uniform_{ratio:g}"
                 found[row["name"]] = row
                 break
     return list(found.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import fcntl
 import functools
 import json
 import shutil
@@ -99,7 +98,7 @@ def finish(
         made["meets"] = trial_rows.meets(made, plan, wanted=wanted)
         trial = out / TRIALS / candidate["name"]
         if trial_rows.rank(row) > trial_rows.rank(made) and trial.is_dir():
-            on_step(f"{candidate['name']} is no better for it: the trial is taken")
+            on_step(f"{candidate['name']} is worse for it: the trial is taken")
             made = row
             with files.whole_folder(out / name) as building:
                 shutil.copytree(trial, building, dirs_exist_ok=True)
@@ -124,8 +123,7 @@ def finish(
 def _alone(out: Path) -> Iterator[None]:
     """Lets one process at a time plan in a folder."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".planning").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(out / ".planning"):
         yield
 
 
@@ -217,6 +215,7 @@ def _opened_config(
     own.training.epochs = 0
     # The baseline has been through its steps.
     own.steps, own.prune.method, own.factorize.method = (), None, None
+    own.prune.ratio = own.prune.max_macs = own.prune.max_params = None
     return own
 
 

@@ -8,17 +8,15 @@ whose heartbeat stops, and another process takes it up again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from tfslim import errors
+from tfslim import errors, files
 
 OnStep = Callable[[str], None]
 
@@ -212,8 +210,7 @@ def _turn(url: str) -> Iterator[None]:
         yield
         return
     # Not the database itself: closing it would drop SQLite's own locks.
-    with Path(f"{path}.turn").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(f"{path}.turn"):
         yield
 
 
